@@ -1,0 +1,40 @@
+"""GPT-2 in NumPy, with every gradient written by hand.
+
+The public names are loaded when first used, so that ``import gpt_numpy`` stays cheap: numba, the
+kernels and even the layers come in only with the first model.
+
+Thread pools read their environment once, when they start. The two lines below therefore run before
+anything that might start one. ``PASSIVE`` makes idle OpenMP workers sleep, where two pools
+(BLAS's and numba's) would otherwise spin against each other; a value set by the user wins.
+"""
+
+import importlib
+import os
+
+from ._version import __version__
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+_HOMES = {
+    "GPTConfig": "config",
+    "GPT": "model",
+    "Tokenizer": "tokenizer",
+    "CharTokenizer": "tokenizer",
+    "KVCache": "inference",
+    "generate": "inference",
+    "check_gradients": "study",
+}
+
+__all__ = [*_HOMES, "__version__"]
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted(__all__)

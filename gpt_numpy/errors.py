@@ -1,0 +1,89 @@
+"""Every exception that gpt_numpy raises on purpose, in one place.
+
+Two families. Bad input derives from ``ValueError``: the caller can mend it. Faults of files and
+processes derive from ``GPTNumpyError`` alone: the caller has to look at the world. A message names
+the file, field or offset, then what was found and what was expected:
+
+>>> raise VocabError("id 7 appears twice", path="vocab.json", line=3)
+Traceback (most recent call last):
+gpt_numpy.errors.VocabError: vocab.json, line 3: id 7 appears twice
+
+``exit_code`` is what a command returns for the error (see ``commands``): 2 for wrong usage, 3 for a bad
+file, 75 for a locked run (the EX_TEMPFAIL of sysexits.h).
+"""
+
+from __future__ import annotations
+
+
+class GPTNumpyError(Exception):
+    """Base of all. ``path``, ``line``, ``offset`` and ``field`` say where; each is kept as an attribute."""
+
+    exit_code = 3
+
+    def __init__(self, message, *, path=None, line=None, offset=None, field=None, found=None, expected=None):
+        self.path, self.line, self.offset, self.field = path, line, offset, field
+        self.found, self.expected = found, expected
+        where = [str(path)] if path is not None else []
+        if line is not None:
+            where.append(f"line {line}")
+        if offset is not None:
+            where.append(f"offset {offset}")
+        if field is not None:
+            where.append(str(field))
+        if found is not None:
+            message += f": found {found!r}"
+        if expected is not None:
+            message += f"{';' if found is not None else ':'} expected {expected}"
+        super().__init__(f"{', '.join(where)}: {message}" if where else message)
+
+
+class TokenizerError(GPTNumpyError, ValueError):
+    """A text or an id that cannot be encoded or decoded."""
+
+    exit_code = 2
+
+
+class VocabError(GPTNumpyError, ValueError):
+    """A vocabulary or merges file that is not what it claims to be."""
+
+
+class DataError(GPTNumpyError, ValueError):
+    """A corpus or a shard that cannot be read as it is."""
+
+
+class ConfigError(GPTNumpyError, ValueError):
+    """A configuration value out of its range, or an unknown key."""
+
+    exit_code = 2
+
+
+class GenerationError(GPTNumpyError, ValueError):
+    """A sampling parameter or prompt that generation cannot work with."""
+
+    exit_code = 2
+
+
+class ContextLengthError(GenerationError):
+    """More positions than the model has."""
+
+
+class CheckpointCorrupt(GPTNumpyError):
+    """A checkpoint whose bytes are not the ones that were written."""
+
+
+class CheckpointMismatch(GPTNumpyError):
+    """A sound checkpoint of another model: missing, extra or misshapen tensors."""
+
+
+class RunLocked(GPTNumpyError):
+    """Another process is training in this run folder."""
+
+    exit_code = 75
+
+
+class NonFinite(GPTNumpyError):
+    """A NaN or an infinity in a loss or a gradient; the parameters were not touched."""
+
+
+class RankFailed(GPTNumpyError):
+    """A rank of a distributed run raised, died or disagreed with the others."""
