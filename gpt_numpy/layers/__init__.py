@@ -1,0 +1,35 @@
+"""The specification: every layer of GPT-2 forward and backward, in plain NumPy.
+
+A layer is a pair of functions and a cache: ``f_forward(inputs, weights) -> out, cache`` and, right under it,
+``f_backward(dout, cache) -> gradients`` in the order of the forward's inputs. No function writes to its
+arguments. ``alloc`` says where large results come from (a training step hands in a workspace); ``into`` lets
+the caller accumulate parameter gradients.
+
+``gpt_numpy.kernels`` exports the same names with the same signatures, fast; ``GPT(config, ops=layers)``
+or ``ops=kernels`` chooses. These are the judge.
+"""
+
+from .adamw import adamw_update, gradient_norm
+from .attention import (
+    attention_backward,
+    attention_forward,
+    multi_head_attention_backward,
+    multi_head_attention_forward,
+)
+from .cross_entropy import cross_entropy_backward, cross_entropy_forward
+from .dropout import dropout_backward, dropout_forward
+from .embedding import embedding_backward, embedding_forward
+from .gelu import gelu_backward, gelu_forward
+from .layernorm import layernorm_backward, layernorm_forward
+from .linear import linear_backward, linear_forward
+from .lm_head import (
+    lm_head_backward,
+    lm_head_cross_entropy_backward,
+    lm_head_cross_entropy_forward,
+    lm_head_cross_entropy_gradients,
+    lm_head_forward,
+)
+from .mlp import mlp_backward, mlp_forward
+from .residual import residual_backward, residual_forward
+
+__all__ = [name for name in dir() if name.endswith(("_forward", "_backward", "_gradients", "_update", "_norm"))]

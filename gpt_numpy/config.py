@@ -1,0 +1,121 @@
+"""The shape of a GPT-2: six numbers, the published presets, and the checks that a shape makes sense.
+
+Field names are GPT-2's and nanoGPT's, except that Hugging Face's ``config.json`` calls ``block_size``
+``n_positions``; the translation is in ``interop.huggingface``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+
+from .errors import ConfigError
+
+# n_layer, n_head, n_embd, block_size, vocab_size
+_PRESETS = {
+    "gpt2": (12, 12, 768, 1024, 50257),
+    "gpt2-medium": (24, 16, 1024, 1024, 50257),
+    "gpt2-large": (36, 20, 1280, 1024, 50257),
+    "gpt2-xl": (48, 25, 1600, 1024, 50257),
+    "distilgpt2": (6, 12, 768, 1024, 50257),
+    # Small ones, for a CPU and for studying: the vocabulary is the tokenizer's to set.
+    "mini": (6, 6, 384, 256, 8192),
+    "small-cpu": (4, 4, 128, 64, 1024),
+    "tiny": (2, 2, 32, 32, 256),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class GPTConfig:
+    """Sizes of a GPT-2.
+
+    vocab_size  V, number of token ids
+    block_size  longest sequence: the number of learned positions
+    n_layer     L, number of transformer blocks
+    n_head      attention heads in each block; divides n_embd
+    n_embd      C, width of the residual stream
+    dropout     probability of dropping an activation while training (embedding, attention, residual)
+
+    Raises ``ConfigError`` for a value that no model can have.
+    """
+
+    vocab_size: int
+    block_size: int
+    n_layer: int
+    n_head: int
+    n_embd: int
+    dropout: float = 0.0
+
+    def __post_init__(self):
+        for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd"):
+            check_integer(name, getattr(self, name), minimum=1)
+        check_number("dropout", self.dropout, minimum=0.0, below=1.0)
+        if self.n_embd % self.n_head:
+            raise ConfigError(
+                "the heads share the width evenly, so n_head must divide n_embd",
+                field="n_head",
+                found=self.n_head,
+                expected=f"a divisor of n_embd = {self.n_embd}",
+            )
+
+    @property
+    def head_size(self):
+        """Width of one head, n_embd / n_head."""
+        return self.n_embd // self.n_head
+
+    @classmethod
+    def preset(cls, name, **changes):
+        """A published or small shape by name, with fields changed by keyword.
+
+        >>> GPTConfig.preset("gpt2").n_embd
+        768
+        """
+        if name not in _PRESETS:
+            raise ConfigError(f"no preset {name!r}{nearest(name, _PRESETS)}", expected=", ".join(_PRESETS))
+        n_layer, n_head, n_embd, block_size, vocab_size = _PRESETS[name]
+        fields = dict(vocab_size=vocab_size, block_size=block_size, n_layer=n_layer, n_head=n_head, n_embd=n_embd)
+        return cls.from_dict({**fields, **changes})
+
+    @classmethod
+    def from_dict(cls, fields):
+        """A config from a mapping; an unknown or missing key is an error that names the nearest known one."""
+        known = {field.name: field for field in dataclasses.fields(cls)}
+        for key in fields:
+            if key not in known:
+                raise ConfigError(f"unknown field {key!r}{nearest(key, known)}", expected=", ".join(known))
+        missing = [k for k, f in known.items() if f.default is dataclasses.MISSING and k not in fields]
+        if missing:
+            raise ConfigError(f"missing field {', '.join(missing)}")
+        return cls(**fields)
+
+    def replace(self, **changes):
+        """A copy with fields changed."""
+        return dataclasses.replace(self, **changes)
+
+
+def preset_names():
+    """The names that ``GPTConfig.preset`` knows."""
+    return tuple(_PRESETS)
+
+
+def nearest(word, known):
+    """`` (did you mean 'x'?)`` for the closest of ``known``, or nothing."""
+    close = difflib.get_close_matches(str(word), [str(k) for k in known], n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def check_integer(name, value, minimum):
+    """``value`` if it is an integer of at least ``minimum``; ``True`` is not an integer here."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value < minimum:
+        raise ConfigError("not a size", field=name, found=value, expected=f"an integer >= {minimum}")
+    return value
+
+
+def check_number(name, value, minimum=-math.inf, below=math.inf):
+    """``value`` if it is a number with minimum <= value < below (never a NaN, an infinity or a bool)."""
+    valid = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if not valid or not minimum <= value < below:
+        bounds = f"a number >= {minimum}" + (f" and < {below}" if math.isfinite(below) else "")
+        raise ConfigError("out of range", field=name, found=value, expected=bounds)
+    return value

@@ -1,0 +1,158 @@
+"""Scaled dot-product attention, causal, and the multi-head layer around it (Vaswani et al. 2017, section 3.2).
+
+Queries, keys and values are (B, T, n_head, head_size): that is how the one (B, T, 3C) product of the layer
+already lies in memory, so that taking heads apart and putting them together again moves nothing.
+
+What a query may see is a range of keys, never a number added to a score: query i of Tq sees the keys
+first_key[b, i] <= j <= Tk − Tq + i. The upper end is causality (and serves a key-value cache, where there
+are more keys than queries); the lower end, 0 unless given, keeps documents apart that share a block. Its
+fast twin ``kernels.attention`` turns the same range into loop bounds.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from ..randomness import Dropout
+from ._accumulate import adds_into
+from .dropout import dropout_backward, dropout_forward
+from .linear import LinearCache, linear_backward, linear_forward
+
+
+class AttentionCache(NamedTuple):
+    q: np.ndarray  # (B, Tq, n_head, head_size)
+    k: np.ndarray  # (B, Tk, n_head, head_size)
+    v: np.ndarray  # (B, Tk, n_head, head_size)
+    weights: np.ndarray  # (B, n_head, Tq, Tk), before dropout
+    dropout_cache: tuple | None
+
+
+class MultiHeadAttentionCache(NamedTuple):
+    attn: LinearCache  # x (B, T, C), weight (C, 3C)
+    attention: AttentionCache
+    proj: LinearCache  # heads side by side (B, T, C), weight (C, C)
+
+
+def visible_keys(Tq, Tk, first_key=None):
+    """Which query sees which key: bool (1 or B, 1, Tq, Tk), from the two ends of each query's range."""
+    key = np.arange(Tk)
+    last_key = np.arange(Tk - Tq, Tk)[:, None]
+    visible = (key <= last_key)[None, None]
+    if first_key is not None:
+        visible = visible & (key >= first_key[:, None, :, None])
+    return visible
+
+
+def softmax(scores):
+    """Softmax over the last axis; a score of −∞ has weight exactly 0. The maximum is taken off first."""
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    weights /= weights.sum(axis=-1, keepdims=True)
+    return weights
+
+
+def softmax_backward(dweights, weights):
+    """Gradient of the scores, from that of the weights p = softmax(s).
+
+    ∂p_i/∂s_j = p_i (δ_ij − p_j), so  ds_j = Σ_i dp_i · p_i (δ_ij − p_j) = p_j · (dp_j − Σ_i dp_i · p_i).
+
+    The row sum is what every score loses because the weights must go on adding up to 1. Where p is exactly
+    0 (a key that is not seen) the gradient is exactly 0.
+    """
+    return weights * (dweights - (dweights * weights).sum(axis=-1, keepdims=True))
+
+
+def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty):
+    """out = softmax(q · kᵀ / √head_size) · v, each query over the keys that it sees.
+
+    q (B, Tq, n_head, head_size); k and v (B, Tk, n_head, head_size) with Tk >= Tq; out like q.
+    first_key (B, Tq): the first key each query sees, none beyond its own place. dropout: a
+    ``randomness.Dropout`` for the attention weights, or None.
+    """
+    scale = q.dtype.type(1 / math.sqrt(q.shape[-1]))
+    scores = _heads_first(q) @ _heads_first(k).swapaxes(-1, -2)  # (B, n_head, Tq, Tk)
+    scores *= scale
+    visible = visible_keys(q.shape[1], k.shape[1], first_key)
+    weights = softmax(np.where(visible, scores, -np.inf))
+    dropped, dropout_cache = weights, None
+    if dropout is not None:
+        dropped, dropout_cache = dropout_forward(weights, dropout)
+    out = alloc(q.shape, q.dtype)
+    np.matmul(dropped, _heads_first(v), out=_heads_first(out))
+    return out, AttentionCache(q, k, v, weights, dropout_cache)
+
+
+def attention_backward(dout, cache, alloc=np.empty):
+    """Gradients dq (B, Tq, n_head, head_size), dk and dv (B, Tk, n_head, head_size).
+
+    For one head, with scores S = q kᵀ · s where s = 1/√head_size, weights P = softmax(S) over the visible keys, and
+    P̃ = dropout(P):
+
+        out = P̃ v         dP̃ = dout · vᵀ,   dv = P̃ᵀ · dout
+        P̃ = dropout(P)    dP  = dropout's backward of dP̃
+        P = softmax(S)    dS  = P ∘ (dP − rowsum(dP ∘ P))     see ``softmax_backward``
+        S = s · q kᵀ      dq  = s · dS · k,   dk = s · dSᵀ · q
+
+    A key after its query has P = 0 and so dS = 0: nothing flows back from the future, exactly.
+    """
+    q, k, v, weights, dropout_cache = cache
+    dout = _heads_first(dout)
+    dropped = weights if dropout_cache is None else dropout_forward(weights, dropout_cache.dropout)[0]
+    dv = alloc(v.shape, v.dtype)
+    np.matmul(dropped.swapaxes(-1, -2), dout, out=_heads_first(dv))
+    dweights = dout @ _heads_first(v).swapaxes(-1, -2)
+    if dropout_cache is not None:
+        dweights = dropout_backward(dweights, dropout_cache)
+    dscores = softmax_backward(dweights, weights)
+    dscores *= q.dtype.type(1 / math.sqrt(q.shape[-1]))
+    dq = alloc(q.shape, q.dtype)
+    np.matmul(dscores, _heads_first(k), out=_heads_first(dq))
+    dk = alloc(k.shape, k.dtype)
+    np.matmul(dscores.swapaxes(-1, -2), _heads_first(q), out=_heads_first(dk))
+    return dq, dk, dv
+
+
+def multi_head_attention_forward(
+    x, attn_weight, attn_bias, proj_weight, proj_bias, n_head, first_key=None, dropout: Dropout | None = None,
+    alloc=np.empty,
+):
+    """Project x to queries, keys and values, attend in each head, project the heads' outputs back.
+
+    x and out (B, T, C); attn_weight (C, 3C) and attn_bias (3C,) hold the three projections side by side;
+    proj_weight (C, C), proj_bias (C,). Head h owns columns h · head_size … of each third.
+    """
+    B, T, C = x.shape
+    qkv, attn_cache = linear_forward(x, attn_weight, attn_bias, alloc)
+    q, k, v = split_heads(qkv, n_head)
+    heads, attention_cache = attention_forward(q, k, v, first_key, dropout, alloc)
+    out, proj_cache = linear_forward(heads.reshape(B, T, C), proj_weight, proj_bias, alloc)
+    return out, MultiHeadAttentionCache(attn_cache, attention_cache, proj_cache)
+
+
+@adds_into
+def multi_head_attention_backward(dout, cache, alloc=np.empty):
+    """Gradients dx (B, T, C), dattn_weight, dattn_bias, dproj_weight, dproj_bias: the forward in reverse.
+
+    The forward cut the (B, T, 3C) array into three; its gradient is therefore the three gradients laid side by
+    side again, which is what writing them into the three views of one array does.
+    """
+    B, Tq, n_head, head_size = cache.attention.q.shape
+    dheads, dproj_weight, dproj_bias = linear_backward(dout, cache.proj, alloc)
+    dq, dk, dv = attention_backward(dheads.reshape(B, Tq, n_head, head_size), cache.attention, alloc)
+    dqkv = alloc((B, Tq, 3 * n_head * head_size), dout.dtype)
+    for view, gradient in zip(split_heads(dqkv, n_head), (dq, dk, dv)):
+        view[...] = gradient
+    dx, dattn_weight, dattn_bias = linear_backward(dqkv, cache.attn, alloc)
+    return dx, dattn_weight, dattn_bias, dproj_weight, dproj_bias
+
+
+def split_heads(qkv, n_head):
+    """Views q, k, v, each (B, T, n_head, head_size), of one (B, T, 3C) array."""
+    B, T, three_C = qkv.shape
+    thirds = qkv.reshape(B, T, 3, n_head, three_C // 3 // n_head)
+    return thirds[:, :, 0], thirds[:, :, 1], thirds[:, :, 2]
+
+
+def _heads_first(x):
+    # (B, T, n_head, head_size) -> (B, n_head, T, head_size): the order in which matmul takes heads apart
+    return x.swapaxes(1, 2)

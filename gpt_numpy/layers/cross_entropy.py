@@ -1,0 +1,53 @@
+"""Softmax and cross-entropy in one: the mean negative log-likelihood of the targets.
+
+Its fast twin is ``kernels.cross_entropy``.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class CrossEntropyCache(NamedTuple):
+    logits: np.ndarray  # (..., V)
+    log_normaliser: np.ndarray  # (N, 1), log Σ exp(logits) of each row
+    targets: np.ndarray  # (N,) int
+    counted: np.ndarray  # (N,) bool, False where the target is ignored
+
+
+def cross_entropy_forward(logits, targets, ignore_index=-1, alloc=np.empty):
+    """Mean over the counted rows of −log softmax(logits)[target].
+
+    logits (..., V); targets (...) int, where ``ignore_index`` takes a row out of the mean. Returns a Python
+    float, summed in float64; with no counted row at all the loss is 0 and so is every gradient.
+    """
+    rows, targets = logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)
+    counted = targets != ignore_index
+    # log Σ exp(x) = m + log Σ exp(x − m) for any m; with m the maximum no exponential overflows.
+    maximum = rows.max(axis=-1, keepdims=True)
+    shifted = np.subtract(rows, maximum, out=alloc(rows.shape, rows.dtype))
+    np.exp(shifted, out=shifted)
+    log_normaliser = maximum + np.log(shifted.sum(axis=-1, keepdims=True))
+    index = np.flatnonzero(counted)
+    losses = log_normaliser[index, 0] - rows[index, targets[index]]
+    loss = float(losses.sum(dtype=np.float64)) / max(len(index), 1)
+    return loss, CrossEntropyCache(logits, log_normaliser, targets, counted)
+
+
+def cross_entropy_backward(dloss, cache, alloc=np.empty):
+    """dlogits (..., V), given the loss's own gradient dloss (a number, usually 1).
+
+    For one row with target y,  loss = log Σ_j exp(x_j) − x_y,  so
+
+        ∂loss/∂x_i = exp(x_i) / Σ_j exp(x_j) − δ_iy = softmax(x)_i − δ_iy,
+
+    each row weighted by 1/N, N being the number of rows in the mean; an ignored row gets zeros.
+    """
+    logits, log_normaliser, targets, counted = cache
+    rows = logits.reshape(-1, logits.shape[-1])
+    dlogits = np.subtract(rows, log_normaliser, out=alloc(rows.shape, rows.dtype))
+    np.exp(dlogits, out=dlogits)
+    index = np.flatnonzero(counted)
+    dlogits[index, targets[index]] -= 1
+    dlogits *= (counted * (dloss / max(len(index), 1))).astype(rows.dtype)[:, None]
+    return dlogits.reshape(logits.shape)

@@ -1,0 +1,48 @@
+"""The Gaussian error linear unit in the tanh form that GPT-2 uses (Hendrycks and Gimpel 2016, section 2).
+
+    gelu(x) = ½ · x · (1 + tanh(u)),   u = √(2/π) · (x + 0.044715 · x³)
+
+It approximates x · Φ(x), with Φ the normal distribution function; the derivative below is the exact one
+of this form, not of x · Φ(x). Its fast twin is ``kernels.gelu``.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+SCALE = math.sqrt(2 / math.pi)
+CUBIC = 0.044715
+
+
+class GeluCache(NamedTuple):
+    x: np.ndarray  # any shape
+
+
+def _tanh_argument(x):
+    # Beyond |x| = 32 tanh(u) is ±1 in either precision; clipping keeps x³ finite, and a NaN stays a NaN.
+    x = np.clip(x, -32, 32)
+    return SCALE * (x + CUBIC * x * x * x)
+
+
+def gelu_forward(x, alloc=np.empty):
+    """out = gelu(x), elementwise; −∞ gives its limit 0, +∞ gives +∞, NaN gives NaN."""
+    gate = 0.5 * (1 + np.tanh(_tanh_argument(x)))
+    # At −∞ the gate is exactly 0, and ∞ · 0 would be a NaN where the limit is 0.
+    finite = np.where(np.isneginf(x), x.dtype.type(0), x)
+    out = np.multiply(finite, gate, out=alloc(x.shape, x.dtype))
+    return out, GeluCache(x)
+
+
+def gelu_backward(dout, cache, alloc=np.empty):
+    """dx = dout · gelu'(x); tanh(u) is recomputed from x.
+
+    By the product rule, with t = tanh(u) and dt/du = 1 − t²,
+
+        gelu'(x) = ½ (1 + t) + ½ x (1 − t²) · du/dx,    du/dx = √(2/π) · (1 + 3 · 0.044715 · x²).
+    """
+    x = np.clip(cache.x, -32, 32)  # outside, gelu' is 0 or 1 to the last bit, as it is at the clip
+    t = np.tanh(_tanh_argument(x))
+    du_dx = SCALE * (1 + 3 * CUBIC * x * x)
+    slope = 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * du_dx
+    return np.multiply(dout, slope, out=alloc(x.shape, x.dtype))

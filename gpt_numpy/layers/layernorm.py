@@ -1,0 +1,73 @@
+"""Layer normalisation over the last axis (Ba, Kiros and Hinton 2016), with weight and bias.
+
+Its fast twin is ``kernels.layernorm``.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ._accumulate import adds_into
+
+
+class LayernormCache(NamedTuple):
+    x: np.ndarray  # (..., C)
+    mean: np.ndarray  # (..., 1)
+    rstd: np.ndarray  # (..., 1), 1 / standard deviation
+    weight: np.ndarray  # (C,)
+
+
+def layernorm_forward(x, weight, bias, epsilon=1e-5, alloc=np.empty):
+    """out = xhat · weight + bias with xhat = (x − mean) · rstd, over the last axis of x (..., C).
+
+    rstd = 1/√(variance + ε) with the biased variance (divided by C, not C − 1), as in GPT-2.
+    """
+    mean = x.mean(axis=-1, keepdims=True)
+    centred = np.subtract(x, mean, out=alloc(x.shape, x.dtype))
+    variance = np.mean(centred * centred, axis=-1, keepdims=True)
+    rstd = 1 / np.sqrt(variance + x.dtype.type(epsilon))
+    out = centred
+    out *= rstd
+    out *= weight
+    out += bias
+    return out, LayernormCache(x, mean, rstd, weight)
+
+
+@adds_into
+def layernorm_backward(dout, cache, alloc=np.empty):
+    """Gradients dx (..., C), dweight (C,), dbias (C,).
+
+    xhat is recomputed: it costs two passes over x, and keeping it would cost another array of its size.
+
+    out = xhat · weight + bias    gives  dbias = Σ_rows dout,  dweight = Σ_rows dout · xhat,
+                                         dxhat = dout · weight.
+
+    Within one row, xhat_i = (x_i − m) · r, with m the mean and r = (v + ε)^(−1/2). Its derivative is
+
+        ∂xhat_i/∂x_j = r · (δ_ij − 1/C) + (x_i − m) · ∂r/∂x_j,
+
+        ∂r/∂x_j = −½ (v + ε)^(−3/2) · ∂v/∂x_j = −½ r³ · (2/C)(x_j − m) = −r² · xhat_j / C,
+
+    where ∂v/∂x_j has no term from the mean because Σ_i (x_i − m) = 0. Hence
+
+        ∂xhat_i/∂x_j = r · (δ_ij − 1/C − xhat_i · xhat_j / C),
+
+        dx_j = Σ_i dxhat_i · ∂xhat_i/∂x_j = r · (dxhat_j − mean(dxhat) − xhat_j · mean(dxhat · xhat)).
+
+    The two means are what shifting and what stretching the row would have gained: the normalisation undoes
+    both, so the gradient has no part along either.
+    """
+    x, mean, rstd, weight = cache
+    xhat = (x - mean) * rstd
+    rows = tuple(range(x.ndim - 1))
+    dbias = dout.sum(axis=rows)
+    dweight = (dout * xhat).sum(axis=rows)
+    dxhat = np.multiply(dout, weight, out=alloc(x.shape, x.dtype))
+    shift = dxhat.mean(axis=-1, keepdims=True)
+    stretch = (dxhat * xhat).mean(axis=-1, keepdims=True)
+    dx = dxhat
+    dx -= shift
+    xhat *= stretch
+    dx -= xhat
+    dx *= rstd
+    return dx, dweight, dbias

@@ -1,0 +1,43 @@
+"""The affine map x · weight + bias on the last axis.
+
+The weight is (in, out), as in GPT-2's checkpoints (there the layer is called Conv1D).
+Its fast twin is ``kernels.linear``.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ._accumulate import adds_into
+
+
+class LinearCache(NamedTuple):
+    x: np.ndarray  # (..., K)
+    weight: np.ndarray  # (K, N)
+
+
+def linear_forward(x, weight, bias, alloc=np.empty):
+    """out = x · weight + bias;  x (..., K), weight (K, N), bias (N,), out (..., N)."""
+    out = np.matmul(x, weight, out=alloc((*x.shape[:-1], weight.shape[1]), x.dtype))
+    out += bias
+    return out, LinearCache(x, weight)
+
+
+@adds_into
+def linear_backward(dout, cache, alloc=np.empty):
+    """Gradients dx (..., K), dweight (K, N), dbias (N,).
+
+    For every row,  out_n = Σ_k x_k · weight_kn + bias_n,  so
+
+        ∂L/∂x_k        = Σ_n dout_n · weight_kn           dx = dout · weightᵀ
+        ∂L/∂weight_kn  = Σ_rows x_k · dout_n              dweight = xᵀ · dout
+        ∂L/∂bias_n     = Σ_rows dout_n                    dbias = column sums of dout
+
+    A quick check that needs no algebra: the shapes allow no other product.
+    """
+    x, weight = cache
+    K, N = weight.shape
+    dx = np.matmul(dout, weight.T, out=alloc(x.shape, x.dtype))
+    dweight = x.reshape(-1, K).T @ dout.reshape(-1, N)
+    dbias = dout.reshape(-1, N).sum(axis=0)
+    return dx, dweight, dbias

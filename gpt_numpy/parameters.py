@@ -1,0 +1,107 @@
+"""The one table of a GPT-2's parameters, flat storage for it, and the initial values.
+
+``table(config)`` lists name → shape in GPT-2's own order and with GPT-2's own names; weights are
+(in, out), so that a published checkpoint loads without a transpose. Parameters, gradients and both of the
+optimizer's moments are each a ``Parameters``: one flat array, with a named view for every row of the table.
+Whoever walks parameters (optimizer, checkpoint, import, reports) walks this table; there is no second list.
+
+The output head is tied to the token embedding ``wte`` and therefore has no row of its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+
+def table(config):
+    """Ordered dict name → shape of every parameter of ``config``."""
+    C = config.n_embd
+    shapes = {"wte.weight": (config.vocab_size, C), "wpe.weight": (config.block_size, C)}
+    for i in range(config.n_layer):
+        block = {
+            "ln_1.weight": (C,),
+            "ln_1.bias": (C,),
+            "attn.c_attn.weight": (C, 3 * C),  # columns: queries, keys, values
+            "attn.c_attn.bias": (3 * C,),
+            "attn.c_proj.weight": (C, C),
+            "attn.c_proj.bias": (C,),
+            "ln_2.weight": (C,),
+            "ln_2.bias": (C,),
+            "mlp.c_fc.weight": (C, 4 * C),
+            "mlp.c_fc.bias": (4 * C,),
+            "mlp.c_proj.weight": (4 * C, C),
+            "mlp.c_proj.bias": (C,),
+        }
+        shapes.update({f"h.{i}.{name}": shape for name, shape in block.items()})
+    shapes["ln_f.weight"] = (C,)
+    shapes["ln_f.bias"] = (C,)
+    return shapes
+
+
+def count(config):
+    """Number of parameters of ``config``."""
+    return sum(math.prod(shape) for shape in table(config).values())
+
+
+def decays(name):
+    """Whether weight decay applies to the parameter: to matrices only, not to biases and layernorms."""
+    return name.endswith(".weight") and ".ln_" not in f".{name}"
+
+
+class Parameters(Mapping):
+    """One flat array and, by name, views of it in the shapes of ``table(config)``.
+
+    >>> from gpt_numpy import GPTConfig
+    >>> p = Parameters(GPTConfig.preset("tiny"))
+    >>> p["wte.weight"][0, 0] = 3.0
+    >>> float(p.flat[0])
+    3.0
+    """
+
+    def __init__(self, config, dtype=np.float32, flat=None):
+        self.shapes = table(config)
+        sizes = [math.prod(shape) for shape in self.shapes.values()]
+        # start of each tensor in the flat array, and the end of the last
+        self.boundaries = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        self.flat = np.zeros(self.boundaries[-1], dtype) if flat is None else flat
+        starts, stops = self.boundaries[:-1], self.boundaries[1:]
+        self._views = {
+            name: self.flat[start:stop].reshape(shape)
+            for (name, shape), start, stop in zip(self.shapes.items(), starts, stops)
+        }
+
+    def __getitem__(self, name):
+        return self._views[name]
+
+    def __iter__(self):
+        return iter(self._views)
+
+    def __len__(self):
+        return len(self._views)
+
+    def name_at(self, index):
+        """Name of the tensor that holds flat element ``index``."""
+        return list(self._views)[int(np.searchsorted(self.boundaries, index, side="right")) - 1]
+
+
+def initialise(params, config, seed):
+    """Fill ``params`` with GPT-2's initial values, in place.
+
+    Matrices are normal with standard deviation 0.02; the two projections of each block that write to the
+    residual stream are scaled by 1/√(2·n_layer), so that the stream's variance does not grow with depth
+    (Radford et al. 2019, section 2.3). Layernorm weights are 1, every bias is 0. Each tensor draws from a
+    generator of its own, made from the seed and its place in the table, so that adding a layer changes no
+    other tensor's values.
+    """
+    residual_scale = 1 / math.sqrt(2 * config.n_layer)
+    for place, (name, view) in enumerate(params.items()):
+        if decays(name):
+            std = 0.02 * (residual_scale if name.endswith("c_proj.weight") else 1.0)
+            rng = np.random.Generator(np.random.Philox(key=[seed, place]))
+            # Drawn in float32 whatever the dtype, so that a float64 model has the same initial values.
+            view[...] = rng.standard_normal(view.shape, dtype=np.float32) * np.float32(std)
+        else:
+            view[...] = 1.0 if name.endswith(".weight") else 0.0

@@ -1,0 +1,75 @@
+"""Memory that a training step takes once and then keeps.
+
+Every step makes the same arrays in the same order. A ``Workspace`` therefore remembers how much each of its
+regions needed, takes that as one block, and hands out the same addresses step after step: after the first,
+the operating system is not asked for memory again (page faults on fresh memory cost more than many of
+the kernels that would fill it).
+
+A region is a stack that is only ever emptied whole. The model uses one for what must live from forward to
+backward, and two that the blocks' backwards take in turn: a block's input gradient is made in one region
+while its output gradient still lies in the other.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+_ALIGNMENT = 64  # a cache line, and the width of the widest vector register
+
+
+class Region:
+    """A stack of arrays in one block of memory; ``alloc`` has np.empty's first two arguments."""
+
+    def __init__(self):
+        self._block = np.empty(0, np.uint8)
+        self._used = 0
+        self._overflow = []  # arrays of a pass that outgrew the block; a bigger block follows at reset
+
+    def reset(self):
+        """Forget every array handed out; grow the block to what the last pass needed."""
+        if self._used > len(self._block):
+            self._overflow.clear()
+            self._block = _aligned_bytes(self._used)
+        self._used = 0
+
+    def alloc(self, shape, dtype):
+        """An uninitialised array that stays valid until the next ``reset``."""
+        dtype = np.dtype(dtype)
+        size = math.prod(shape) * dtype.itemsize
+        start = self._used
+        self._used += -(-size // _ALIGNMENT) * _ALIGNMENT
+        if self._used > len(self._block):
+            self._overflow.append(_aligned_bytes(size))
+            return self._overflow[-1].view(dtype).reshape(shape)
+        return self._block[start : start + size].view(dtype).reshape(shape)
+
+    @property
+    def nbytes(self):
+        """Bytes taken so far by the current pass."""
+        return self._used
+
+
+class Workspace:
+    """Named regions, made when first asked for."""
+
+    def __init__(self):
+        self._regions = {}
+
+    def begin(self, name):
+        """The region ``name``, emptied; returns its ``alloc``."""
+        region = self._regions.setdefault(name, Region())
+        region.reset()
+        return region.alloc
+
+    @property
+    def nbytes(self):
+        """Bytes of all regions, as of their last pass."""
+        return sum(region.nbytes for region in self._regions.values())
+
+
+def _aligned_bytes(size):
+    raw = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % _ALIGNMENT
+    return raw[start : start + size]
