@@ -1,0 +1,109 @@
+"""exp, tanh, and GELU with its derivative, on vectors: a few multiplications instead of a library call per element.
+
+All work for float32 and float64 and follow the special values: NaN stays NaN, exp(−∞) = 0, exp(+∞) = ∞, tanh(±∞) = ±1.
+Each is accurate to a few units in the last place (``tests/kernels/test_vector_math.py`` holds the bounds).
+
+The exponential splits x = n·ln 2 + r with |r| ≤ ln 2 / 2 (Cody and Waite, 1980, keep ln 2 in two pieces so that r is
+exact), sums the Taylor series of exp(r), which is short for so small an r, and multiplies by 2ⁿ by writing n into the
+exponent bits. GELU is the tanh form of Hendrycks and Gimpel (2016), as in GPT-2.
+"""
+
+import math
+from typing import NamedTuple
+
+from numba import types
+
+from .lanes import absolute, fma, select
+
+
+class _Format(NamedTuple):
+    """What exp needs to know of a floating-point format."""
+
+    integer: types.Integer  # same size
+    mantissa_bits: int
+    bias: int
+    degree: int  # of the Taylor series: the first dropped term is below half a unit in the last place
+    ln2_high: float  # ln 2 with enough trailing zero bits that n·ln2_high is exact
+    ln2_low: float
+    largest: float  # exp overflows beyond
+    smallest: float  # exp is 0 below
+    flat: float  # tanh is 1 beyond
+
+
+_FLOAT32 = _Format(types.int32, 23, 127, 7, 0.693359375, -2.12194440054690583e-4, 89.0, -104.0, 10.0)
+_FLOAT64 = _Format(
+    types.int64, 52, 1023, 13, 0.693147180369123816490, 1.90821492927058770002e-10, 710.0, -746.0, 22.0
+)
+
+
+def _format(x):
+    return _FLOAT32 if x.type.element.bitwidth == 32 else _FLOAT64
+
+
+def _reduce(x, form):
+    """n (as the low bits of an integer vector, and as floats) and r with x = n·ln 2 + r."""
+    # Adding 1.5·2^mantissa pushes the fraction out of the mantissa: what is left is x/ln 2 rounded to an integer.
+    magic = x.constant(1.5 * 2.0**form.mantissa_bits)
+    shifted = fma(x, x.constant(1 / math.log(2)), magic)
+    n = shifted - magic
+    r = fma(n, x.constant(-form.ln2_low), fma(n, x.constant(-form.ln2_high), x))
+    return shifted.bits(form.integer) - magic.bits(form.integer), r
+
+
+def _exp_minus_one(r, degree):
+    """exp(r) − 1 for |r| ≤ ln 2 / 2, by Horner's rule."""
+    total = r.constant(1 / math.factorial(degree))
+    for k in range(degree - 1, 0, -1):
+        total = fma(total, r, r.constant(1 / math.factorial(k)))
+    return total * r
+
+
+def _power_of_two(n, x, form):
+    return ((n + form.bias) << form.mantissa_bits).bits(x.type.element)
+
+
+def exp(x):
+    """eˣ."""
+    form = _format(x)
+    x = select(x > form.largest, x.constant(form.largest), x)
+    x = select(x < form.smallest, x.constant(form.smallest), x)
+    n, r = _reduce(x, form)
+    half = n >> 1  # 2ⁿ in two factors: n itself may be outside the exponent's range at both ends
+    return (_exp_minus_one(r, form.degree) + 1.0) * _power_of_two(half, x, form) * _power_of_two(n - half, x, form)
+
+
+def tanh(x):
+    """(e²ˣ − 1) / (e²ˣ + 1), from e²ˣ − 1 so that small x keep their accuracy."""
+    form = _format(x)
+    size = absolute(x)
+    size = select(size > form.flat, x.constant(form.flat), size)
+    n, r = _reduce(size + size, form)
+    scale = _power_of_two(n, x, form)
+    grown = fma(_exp_minus_one(r, form.degree), scale, scale - 1.0)
+    ratio = grown / (grown + 2.0)
+    return select(x < 0.0, -ratio, ratio)
+
+
+_CUBIC = 0.044715
+_SLOPE = 2 * math.sqrt(2 / math.pi)
+
+
+def _gate(x):
+    """s = 1 / (1 + e⁻ᵛ) with v = 2·√(2/π)·(x + 0.044715·x³), which equals (1 + tanh(v/2)) / 2; and e⁻ᵛ, x²."""
+    square = x * x
+    v = fma(square, x.constant(-_SLOPE * _CUBIC), x.constant(-_SLOPE)) * x
+    decay = exp(v)
+    return x.constant(1.0) / (decay + 1.0), decay, square
+
+
+def gelu(x):
+    """½·x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))."""
+    return x * _gate(x)[0]
+
+
+def gelu_derivative(x):
+    """d gelu/dx = s + x·s·(1 − s)·v′ with s the gate and v′ = 2·√(2/π)·(1 + 3·0.044715·x²)."""
+    gate, decay, square = _gate(x)
+    rest = select(decay < 1.0, decay * gate, x.constant(1.0) - gate)  # 1 − s without cancellation
+    slope = fma(square, x.constant(3 * _SLOPE * _CUBIC), x.constant(_SLOPE))
+    return fma(gate * rest * x, slope, gate)

@@ -1,0 +1,68 @@
+"""Every vector width, on whatever machine runs this: each in a process of its own, as the width is fixed at import.
+
+The cases themselves are in simd_cases.py. One more run has every access checked against its array.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CASES = Path(__file__).with_name("simd_cases.py")
+
+
+@pytest.mark.parametrize("settings", [("16", "0"), ("32", "0"), ("64", "0"), ("32", "1")], ids=" ".join)
+def test_every_width(settings):
+    environment = dict(os.environ, GPT_NUMPY_VECTOR_BYTES=settings[0], GPT_NUMPY_CHECK_BOUNDS=settings[1])
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", str(CASES)]
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-2000:]
+
+
+def test_a_checked_run_dies_at_an_access_outside_its_array():
+    program = (
+        "import sys, numpy as np\n"
+        "from numba import njit\n"
+        "from gpt_numpy.kernels.simd import load, store\n"
+        "@njit\n"
+        "def copy(x, out, i): store(out, 0, load(x, i))\n"
+        "x = np.zeros((4, 64), np.float32)[:, ::2]\n"  # its extent is 255 elements
+        "copy(x, np.empty(64, np.float32), int(sys.argv[1]))\n"
+        "print('alive')\n"
+    )
+    environment = dict(os.environ, GPT_NUMPY_VECTOR_BYTES="64", GPT_NUMPY_CHECK_BOUNDS="1")
+    for index, survives in [("239", True), ("240", False), ("-1", False)]:
+        command = [sys.executable, "-c", program, index]
+        run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert (run.returncode == 0) == survives, run.stderr[-2000:]
+        assert survives or "outside" in run.stdout + run.stderr
+
+
+def test_width_follows_the_cpu(monkeypatch):
+    from gpt_numpy.kernels import lanes
+
+    monkeypatch.delenv("GPT_NUMPY_VECTOR_BYTES", raising=False)
+    for features, width in [({"avx512f", "avx2"}, 64), ({"avx2", "fma"}, 32), ({"neon"}, 16), (set(), 16)]:
+        monkeypatch.setattr(lanes, "cpu_features", lambda features=features: features)
+        assert lanes._vector_bytes() == width
+    monkeypatch.setenv("GPT_NUMPY_VECTOR_BYTES", "20")
+    with pytest.raises(ValueError, match="expected 16, 32 or 64"):
+        lanes._vector_bytes()
+
+
+def test_a_vector_takes_only_arrays_of_its_type():
+    from numba import njit
+    from numba.core.errors import TypingError
+
+    from gpt_numpy.kernels.simd import load, store
+
+    @njit
+    def copy(x, out):
+        store(out, 0, load(x, 0))
+
+    with pytest.raises(TypingError):
+        copy(np.zeros(64, np.float32), np.zeros(64, np.float64))
