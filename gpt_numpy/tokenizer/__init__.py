@@ -1,0 +1,36 @@
+"""Text to tokens and back: byte-level BPE as in GPT-2, and one id a character.
+
+From simple to fast, a file a step:
+
+    byte_alphabet   GPT-2's printable spelling of the 256 bytes
+    pretokenize     text to words by a pattern
+    reference       merges learned and applied in plain Python: the specification
+    specials        special tokens: cut out, allowed, refused
+    vocabulary      tokens, merges and specials, checked against each other
+    files           vocab.json, merges.txt, tokenizer_config.json   (strict_json, saving: how)
+    tokenizer       Tokenizer, which puts these together
+    streaming       text from ids as they come
+    char            CharTokenizer
+"""
+
+import json
+from pathlib import Path
+
+from .char import CharTokenizer
+from .files import SETTINGS_FILE
+from .pretokenize import GPT2_PATTERN
+from .specials import END_OF_TEXT
+from .streaming import StreamDecoder
+from .tokenizer import Tokenizer
+
+__all__ = ["END_OF_TEXT", "GPT2_PATTERN", "CharTokenizer", "StreamDecoder", "Tokenizer", "load_tokenizer"]
+
+
+def load_tokenizer(folder):
+    """The tokenizer saved in ``folder``, of whichever kind it is; ``VocabError`` if the files are bad."""
+    try:
+        settings = json.loads((Path(folder) / SETTINGS_FILE).read_bytes())
+        char = settings["tokenizer_class"] == CharTokenizer.__name__
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        char = False  # what is wrong with the file, Tokenizer.load says better
+    return (CharTokenizer if char else Tokenizer).load(folder)

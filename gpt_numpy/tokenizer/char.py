@@ -1,0 +1,133 @@
+"""One id a character: the tokenizer of the field's character experiments.
+
+The same interface as ``Tokenizer``, so that a model and its trainer need not know which one they have.
+Only the characters that training saw have an id; another one is refused, with its position.
+
+>>> tokenizer = CharTokenizer.train(["hello"])
+>>> tokenizer.encode("hole")
+[1, 3, 2, 0]
+>>> tokenizer.decode([1, 3, 2, 0])
+'hole'
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+from ..errors import TokenizerError, VocabError
+from . import strict_json
+from .files import SETTINGS_FILE, read_bytes, read_id_table
+from .ids import check_ids, check_text
+from .saving import write_files
+from .specials import END_OF_TEXT, check_special_tokens, refuse_specials, resolve, split_specials
+
+VOCAB_FILE = "vocab.json"
+
+
+class CharTokenizer:
+    """``characters`` in the order of their ids, then ``special_tokens``."""
+
+    def __init__(self, characters: Sequence[str], special_tokens: Sequence[str] = ()):
+        special_tokens = check_special_tokens(special_tokens)
+        self._texts = (*characters, *special_tokens)
+        self._ids = {text: i for i, text in enumerate(self._texts)}
+        if len(self._ids) != len(self._texts):
+            raise VocabError("a character or special token twice")
+        if any(len(character) != 1 for character in characters):
+            raise VocabError("a token that is not one character")
+        self.special_tokens = {text: self._ids[text] for text in special_tokens}
+
+    @classmethod
+    def train(cls, texts: Iterable[str], vocab_size: int | None = None, special_tokens: Sequence[str] = ()):
+        """The tokenizer of all characters in ``texts``, in the order of their code points.
+
+        Raises ``TokenizerError`` if there are none, or more than ``vocab_size`` (None: as many as there are)
+        leaves room for beside ``special_tokens``.
+        """
+        special_tokens = check_special_tokens(special_tokens)
+        characters: set[str] = set()
+        for text in [texts] if isinstance(texts, str) else texts:
+            check_text(text)
+            for part, special in split_specials(text, special_tokens):
+                if not special:
+                    characters.update(part)
+        if not characters:
+            raise TokenizerError("there is no text to train on")
+        if vocab_size is not None and len(characters) + len(special_tokens) > vocab_size:
+            raise TokenizerError(f"{len(characters)} characters and {len(special_tokens)} special tokens do not fit",
+                                 field="vocab_size", found=vocab_size)
+        return cls(sorted(characters), special_tokens)
+
+    @property
+    def n_vocab(self) -> int:
+        """The number of ids, special tokens included."""
+        return len(self._texts)
+
+    vocab_size = n_vocab
+
+    @property
+    def eot_id(self) -> int | None:
+        """The id of ``<|endoftext|>``, or None if there is no such token."""
+        return self.special_tokens.get(END_OF_TEXT)
+
+    def encode(self, text: str, *, allowed_special: str | Collection[str] = (),
+               disallowed_special: str | Collection[str] = "all") -> list[int]:
+        """The ids of ``text``; the arguments and errors of ``Tokenizer.encode``, and an unknown character."""
+        check_text(text)
+        allowed = resolve(self.special_tokens, allowed_special, "allowed_special")
+        disallowed = resolve(self.special_tokens, disallowed_special, "disallowed_special", but=allowed)
+        refuse_specials(text, disallowed, allowed)
+        ids, offset = [], 0
+        for part, special in split_specials(text, allowed):
+            try:
+                ids.extend([self._ids[part]] if special else [self._ids[character] for character in part])
+            except KeyError as error:
+                raise TokenizerError("a character that is not in the vocabulary",
+                                     offset=offset + part.index(error.args[0]), found=error.args[0]) from None
+            offset += len(part)
+        return ids
+
+    def encode_ordinary(self, text: str) -> list[int]:
+        """The ids of ``text``, in which special tokens are text like any other."""
+        return self.encode(text, disallowed_special=())
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """The UTF-8 of the characters that ``ids`` stand for; ``TokenizerError`` with the position of what is no id."""
+        return "".join(map(self._texts.__getitem__, check_ids(ids, self.n_vocab))).encode("utf-8")
+
+    def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
+        """The text of ``ids``; it is always UTF-8, so ``errors`` is there for the common interface only."""
+        return self.decode_bytes(ids).decode("utf-8", errors)
+
+    def save(self, folder: str | os.PathLike) -> None:
+        """Write ``vocab.json`` (character → id) and ``tokenizer_config.json`` into ``folder``, made if missing."""
+        settings = {"tokenizer_class": type(self).__name__, "special_tokens": self.special_tokens}
+        write_files(folder, {
+            VOCAB_FILE: json.dumps(self._ids, ensure_ascii=False, indent=0).encode("utf-8"),
+            SETTINGS_FILE: json.dumps(settings, ensure_ascii=False, indent=2).encode("utf-8"),
+        })
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike) -> CharTokenizer:
+        """Read what ``save`` wrote; ``VocabError`` if it is anything else."""
+        path, settings_path = Path(folder) / VOCAB_FILE, Path(folder) / SETTINGS_FILE
+        settings = strict_json.loads(strict_json.decode_utf8(read_bytes(settings_path), settings_path), settings_path)
+        if not isinstance(settings, dict) or settings.get("tokenizer_class") != cls.__name__:
+            raise VocabError("not the settings of a character-level tokenizer", path=settings_path)
+        text = strict_json.decode_utf8(read_bytes(path), path)
+        table = read_id_table(strict_json.loads(text, path), text, path)
+        specials = settings.get("special_tokens", {})
+        if not isinstance(specials, dict) or any(table.get(name) != i for name, i in specials.items()):
+            raise VocabError(f"disagrees with {VOCAB_FILE}", path=settings_path, field="special_tokens")
+        ordered = sorted(table, key=table.get)
+        characters = [name for name in ordered if name not in specials]
+        if ordered != characters + sorted(specials, key=specials.get):
+            raise VocabError("special tokens stand before characters", path=path)
+        for name in characters:
+            if len(name) != 1:
+                raise VocabError("a token that is not one character", path=path,
+                                 line=strict_json.line_of_key(text, name), found=name)
+        return cls(characters, sorted(specials, key=specials.get))

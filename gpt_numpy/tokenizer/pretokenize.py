@@ -1,0 +1,50 @@
+"""Cutting text into words before any merge is looked at; a merge never crosses the cut.
+
+GPT-2's pattern keeps letters, numbers and everything else apart, lets one space lead a word, splits
+off the English contractions, and leaves the last space of a run to the word after it:
+
+>>> split("It's  12 o'clock", GPT2_PATTERN)
+['It', "'s", ' ', ' 12', ' o', "'", 'clock']
+
+What counts as a letter or a number is what the installed ``regex`` package says; its tables follow the
+newest Unicode. The fast twin, for GPT-2's pattern only, is ``kernels/bpe_pretokenize.py``.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import regex
+
+from ..errors import TokenizerError
+
+GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
+
+
+@functools.lru_cache(maxsize=32)
+def compile_pattern(pattern: str) -> regex.Pattern:
+    """The compiled ``pattern``; ``TokenizerError`` if it is not a pattern."""
+    if not isinstance(pattern, str):
+        raise TypeError(f"a pre-tokenization pattern is a str, not {type(pattern).__name__}")
+    try:
+        return regex.compile(pattern)
+    except regex.error as error:
+        raise TokenizerError(f"the pre-tokenization pattern does not compile ({error})", found=pattern) from None
+
+
+def split(text: str, pattern: str) -> list[str]:
+    """The words of ``text``, in order; joined they are ``text`` again.
+
+    Raises ``TokenizerError`` with the position of the first character that ``pattern`` leaves out: a
+    pattern that skips characters would lose them silently.
+    """
+    words, end = [], 0
+    for match in compile_pattern(pattern).finditer(text):
+        if match.start() != end:
+            break
+        end = match.end()
+        if match.group():
+            words.append(match.group())
+    if end != len(text):
+        raise TokenizerError("the pre-tokenization pattern matches nothing here", offset=end, found=text[end:end + 10])
+    return words

@@ -1,0 +1,89 @@
+"""Special tokens: strings such as ``<|endoftext|>`` that stand for one id and are never split.
+
+They are control, not content: a text that a user typed must not be able to end a document. So they are
+recognised only where the caller allows it, and a text that holds one otherwise is refused.
+
+>>> list(split_specials("one<|endoftext|>two", ["<|endoftext|>"]))
+[('one', False), ('<|endoftext|>', True), ('two', False)]
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Collection, Iterator, Sequence
+
+import regex
+
+from ..errors import TokenizerError
+
+END_OF_TEXT = "<|endoftext|>"
+
+
+@functools.lru_cache(maxsize=32)
+def _any_of(special_tokens: frozenset[str]) -> regex.Pattern:
+    # An alternation takes its first branch that matches, so the longest goes first.
+    return regex.compile("|".join(regex.escape(token) for token in sorted(special_tokens, key=len, reverse=True)))
+
+
+def split_specials(text: str, special_tokens: Collection[str]) -> Iterator[tuple[str, bool]]:
+    """The parts of ``text`` in order, each with whether it is a special token.
+
+    Of special tokens that begin at the same place the longest is taken.
+    """
+    start = 0
+    if special_tokens:
+        for match in _any_of(frozenset(special_tokens)).finditer(text):
+            if match.start() > start:
+                yield text[start:match.start()], False
+            yield match.group(), True
+            start = match.end()
+    if start < len(text):
+        yield text[start:], False
+
+
+def resolve(known: Collection[str], chosen, name: str, but: Collection[str] = frozenset()) -> frozenset[str]:
+    """The set that an ``allowed_special`` or ``disallowed_special`` argument ``chosen`` means.
+
+    ``"all"`` is every ``known`` token that is not in ``but``; anything else is a collection of known tokens.
+    """
+    if isinstance(chosen, str):
+        if chosen != "all":
+            raise TypeError(f"{name} is 'all' or a collection of special tokens, not the str {chosen!r}")
+        return frozenset(known) - frozenset(but)
+    chosen = frozenset(chosen)
+    unknown = chosen - frozenset(known)
+    if unknown:
+        raise TokenizerError("not a special token of this tokenizer", field=name, found=min(unknown, key=repr),
+                             expected=f"some of {sorted(known)}")
+    return chosen
+
+
+def refuse_specials(text: str, disallowed: frozenset[str], allowed: frozenset[str]) -> None:
+    """Raise ``TokenizerError``, with the position, if ``text`` holds a ``disallowed`` token outside the ``allowed``."""
+    for match in _any_of(disallowed | allowed).finditer(text) if disallowed else ():
+        if match.group() in disallowed:
+            raise TokenizerError(
+                f"the text holds the special token {match.group()!r}; pass it in allowed_special to encode it as one "
+                f"id, or disallowed_special=() to encode it as ordinary text",
+                offset=match.start(),
+            )
+
+
+def check_special_tokens(special_tokens: Sequence[str]) -> tuple[str, ...]:
+    """``special_tokens`` as a tuple; ``TokenizerError`` if one is empty, twice there, or no text."""
+    if isinstance(special_tokens, str):
+        raise TypeError(f"special_tokens is a sequence of str, not one str ({special_tokens!r})")
+    special_tokens = tuple(special_tokens)
+    for i, token in enumerate(special_tokens):
+        field = f"special_tokens[{i}]"
+        if not isinstance(token, str):
+            raise TypeError(f"{field} is a {type(token).__name__}, not a str")
+        if not token:
+            raise TokenizerError("a special token is empty", field=field)
+        if token in special_tokens[:i]:
+            raise TokenizerError("the same special token twice", field=field, found=token)
+        try:
+            token.encode("utf-8")
+        except UnicodeEncodeError:
+            raise TokenizerError("a special token holds a lone surrogate", field=field, found=token) from None
+    return special_tokens

@@ -1,0 +1,118 @@
+"""What a byte-level BPE tokenizer consists of, and the checks that make it one.
+
+Every file format reads into a ``Vocabulary`` and is written from one. Ids are dense: ``tokens[i]`` are
+the bytes of id ``i``. Two kinds of tokens are made of nothing smaller, the 256 single bytes and the
+special tokens; each of the others is the outcome of exactly one merge.
+
+A freshly trained vocabulary numbers the bytes by their value (0 … 255), then the merges in order, then
+the special tokens. GPT-2's own numbers the bytes in another order (see ``byte_alphabet``), and others
+put special tokens first; nothing here depends on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import InitVar, dataclass, field
+
+from ..errors import VocabError
+from .byte_alphabet import spell
+from .pretokenize import GPT2_PATTERN
+
+
+class Origin:
+    """Where a vocabulary's parts stand, as the arguments of an error; a reader of files names lines."""
+
+    def token(self, i: int) -> dict:
+        return {"field": f"id {i}"}
+
+    def merge(self, rank: int) -> dict:
+        return {"field": f"merge {rank}"}
+
+    def whole(self) -> dict:
+        return {}
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Tokens, merges and special tokens, checked against each other; ``VocabError`` says what is wrong.
+
+    tokens          the bytes of each id (for a special token, its text in UTF-8)
+    merges          pairs of ids in the order of their ranks
+    special_tokens  text → id
+    pattern         the pre-tokenization pattern, in the syntax of the ``regex`` package
+    byte_ids        (derived) byte → id
+    merged_ids      (derived) merge → id of the token it makes
+    """
+
+    tokens: tuple[bytes, ...]
+    merges: tuple[tuple[int, int], ...]
+    special_tokens: dict[str, int]
+    pattern: str = GPT2_PATTERN
+    origin: InitVar[Origin] = Origin()
+    byte_ids: tuple[int, ...] = field(init=False, repr=False)
+    merged_ids: tuple[int, ...] = field(init=False, repr=False)
+
+    def __post_init__(self, origin):
+        ids = self._ordinary_ids(origin)
+        missing = [byte for byte in range(256) if bytes([byte]) not in ids]
+        if missing:
+            raise VocabError(f"no token for the byte 0x{missing[0]:02x} ({len(missing)} of 256 are missing)",
+                             **origin.whole())
+        object.__setattr__(self, "byte_ids", tuple(ids[bytes([byte])] for byte in range(256)))
+        object.__setattr__(self, "merged_ids", self._merged_ids(ids, origin))
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def _ordinary_ids(self, origin) -> dict[bytes, int]:
+        """token → id without the special tokens, each of which must be unlike any of them."""
+        special_ids = set(self.special_tokens.values())
+        ids: dict[bytes, int] = {}
+        for i, token in enumerate(self.tokens):
+            if i in special_ids:
+                continue
+            if not token:
+                raise VocabError("an empty token", **origin.token(i))
+            if ids.setdefault(token, i) != i:
+                raise VocabError(f"the token {spell(token)!r} has the id {ids[token]} already", **origin.token(i))
+        spellings = {spell(token) for token in ids}
+        for text, i in self.special_tokens.items():
+            # The spelling too: vocab.json is one table of special tokens' texts and spelled tokens.
+            if text.encode("utf-8") in ids or text in spellings:
+                raise VocabError(f"the special token {text!r} is an ordinary token as well", **origin.token(i))
+        return ids
+
+    def _merged_ids(self, ids, origin) -> tuple[int, ...]:
+        made: dict[int, int] = {}  # token → the merge that makes it
+        usable = set(self.byte_ids)
+        for rank, (left, right) in enumerate(self.merges):
+            for part in (left, right):
+                if part not in usable:
+                    raise VocabError(f"merges {self._name(part)}, which neither is a byte nor was made by an "
+                                     f"earlier merge", **origin.merge(rank))
+            token = self.tokens[left] + self.tokens[right]
+            new_id = ids.get(token)
+            if new_id is None:
+                raise VocabError(f"makes {spell(token)!r}, which is not in the vocabulary", **origin.merge(rank))
+            if new_id in made:
+                raise VocabError(f"makes {spell(token)!r}, as merge {made[new_id]} does", **origin.merge(rank))
+            made[new_id] = rank
+            usable.add(new_id)
+        for token, i in ids.items():
+            if i not in usable:
+                raise VocabError(f"no merge makes the token {spell(token)!r}: a merge is missing, or it is a "
+                                 f"special token that nothing declares", **origin.token(i))
+        return tuple(made)
+
+    def _name(self, i) -> str:
+        return repr(spell(self.tokens[i])) if 0 <= i < len(self.tokens) else f"id {i}"
+
+
+def from_merges(merges: Sequence[tuple[int, int]], special_tokens: Sequence[str], pattern: str) -> Vocabulary:
+    """The vocabulary of freshly trained ``merges``: bytes by value, merges in order, then specials."""
+    tokens = [bytes([byte]) for byte in range(256)]
+    for left, right in merges:
+        tokens.append(tokens[left] + tokens[right])
+    specials = {text: len(tokens) + i for i, text in enumerate(special_tokens)}
+    tokens += [text.encode("utf-8") for text in special_tokens]
+    return Vocabulary(tuple(tokens), tuple(merges), specials, pattern)
