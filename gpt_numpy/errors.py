@@ -87,3 +87,7 @@ class NonFinite(GPTNumpyError):
 
 class RankFailed(GPTNumpyError):
     """A rank of a distributed run raised, died or disagreed with the others."""
+
+
+class KernelError(GPTNumpyError, ValueError):
+    """A kernel that cannot run where, or on what, it was called."""

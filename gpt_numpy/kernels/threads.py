@@ -1,0 +1,197 @@
+"""How kernels run: one thread pool for everything, numba's, and one way to launch work on it.
+
+Work on all threads is two functions. The *task* does one piece; pieces own disjoint parts of the output, so that
+the result has the same bits whichever thread does which piece, and however many threads there are. The *launcher*
+hands the pieces out:
+
+    @kernel()
+    def _double_block(worker, task, x, out):
+        for i in range(task * 64, min(x.size, task * 64 + 64)):
+            out[i] = 2 * x[i]
+
+    @launcher
+    def _double(n_tasks, x, out):
+        parallel_for(_double_block, n_tasks, (x, out))
+
+``worker`` (below ``count()``) says which scratch a task may use. Threads take the next task as they become
+free, so uneven tasks need no plan. ``numba.prange`` would do the same with a fixed division, at the price of half
+a second of compilation for each launcher.
+
+Launching is guarded, because numba's pools die rather than complain: GNU OpenMP ends a forked child at its
+first launch, and the workqueue layer aborts the process when two Python threads launch at once. Here a child
+forked after its parent's first launch gets a ``KernelError``, and launches from several Python threads take turns.
+"""
+
+import functools
+import os
+import threading
+
+import numba
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+from numba.np.ufunc import parallel as numba_pool
+
+from ..errors import ConfigError, KernelError
+from .jit import kernel
+
+_turn = threading.RLock()
+_count = None
+_launched_by = None  # the process whose pool is running
+
+
+def available():
+    """Processors this process may use, which is not always as many as the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def count():
+    """Threads a kernel uses. ``NUMBA_NUM_THREADS`` sets the number at the start, `set_count` later."""
+    global _count
+    if _count is None:
+        _count = min(numba.config.NUMBA_NUM_THREADS, available())
+    return _count
+
+
+def set_count(threads):
+    """Let kernels use ``threads`` threads from now on; returns the number they used before."""
+    global _count
+    limit = numba.config.NUMBA_NUM_THREADS
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= limit:
+        raise ConfigError("the number of threads is out of range", field="threads", found=threads,
+                          expected=f"1 to {limit} (NUMBA_NUM_THREADS raises the limit)")
+    before, _count = count(), threads
+    return before
+
+
+def layer():
+    """Name of numba's threading layer: 'tbb', 'omp' or 'workqueue'. Starts the pool if need be."""
+    start_pool()
+    return numba.threading_layer()
+
+
+def start_pool():
+    """Start numba's pool in this process, or raise ``KernelError`` in a fork of a process that has started it."""
+    global _launched_by
+    if _launched_by is None:
+        numba_pool._launch_threads()
+        _launched_by = os.getpid()
+    elif _launched_by != os.getpid():
+        raise KernelError("this process was forked after its parent had run a kernel, and threads do not survive a "
+                          "fork: start processes with the 'spawn' or 'forkserver' method, or fork before the first "
+                          "kernel", found=f"process {os.getpid()}", expected=f"process {_launched_by}")
+
+
+def _after_fork_in_child():
+    global _turn
+    _turn = threading.RLock()  # the parent's may be held by a thread that does not exist here
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def launcher(function):
+    """Compile a function that calls `parallel_for`, and guard every call of it."""
+    compiled = kernel()(function)
+
+    @functools.wraps(function)
+    def launch(*args):
+        with _turn:
+            start_pool()
+            numba_pool._set_num_threads(count())  # numba keeps the number per Python thread
+            return compiled(*args)
+
+    launch.compiled = compiled
+    return launch
+
+
+_BYTES = ir.IntType(8).as_pointer()
+_INDEX = ir.IntType(64)
+_FIRST = 64  # any pointer but null, to which the pools add the worker's number
+
+
+@intrinsic
+def parallel_for(typing, task, n_tasks, args):
+    """Call ``task(worker, i, *args)`` for every i below ``n_tasks``, each once, on all threads.
+
+    Only inside a `launcher`. A single task, or a single thread, runs without the pool.
+    """
+    signature = task.get_call_type(typing, (types.intp, types.intp, *args.types), {})
+
+    def generate(context, builder, call, values):
+        compiled = task.dispatcher.get_compile_result(signature)
+        context.active_code_library.add_linking_library(compiled.library)
+        _, tasks, arguments = values
+        shared = _store_shared(builder, [tasks, _INDEX(0), *cgutils.unpack_tuple(builder, arguments)])
+        worker = _worker_function(context, builder.module, compiled, args.types, shared.type)
+        _launch(builder, worker, tasks, builder.bitcast(shared, _BYTES))
+        return context.get_dummy_value()
+
+    return types.void(task, types.intp, args), generate
+
+
+def _store_shared(builder, values):
+    """Put what the workers share (number of tasks, next task, arguments) into one block of memory."""
+    block = cgutils.pack_struct(builder, values)
+    place = cgutils.alloca_once(builder, block.type)
+    builder.store(block, place)
+    return place
+
+
+def _worker_function(context, module, compiled, arg_types, shared_type):
+    """What each thread runs: take the next number, do that task, until there is none left.
+
+    Its parameters are those of a numba generalised ufunc: args[0] - _FIRST is the worker's number, and
+    dimensions[0] says for how many workers in a row this call stands.
+    """
+    kind = ir.FunctionType(ir.VoidType(), [_BYTES.as_pointer(), _INDEX.as_pointer(), _INDEX.as_pointer(), _BYTES])
+    function = ir.Function(module, kind, name=module.get_unique_name(f"worker.{compiled.fndesc.mangled_name}"))
+    function.linkage = "internal"
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    args, dimensions, _, data = function.args
+    worker = builder.sub(builder.ptrtoint(builder.load(args), _INDEX), _INDEX(_FIRST))
+    shared = builder.bitcast(data, shared_type)
+    stand_in = builder.icmp_signed(">", builder.load(dimensions), _INDEX(0))
+    block = builder.load(shared)
+    n_tasks = builder.extract_value(block, 0)
+    arguments = [builder.extract_value(block, 2 + i) for i in range(len(arg_types))]
+    next_task = cgutils.gep_inbounds(builder, shared, 0, 1)
+    callee = context.declare_function(module, compiled.fndesc)
+
+    loop, work, done = (function.append_basic_block(name) for name in ("loop", "work", "done"))
+    builder.cbranch(stand_in, loop, done)
+    builder.position_at_end(loop)
+    task = builder.atomic_rmw("add", next_task, _INDEX(1), "monotonic")
+    builder.cbranch(builder.icmp_signed("<", task, n_tasks), work, done)
+    builder.position_at_end(work)
+    context.call_conv.call_function(builder, callee, types.none, (types.intp, types.intp, *arg_types),
+                                    [worker, task, *arguments])
+    builder.branch(loop)
+    builder.position_at_end(done)
+    builder.ret_void()
+    return function
+
+
+def _launch(builder, worker, n_tasks, data):
+    """Hand ``worker`` to numba's pool, as many times as there are threads, tasks permitting."""
+    module = builder.module
+    threads = builder.call(cgutils.get_or_insert_function(module, ir.FunctionType(_INDEX, []), "get_num_threads"), [])
+    threads = builder.and_(threads, _INDEX(0xFFFFFFFF))  # a C int
+    threads = builder.select(builder.icmp_signed("<", n_tasks, threads), n_tasks, threads)
+    first = cgutils.alloca_once_value(builder, builder.inttoptr(_INDEX(_FIRST), _BYTES))
+    dimensions, steps = (cgutils.alloca_once(builder, _INDEX, size=2) for _ in range(2))
+    for place, value in ((dimensions, threads), (steps, _INDEX(1))):
+        builder.store(value, place)
+        builder.store(_INDEX(0), builder.gep(place, [_INDEX(1)]))
+    with builder.if_else(builder.icmp_signed("<=", threads, _INDEX(1))) as (alone, together):
+        with alone:
+            builder.store(_INDEX(1), dimensions)
+            builder.call(worker, [first, dimensions, steps, data])
+        with together:
+            kind = ir.FunctionType(ir.VoidType(), [_BYTES] * 5 + [_INDEX] * 3)
+            pool = cgutils.get_or_insert_function(module, kind, "numba_parallel_for")
+            pointers = [builder.bitcast(p, _BYTES) for p in (worker, first, dimensions, steps)]
+            builder.call(pool, [*pointers, data, _INDEX(1), _INDEX(1), threads])
