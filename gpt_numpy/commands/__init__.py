@@ -15,7 +15,9 @@ from .. import __version__
 from ..errors import GPTNumpyError
 
 # name → one line of help; the module of the same name (dashes as underscores) does the work
-SUBCOMMANDS = {}
+SUBCOMMANDS = {
+    "gradcheck": "check every gradient against difference quotients, in float64",
+}
 
 
 def build_parser(chosen=None):

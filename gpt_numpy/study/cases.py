@@ -1,0 +1,251 @@
+"""Every layer, ready to be checked: small inputs of pairwise different sizes for each function pair.
+
+A case names a layer and a variant (a mask, dropout, more keys than queries) and holds what ``check_gradients``
+wants. The command ``gradcheck``, the layers' tests and the planted bugs all go through this one table, with
+``ops`` being ``layers``, ``kernels``, or either of them with a bug in it.
+
+Sizes differ pairwise so that a swapped axis cannot fit. Values and weights are of unit scale: with GPT-2's own
+0.02 a wrong term can hide below the tolerance.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Callable, NamedTuple
+
+import numpy as np
+
+from ..randomness import Dropout
+from .gradients import GradientReport, Violation, check_gradients
+
+B, T, N_HEAD, HEAD_SIZE, V, BLOCK_SIZE = 2, 5, 3, 4, 11, 7
+C = N_HEAD * HEAD_SIZE
+
+
+class Case(NamedTuple):
+    layer: str
+    variant: str  # "" for the plain form
+    inputs: dict
+    forward: Callable[..., Any]
+    backward: Callable[..., Any]  # (dout, cache), and into= where n_parameters > 0
+    n_parameters: int = 0  # how many gradients, the last ones returned, ``into`` accumulates
+    visible: np.ndarray | None = None  # (B, Tq, Tk) bool: which query may see which key; None where nothing is masked
+
+    @property
+    def name(self):
+        return f"{self.layer} ({self.variant})" if self.variant else self.layer
+
+
+def layer_cases(ops, seed=0):
+    """The list of every ``Case`` of the module ``ops``; the values depend on the seed alone."""
+    cases = []
+    for place, make in enumerate(_MAKERS.values()):
+        cases += make(ops, _Draw(seed, place))
+    return cases
+
+
+def layer_names():
+    """The layers of ``layer_cases``, bottom of the model first."""
+    return tuple(_MAKERS)
+
+
+def check_case(case, **options):
+    """``check_gradients`` of a case, and of its ``into=`` and its mask: a ``GradientReport``."""
+    report = check_gradients(case.forward, case.backward, case.inputs, **options)
+    if any(v.check == "shapes" for v in report.violations):
+        return report  # nothing else can be compared
+    rng = np.random.default_rng(options.get("seed", 0))
+    found = [_broken_accumulation(case, rng), _broken_visibility(case, rng)]
+    return GradientReport(report.tensors, report.violations + [v for v in found if v])
+
+
+def _broken_visibility(case, rng):
+    """What flows from query i reaches the keys that i may see, every one, and exactly nothing else."""
+    if case.visible is None:
+        return None
+    out, cache = case.forward(**case.inputs)
+    name = "v" if "v" in case.inputs else "x"
+    place = [n for n, value in case.inputs.items() if n in ("q", "k", "v", "x")].index(name)
+    for i in range(out.shape[1]):
+        dout = np.zeros(out.shape)
+        dout[:, i] = rng.standard_normal(dout[:, i].shape)
+        gradient = case.backward(dout, cache)[place]
+        reached = np.any(gradient.reshape(*gradient.shape[:2], -1) != 0, axis=-1)  # (B, Tk)
+        wrong = np.argwhere(reached != case.visible[:, i])
+        if len(wrong):
+            b, j = (int(n) for n in wrong[0])
+            what = "a gradient, yet may not be seen" if reached[b, j] else "no gradient, yet is seen"
+            return Violation("visibility", f"sequence {b}: key {j} gets {what} from query {i}")
+    return None
+
+
+def _broken_accumulation(case, rng):
+    if not case.n_parameters:
+        return None
+    out, cache = case.forward(**case.inputs)
+    dout = rng.standard_normal(np.shape(out))
+    dout = float(dout) if np.ndim(out) == 0 else dout
+    gradients = case.backward(dout, cache)
+    expected = gradients[len(gradients) - case.n_parameters :]
+    starts = [rng.standard_normal(g.shape) for g in expected]
+    into = tuple(s.copy() for s in starts)
+    returned = case.backward(dout, cache, into=into)
+    for place, (start, gradient, accumulated) in enumerate(zip(starts, expected, into)):
+        if not np.allclose(accumulated, start + gradient, rtol=1e-12, atol=1e-12):
+            return Violation("accumulation", f"into[{place}] is not what it was plus the gradient")
+    if any(a is not b for a, b in zip(returned[len(returned) - case.n_parameters :], into)):
+        return Violation("accumulation", "the arrays of into are not what is returned")
+    return None
+
+
+class _Draw:
+    """Unit-scale values from a generator of its own for each layer."""
+
+    def __init__(self, seed, place):
+        self.rng = np.random.default_rng([seed, place])
+
+    def normal(self, *shape):
+        return self.rng.standard_normal(shape)
+
+    def weight(self, *shape):
+        """A matrix that keeps unit-scale inputs at unit scale."""
+        return self.normal(*shape) / np.sqrt(shape[0])
+
+    def around_one(self, *shape):
+        return 1 + 0.5 * self.normal(*shape)
+
+    def targets(self):
+        targets = self.rng.integers(0, V, (B, T))
+        targets[0, 1] = targets[1, 3] = -1  # two that do not count
+        return targets
+
+
+def _visible(Tq, Tk, first_key=0):
+    """Spelt out pair by pair, independently of the layers: bool (B, Tq, Tk)."""
+    first_key = np.broadcast_to(first_key, (B, Tq))
+    rows = [[[first_key[b, i] <= j <= Tk - Tq + i for j in range(Tk)] for i in range(Tq)] for b in range(B)]
+    return np.array(rows)
+
+
+def _embedding(ops, draw):
+    tokens = draw.rng.integers(0, V, (B, T))
+    tokens[0, :3] = tokens[1, 2]  # a token that occurs often: its row collects several gradients
+    tables = dict(wte=draw.normal(V, C), wpe=draw.normal(BLOCK_SIZE, C))
+    shared = dict(tokens=tokens, positions=np.arange(T), **tables)
+    own = dict(tokens=tokens, positions=draw.rng.integers(0, BLOCK_SIZE, (B, T)), **tables)
+    pair = ops.embedding_forward, ops.embedding_backward
+    return [Case("embedding", "", shared, *pair, 2), Case("embedding", "own positions", own, *pair, 2)]
+
+
+def _layernorm(ops, draw):
+    inputs = dict(x=draw.normal(B, T, C) + 0.5, weight=draw.around_one(C), bias=draw.normal(C))
+    # Rows of almost one value: ε is as large as the variance, and its part in the derivative shows.
+    flat = {**inputs, "x": 0.01 * inputs["x"], "epsilon": 1e-4}
+    pair = ops.layernorm_forward, ops.layernorm_backward
+    return [Case("layernorm", "", inputs, *pair, 2), Case("layernorm", "large ε", flat, *pair, 2)]
+
+
+def _linear(ops, draw):
+    inputs = dict(x=draw.normal(B, T, C), weight=draw.normal(C, V), bias=draw.normal(V))
+    return [Case("linear", "", inputs, ops.linear_forward, ops.linear_backward, 2)]
+
+
+def _gelu(ops, draw):
+    x = 2 * draw.normal(B, T, C)
+    x[0, 0, :5] = 0, -0.75, 3.5, -4.5, 1e-3  # the origin, the minimum, both tails
+    return [Case("gelu", "", dict(x=x), ops.gelu_forward, ops.gelu_backward)]
+
+
+def _attention(ops, draw):
+    pair = ops.attention_forward, ops.attention_backward
+    q, k, v = (draw.normal(B, T, N_HEAD, HEAD_SIZE) for _ in range(3))
+    plain = dict(q=q, k=k, v=v)
+    first_key = np.array([[0, 0, 2, 2, 2], [0, 1, 1, 3, 3]])
+    dropout = Dropout(0.3, 0x5EED_0123_4567_89AB, first_sequence=3)
+    longer = dict(q=q, k=draw.normal(B, T + 3, N_HEAD, HEAD_SIZE), v=draw.normal(B, T + 3, N_HEAD, HEAD_SIZE))
+    everything = dict(**longer, first_key=first_key + np.array([[0], [2]]), dropout=dropout)
+    masked = dict(**plain, first_key=first_key)
+    return [
+        Case("attention", "", plain, *pair, visible=_visible(T, T)),
+        Case("attention", "first_key", masked, *pair, visible=_visible(T, T, first_key)),
+        Case("attention", "dropout", dict(**plain, dropout=dropout), *pair),
+        Case("attention", "Tk > Tq", longer, *pair, visible=_visible(T, T + 3)),
+        Case("attention", "Tk > Tq, first_key, dropout", everything, *pair),
+    ]
+
+
+def _multi_head(ops, draw):
+    inputs = dict(
+        x=draw.normal(B, T, C), attn_weight=draw.weight(C, 3 * C), attn_bias=draw.normal(3 * C),
+        proj_weight=draw.weight(C, C), proj_bias=draw.normal(C), n_head=N_HEAD,
+    )
+    first_key = np.array([[0, 1, 1, 1, 4], [0, 0, 0, 2, 2]])
+    masked = dict(**inputs, first_key=first_key, dropout=Dropout(0.25, 0x0123_4567_89AB_CDEF))
+    pair = ops.multi_head_attention_forward, ops.multi_head_attention_backward
+    return [
+        Case("multi-head", "", inputs, *pair, 4, visible=_visible(T, T)),
+        Case("multi-head", "first_key, dropout", masked, *pair, 4),
+    ]
+
+
+def _mlp(ops, draw):
+    inputs = dict(
+        x=draw.normal(B, T, C), fc_weight=draw.weight(C, 4 * C), fc_bias=draw.normal(4 * C),
+        proj_weight=draw.weight(4 * C, C), proj_bias=draw.normal(C),
+    )
+    return [Case("mlp", "", inputs, ops.mlp_forward, ops.mlp_backward, 4)]
+
+
+def _dropout(ops, draw):
+    inputs = dict(x=draw.normal(B, T, C), dropout=Dropout(0.4, 0xFEDC_BA98_7654_3210, first_sequence=1))
+    return [Case("dropout", "", inputs, ops.dropout_forward, ops.dropout_backward)]
+
+
+def _residual(ops, draw):
+    inputs = dict(x=draw.normal(B, T, C), branch=draw.normal(B, T, C))
+    dropped = dict(**inputs, dropout=Dropout(0.35, 0x1357_9BDF_0246_8ACE))
+    pair = ops.residual_forward, ops.residual_backward
+    return [Case("residual", "", inputs, *pair), Case("residual", "dropout", dropped, *pair)]
+
+
+def _cross_entropy(ops, draw):
+    inputs = dict(logits=2 * draw.normal(B, T, V), targets=draw.targets())
+    other = dict(inputs, targets=np.where(inputs["targets"] == -1, 7, inputs["targets"]), ignore_index=7)
+    pair = ops.cross_entropy_forward, ops.cross_entropy_backward
+    return [
+        Case("cross-entropy", "", inputs, *pair),
+        Case("cross-entropy", "another ignore_index", other, *pair),
+    ]
+
+
+def _lm_head(ops, draw):
+    inputs = dict(x=draw.normal(B, T, C), wte=draw.normal(V, C))
+    return [Case("lm-head", "", inputs, ops.lm_head_forward, ops.lm_head_backward, 1)]
+
+
+def _lm_head_cross_entropy(ops, draw):
+    inputs = dict(x=draw.normal(B, T, C), wte=draw.weight(V, C), targets=draw.targets())
+
+    def gradients_at_once(dloss, cache, into=None):
+        return ops.lm_head_cross_entropy_gradients(**inputs, dloss=dloss, into=into)[1:]
+
+    forward = ops.lm_head_cross_entropy_forward
+    return [
+        Case("lm-head-cross-entropy", "", inputs, forward, ops.lm_head_cross_entropy_backward, 1),
+        Case("lm-head-cross-entropy", "gradients at once", inputs, forward, gradients_at_once, 1),
+    ]
+
+
+_MAKERS = {
+    "embedding": _embedding,
+    "layernorm": _layernorm,
+    "linear": _linear,
+    "gelu": _gelu,
+    "attention": _attention,
+    "multi-head": _multi_head,
+    "mlp": _mlp,
+    "dropout": _dropout,
+    "residual": _residual,
+    "cross-entropy": _cross_entropy,
+    "lm-head": _lm_head,
+    "lm-head-cross-entropy": _lm_head_cross_entropy,
+}
