@@ -1,0 +1,62 @@
+import re
+
+import pytest
+
+from gpt_numpy import layers
+from gpt_numpy.commands import main
+from gpt_numpy.study import cases
+
+
+def test_chosen_layers_are_printed_and_pass(capsys):
+    assert main(["gradcheck", "linear", "gelu"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[1].split() == ["layer", "tensor", "checked", "error", "worst", "at", "analytic", "numeric", "ulps"]
+    rows = [line.split() for line in out[2:-1]]
+    assert [row[:3] for row in rows] == [
+        ["linear", "x", "120/120"], ["linear", "weight", "132/132"], ["linear", "bias", "11/11"], ["gelu", "x", "120/120"],
+    ]
+    assert all(row[-1] == "ok" and float(row[3]) < 1e-6 for row in rows)
+    assert re.fullmatch(r"4 tensors, 383 entries and 0 directions in \S+ s: largest error \S+, 0 failed", out[-1])
+
+
+def test_a_wrong_gradient_exits_with_one_and_says_where(capsys, monkeypatch):
+    def gelu_backward(dout, cache, alloc=None):
+        dx = layers.gelu.gelu_backward(dout, cache)
+        dx[1, 2, 3] += 0.5
+        return dx
+
+    monkeypatch.setattr(layers, "gelu_backward", gelu_backward)
+    assert main(["gradcheck", "gelu"]) == 1
+    out = capsys.readouterr().out
+    assert "[1,2,3]" in out and "FAILED" in out and out.rstrip().endswith("1 failed")
+
+
+def test_a_broken_rule_exits_with_one(capsys, monkeypatch):
+    def gelu_backward(dout, cache, alloc=None):
+        dx = layers.gelu.gelu_backward(dout, cache)
+        dout *= 2
+        return dx
+
+    monkeypatch.setattr(layers, "gelu_backward", gelu_backward)
+    assert main(["gradcheck", "gelu"]) == 1
+    assert "untouched: written to: dout" in capsys.readouterr().out
+
+
+def test_too_coarse_a_step_fails(capsys):
+    assert main(["gradcheck", "gelu", "--step", "0.1"]) == 1
+    assert main(["gradcheck", "gelu", "--step", "0.1", "--tolerance", "0.1"]) == 0
+
+
+@pytest.mark.parametrize("name, suggestion", [("atention", "'attention'"), ("modle", "'model'")])
+def test_an_unknown_layer_is_a_usage_error_in_one_line(capsys, name, suggestion):
+    assert main(["gradcheck", name]) == 2
+    captured = capsys.readouterr()
+    assert suggestion in captured.err and captured.err.count("\n") == 1 and not captured.out
+
+
+def test_another_seed_is_another_check(capsys):
+    main(["gradcheck", "linear", "--seed", "1"])
+    first = capsys.readouterr().out
+    main(["gradcheck", "linear", "--seed", "2"])
+    assert first.splitlines()[2:-1] != capsys.readouterr().out.splitlines()[2:-1]
+    assert len(cases.layer_names()) == 12
