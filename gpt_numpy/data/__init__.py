@@ -11,8 +11,10 @@ Every stage is a pure function or an iterator, uses NumPy alone and knows nothin
 from .corpora import BUILTIN_CORPORA, builtin_corpus
 from .normalizing import DEFAULT_STEPS, STEPS, normalize
 from .packing import check_tokens, pack, token_dtype
+from .prefetch import prefetch
 from .reading import read_documents
-from .sampling import IGNORED, batch, validation_windows
+from .sampling import IGNORED, batch, count_blocks, epoch_batch, rows_of_rank, validation_windows
+from .segments import document_masks, mask_padding
 from .splitting import split_documents
 
 __all__ = [
@@ -23,9 +25,15 @@ __all__ = [
     "batch",
     "builtin_corpus",
     "check_tokens",
+    "count_blocks",
+    "document_masks",
+    "epoch_batch",
+    "mask_padding",
     "normalize",
     "pack",
+    "prefetch",
     "read_documents",
+    "rows_of_rank",
     "split_documents",
     "token_dtype",
     "validation_windows",

@@ -30,9 +30,10 @@ class Span(NamedTuple):
 
 
 def fit_rows(lengths, row_length, max_padding=MAX_PADDING):
-    """A plan for documents of ``lengths`` tokens (none 0): list of rows, each a list of ``Span`` of at most ``row_length``.
+    """A plan for documents of ``lengths`` tokens (none 0): list of rows, each a list of ``Span``.
 
-    Each token is in exactly one row. Rows and spans come in the documents' order. Time is n log n and a little.
+    Each token is in exactly one row, and no row has more than ``row_length``. Rows, and spans in a row, come in
+    the order of their documents.
     """
     if row_length < 2:
         raise DataError("a row must hold a token and its successor", field="row_length", found=row_length)
