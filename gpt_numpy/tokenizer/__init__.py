@@ -7,7 +7,8 @@ From simple to fast, a file a step:
     reference       merges learned and applied in plain Python: the specification
     specials        special tokens: cut out, allowed, refused
     vocabulary      tokens, merges and specials, checked against each other
-    files           vocab.json, merges.txt, tokenizer_config.json   (strict_json, saving: how)
+    files           where these are kept: vocab_files (vocab.json and merges.txt, encoder.json and vocab.bpe),
+                    tokenizer_json, tiktoken_file, settings   (strict_json, saving: how)
     tokenizer       Tokenizer, which puts these together
     streaming       text from ids as they come
     char            CharTokenizer
@@ -17,8 +18,8 @@ import json
 from pathlib import Path
 
 from .char import CharTokenizer
-from .files import SETTINGS_FILE
 from .pretokenize import GPT2_PATTERN
+from .settings import SETTINGS_FILE
 from .specials import END_OF_TEXT
 from .streaming import StreamDecoder
 from .tokenizer import Tokenizer

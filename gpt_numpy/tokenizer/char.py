@@ -19,10 +19,11 @@ from pathlib import Path
 
 from ..errors import TokenizerError, VocabError
 from . import strict_json
-from .files import SETTINGS_FILE, read_bytes, read_id_table
 from .ids import check_ids, check_text
 from .saving import write_files
+from .settings import SETTINGS_FILE
 from .specials import END_OF_TEXT, check_special_tokens, refuse_specials, resolve, split_specials
+from .vocab_files import read_id_table
 
 VOCAB_FILE = "vocab.json"
 
@@ -114,11 +115,11 @@ class CharTokenizer:
     def load(cls, folder: str | os.PathLike) -> CharTokenizer:
         """Read what ``save`` wrote; ``VocabError`` if it is anything else."""
         path, settings_path = Path(folder) / VOCAB_FILE, Path(folder) / SETTINGS_FILE
-        settings = strict_json.loads(strict_json.decode_utf8(read_bytes(settings_path), settings_path), settings_path)
+        settings, _ = strict_json.read(settings_path)
         if not isinstance(settings, dict) or settings.get("tokenizer_class") != cls.__name__:
             raise VocabError("not the settings of a character-level tokenizer", path=settings_path)
-        text = strict_json.decode_utf8(read_bytes(path), path)
-        table = read_id_table(strict_json.loads(text, path), text, path)
+        table, text = strict_json.read(path)
+        table = read_id_table(table, text, path)
         specials = settings.get("special_tokens", {})
         if not isinstance(specials, dict) or any(table.get(name) != i for name, i in specials.items()):
             raise VocabError(f"disagrees with {VOCAB_FILE}", path=settings_path, field="special_tokens")

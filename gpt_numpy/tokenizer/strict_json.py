@@ -1,4 +1,4 @@
-"""JSON of files that somebody else wrote: a duplicate key, a NaN or a bottomless nesting is an error.
+"""Text and JSON of files that somebody else wrote: a duplicate key, a NaN or a bottomless nesting is an error.
 
 ``json.loads`` keeps the last of two equal keys silently, takes ``NaN`` for a number, and answers a
 hundred thousand brackets with a ``RecursionError``. Here each of them is a ``VocabError`` with its line.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 from ..errors import VocabError
 
@@ -32,7 +33,13 @@ def _constant(name):
     raise ValueError(f"{name} is not a JSON value")
 
 
-def loads(text: str, path) -> object:
+def read(path: Path) -> tuple[object, str]:
+    """The value in the JSON file ``path``, and the file's text."""
+    text = read_text(path)
+    return loads(text, path), text
+
+
+def loads(text: str, path: Path) -> object:
     """The value in ``text``; ``path`` is for the messages only."""
     try:
         return json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
@@ -47,8 +54,14 @@ def loads(text: str, path) -> object:
         raise VocabError(f"nested deeper than {MAX_DEPTH}", path=path, line=_line_of_depth(text)) from None
 
 
-def decode_utf8(data: bytes, path) -> str:
-    """``data`` as text; ``VocabError`` with the line if it is not UTF-8 or has a byte-order mark."""
+def read_text(path: Path) -> str:
+    """The text of the file ``path``; ``VocabError`` with the line if it is not UTF-8 or has a byte-order mark.
+
+    What is no regular file (a FIFO or device might never end) is refused too.
+    """
+    if path.exists() and not path.is_file():
+        raise VocabError("not a regular file", path=path)
+    data = path.read_bytes()
     if data.startswith(b"\xef\xbb\xbf"):
         raise VocabError("begins with a byte-order mark", path=path, line=1, expected="plain UTF-8")
     try:

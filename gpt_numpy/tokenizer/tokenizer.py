@@ -136,14 +136,20 @@ class Tokenizer:
         """The text of ``ids``; ``errors`` says what becomes of bytes that are no UTF-8, as in ``bytes.decode``."""
         return self.decode_bytes(ids).decode("utf-8", errors)
 
-    def save(self, folder: str | os.PathLike) -> None:
-        """Write the tokenizer into ``folder``, made if missing, as ``files`` describes; all or nothing a file."""
-        write_files(folder, files.format_folder(self.vocabulary))
+    def save(self, folder: str | os.PathLike, form: str = "huggingface") -> None:
+        """Write the tokenizer into ``folder``, made if missing: each file whole or not at all.
+
+        ``form`` is one of ``files.FORMATS``: ``"huggingface"``, ``"openai"`` or ``"tiktoken"``.
+        """
+        write_files(folder, files.contents(self.vocabulary, form))
 
     @classmethod
-    def load(cls, folder: str | os.PathLike) -> Tokenizer:
-        """Read a tokenizer from ``folder``: our files, Hugging Face's or OpenAI's; ``VocabError`` if they are bad."""
-        return cls(files.load_folder(Path(folder)))
+    def load(cls, path: str | os.PathLike) -> Tokenizer:
+        """Read a tokenizer from a folder in any of the forms above, or from a ``tokenizer.json`` or ``.tiktoken`` file.
+
+        Raises ``VocabError``, with file and line, if something is wrong with it.
+        """
+        return cls(files.load(Path(path)))
 
 
 def _check_vocab_size(vocab_size, n_special) -> int:

@@ -1,182 +1,157 @@
+"""Round trips through every form, and the same ids from the programs whose forms they are."""
+
 import json
 import os
+import subprocess
+import sys
 
 import pytest
 
 from gpt_numpy.errors import TokenizerError, VocabError
 from gpt_numpy.tokenizer import CharTokenizer, Tokenizer, load_tokenizer
+from gpt_numpy.tokenizer.files import FORMATS
+from gpt_numpy.tokenizer.vocabulary import Vocabulary
 
 TEXT = "the theme of the thesis\n"
+SPECIALS = ("<|endoftext|>", "<|ü 🙂|>")
 PATTERN = r"\S+|\s+"
 
 
-@pytest.fixture()
-def folder(tmp_path):
-    Tokenizer.train(TEXT, 268, special_tokens=("<|endoftext|>", "<|ü 🙂|>")).save(tmp_path)
-    return tmp_path
+def special_first(special_tokens=SPECIALS):
+    """A vocabulary numbered as others do it: special tokens first, bytes backwards, merges last."""
+    fresh = Tokenizer.train(TEXT, 268, special_tokens=special_tokens).vocabulary
+    order = [*fresh.special_tokens.values(), *range(255, -1, -1), *fresh.merged_ids]
+    new = {old: i for i, old in enumerate(order)}
+    return Tokenizer(Vocabulary(
+        tuple(fresh.tokens[old] for old in order),
+        tuple((new[left], new[right]) for left, right in fresh.merges),
+        {text: new[i] for text, i in fresh.special_tokens.items()},
+    ))
 
 
-def edit_vocab(folder, change):
-    table = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
-    change(table)
-    (folder / "vocab.json").write_text(json.dumps(table, ensure_ascii=False, indent=0), encoding="utf-8")
+TOKENIZERS = {
+    "fresh": lambda: Tokenizer.train(TEXT, 267, special_tokens=SPECIALS),
+    "no specials": lambda: Tokenizer.train("<|endoftext|> " * 9, 267, special_tokens=()),
+    "own pattern": lambda: Tokenizer.train(TEXT, 266, special_tokens=SPECIALS, pattern=PATTERN),
+    "specials first": special_first,
+    "bytes only": lambda: Tokenizer.train(TEXT, 256, special_tokens=()),
+}
 
 
-def test_round_trip(tmp_path):
-    tokenizer = Tokenizer.train(TEXT, 266, special_tokens=("<|endoftext|>", "<|ü 🙂|>"), pattern=PATTERN)
-    tokenizer.save(tmp_path / "a" / "b")
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("make", TOKENIZERS.values(), ids=TOKENIZERS)
+def test_round_trips(make, form, tmp_path):
+    tokenizer = make()
+    tokenizer.save(tmp_path / "a" / "b", form)
     loaded = Tokenizer.load(tmp_path / "a" / "b")
     assert loaded.vocabulary == tokenizer.vocabulary
-    assert loaded.vocabulary.pattern == PATTERN
     assert isinstance(load_tokenizer(tmp_path / "a" / "b"), Tokenizer)
-    assert sorted(os.listdir(tmp_path / "a" / "b")) == ["merges.txt", "tokenizer_config.json", "vocab.json"]
+    text = TEXT + "".join(tokenizer.special_tokens)
+    assert loaded.encode(text, allowed_special="all") == tokenizer.encode(text, allowed_special="all")
 
 
-def test_no_special_tokens(tmp_path):
-    tokenizer = Tokenizer.train("<|endoftext|> " * 9, 268, special_tokens=(), pattern=PATTERN)
-    assert b"<|endoftext|>" in tokenizer.vocabulary.tokens
+def test_each_huggingface_file_is_enough(tmp_path):
+    tokenizer = TOKENIZERS["fresh"]()
     tokenizer.save(tmp_path)
+    assert sorted(os.listdir(tmp_path)) == ["merges.txt", "tokenizer.json", "tokenizer_config.json", "vocab.json"]
+    assert Tokenizer.load(tmp_path / "tokenizer.json").vocabulary == tokenizer.vocabulary
+    (tmp_path / "tokenizer.json").unlink()
     assert Tokenizer.load(tmp_path).vocabulary == tokenizer.vocabulary
 
 
-def test_gpt2s_own_files_come_back(gpt2, tmp_path):
-    gpt2.save(tmp_path)
+@pytest.mark.parametrize("form", FORMATS)
+def test_gpt2_round_trips(gpt2, tmp_path, form):
+    gpt2.save(tmp_path, form)
     assert Tokenizer.load(tmp_path).vocabulary == gpt2.vocabulary
 
 
-def test_huggingface_names_without_settings(folder):
-    (folder / "tokenizer_config.json").unlink()
-    with pytest.raises(VocabError, match="vocab.json, line .*neither special nor spelled"):
-        Tokenizer.load(folder)
-    edit_vocab(folder, lambda table: table.pop("<|ü 🙂|>"))
-    assert Tokenizer.load(folder).special_tokens == {"<|endoftext|>": 266}
+def test_openais_own_files_come_back_byte_for_byte(gpt2, test_data, tmp_path):
+    gpt2.save(tmp_path, "openai")
+    for name in ("encoder.json", "vocab.bpe"):
+        assert (tmp_path / name).read_bytes() == (test_data / "gpt2" / name).read_bytes()
 
 
-def test_a_special_token_that_only_the_settings_hold(folder):
-    edit_vocab(folder, lambda table: table.pop("<|ü 🙂|>"))
-    assert Tokenizer.load(folder).special_tokens == {"<|endoftext|>": 266, "<|ü 🙂|>": 267}
+@pytest.mark.parametrize("make", TOKENIZERS.values(), ids=TOKENIZERS)
+def test_tokenizers_opens_ours(make, tmp_path, awkward_strings):
+    tokenizers = pytest.importorskip("tokenizers")
+    ours = make()
+    ours.save(tmp_path)
+    theirs = tokenizers.Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    assert theirs.get_vocab_size() == ours.n_vocab
+    for text in [TEXT, "".join(ours.special_tokens), f"the{'<|ü 🙂|>' * 2}theme", *awkward_strings(200, 5)]:
+        ids = ours.encode(text, allowed_special="all")
+        assert theirs.encode(text).ids == ids, ascii(text)
+        assert theirs.decode(ids, skip_special_tokens=False) == text
+    pair = tokenizers.models.BPE.from_file(str(tmp_path / "vocab.json"), str(tmp_path / "merges.txt"))
+    assert tokenizers.Tokenizer(pair).get_vocab() == theirs.get_vocab()
 
 
-@pytest.mark.parametrize("name", ["vocab.json", "merges.txt", "tokenizer_config.json"])
-def test_every_truncation_is_an_error(folder, name):
-    for n in reversed(range((folder / name).stat().st_size)):
-        os.truncate(folder / name, n)
-        with pytest.raises(VocabError, match=r"(vocab.json|merges.txt|tokenizer_config.json)(, line \d+)?"):
-            Tokenizer.load(folder)
+def test_we_open_what_tokenizers_trained(tmp_path, awkward_strings):
+    tokenizers = pytest.importorskip("tokenizers")
+    theirs = tokenizers.Tokenizer(tokenizers.models.BPE())
+    theirs.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    theirs.decoder = tokenizers.decoders.ByteLevel()
+    theirs.train_from_iterator([TEXT * 3], tokenizers.trainers.BpeTrainer(
+        vocab_size=270, special_tokens=["<|a|>", "<|endoftext|>"], show_progress=False,
+        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet()))
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    ours = Tokenizer.load(tmp_path)
+    assert ours.special_tokens == {"<|a|>": 0, "<|endoftext|>": 1}
+    for text in [TEXT, "the<|a|>the", *awkward_strings(200, 6)]:
+        assert ours.encode(text, allowed_special="all") == theirs.encode(text).ids, ascii(text)
 
 
-@pytest.mark.parametrize("change, message", [
-    (lambda t: t.pop("a"), "no token has the id 97"),
-    (lambda t: t.update({"a": 10**9}), "line 99: no token has the id 97"),
-    (lambda t: t.update({"a": 98}), "line 100: the token 'b' has the id of 'a' too"),
-    (lambda t: t.update({"a": -1}), "line 99: the token 'a' has a negative id"),
-    (lambda t: t.update({"a": True}), "line 99: .* no whole number"),
-    (lambda t: t.update({"a": 97.0}), "line 99: .* no whole number"),
-    (lambda t: t.update({"zz": 268}), "line 270, id 268: no merge makes the token 'zz'"),
-    (lambda t: t.update({"a a": 268}), "line 270, id 268: the token 'a a' is neither"),
-    (lambda t: t.update({"": 268}), "line 270, id 268: an empty token"),
-    (lambda t: (t.pop("a"), t.update({"zzz": 97})), "no token for the byte 0x61"),
-    (lambda t: (t.pop("Ġof"), t.update({"qq": 265})),
-     "merges.txt, line 11: makes 'Ġof', which is not in the vocabulary"),
-    (lambda t: t.update({"<|endoftext|>": 267, "<|ü 🙂|>": 266}), "has another id"),
-])
-def test_bad_vocabularies(folder, change, message):
-    edit_vocab(folder, change)
-    with pytest.raises(VocabError, match=message):
-        Tokenizer.load(folder)
+TRANSFORMERS = """
+import json, sys, transformers
+transformers.logging.set_verbosity_error()
+folder, texts = sys.argv[1], json.load(sys.stdin)
+tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+print(json.dumps([len(tokenizer), [tokenizer(text)["input_ids"] for text in texts]]))
+"""
 
 
-@pytest.mark.parametrize("change, message", [
-    (lambda s: s.replace("\n", "\r\n"), "line 1: not a merge|line 1: a carriage return"),
-    (lambda s: s.replace("t he\n", "t he\r\n"), "line 3: a carriage return"),
-    (lambda s: "\ufeff" + s, "line 1: begins with a byte-order mark"),
-    (lambda s: s[:-1], r"line 11: the last line does not end"),
-    (lambda s: s + "\n", "line 12: not a merge"),
-    (lambda s: s + "t he\n", "line 12: the merge of line 3 again"),
-    (lambda s: s + "e th\n", "line 12: a merge of an unknown token.*'th'"),
-    (lambda s: s + "t h e\n", "line 12: not a merge"),
-    (lambda s: s.replace("h e\n", ""), "line 2: merges 'he', which neither"),
-    (lambda s: s + "<|endoftext|> t\n", "line 12: merges '<.endoftext.>', which neither"),
-    (lambda s: "", "line 1: empty|does not end"),
-])
-def test_bad_merges(folder, change, message):
-    path = folder / "merges.txt"
-    path.write_bytes(change(path.read_bytes().decode()).encode())
-    with pytest.raises(VocabError, match=f"merges.txt, (?:{message})"):
-        Tokenizer.load(folder)
+@pytest.mark.parametrize("make", TOKENIZERS.values(), ids=TOKENIZERS)
+def test_transformers_opens_ours(make, tmp_path):
+    pytest.importorskip("transformers", reason="needs transformers")
+    ours = make()
+    ours.save(tmp_path)
+    texts = [TEXT, "".join(ours.special_tokens), "the 12 thés' don't 🙂"]
+    out = subprocess.run([sys.executable, "-c", TRANSFORMERS, tmp_path], input=json.dumps(texts), text=True,
+                         capture_output=True, check=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}).stdout
+    size, ids = json.loads(out)
+    assert size == ours.n_vocab
+    assert ids == [ours.encode(text, allowed_special="all") for text in texts]
 
 
-def test_a_token_made_twice(folder):
-    path = folder / "merges.txt"
-    path.write_bytes(path.read_bytes() + "Ġt he\n".encode())
-    edit_vocab(folder, lambda table: table.update({"Ġt": 268}))
-    with pytest.raises(VocabError, match="line 12: merges 'Ġt', which neither"):
-        Tokenizer.load(folder)
-    path.write_bytes(path.read_bytes().replace("Ġt he".encode(), "Ġ t\nĠt he".encode()))
-    with pytest.raises(VocabError, match="line 13: makes 'Ġthe', as merge 2 does"):
-        Tokenizer.load(folder)
-
-
-def test_merges_without_a_version_line(folder):
-    before = Tokenizer.load(folder).vocabulary
-    path = folder / "merges.txt"
-    path.write_bytes(path.read_bytes().partition(b"\n")[2])
-    assert Tokenizer.load(folder).vocabulary == before
-
-
-@pytest.mark.parametrize("name", ["vocab.json", "tokenizer_config.json"])
-@pytest.mark.parametrize("content, message", [
-    (b"[" * 100_000, "line 1: nested deeper|line 1: not JSON"),
-    (b'{"a":' * 100_000, "line 1: nested deeper|line 1: not JSON"),
-    (b'{"a": 1,\n"b": 2,\n"\\u0061": 3}', "line 3: the same key twice: found 'a'"),
-    (b'{"a": NaN}', "NaN is not a JSON value"),
-    (b'{"a": ' + b"9" * 5000 + b"}", "not JSON"),
-    (b'\xef\xbb\xbf{"a": 1}', "line 1: begins with a byte-order mark"),
-    (b'{"a": 1,\n"\xff": 2}', "line 2: not UTF-8"),
-    (b"[1]", "expected a JSON object"),
-    (b"", "line 1: not JSON"),
-])
-def test_bad_json(folder, name, content, message):
-    (folder / name).write_bytes(content)
-    with pytest.raises(VocabError, match=f"{name}.*(?:{message})"):
-        Tokenizer.load(folder)
-
-
-@pytest.mark.parametrize("change, message", [
-    ({"pattern": 3}, "pattern: not a pattern: found 3"),
-    ({"added_tokens_decoder": []}, "added_tokens_decoder: not a table"),
-    ({"added_tokens_decoder": {"x": {"content": "a"}}}, "added_tokens_decoder.x: not an id"),
-    ({"added_tokens_decoder": {"266": "a"}}, "added_tokens_decoder.266: not an added token"),
-    ({"added_tokens_decoder": {"300": {"content": "<|y|>"}}}, "is not in the vocabulary: found 300; expected its next"),
-    ({"added_tokens_decoder": {"266": {"content": "<|endoftext|>", "lstrip": True}}}, "lstrip is set"),
-])
-def test_bad_settings(folder, change, message):
-    path = folder / "tokenizer_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | change))
-    with pytest.raises(VocabError, match=f"tokenizer_config.json.*{message}"):
-        Tokenizer.load(folder)
-
-
-def test_a_bad_pattern_in_the_settings(folder):
-    path = folder / "tokenizer_config.json"
-    path.write_text(json.dumps({"pattern": "("}))
-    with pytest.raises(TokenizerError, match="does not compile"):
-        Tokenizer.load(folder)
+def test_a_save_cut_short_leaves_one_tokenizer(tmp_path):
+    """After the rename of each single file the folder is one tokenizer: the old one or the new one."""
+    old, new = Tokenizer.train("aab", 258), Tokenizer.train("bba", 258)
+    new.save(tmp_path / "new")
+    old.save(tmp_path / "both")
+    assert Tokenizer.load(tmp_path / "both").vocabulary == old.vocabulary
+    for name in ("tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json"):
+        os.replace(tmp_path / "new" / name, tmp_path / "both" / name)
+        assert Tokenizer.load(tmp_path / "both").vocabulary == new.vocabulary
 
 
 def test_no_tokenizer_here(tmp_path):
     for load in (Tokenizer.load, load_tokenizer):
-        with pytest.raises(VocabError, match="no tokenizer here: expected vocab.json and merges.txt or encoder.json"):
+        with pytest.raises(VocabError, match="no tokenizer here: expected tokenizer.json, or vocab.json and merges.txt"):
             load(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        Tokenizer.load(tmp_path / "tokenizer.json")
+    (tmp_path / "tokenizer_config.json").write_text("[" * 100_000)
+    with pytest.raises(VocabError, match="no tokenizer here"):
+        load_tokenizer(tmp_path)
 
 
-def test_what_is_no_regular_file(folder):
-    (folder / "merges.txt").unlink()
-    os.mkfifo(folder / "merges.txt")
-    with pytest.raises(VocabError, match="not a regular file"):
-        Tokenizer.load(folder)
+def test_an_unknown_form(tmp_path):
+    with pytest.raises(TokenizerError, match="form: no such form: found 'pickle'; expected one of huggingface"):
+        TOKENIZERS["fresh"]().save(tmp_path, "pickle")
+    assert not os.listdir(tmp_path)
 
 
-def test_the_other_kind_of_tokenizer(folder, tmp_path):
+def test_the_other_kind_of_tokenizer(tmp_path):
+    TOKENIZERS["fresh"]().save(tmp_path)
     with pytest.raises(VocabError, match="not the settings of a character-level tokenizer"):
-        CharTokenizer.load(folder)
+        CharTokenizer.load(tmp_path)
