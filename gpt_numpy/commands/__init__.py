@@ -17,6 +17,7 @@ from ..errors import GPTNumpyError
 # name → one line of help; the module of the same name (dashes as underscores) does the work
 SUBCOMMANDS = {
     "gradcheck": "check every gradient against difference quotients, in float64",
+    "generate": "continue a prompt with a trained model",
 }
 
 

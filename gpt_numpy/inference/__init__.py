@@ -1,0 +1,16 @@
+"""Text from a trained model.
+
+    cache      KVCache: the keys and values of every token seen so far, owned by the caller
+    decoder    the forward pass over new tokens only, with that cache
+    sequences  growing sequences: which tokens a model with a bounded context still sees
+    sampling   from logits to the next token
+    generate   generate and stream: token ids in, token ids out
+    text       the same with text: a tokenizer, stop strings, no character cut in two
+"""
+
+from .cache import KVCache
+from .generate import NewToken, generate, stream
+from .sampling import Sampling
+from .sequences import Sequences
+
+__all__ = ["KVCache", "NewToken", "Sampling", "Sequences", "generate", "stream"]

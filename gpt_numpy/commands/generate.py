@@ -1,0 +1,83 @@
+"""``gpt-numpy generate``: continue a prompt with a trained model, as it is being written."""
+
+import sys
+
+from ..errors import ConfigError, GenerationError
+
+
+def configure(parser):
+    parser.add_argument("--model", required=True, metavar="FOLDER", help="a run's folder, or a Hugging Face GPT-2 folder")
+    parser.add_argument("--prompt", help="the text to continue; - reads it from standard input")
+    parser.add_argument("--max-new-tokens", type=int, default=200, metavar="N", help="tokens to write at most")
+    parser.add_argument("--temperature", type=float, default=0.8, help="0 always takes the most probable token")
+    parser.add_argument("--top-k", type=int, metavar="K", help="choose among the K most probable tokens")
+    parser.add_argument("--top-p", type=float, metavar="P", help="choose among the fewest tokens of total probability P")
+    parser.add_argument("--min-p", type=float, metavar="P", help="only tokens P times as probable as the first")
+    parser.add_argument("--repetition-penalty", type=float, default=1.0, metavar="X", help="above 1: repeat less")
+    parser.add_argument("--logit-bias", action="append", default=[], metavar="ID=X",
+                        help="add X to the logit of token ID (-inf forbids it); repeatable")  # fmt: skip
+    parser.add_argument("--samples", type=int, default=1, metavar="N", help="continuations of the prompt")
+    parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
+    parser.add_argument("--no-end", action="store_true", help="go on after the model's own end of text")
+    parser.add_argument("--allow-special", action="store_true", help="let the prompt hold special tokens")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed writes the same text")
+
+
+def run(args):
+    if args.prompt is None:
+        raise GenerationError("nothing to continue", field="--prompt", expected="a text")
+    from .. import layers
+    from ..inference.loading import load_model
+    from ..inference.text import stream_text
+
+    sampling = sampling_options(args)
+    model, tokenizer = load_model(args.model, ops=layers)
+    prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
+    tokens = tokenizer.encode(prompt, allowed_special="all" if args.allow_special else ())
+    options = {"stop_tokens": ()} if args.no_end else {}
+    pieces = stream_text(
+        model, tokenizer, [tokens], args.max_new_tokens, samples=args.samples, stop=args.stop, **options, **sampling
+    )
+    use_utf8()
+    if args.samples == 1:
+        write_as_it_comes(prompt, pieces)
+    else:
+        write_in_order(prompt, pieces, args.samples)
+
+
+def sampling_options(args):
+    """The arguments of ``Sampling`` from the command line."""
+    names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")
+    return {name: getattr(args, name) for name in names} | {"logit_bias": dict(map(parse_bias, args.logit_bias))}
+
+
+def parse_bias(text):
+    """``(id, bias)`` from ``ID=X``."""
+    token, _, bias = text.partition("=")
+    try:
+        return int(token), float(bias)
+    except ValueError:
+        raise ConfigError("not a bias", field="--logit-bias", found=text, expected="ID=X, such as 13=-inf") from None
+
+
+def use_utf8():
+    """Write text as it is, whatever encoding standard output was given."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(encoding="utf-8", errors="replace")
+
+
+def write_as_it_comes(prompt, pieces):
+    """The prompt and, piece by piece, what follows it."""
+    print(prompt, end="", flush=True)
+    for piece in pieces:
+        print(piece.text, end="", flush=True)
+    print()
+
+
+def write_in_order(prompt, pieces, count):
+    """Texts that are written at the same time, shown one after the other when all have ended."""
+    texts = [prompt] * count
+    for piece in pieces:
+        texts[piece.sequence] += piece.text
+    for number, text in enumerate(texts, 1):
+        print(f"--- sample {number} of {count}\n{text}")

@@ -1,0 +1,85 @@
+"""The key-value cache: what attention needs to remember of tokens already seen.
+
+A token's keys and values never change once computed, because nothing before it depends on what comes after.
+Keeping them turns the cost of a new token from a forward pass over the whole sequence into one over a single
+position. The cache is an argument, never a part of the model: one model serves any number of them.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import ContextLengthError, GenerationError
+
+
+class KVCache:
+    """Keys and values of ``batch`` independent sequences.
+
+    keys, values  (n_layer, batch, n_head, capacity, head_size): each head's own keys lie together, in order
+    lengths       (batch,) int64, tokens cached for each sequence; they may differ
+
+    Sequence b's token t has position t in the model: positions are absolute, so a cache is never shifted.
+    A cache belongs to the first model that fills it. Memory is taken from the system only as tokens arrive.
+    """
+
+    def __init__(self, config, batch=1, capacity=None, dtype=np.float32):
+        capacity = config.block_size if capacity is None else capacity
+        if not 1 <= capacity <= config.block_size:
+            raise ContextLengthError("impossible cache", field="capacity", found=capacity,
+                                     expected=f"1 to the model's {config.block_size} positions")  # fmt: skip
+        if batch < 1:
+            raise GenerationError("impossible cache", field="batch", found=batch, expected="at least 1 sequence")
+        shape = (config.n_layer, batch, config.n_head, capacity, config.head_size)
+        self.keys = np.empty(shape, dtype)
+        self.values = np.empty(shape, dtype)
+        self.lengths = np.zeros(batch, np.int64)
+        self._owner = None
+
+    @property
+    def batch(self):
+        """Number of sequences."""
+        return self.keys.shape[1]
+
+    @property
+    def capacity(self):
+        """Tokens that fit into each sequence."""
+        return self.keys.shape[3]
+
+    @property
+    def nbytes(self):
+        """Bytes of keys and values in use."""
+        n_layer, _, n_head, _, head_size = self.keys.shape
+        return int(2 * n_layer * n_head * head_size * self.lengths.sum() * self.keys.itemsize)
+
+    def claim(self, decoder, sequences, count):
+        """Check that ``decoder`` may add ``count`` tokens to each of ``sequences`` (int array)."""
+        config = decoder.config
+        n_layer, batch, n_head, capacity, head_size = self.keys.shape
+        found = (n_layer, n_head, head_size, self.keys.dtype)
+        expected = (config.n_layer, config.n_head, config.head_size, decoder.dtype)
+        if found != expected or (self._owner is not None and self._owner is not decoder.identity):
+            raise GenerationError("this cache belongs to another model")
+        if len(sequences) and not 0 <= int(sequences.min()) <= int(sequences.max()) < batch:
+            raise GenerationError("no such sequence", field="cache", found=int(sequences.max()),
+                                  expected=f"0 to {batch - 1}")  # fmt: skip
+        if len(np.unique(sequences)) < len(sequences):
+            raise GenerationError("a sequence is named twice", field="sequences", found=sequences.tolist())
+        longest = int(self.lengths[sequences].max(initial=0))
+        if longest + count > capacity:
+            raise ContextLengthError("the cache is full", found=f"{longest} cached and {count} new tokens",
+                                     expected=f"at most {capacity}")  # fmt: skip
+        self._owner = decoder.identity
+
+    def truncate(self, sequence, length):
+        """Forget all but the first ``length`` tokens of one sequence."""
+        if not 0 <= length <= self.lengths[sequence]:
+            raise GenerationError("a cache is cut, never extended", field="length", found=length,
+                                  expected=f"0 to {self.lengths[sequence]}")  # fmt: skip
+        self.lengths[sequence] = length
+
+    def copy_sequence(self, source, target):
+        """Make sequence ``target`` a copy of ``source``: one prefill serves many continuations."""
+        length = self.lengths[source]
+        for array in (self.keys, self.values):
+            array[:, target, :, :length] = array[:, source, :, :length]
+        self.lengths[target] = length

@@ -1,0 +1,89 @@
+"""The forward pass over new tokens only: everything before them comes out of a ``KVCache``.
+
+``OpsDecoder`` is the specification. It runs the model's own layer functions, block by block as in
+``GPT._block_forward``, on whatever number of new tokens; with ``kernels`` that is also how a long prompt is
+read (*prefill*), since there the work is matrix products and limited by arithmetic. One token at a time
+(*decode*) reads every weight to use it once, is limited by memory, and has kernels of its own.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import ContextLengthError
+from ..model import check_tokens
+
+
+class OpsDecoder:
+    """Extends cached sequences with the layer functions of a ``GPT``.
+
+    identity  the object that a cache remembers as its owner
+    """
+
+    def __init__(self, model):
+        self.model = self.identity = model
+        self.config, self.dtype = model.config, model.dtype
+
+    def extend(self, tokens, cache, sequences=None, every=False):
+        """Logits after ``tokens`` (n, T), which are appended to n sequences of ``cache``.
+
+        sequences (n,) int: which ones; default all. Returns (n, V), the logits for the next token, or with
+        ``every`` (n, T, V), those after each of the tokens. The result is that of a forward pass over the
+        whole sequences. Raises ``ContextLengthError`` where the cache is too small: nothing is overwritten.
+        """
+        ops, p = self.model.ops, self.model.params
+        tokens, sequences, positions = self._prepare(tokens, cache, sequences)
+        x, _ = ops.embedding_forward(tokens, positions, p["wte.weight"], p["wpe.weight"])
+        for i in range(self.config.n_layer):
+            x = self._block(i, x, cache, sequences)
+        cache.lengths[sequences] += tokens.shape[1]
+        if not every:
+            x = np.ascontiguousarray(x[:, -1:])
+        x, _ = ops.layernorm_forward(x, p["ln_f.weight"], p["ln_f.bias"])
+        logits, _ = ops.lm_head_forward(x, p["wte.weight"])
+        return logits if every else logits[:, 0]
+
+    def _prepare(self, tokens, cache, sequences):
+        tokens = check_tokens(tokens, self.config.vocab_size)
+        n, T = tokens.shape
+        sequences = np.arange(cache.batch) if sequences is None else np.asarray(sequences, np.int64)
+        if len(sequences) != n or T == 0:
+            raise ContextLengthError("one row of new tokens for each sequence", field="tokens", found=tokens.shape,
+                                     expected=f"({len(sequences)}, at least 1)")  # fmt: skip
+        cache.claim(self, sequences, T)
+        return tokens, sequences, cache.lengths[sequences, None] + np.arange(T)
+
+    def _block(self, i, x, cache, sequences):
+        ops, p, h = self.model.ops, self.model.params, f"h.{i}."
+        normed, _ = ops.layernorm_forward(x, p[h + "ln_1.weight"], p[h + "ln_1.bias"])
+        qkv, _ = ops.linear_forward(normed, p[h + "attn.c_attn.weight"], p[h + "attn.c_attn.bias"])
+        heads = self._attend(i, qkv, cache, sequences)
+        branch, _ = ops.linear_forward(heads, p[h + "attn.c_proj.weight"], p[h + "attn.c_proj.bias"])
+        x, _ = ops.residual_forward(x, branch)
+        normed, _ = ops.layernorm_forward(x, p[h + "ln_2.weight"], p[h + "ln_2.bias"])
+        branch, _ = ops.mlp_forward(
+            normed, p[h + "mlp.c_fc.weight"], p[h + "mlp.c_fc.bias"],
+            p[h + "mlp.c_proj.weight"], p[h + "mlp.c_proj.bias"],
+        )  # fmt: skip
+        x, _ = ops.residual_forward(x, branch)
+        return x
+
+    def _attend(self, i, qkv, cache, sequences):
+        # (n, T, 3C) -> (n, T, C). Each sequence has its own number of keys, so each attends by itself.
+        n, T, three_C = qkv.shape
+        q, k, v = np.moveaxis(qkv.reshape(n, T, 3, self.config.n_head, self.config.head_size), 2, 0)
+        heads = np.empty((n, T, three_C // 3), qkv.dtype)
+        for row, sequence in enumerate(sequences):
+            start = cache.lengths[sequence]
+            stop = start + T
+            keys = cache.keys[i, sequence].swapaxes(0, 1)  # (capacity, n_head, head_size)
+            values = cache.values[i, sequence].swapaxes(0, 1)
+            keys[start:stop], values[start:stop] = k[row], v[row]
+            out, _ = self.model.ops.attention_forward(q[row, None], keys[None, :stop], values[None, :stop])
+            heads[row] = out.reshape(T, -1)
+        return heads
+
+
+def decoder_for(model):
+    """The decoder of a ``GPT``; a decoder is its own."""
+    return model if hasattr(model, "extend") else OpsDecoder(model)

@@ -1,0 +1,148 @@
+"""From logits to the next token.
+
+The steps, in this order, each optional: logit bias, repetition penalty, temperature, top-k, top-p, min-p; then
+one draw. A draw is a function of (seed, sample, position) and of the distribution, not of a generator's state: a
+prompt gives the same text alone or in any batch, and a text can be continued where it stopped.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import numpy as np
+
+from ..errors import GenerationError
+from ..randomness import fold
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen.
+
+    temperature         logits are divided by it; 0 takes the most probable token (the lowest id of equals)
+    top_k               only the k most probable tokens (lowest ids first among equals)
+    top_p               only the fewest tokens whose probabilities add up to p (Holtzman et al. 2020)
+    min_p               only tokens at least min_p times as probable as the first (Nguyen et al. 2024)
+    repetition_penalty  logits of tokens already in the sequence are divided by it where positive, multiplied where
+                        negative (Keskar et al. 2019); 1 changes nothing
+    logit_bias          mapping from token id to a number added to its logit; −∞ forbids the token
+    seed                of the draws
+
+    Raises ``GenerationError`` for a value that means nothing.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float = 1.0
+    logit_bias: dict | None = None
+    seed: int = 0
+
+    def __post_init__(self):
+        _number("temperature", self.temperature, "a number >= 0", lambda x: 0 <= x < math.inf)
+        _number("repetition_penalty", self.repetition_penalty, "a number > 0", lambda x: 0 < x < math.inf)
+        if self.top_p is not None:
+            _number("top_p", self.top_p, "a number > 0 and <= 1", lambda x: 0 < x <= 1)
+        if self.min_p is not None:
+            _number("min_p", self.min_p, "a number >= 0 and <= 1", lambda x: 0 <= x <= 1)
+        if self.top_k is not None and (not _is_integer(self.top_k) or self.top_k < 1):
+            raise GenerationError("not a count", field="top_k", found=self.top_k, expected="an integer >= 1")
+        if not _is_integer(self.seed):
+            raise GenerationError("not a seed", field="seed", found=self.seed, expected="an integer")
+
+    def check(self, vocab_size):
+        """Raise ``GenerationError`` for what cannot be meant for a vocabulary of this size."""
+        if self.top_k is not None and self.top_k > vocab_size:
+            raise GenerationError("more than there are tokens", field="top_k", found=self.top_k,
+                                  expected=f"1 to {vocab_size}")  # fmt: skip
+        for token, bias in (self.logit_bias or {}).items():
+            if not _is_integer(token) or not 0 <= token < vocab_size:
+                raise GenerationError("no such token", field="logit_bias", found=token,
+                                      expected=f"0 to {vocab_size - 1}")  # fmt: skip
+            _number(f"logit_bias[{token}]", bias, "a number or -inf", lambda x: x < math.inf)
+
+    def choose(self, logits, history, sample=0):
+        """The next token's id, from logits (V,) and the ids of the whole sequence so far."""
+        if self.temperature == 0:
+            return int(np.argmax(self._adjusted(logits, history)))
+        ids, probabilities = self.distribution(logits, history)
+        return draw(ids, probabilities, uniform(self.seed, sample, len(history)))
+
+    def distribution(self, logits, history):
+        """``(ids, probabilities)`` of the tokens that may come next, most probable first; float64, sum 1."""
+        logits = self._adjusted(logits, history)
+        if self.temperature == 0:
+            return np.array([np.argmax(logits)]), np.ones(1)
+        ids = self._top_k(logits)
+        with np.errstate(over="ignore"):
+            scaled = (logits[ids].astype(np.float64) - float(logits.max())) / self.temperature
+        probabilities = np.exp(scaled)
+        probabilities /= probabilities.sum()
+        if self.top_p is not None and self.top_p < 1:
+            # All tokens below (1 - p)/n together weigh less than 1 - p, so none of them is needed.
+            likely = np.flatnonzero(probabilities >= (1 - self.top_p) / len(ids))
+            ids, probabilities = ids[likely], probabilities[likely]
+        order = np.lexsort((ids, -probabilities))
+        ids, probabilities = ids[order], probabilities[order]
+        keep = len(ids)
+        if self.top_p is not None and self.top_p < 1:
+            keep = int(np.searchsorted(np.cumsum(probabilities), self.top_p)) + 1
+        if self.min_p is not None:
+            keep = min(keep, int(np.count_nonzero(probabilities >= self.min_p * probabilities[0])))
+        ids, probabilities = ids[:keep], probabilities[:keep]
+        return ids, probabilities / probabilities.sum()
+
+    def _adjusted(self, logits, history):
+        if self.logit_bias or self.repetition_penalty != 1:
+            logits = logits.astype(np.float64)
+            for token, bias in (self.logit_bias or {}).items():
+                logits[token] += bias
+            if self.repetition_penalty != 1:
+                seen = np.unique(history)
+                penalty = np.where(logits[seen] > 0, 1 / self.repetition_penalty, self.repetition_penalty)
+                logits[seen] *= penalty
+        largest = logits.max()
+        if not math.isfinite(largest):
+            reason = "no token is left to choose" if largest == -math.inf else "the logits are not numbers"
+            raise GenerationError(reason, field="logits", found=float(largest))
+        return logits
+
+    def _top_k(self, logits):
+        if self.top_k is None or self.top_k >= len(logits):
+            return np.flatnonzero(logits > -math.inf)
+        threshold = logits[np.argpartition(logits, -self.top_k)[-self.top_k]]  # the k-th largest
+        above = np.flatnonzero(logits > threshold)
+        if threshold == -math.inf:
+            return above
+        equal = np.flatnonzero(logits == threshold)[: self.top_k - len(above)]
+        return np.concatenate([above, equal])
+
+
+def uniform(seed, *coordinates):
+    """A number in [0, 1), uniform over its arguments."""
+    return (fold(seed, *coordinates) >> 11) * 2.0**-53
+
+
+def draw(ids, probabilities, u):
+    """The id where the cumulative probability first exceeds ``u``."""
+    place = np.searchsorted(np.cumsum(probabilities), u * probabilities.sum(), side="right")
+    return int(ids[min(int(place), len(ids) - 1)])
+
+
+def log_probability(logits, token):
+    """log softmax(logits)[token], in float64."""
+    logits = logits.astype(np.float64)
+    largest = logits.max()
+    return float(logits[token] - largest - math.log(np.exp(logits - largest).sum()))
+
+
+def _is_integer(value):
+    return hasattr(value, "__index__") and not isinstance(value, (bool, np.bool_))
+
+
+def _number(name, value, expected, valid):
+    number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    if not number or not valid(value):  # every comparison with a NaN is false
+        raise GenerationError("out of range", field=name, found=value, expected=expected)

@@ -1,0 +1,80 @@
+"""Growing sequences, and what a model with a bounded context still sees of them.
+
+A GPT-2 has ``block_size`` learned positions and not one more. When a sequence outgrows them, the oldest tokens
+are dropped and the rest is read again from position 0, because every cached key was computed with an absolute
+position and cannot be moved. Reading again for each new token would cost a whole prefill each time; so
+half of the context is kept, and the other half is free to grow into.
+
+``context_start`` says where the seen part begins. It depends on the number of tokens alone, not on how they
+came, in one prompt or one by one; so the text does not depend on it either.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import GenerationError
+from .cache import KVCache
+from .decoder import decoder_for
+
+
+def context_start(count, block_size):
+    """Index of the first token that the model sees of ``count``: 0 until they outgrow ``block_size``.
+
+    >>> [context_start(count, 4) for count in range(1, 10)]
+    [0, 0, 0, 0, 3, 3, 3, 6, 6]
+    """
+    hop = block_size + 1 - max(1, block_size // 2)
+    return -(-max(0, count - block_size) // hop) * hop
+
+
+class Sequences:
+    """``batch`` sequences of tokens that grow as long as one likes, with the cache that serves them.
+
+    tokens  a list of token ids for each sequence: all of it, not only what the model still sees
+    """
+
+    def __init__(self, model, batch=1, capacity=None):
+        self.decoder = decoder_for(model)
+        config = self.decoder.config
+        self.block_size = config.block_size
+        self.cache = KVCache(config, batch, min(capacity or self.block_size, self.block_size), self.decoder.dtype)
+        self.tokens = [[] for _ in range(batch)]
+
+    def append(self, sequence, tokens):
+        """Append tokens (T,) to one sequence; logits (V,) for what comes next."""
+        tokens = [int(token) for token in tokens]
+        if not tokens:
+            raise GenerationError("nothing to continue: the prompt is empty", field="tokens")
+        seen = self.tokens[sequence] + tokens
+        start = context_start(len(seen), self.block_size)
+        if start > context_start(len(self.tokens[sequence]), self.block_size):
+            self.cache.truncate(sequence, 0)
+        cached = int(self.cache.lengths[sequence])
+        logits = self.decoder.extend(np.array([seen[start + cached :]]), self.cache, np.array([sequence]))
+        self.tokens[sequence] = seen
+        return logits[0]
+
+    def step(self, tokens, sequences):
+        """Append one token to each of ``sequences``; logits (n, V). A sequence that outgrew its context is reread."""
+        logits = [None] * len(sequences)
+        together = []
+        for row, (token, sequence) in enumerate(zip(tokens, sequences)):
+            count = len(self.tokens[sequence])
+            if context_start(count + 1, self.block_size) > context_start(count, self.block_size):
+                logits[row] = self.append(sequence, [token])
+            else:
+                together.append(row)
+        if together:
+            rows = self.decoder.extend(
+                np.array([[tokens[row]] for row in together]), self.cache, np.array([sequences[row] for row in together])
+            )
+            for row, row_logits in zip(together, rows):
+                self.tokens[sequences[row]].append(int(tokens[row]))
+                logits[row] = row_logits
+        return np.stack(logits)
+
+    def copy(self, source, target):
+        """Make sequence ``target`` a copy of ``source``."""
+        self.cache.copy_sequence(source, target)
+        self.tokens[target] = list(self.tokens[source])

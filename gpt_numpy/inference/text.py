@@ -1,0 +1,111 @@
+"""Generation with text on both sides: what a terminal or a program reads as it is being written.
+
+Tokens and characters do not end in the same places. A token may stop inside a character (an emoji is four
+bytes), and a stop string may begin in one token and end in another. What a reader has been shown cannot be
+taken back; so text is held back while it might still be half a character or the beginning of a stop string.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..errors import GenerationError
+from ..tokenizer import StreamDecoder
+from .generate import stream
+
+
+class TextStream:
+    """Turns the ids of one sequence into text, piece by piece, up to the first of ``stop`` (a list of strings).
+
+    ``ended`` becomes true when a stop string has come; that string and what follows it are not part of the text.
+    """
+
+    def __init__(self, tokenizer, stop=()):
+        self._decoder = StreamDecoder(tokenizer)
+        self._stop = check_stop(stop)
+        self._held = ""
+        self.ended = False
+
+    def feed(self, token):
+        """The text that can be shown now that ``token`` has come; often none."""
+        return self._release(self._decoder.feed(int(token)))
+
+    def finish(self):
+        """What is left when no more tokens come."""
+        if self.ended:
+            return ""
+        text = self._release(self._decoder.finish())
+        text, self._held = text + ("" if self.ended else self._held), ""
+        return text
+
+    def _release(self, piece):
+        if self.ended:
+            return ""
+        text = self._held + piece
+        found = [place for place in (text.find(stop) for stop in self._stop) if place >= 0]
+        if found:
+            self.ended, self._held = True, ""
+            return text[: min(found)]
+        hold = max((_overlap(text, stop) for stop in self._stop), default=0)
+        self._held = text[len(text) - hold :]
+        return text[: len(text) - hold]
+
+
+def check_stop(stop):
+    """``stop`` as a tuple of non-empty strings; one string is one stop string."""
+    stop = (stop,) if isinstance(stop, str) else tuple(stop)
+    for string in stop:
+        if not isinstance(string, str) or not string:
+            raise GenerationError("not a stop string", field="stop", found=string, expected="text of any length but 0")
+    return stop
+
+
+def _overlap(text, stop):
+    """Length of the longest end of ``text`` that is a beginning of ``stop``, but not all of it."""
+    for length in range(min(len(text), len(stop) - 1), 0, -1):
+        if stop.startswith(text[len(text) - length :]):
+            return length
+    return 0
+
+
+class Piece(NamedTuple):
+    """Some text of one sequence."""
+
+    sequence: int
+    text: str
+
+
+def stream_text(model, tokenizer, prompts, max_new_tokens, *, samples=1, stop=(), stop_tokens=None, **options):
+    """Yield a ``Piece`` whenever there is text to show.
+
+    prompts      a text or a list of texts; special tokens in them are refused, as user text is not trusted.
+                 A prompt may also be a list of token ids
+    stop         a string or strings that end a text
+    stop_tokens  ids that end a text; default: the tokenizer's end of text, if it has one
+
+    The other arguments are those of ``generate.stream``.
+    """
+    prompts = encode_prompts(tokenizer, prompts)
+    if stop_tokens is None:
+        stop_tokens = () if tokenizer.eot_id is None else (tokenizer.eot_id,)
+    texts = [TextStream(tokenizer, stop) for _ in range(len(prompts) * samples)]
+    finished = set()
+    for token in stream(
+        model, prompts, max_new_tokens, samples=samples, stop_tokens=stop_tokens, finished=finished, **options
+    ):
+        text = texts[token.sequence].feed(token.id)
+        if texts[token.sequence].ended:
+            finished.add(token.sequence)
+        if text:
+            yield Piece(token.sequence, text)
+    for sequence, text_stream in enumerate(texts):
+        text = text_stream.finish()
+        if text:
+            yield Piece(sequence, text)
+
+
+def encode_prompts(tokenizer, prompts):
+    """A list of lists of token ids from one prompt or several, each a text or a list of ids."""
+    single = isinstance(prompts, str) or (len(prompts) > 0 and hasattr(prompts[0], "__index__"))
+    prompts = [prompts] if single else prompts
+    return [tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt) for prompt in prompts]

@@ -1,0 +1,78 @@
+import io
+
+import pytest
+
+from gpt_numpy import GPT, GPTConfig, layers
+from gpt_numpy.commands import main
+from gpt_numpy.tokenizer import END_OF_TEXT, Tokenizer
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """A run with two checkpoints; the newer one has the higher step, not the later time."""
+    folder = tmp_path_factory.mktemp("run")
+    tokenizer = Tokenizer.train(["hello, hello world"], 262, special_tokens=[END_OF_TEXT])
+    config = GPTConfig(vocab_size=tokenizer.n_vocab, block_size=16, n_layer=1, n_head=2, n_embd=8)
+    for step in (100, 20):
+        checkpoint = folder / "checkpoints" / f"step-{step}"
+        GPT(config, seed=step, ops=layers).save(checkpoint)
+        tokenizer.save(checkpoint)
+    return folder
+
+
+def generate(capsys, *argv):
+    code = main(["generate", *map(str, argv)])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_continues_the_prompt(run_folder, capsys):
+    arguments = ("--prompt", "hello ", "--max-new-tokens", 30, "--seed", 3)
+    code, out, err = generate(capsys, "--model", run_folder, *arguments)
+    assert (code, err) == (0, "")
+    assert out.startswith("hello ") and len(out) > 20
+    assert generate(capsys, "--model", run_folder / "checkpoints" / "step-100", *arguments)[1] == out
+    assert generate(capsys, "--model", run_folder / "checkpoints" / "step-20", *arguments)[1] != out
+
+
+def test_stops_before_a_stop_text(run_folder, capsys):
+    arguments = ("--model", run_folder, "--prompt", "hello", "--max-new-tokens", 40, "--seed", 1)
+    _, whole, _ = generate(capsys, *arguments)
+    stop = whole[12:14]
+    _, cut, _ = generate(capsys, *arguments, "--stop", stop)
+    assert cut == whole[: whole.index(stop, 5)] + "\n"
+
+
+def test_prompt_from_standard_input_and_several_samples(run_folder, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("hello"))
+    code, out, _ = generate(capsys, "--model", run_folder, "--prompt", "-", "--samples", 3, "--max-new-tokens", 5)
+    assert code == 0
+    assert out.count("--- sample") == 3 and out.count("\nhello") == 3
+
+
+@pytest.mark.parametrize(
+    "argv, code, message",
+    [
+        (["--prompt", ""], 2, "the prompt is empty"),
+        (["--prompt", END_OF_TEXT], 2, "special"),
+        (["--prompt", "a", "--temperature", "-1"], 2, "temperature"),
+        (["--prompt", "a", "--temperature", "nan"], 2, "temperature"),
+        (["--prompt", "a", "--top-k", "0"], 2, "top_k"),
+        (["--prompt", "a", "--top-k", "263"], 2, "top_k"),
+        (["--prompt", "a", "--top-p", "1.5"], 2, "top_p"),
+        (["--prompt", "a", "--logit-bias", "x"], 2, "logit-bias"),
+        (["--prompt", "a", "--stop", ""], 2, "stop"),
+        (["--prompt", "a", "--model", "no/such/folder"], 3, "no/such/folder"),
+    ],
+)
+def test_faults_are_one_line(run_folder, capsys, argv, code, message):
+    if "--model" not in argv:
+        argv = ["--model", run_folder, *argv]
+    found, out, err = generate(capsys, *argv)
+    assert found == code and message in err and err.count("\n") == 1
+
+
+def test_special_tokens_where_they_are_allowed(run_folder, capsys):
+    code, out, _ = generate(capsys, "--model", run_folder, "--prompt", END_OF_TEXT, "--allow-special", "--no-end",
+                            "--max-new-tokens", 5)  # fmt: skip
+    assert code == 0 and out.startswith(END_OF_TEXT)
