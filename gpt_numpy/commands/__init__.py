@@ -18,6 +18,7 @@ from ..errors import GPTNumpyError
 SUBCOMMANDS = {
     "gradcheck": "check every gradient against difference quotients, in float64",
     "generate": "continue a prompt with a trained model",
+    "study": "planted gradient bugs as riddles: the symptom, a hint, the answer",
 }
 
 

@@ -1,6 +1,6 @@
 """Are these gradients right? A hand-written backward against difference quotients of its forward.
 
-``check_gradients`` takes a layer as it is, its forward, its backward and a dict of inputs, and turns it into one number,
+``check_gradients`` takes a layer as it is (forward, backward, a dict of inputs) and turns it into one number,
 L = Σ dout · out with a random dout. Then ∂L/∂(every input) is what the backward claims to return for that dout,
 and (L(x + h) − L(x − h)) / 2h is what it ought to be. An all-ones dout would miss a transposed or a summed
 gradient; a random one does not.

@@ -13,15 +13,18 @@ import numpy as np
 
 from ..config import GPTConfig
 from ..model import GPT, DropoutAt
-from .cases import BLOCK_SIZE, HEAD_SIZE, N_HEAD, B, C, T, V
+from .cases import BLOCK_SIZE, N_HEAD, B, C, T, V
 from .gradients import check_gradients
 
 EMBEDDING_OUTPUT = "embedding"  # the name under which the input of the first block is checked
 
 
-def check_model(ops, variant="", seed=0, **options):
-    """``check_gradients`` of a model of two blocks; variant is one of ``model_variants()``. A ``GradientReport``."""
-    pair = ModelPair(ops, seed, **_VARIANTS[variant])
+def check_model(ops, variant="", seed=0, gpt=GPT, **options):
+    """``check_gradients`` of a model of two blocks; variant is one of ``model_variants()``. A ``GradientReport``.
+
+    gpt: the model's class, where another than ``GPT`` is to be checked.
+    """
+    pair = ModelPair(ops, seed, gpt, **_VARIANTS[variant])
     if variant:  # the plain form goes through every entry; its variants differ only in how things are put together
         options = {"max_entries": 150, **options}
     return check_gradients(pair.forward, pair.backward, pair.inputs, seed=seed, **options)
@@ -36,16 +39,16 @@ _FIRST_KEY = np.array([[0, 0, 2, 2, 2], [0, 1, 1, 1, 4]])
 _VARIANTS = {
     "": {},
     "dropout, documents": {"dropout": 0.2, "first_key": _FIRST_KEY},
-    "at once, recomputed": {"at_once": True, "recompute": True},
+    "at once, recomputed": {"at_once": True, "recompute": True, "dropout": 0.2},
 }
 
 
 class ModelPair:
     """A model as a forward and a backward, functions of its parameters and of the embedding's output."""
 
-    def __init__(self, ops, seed=0, dropout=0.0, first_key=None, at_once=False, recompute=False):
+    def __init__(self, ops, seed=0, gpt=GPT, dropout=0.0, first_key=None, at_once=False, recompute=False):
         config = GPTConfig(V, BLOCK_SIZE, n_layer=2, n_head=N_HEAD, n_embd=C, dropout=dropout)
-        self.model = GPT(config, dtype=np.float64, ops=shift_embedding(ops, self), recompute=recompute)
+        self.model = gpt(config, dtype=np.float64, ops=shift_embedding(ops, self), recompute=recompute)
         self.at_once, self.shift = at_once, None
         rng = np.random.default_rng(seed)
         unit_scale(self.model.params, rng)

@@ -24,7 +24,8 @@ def test_variants(variant):
 
 
 def with_op(name, function):
-    return types.SimpleNamespace(**{**{n: getattr(layers, n) for n in layers.__all__}, name: function}, __all__=layers.__all__)
+    functions = {n: getattr(layers, n) for n in layers.__all__}
+    return types.SimpleNamespace(**{**functions, name: function}, __all__=layers.__all__)
 
 
 def test_a_tied_weight_without_one_of_its_gradients_is_caught():
