@@ -185,7 +185,8 @@ class GPT:
             cache = blocks[i]
             if self.recompute:
                 _, cache = self._block_forward(i, blocks[i], *context, self._alloc("recomputed"))
-            dx = self._block_backward(i, dx, cache, self._alloc(f"backward {i % 2}"))
+            # The gradient that goes on to the next block must outlive this block's other arrays.
+            dx = self._block_backward(i, dx, cache, self._alloc("backward"), self._alloc(f"stream {i % 2}"))
         if dropout_cache is not None:
             dx = ops.dropout_backward(dx, dropout_cache)
         ops.embedding_backward(dx, embedding, into=(g["wte.weight"], g["wpe.weight"]))
@@ -208,7 +209,7 @@ class GPT:
         x, residual_2 = ops.residual_forward(x, branch, self._dropout(dropout_at, i, _RESIDUAL_2), alloc)
         return x, BlockCache(ln_1, attn, residual_1, ln_2, mlp, residual_2)
 
-    def _block_backward(self, i, dout, cache, alloc):
+    def _block_backward(self, i, dout, cache, alloc, alloc_dx):
         ops, g, h = self.ops, self.grads, f"h.{i}."
         dstream, dbranch = ops.residual_backward(dout, cache.residual_2, alloc)
         dnormed, *_ = ops.mlp_backward(
@@ -229,7 +230,7 @@ class GPT:
             ), alloc=alloc,
         )
         dx, *_ = ops.layernorm_backward(
-            dnormed, cache.ln_1, into=(g[h + "ln_1.weight"], g[h + "ln_1.bias"]), alloc=alloc
+            dnormed, cache.ln_1, into=(g[h + "ln_1.weight"], g[h + "ln_1.bias"]), alloc=alloc_dx
         )
         dx += dstream
         return dx

@@ -6,8 +6,8 @@ the operating system is not asked for memory again (page faults on fresh memory 
 the kernels that would fill it).
 
 A region is a stack that is only ever emptied whole. The model uses one for what must live from forward to
-backward, and two that the blocks' backwards take in turn: a block's input gradient is made in one region
-while its output gradient still lies in the other.
+backward, one for a single block's backward, and two that hold the gradient of the residual stream in turn: a
+block's input gradient is made in one while its output gradient still lies in the other.
 """
 
 from __future__ import annotations
