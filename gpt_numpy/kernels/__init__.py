@@ -1,0 +1,15 @@
+"""The fast twin of ``gpt_numpy.layers``: the same functions with the same signatures, compiled by numba.
+
+Read ``layers`` for what an op computes and why its gradient is what it is; here is how it becomes fast. ``simd``
+writes vectors as arithmetic, ``threads`` hands out work, ``arguments`` checks what is about to reach compiled code.
+"""
+
+from .adamw import adamw_update, gradient_norm
+from .cross_entropy import cross_entropy_backward, cross_entropy_forward
+from .dropout import dropout_backward, dropout_forward
+from .embedding import embedding_backward, embedding_forward
+from .gelu import gelu_backward, gelu_forward
+from .layernorm import layernorm_backward, layernorm_forward
+from .residual import residual_backward, residual_forward
+
+__all__ = [name for name in dir() if name.endswith(("_forward", "_backward", "_gradients", "_update", "_norm"))]

@@ -86,6 +86,7 @@ def tanh(x):
 
 _CUBIC = 0.044715
 _SLOPE = 2 * math.sqrt(2 / math.pi)
+_FLAT = 100.0  # beyond ± this the gate is 0 or 1 to the last bit
 
 
 def _gate(x):
@@ -98,11 +99,13 @@ def _gate(x):
 
 def gelu(x):
     """½·x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))."""
+    x = select(x < -_FLAT, x.constant(-_FLAT), x)  # the gate is 0 there, and −∞ · 0 would be NaN
     return x * _gate(x)[0]
 
 
 def gelu_derivative(x):
     """d gelu/dx = s + x·s·(1 − s)·v′ with s the gate and v′ = 2·√(2/π)·(1 + 3·0.044715·x²)."""
+    x = select(x < -_FLAT, x.constant(-_FLAT), select(x > _FLAT, x.constant(_FLAT), x))
     gate, decay, square = _gate(x)
     rest = select(decay < 1.0, decay * gate, x.constant(1.0) - gate)  # 1 − s without cancellation
     slope = fma(square, x.constant(3 * _SLOPE * _CUBIC), x.constant(_SLOPE))

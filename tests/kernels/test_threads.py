@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from gpt_numpy.kernels import threads
 from gpt_numpy.kernels.jit import kernel
 from gpt_numpy.kernels.threads import launcher, parallel_for
 
+ROOT = Path(__file__).parents[2]
 fork_only = pytest.mark.skipif(not hasattr(os, "fork"), reason="only on systems that fork")
 
 
@@ -49,7 +51,7 @@ def test_thread_count_out_of_range(wrong):
 
 def _run(code, **environment):
     code = "import numpy as np\nfrom tests.kernels.test_threads import visit\n" + code
-    return subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=120,
+    return subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True, timeout=120, cwd=ROOT,
                           env={**os.environ, **environment})
 
 

@@ -1,0 +1,120 @@
+"""Softmax and cross-entropy: the logits are read once forward, and read once and written once backward.
+
+A row's log Σ exp is taken chunk by chunk: the chunk's maximum, then its sum of exponentials while it is
+still in cache; what was summed before is rescaled when the maximum grows (Milakov and Gimelshein 2018). The twin of
+``layers.cross_entropy``.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .arguments import check_shape, flat, indices, one_dtype
+from .jit import kernel
+from .simd import add_lanes, broadcast, exp, keep_first, lanes, load, load_tail, max_lanes, maximum, store, store_tail
+from .threads import launcher, parallel_for
+
+_CHUNK = 4096  # logits, a multiple of every vector's length
+_TASK_ELEMENTS = 1 << 14
+
+
+class CrossEntropyCache(NamedTuple):
+    logits: np.ndarray  # (..., V)
+    largest: np.ndarray  # (N,), each row's largest logit
+    total: np.ndarray  # (N,) float64, Σ exp(logits − largest)
+    targets: np.ndarray  # (N,) int64
+    counted: np.ndarray  # (N,) bool, False where the target is ignored
+
+
+@kernel()
+def row_normaliser(x, base, n):
+    """The largest of the n elements from ``base`` on and Σ exp(x − largest), in float64; NaN if one is NaN."""
+    largest, total = -np.inf, 0.0
+    for start in range(0, n, _CHUNK):
+        stop, i = min(n, start + _CHUNK), start
+        high = broadcast(x, largest)
+        while i + lanes(x) <= stop:
+            high = maximum(load(x, base + i), high)
+            i += lanes(x)
+        if i < stop:
+            high = maximum(keep_first(load_tail(x, base + i, stop - i), stop - i, -np.inf), high)
+        before, largest = largest, np.float64(max_lanes(high))
+        shift = largest if largest > -np.inf else 0.0  # all −∞ so far: exp(−∞ − 0) = 0
+        chunk, i = broadcast(x, 0.0), start
+        while i + lanes(x) <= stop:
+            chunk += exp(load(x, base + i) - shift)
+            i += lanes(x)
+        if i < stop:
+            chunk += keep_first(exp(load_tail(x, base + i, stop - i) - shift), stop - i, 0.0)
+        total = total * np.exp(before - shift) + np.float64(add_lanes(chunk))
+    return largest, total
+
+
+@kernel()
+def _forward_rows(worker, task, logits, targets, counted, largest, total, losses, rows):
+    V = logits.size // targets.size
+    for row in range(task * rows, min(targets.size, (task + 1) * rows)):
+        largest[row], total[row] = row_normaliser(logits, row * V, V)
+        if counted[row]:
+            losses[row] = np.log(total[row]) + (np.float64(largest[row]) - logits[row * V + targets[row]])
+        else:
+            losses[row] = 0
+
+
+@launcher
+def _forward(n_tasks, logits, targets, counted, largest, total, losses, rows):
+    parallel_for(_forward_rows, n_tasks, (logits, targets, counted, largest, total, losses, rows))
+
+
+@kernel()
+def _backward_rows(worker, task, logits, targets, counted, largest, total, dlogits, rows, weight):
+    V = logits.size // targets.size
+    for row in range(task * rows, min(targets.size, (task + 1) * rows)):
+        base, i = row * V, 0
+        if not counted[row]:
+            dlogits[base:base + V] = 0
+            continue
+        shift, scale = largest[row], logits.dtype.type(weight / total[row])
+        while i + lanes(logits) <= V:
+            store(dlogits, base + i, exp(load(logits, base + i) - shift) * scale)
+            i += lanes(logits)
+        store_tail(dlogits, base + i, exp(load_tail(logits, base + i, V - i) - shift) * scale, V - i)
+        dlogits[base + targets[row]] -= weight
+
+
+@launcher
+def _backward(n_tasks, logits, targets, counted, largest, total, dlogits, rows, weight):
+    parallel_for(_backward_rows, n_tasks, (logits, targets, counted, largest, total, dlogits, rows, weight))
+
+
+def _rows_per_task(V):
+    return max(1, _TASK_ELEMENTS // max(V, 1))
+
+
+def cross_entropy_forward(logits, targets, ignore_index=-1, alloc=np.empty):
+    """Mean over the counted rows of −log softmax(logits)[target].
+
+    logits (..., V); targets (...) int, where ``ignore_index`` takes a row out of the mean. Returns a Python
+    float, summed in float64; with no counted row at all the loss is 0 and so is every gradient.
+    """
+    dtype = one_dtype(logits=logits)
+    V, targets = logits.shape[-1], np.asarray(targets)
+    check_shape("targets", targets, logits.shape[:-1])
+    index = indices("targets", targets, V, also=ignore_index)
+    counted = index != ignore_index
+    largest, (total, losses) = np.empty(index.size, dtype), np.empty((2, index.size), np.float64)
+    rows = _rows_per_task(V)
+    _forward(-(-index.size // rows), flat(logits), index, counted, largest, total, losses, rows)
+    loss = float(losses.sum()) / max(int(np.count_nonzero(counted)), 1)
+    return loss, CrossEntropyCache(logits, largest, total, index, counted)
+
+
+def cross_entropy_backward(dloss, cache, alloc=np.empty):
+    """dlogits (..., V) = (softmax(logits) − one-hot target) · dloss / N; an ignored row gets zeros."""
+    logits, largest, total, targets, counted = cache
+    dlogits = alloc(logits.shape, logits.dtype)
+    weight = logits.dtype.type(dloss / max(int(np.count_nonzero(counted)), 1))
+    rows = _rows_per_task(logits.shape[-1])
+    _backward(-(-targets.size // rows), flat(logits), targets, counted, largest, total, dlogits.reshape(-1), rows,
+              weight)
+    return dlogits

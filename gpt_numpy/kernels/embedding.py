@@ -1,0 +1,93 @@
+"""Token and position embedding: rows gathered in parallel, and their gradients scattered without a race.
+
+A token that occurs twice would have two threads add to one row of dwte. Here every row has one owner: the task
+with the row's number modulo `_OWNERS`, which walks through all tokens in order and takes its own. The sums are then
+in the order of the tokens, whatever the number of threads. The twin of ``layers.embedding``.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import KernelError
+from .arguments import check_shape, flat, indices, one_dtype, target
+from .jit import kernel
+from .simd import lanes, load, load_tail, store, store_tail
+from .threads import launcher, parallel_for
+
+_OWNERS = 16
+_ROWS = 16  # rows a task of the forward
+
+
+class EmbeddingCache(NamedTuple):
+    tokens: np.ndarray  # (B·T,) int64
+    positions: np.ndarray  # (B·T,) int64
+    wte_shape: tuple
+    wpe_shape: tuple
+    tokens_shape: tuple  # (B, T)
+
+
+@kernel()
+def _gather_rows(worker, task, tokens, positions, wte, wpe, out, C):
+    for row in range(task * _ROWS, min(tokens.size, (task + 1) * _ROWS)):
+        token, position, base, j = tokens[row] * C, positions[row] * C, row * C, 0
+        while j + lanes(out) <= C:
+            store(out, base + j, load(wte, token + j) + load(wpe, position + j))
+            j += lanes(out)
+        if j < C:
+            store_tail(out, base + j, load_tail(wte, token + j, C - j) + load_tail(wpe, position + j, C - j), C - j)
+
+
+@launcher
+def _gather(n_tasks, tokens, positions, wte, wpe, out, C):
+    parallel_for(_gather_rows, n_tasks, (tokens, positions, wte, wpe, out, C))
+
+
+@kernel()
+def _add_owned_rows(worker, task, index, dout, table, C):
+    for row in range(index.size):
+        if index[row] % _OWNERS == task:
+            to, base, j = index[row] * C, row * C, 0
+            while j + lanes(table) <= C:
+                store(table, to + j, load(table, to + j) + load(dout, base + j))
+                j += lanes(table)
+            if j < C:
+                store_tail(table, to + j, load_tail(table, to + j, C - j) + load_tail(dout, base + j, C - j), C - j)
+
+
+@launcher
+def _scatter(index, dout, table, C):
+    parallel_for(_add_owned_rows, _OWNERS, (index, dout, table, C))
+
+
+def embedding_forward(tokens, positions, wte, wpe, alloc=np.empty):
+    """out[b, t] = wte[tokens[b, t]] + wpe[positions[b, t]].
+
+    tokens (B, T) and positions (T,) or (B, T) are integers; wte is (V, C), wpe (block_size, C); out (B, T, C).
+    """
+    dtype = one_dtype(wte=wte, wpe=wpe)
+    tokens, positions = np.asarray(tokens), np.asarray(positions)
+    C = wte.shape[1]
+    check_shape("wpe", wpe, (wpe.shape[0], C))
+    if tokens.ndim != 2 or positions.shape not in (tokens.shape, tokens.shape[1:]):
+        raise KernelError("tokens and positions do not fit", field="positions", found=(tokens.shape, positions.shape),
+                          expected="(B, T) and (T,) or (B, T)")
+    token = indices("tokens", tokens, wte.shape[0])
+    position = indices("positions", positions, wpe.shape[0])
+    if position.size != token.size:
+        position = np.tile(position, tokens.shape[0])
+    out = alloc((*tokens.shape, C), dtype)
+    _gather(-(-token.size // _ROWS), token, position, flat(wte), flat(wpe), out.reshape(-1), C)
+    return out, EmbeddingCache(token, position, wte.shape, wpe.shape, tokens.shape)
+
+
+def embedding_backward(dout, cache, into=None):
+    """Gradients of both tables: dwte (V, C), dwpe (block_size, C), added to those of ``into`` where given."""
+    dtype = one_dtype(dout=dout)
+    C = cache.wte_shape[1]
+    check_shape("dout", dout, (*cache.tokens_shape, C))
+    dwte, dwpe = into or (np.zeros(cache.wte_shape, dtype), np.zeros(cache.wpe_shape, dtype))
+    rows = flat(dout)
+    _scatter(cache.tokens, rows, target("dwte", dwte, cache.wte_shape, dtype), C)
+    _scatter(cache.positions, rows, target("dwpe", dwpe, cache.wpe_shape, dtype), C)
+    return dwte, dwpe
