@@ -3,8 +3,12 @@
 ``gradients``    ``check_gradients``: a hand-written backward against difference quotients
 ``cases``        every layer with small inputs, ready to be checked
 ``whole_model``  the same for a model of two blocks
+``bugs``         classic mistakes, planted, and the checks that catch them
+``trace``        every intermediate of a pass and its gradient, by name
+``steps``        the layers taken apart into elementary steps, for the trace
 """
 
 from .gradients import GradientReport, TensorCheck, Violation, check_gradients
+from .trace import Trace, Traced, trace
 
-__all__ = ["GradientReport", "TensorCheck", "Violation", "check_gradients"]
+__all__ = ["GradientReport", "TensorCheck", "Trace", "Traced", "Violation", "check_gradients", "trace"]

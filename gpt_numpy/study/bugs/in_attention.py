@@ -11,11 +11,10 @@ BUGS = [
         "    scores *= scale\n",
         "",
         "attention: differences of q",
-        "dq and dk are wrong by one and the same factor; dv is wrong too, but not by a factor. What do all "
-        "three share?",
-        "The forward lacks 1/√head_size, so the softmax sees scores twice as large as the backward believes (heads of "
-        "4). Weights, and with them dv, are consistent with the forward; dq and dk carry a factor that no "
-        "longer belongs.",
+        "dq and dk are wrong by one and the same factor; dv is right. What does the backward believe about the scores?",
+        "The forward lacks 1/√head_size, so the softmax sees scores twice as large as the backward believes (heads "
+        "of 4). Weights, and with them dv, are consistent with the forward; dq and dk carry a factor that no longer "
+        "belongs.",
     ),
     Bug(
         "attention-scale-forgotten-in-backward",
@@ -43,9 +42,8 @@ BUGS = [
         "np.matmul(dscores, _heads_first(q), out=_heads_first(dk))",
         "attention: differences of k",
         "dq is right, dk is wrong, and with more keys than queries nothing runs at all. Which index is summed in dk?",
-        "dk_j = s · Σ_i dS_ij q_i sums over queries, the rows of dS: dSᵀ q. Written dS · q it sums over "
-        "keys. With as many "
-        "keys as queries the shapes hide it, which is why a case with Tk > Tq belongs in the check.",
+        "dk_j = s · Σ_i dS_ij q_i sums over queries, the rows of dS: dSᵀ q. Written dS · q it sums over keys. With "
+        "as many keys as queries the shapes hide it, which is why a case with Tk > Tq belongs in the check.",
     ),
     Bug(
         "attention-softmax-row-sum-forgotten",
@@ -55,8 +53,8 @@ BUGS = [
         "attention: differences of q",
         "Sum the numeric dscores of one query over its keys: what do you get? And the analytic ones?",
         "Softmax's Jacobian is p_i (δ_ij − p_j): a score also lowers every other weight of its row. Only the "
-        "diagonal was "
-        "kept. The true dscores of a row sum to 0, as adding a constant to all scores of a row changes nothing.",
+        "diagonal was kept. The true dscores of a row sum to 0, as adding a constant to all scores of a row changes "
+        "nothing.",
     ),
     Bug(
         "attention-softmax-sum-over-queries",
@@ -65,9 +63,8 @@ BUGS = [
         "(dweights * weights).sum(axis=-2, keepdims=True)",
         "attention: differences of k",
         "The formula is the right one. Over which axis does a softmax normalise?",
-        "The sum Σ_i dp_i p_i runs over the keys of one query, the last axis, the one that the weights add "
-        "up to 1 along. "
-        "Here it runs over queries. Square score matrices never complain.",
+        "The sum Σ_i dp_i p_i runs over the keys of one query, the last axis, the one that the weights add up to 1 "
+        "along. Here it runs over queries. Square score matrices never complain.",
     ),
     Bug(
         "attention-mask-leaks-one-key",
@@ -76,10 +73,9 @@ BUGS = [
         "last_key = np.arange(Tk - Tq, Tk)[:, None] + 1",
         "attention: visibility",
         "Every difference agrees: this gradient is the right gradient of the function. Is it the right function?",
-        "Each query also sees the key after its own, the very token it is to predict. Forward and backward "
-        "share the mask, so "
-        "differences cannot object. A causality check can: ∂out_t/∂x_{>t} must be exactly 0. In training the "
-        "symptom is a loss that is far too good.",
+        "Each query also sees the key after its own, the very token it is to predict. Forward and backward share "
+        "the mask, so differences cannot object. A causality check can: ∂out_t/∂x_{>t} must be exactly 0. In "
+        "training the symptom is a loss that is far too good.",
     ),
     Bug(
         "attention-documents-not-kept-apart",
@@ -107,10 +103,9 @@ BUGS = [
         "dropout_forward(weights, dropout_cache.dropout._replace(key=dropout_cache.dropout.key + 1))[0]",
         "attention (dropout): differences of v",
         "Without dropout all is well. With it dv is wrong, dq and dk are not. Which line makes only dv?",
-        "The backward has to see the same dropped weights as the forward. It drew another mask. Here masks "
-        "are functions of "
-        "their place, so that recomputing one gives the same bits; with a stateful generator this bug is one "
-        "call away.",
+        "The backward has to see the same dropped weights as the forward. It drew another mask. Here masks are "
+        "functions of their place, so that recomputing one gives the same bits; with a stateful generator this bug "
+        "is one call away.",
     ),
     Bug(
         "attention-dropout-not-passed-back",
@@ -119,8 +114,8 @@ BUGS = [
         "        pass\n",
         "attention (dropout): differences of q",
         "With dropout, dv is right; dq and dk are wrong. What lies between dweights and dscores?",
-        "P̃ = dropout(P), so dP = mask/(1−p) ∘ dP̃. The gradient went through the dropped weights as if "
-        "nothing had happened.",
+        "P̃ = dropout(P), so dP = mask/(1−p) ∘ dP̃. The gradient went through the dropped weights as if nothing had "
+        "happened.",
     ),
     Bug(
         "attention-dv-from-undropped-weights",
@@ -138,9 +133,8 @@ BUGS = [
         "return out, AttentionCache(q, k, v, dropped, dropout_cache)",
         "attention (dropout): differences of q",
         "Everything is wrong, but only with dropout. The backward's lines are all right: look at what they are given.",
-        "The softmax's backward needs P as the softmax made it. The cache holds P̃; dropout is then applied "
-        "a second time for "
-        "dv, and the Jacobian is taken at numbers that do not sum to 1.",
+        "The softmax's backward needs P as the softmax made it. The cache holds P̃; dropout is then applied a "
+        "second time for dv, and the Jacobian is taken at numbers that do not sum to 1.",
     ),
     Bug(
         "attention-dq-from-values",
@@ -158,9 +152,8 @@ BUGS = [
         "zip(split_heads(dqkv, n_head), (dk, dq, dv))",
         "multi-head: differences of attn_weight",
         "``attention`` alone passes. In attn_bias, look at entries 0 … C−1 and C … 2C−1 apart.",
-        "The forward cuts the projection into q, k, v; the backward lays dk, dq, dv side by side. The shapes "
-        "agree, the "
-        "columns do not.",
+        "The forward cuts the projection into q, k, v; the backward lays dk, dq, dv side by side. The shapes agree, "
+        "the columns do not.",
     ),
     Bug(
         "multi-head-projection-skipped",
@@ -169,8 +162,7 @@ BUGS = [
         "dq, dk, dv = attention_backward(dout.reshape(B, Tq, n_head, head_size), cache.attention, alloc)",
         "multi-head: differences of attn_weight",
         "The output projection's own gradients are right, everything before it is wrong.",
-        "dout is the gradient behind the output projection; the heads need the one in front of it, dheads = "
-        "dout · Wᵀ, which "
-        "has just been computed and is not used.",
+        "dout is the gradient behind the output projection; the heads need the one in front of it, dheads = dout · "
+        "Wᵀ, which has just been computed and is not used.",
     ),
 ]

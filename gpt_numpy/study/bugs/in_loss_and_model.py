@@ -28,9 +28,8 @@ BUGS = [
         "dlogits *= (counted * (dloss / len(targets)))",
         "cross-entropy: differences of logits",
         "Too small by 8/10. Which targets are counted in each number?",
-        "The forward's mean is over the targets that count; the backward divided by all of them. Without an "
-        "ignored target in "
-        "the check this passes.",
+        "The forward's mean is over the targets that count; the backward divided by all of them. Without an ignored "
+        "target in the check this passes.",
     ),
     Bug(
         "cross-entropy-ignored-rows-learn",
@@ -48,8 +47,8 @@ BUGS = [
         "dlogits *= (counted * (1 / max(len(index), 1)))",
         "cross-entropy: differences of logits",
         "A check with dout = 1 passes this. What is it good for that dout is random?",
-        "The backward starts from dloss, not from 1: accumulation over micro-batches and loss scaling both "
-        "come in there.",
+        "The backward starts from dloss, not from 1: accumulation over micro-batches and loss scaling both come in "
+        "there.",
     ),
     Bug(
         "lm-head-dwte-transposed",
@@ -85,9 +84,8 @@ BUGS = [
         "",
         "model: differences of embedding",
         "In the last block, the MLP's gradients are right and attention's are wrong.",
-        "The stream went into the branch and past it; the gradient that came past the MLP is dropped. Early "
-        "layers then learn "
-        "only through every branch above them: the very thing that residuals were invented against.",
+        "The stream went into the branch and past it; the gradient that came past the MLP is dropped. Early layers "
+        "then learn only through every branch above them: the very thing that residuals were invented against.",
     ),
     Bug(
         "model-wrong-layernorm-cache",
@@ -123,8 +121,7 @@ BUGS = [
         "_, cache = self._block_forward(i, blocks[i], context[0], None, self._alloc(\"recomputed\"))",
         "model (at once, recomputed): differences of h.0.mlp.c_fc.weight",
         "Only where blocks are recomputed. What has to be the same the second time?",
-        "A recomputed block must be computed exactly as the first time, dropout included. Frameworks save "
-        "and restore the "
-        "generator's state for this; here the mask's coordinates are enough.",
+        "A recomputed block must be computed exactly as the first time, dropout included. Frameworks save and "
+        "restore the generator's state for this; here the mask's coordinates are enough.",
     ),
 ]

@@ -20,9 +20,8 @@ BUGS = [
         "",
         "layernorm: differences of x",
         "The rows of dx sum to 0, as they must. Now multiply each row by xhat and sum.",
-        "rstd depends on every entry too: −xhat · mean(dxhat ∘ xhat) is missing. Stretching a row changes "
-        "(almost) nothing, so "
-        "dx has to be orthogonal to xhat.",
+        "rstd depends on every entry too: −xhat · mean(dxhat ∘ xhat) is missing. Stretching a row changes (almost) "
+        "nothing, so dx has to be orthogonal to xhat.",
     ),
     Bug(
         "layernorm-sample-variance",
@@ -31,8 +30,8 @@ BUGS = [
         "variance = np.sum(centred * centred, axis=-1, keepdims=True) / (x.shape[-1] - 1)",
         "layernorm: differences of x",
         "The backward is the one you know. By what is the variance divided, forward and backward?",
-        "The forward divides by C − 1, as for a sample; GPT-2 and the derivation divide by C. For C = 768 the outputs "
-        "differ by 0.07 %, far too little to notice by looking.",
+        "The forward divides by C − 1, as for a sample; GPT-2 and the derivation divide by C. For C = 768 the "
+        "outputs differ by 0.07 %, far too little to notice by looking.",
     ),
     Bug(
         "layernorm-dweight-from-x",
@@ -50,9 +49,8 @@ BUGS = [
         "dxhat = np.multiply(dout, 1, out=alloc(x.shape, x.dtype))",
         "layernorm: differences of x",
         "In a freshly initialised model you would not see this at all. Which parameters are all 1 there?",
-        "dxhat = dout · weight. At initialisation every weight is 1 and the bug is invisible: a check must "
-        "use parameters that "
-        "are not neutral.",
+        "dxhat = dout · weight. At initialisation every weight is 1 and the bug is invisible: a check must use "
+        "parameters that are not neutral.",
     ),
     Bug(
         "layernorm-epsilon-outside-the-root",
@@ -61,9 +59,8 @@ BUGS = [
         "rstd = 1 / (np.sqrt(variance) + x.dtype.type(epsilon))",
         "layernorm (large ε): differences of x",
         "The error is largest where rows are nearly constant. What is as large as the variance there?",
-        "ε belongs under the root. The derivative r³ was derived for (v + ε)^(−1/2). With variances near 1 "
-        "the error is "
-        "1e-5 of the gradient: the case with small rows is there for this.",
+        "ε belongs under the root. The derivative r³ was derived for (v + ε)^(−1/2). With variances near 1 the "
+        "error is 1e-5 of the gradient: the case with small rows is there for this.",
     ),
     Bug(
         "layernorm-bias-gradient-averaged",
@@ -81,9 +78,8 @@ BUGS = [
         "    out += bias\n    out += bias\n",
         "linear: differences of bias",
         "One tensor is wrong, by a factor of exactly ½. Is the backward to blame?",
-        "The forward adds the bias twice (fused kernels with an epilogue make this easy). The backward is "
-        "right for the "
-        "forward that was meant.",
+        "The forward adds the bias twice (fused kernels with an epilogue make this easy). The backward is right for "
+        "the forward that was meant.",
     ),
     Bug(
         "linear-bias-gradient-averaged",
@@ -101,9 +97,8 @@ BUGS = [
         "dweight = x[-1].reshape(-1, K).T @ dout[-1].reshape(-1, N)",
         "linear: differences of weight",
         "With a batch of one all would be well.",
-        "The weight was used by every row of every sequence; its gradient sums over all of them. Only the "
-        "last sequence's "
-        "rows are in this one. A check with B = 1 would have passed it.",
+        "The weight was used by every row of every sequence; its gradient sums over all of them. Only the last "
+        "sequence's rows are in this one. A check with B = 1 would have passed it.",
     ),
     Bug(
         "linear-weight-not-transposed",
@@ -112,9 +107,8 @@ BUGS = [
         "dx = np.matmul(dout, weight, out=alloc(x.shape, x.dtype))",
         "linear: runs",
         "It does not even run here. In which layer of GPT-2 would it have run?",
-        "dx = dout · weightᵀ. With a square weight, as in attention's output projection, the shapes fit and "
-        "the numbers are "
-        "wrong: inputs of pairwise different sizes turn the silent bug into a loud one.",
+        "dx = dout · weightᵀ. With a square weight, as in attention's output projection, the shapes fit and the "
+        "numbers are wrong: inputs of pairwise different sizes turn the silent bug into a loud one.",
     ),
     Bug(
         "gelu-derivative-of-the-exact-form",
@@ -124,8 +118,8 @@ BUGS = [
         " + v * math.exp(-v * v / 2) / math.sqrt(2 * math.pi))(x)",
         "gelu: differences of x",
         "The error is about a thousandth, everywhere. Both functions are called GELU.",
-        "The forward is GPT-2's tanh form, the backward the derivative of x · Φ(x). They differ by some 1e-3: a loose "
-        "tolerance, or float32, lets this through.",
+        "The forward is GPT-2's tanh form, the backward the derivative of x · Φ(x). They differ by some 1e-3: a "
+        "loose tolerance, or float32, lets this through.",
     ),
     Bug(
         "gelu-product-rule-forgotten",
@@ -161,9 +155,8 @@ BUGS = [
         "dhidden = gelu_backward(dactivation, GeluCache(cache.proj.x), alloc)",
         "mlp: differences of fc_weight",
         "gelu alone passes. The second projection's gradients are right. At which point is the derivative taken?",
-        "gelu' has to be taken at gelu's input. It was taken at its output, which happens to lie in a cache "
-        "of the right "
-        "shape.",
+        "gelu' has to be taken at gelu's input. It was taken at its output, which happens to lie in a cache of the "
+        "right shape.",
     ),
     Bug(
         "mlp-gelu-skipped",
@@ -190,9 +183,8 @@ BUGS = [
         "return dropout_forward(dout, cache.dropout._replace(first_sequence=0), alloc)[0]",
         "dropout: differences of x",
         "Where the batch begins at sequence 0 you would never see it.",
-        "The mask belongs to the sequence's place in the global batch. The backward forgot where its "
-        "micro-batch began, so "
-        "its mask is that of other sequences.",
+        "The mask belongs to the sequence's place in the global batch. The backward forgot where its micro-batch "
+        "began, so its mask is that of other sequences.",
     ),
     Bug(
         "residual-stream-dropped",
@@ -219,10 +211,9 @@ BUGS = [
         "dwte[cache.tokens] += dout",
         "embedding: differences of wte",
         "The rows of tokens that occur once are right.",
-        "``array[index] += value`` reads, adds and writes once for each row, so of a token's several "
-        "gradients only the "
-        "last survives. np.add.at adds them all. With random tokens from a large vocabulary, a small check would rarely "
-        "repeat one.",
+        "``array[index] += value`` reads, adds and writes once for each row, so of a token's several gradients only "
+        "the last survives. np.add.at adds them all. With random tokens from a large vocabulary, a small check "
+        "would rarely repeat one.",
     ),
     Bug(
         "embedding-positions-of-the-first-sequence",
@@ -239,8 +230,8 @@ BUGS = [
         "            accumulated += gradient\n",
         "            accumulated[...] = gradient\n",
         "linear: accumulation",
-        "Every gradient of every layer is right when asked for alone. One parameter of the model is wrong. "
-        "Which is used twice?",
+        "Every gradient of every layer is right when asked for alone. One parameter of the model is wrong. Which is "
+        "used twice?",
         "``into`` has to add. With ``=`` the second micro-batch replaces the first, and wte, which the head and the "
         "embedding share, keeps only the embedding's half.",
     ),

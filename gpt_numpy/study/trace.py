@@ -1,0 +1,245 @@
+"""``trace(model)``: every intermediate of a pass and its gradient, by name.
+
+    with trace(model) as t:
+        model.loss(tokens, targets)
+        model.backward()
+    t["h.0.attn.weights"].value, t["h.0.attn.weights"].grad
+
+Neither the layers nor the model know of it. While a trace is open, the model calls its own ops through a wrapper
+that passes everything on unchanged (the run is the untraced run, bit for bit) and notes what went in: the
+forward's arguments and the backward's dout. From those, ``steps`` computes the values and gradients inside each
+layer when they are asked for. An op is named by the parameters that it was given; one without parameters, by
+its place between two that have them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import types
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from .. import layers
+from ..errors import GPTNumpyError
+from .gradients import check_gradients
+from .steps import STEPS
+
+_METHODS = ("loss", "forward", "loss_and_gradients")
+
+
+class Traced(NamedTuple):
+    """An intermediate; ``grad`` is None where no backward has come by."""
+
+    value: np.ndarray
+    grad: np.ndarray | None
+
+
+class _Call(NamedTuple):
+    op: str
+    arguments: dict  # of the forward, alloc left out
+    out: np.ndarray
+    dout: list  # empty, or the one gradient that came back
+
+
+class _Cache(NamedTuple):
+    prefix: str
+    cache: object
+
+
+@contextlib.contextmanager
+def trace(model):
+    """Record the passes of ``model`` inside the ``with`` block; the last one stays in the ``Trace``."""
+    record = Trace(model)
+    untraced = model.ops
+    model.ops = record.ops
+    for method in _METHODS:
+        setattr(model, method, record.remembering(getattr(model, method)))
+    try:
+        yield record
+    finally:
+        model.ops = untraced
+        for method in _METHODS:
+            delattr(model, method)
+
+
+class Trace(Mapping):
+    """Name → ``Traced``, in the order of the forward pass."""
+
+    def __init__(self, model):
+        self.model, self._untraced = model, model.ops
+        self._names = {id(view): name for name, view in model.params.items()}
+        self._calls, self._tensors, self._pass = {}, None, None
+        self.ops = self._wrap(model.ops)
+
+    def __getitem__(self, name):
+        return self._expanded()[name]
+
+    def __iter__(self):
+        return iter(self._expanded())
+
+    def __len__(self):
+        return len(self._expanded())
+
+    def kinds(self):
+        """The names with block numbers taken out, each once: ``h.attn.weights`` for ``h.3.attn.weights``."""
+        return list(dict.fromkeys(kind(name) for name in self))
+
+    def check(self, name, **options):
+        """Difference-check one gradient where it stands: replace the intermediate, run the rest of the model again.
+
+        Returns a ``TensorCheck``. The model must be float64. options: those of ``check_gradients``.
+        """
+        traced = self[name]
+        if traced.grad is None:
+            raise GPTNumpyError("no backward was traced", field=name)
+
+        def forward(value):
+            out = self._run_again({name: value})
+            return float(np.sum(self._dout() * out)), None
+
+        report = check_gradients(forward, lambda dout, _: dout * traced.grad, {"value": traced.value}, **options)
+        return report.tensors[0]._replace(tensor=name)
+
+    # ---- recording ----------------------------------------------------------------------------------------
+
+    def remembering(self, method):
+        """``method``, noting what it was called with: that is how the pass can be run again."""
+
+        def remembered(*args, **kwargs):
+            self._calls.clear()
+            self._tensors, self._pass = None, (method, args, kwargs)
+            return method(*args, **kwargs)
+
+        return remembered
+
+    def _wrap(self, ops, replacements=None):
+        names = {name: getattr(ops, name) for name in layers.__all__}
+        for op in STEPS:
+            names[f"{op}_forward"] = self._forward(op, ops, replacements)
+            names[f"{op}_backward"] = self._backward(getattr(ops, f"{op}_backward"))
+        names["lm_head_cross_entropy_gradients"] = self._gradients_at_once(ops)
+        return types.SimpleNamespace(**names, __all__=layers.__all__)
+
+    def _forward(self, op, ops, replacements):
+        function = getattr(ops, f"{op}_forward")
+        signature = inspect.signature(getattr(layers, f"{op}_forward"))
+
+        def forward(*args, **kwargs):
+            arguments = dict(signature.bind(*args, **kwargs).arguments)
+            arguments.pop("alloc", None)
+            prefix = self._prefix(op, arguments)
+            if replacements is not None:
+                return _replaced(op, prefix, arguments, replacements, function, args, kwargs)
+            out, cache = function(*args, **kwargs)
+            self._note(prefix, op, arguments, out)
+            return out, _Cache(prefix, cache)
+
+        return forward
+
+    def _backward(self, function):
+        def backward(dout, cache, *args, **kwargs):
+            self._calls[cache.prefix].dout[:] = [np.copy(dout)]
+            return function(dout, cache.cache, *args, **kwargs)
+
+        return backward
+
+    def _gradients_at_once(self, ops):
+        def gradients(x, wte, targets, dloss, ignore_index=-1, into=None, alloc=np.empty):
+            results = ops.lm_head_cross_entropy_gradients(
+                x, wte, targets, dloss, ignore_index, into=into, alloc=alloc
+            )
+            arguments = {"x": x, "wte": wte, "targets": targets, "ignore_index": ignore_index}
+            self._note("lm_head", "lm_head_cross_entropy", arguments, results[0])
+            self._calls["lm_head"].dout[:] = [np.copy(dloss)]
+            return results
+
+        return gradients
+
+    def _note(self, prefix, op, arguments, out):
+        # Copies: a workspace writes over its arrays in the next step, and the model over some in this one.
+        kept = {n: v.copy() if isinstance(v, np.ndarray) else v for n, v in arguments.items()}
+        self._calls[prefix] = _Call(op, kept, np.copy(out), [])
+        self._tensors = None
+
+    def _prefix(self, op, arguments):
+        if op == "embedding":
+            return "embedding"
+        if op.startswith("lm_head"):
+            return "lm_head"
+        if op == "dropout":
+            return "embedding.dropped"
+        if op == "residual":
+            block, _, branch = self._last.rpartition(".")
+            return f"{block}.residual_{1 if branch == 'attn' else 2}"
+        weight = next(self._names[id(v)] for v in arguments.values() if id(v) in self._names)
+        # h.0.ln_1.weight, h.0.attn.c_attn.weight, h.0.mlp.c_fc.weight, ln_f.weight
+        self._last = weight.removesuffix(".weight").removesuffix(".c_attn").removesuffix(".c_fc")
+        return self._last
+
+    # ---- what was recorded, and what would have been ------------------------------------------------------
+
+    def _expanded(self):
+        if self._tensors is None:
+            self._tensors = {}
+            for prefix, call in self._calls.items():
+                self._tensors.update(_expand(prefix, call))
+        return self._tensors
+
+    def _dout(self):
+        return self._calls["lm_head"].dout[0]
+
+    def _run_again(self, replacements):
+        method, args, kwargs = self._pass
+        name = method.__name__
+        if name == "loss_and_gradients":  # its third argument is dloss
+            name, args, kwargs = "loss", args[:2], {k: v for k, v in kwargs.items() if k != "dloss"}
+        current = self.model.ops, self.model._pass
+        self.model.ops = self._wrap(self._untraced, replacements)
+        try:
+            return getattr(type(self.model), name)(self.model, *args, **kwargs)
+        finally:
+            self.model.ops, self.model._pass = current
+
+
+def kind(name):
+    """``name`` without its block's number."""
+    return ".".join(part for part in name.split(".") if not part.isdigit())
+
+
+def _expand(prefix, call):
+    steps, gradients = STEPS[call.op]
+    values = {}
+
+    def see(name, value):
+        values[name] = np.array(value)
+        return value
+
+    steps(see, **call.arguments)
+    last = next(reversed(values))
+    values[last] = call.out  # what the layer itself computed
+    grads = gradients(call.dout[0], values, **call.arguments) if call.dout else {}
+    return {_joined(prefix, name): Traced(value, grads.get(name)) for name, value in values.items()}
+
+
+def _joined(prefix, name):
+    return f"{prefix}.{name}" if name else prefix
+
+
+def _replaced(op, prefix, arguments, replacements, function, args, kwargs):
+    """The op's forward with the replaced steps in it; without any, the op itself."""
+    names = [n for n in replacements if n == prefix or n.startswith(prefix + ".")]
+    inside = {}
+
+    def see(name, value):
+        full = _joined(prefix, name)
+        inside[full] = True
+        return replacements[full] if full in names else value
+
+    if names:
+        out = STEPS[op][0](see, **arguments)
+        if any(n in inside for n in names):
+            return out if np.ndim(out) else float(out), None
+    return function(*args, **kwargs)
