@@ -29,7 +29,7 @@ def gelu_forward(x, alloc=np.empty):
     """out = gelu(x), elementwise; −∞ gives its limit 0, +∞ gives +∞, NaN gives NaN."""
     gate = 0.5 * (1 + np.tanh(_tanh_argument(x)))
     # At −∞ the gate is exactly 0, and ∞ · 0 would be a NaN where the limit is 0.
-    finite = np.where(np.isneginf(x), x.dtype.type(0), x)
+    finite = np.where(x == -np.inf, x.dtype.type(0), x)
     out = np.multiply(finite, gate, out=alloc(x.shape, x.dtype))
     return out, GeluCache(x)
 
