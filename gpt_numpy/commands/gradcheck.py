@@ -17,6 +17,12 @@ def configure(parser):
     parser.add_argument("--seed", type=int, default=0, help="of the values and the random output gradient")
     parser.add_argument("--step", type=float, help="difference step h (unset: near the best for float64)")
     parser.add_argument("--tolerance", type=float, default=TOLERANCE, help="largest relative error that passes")
+    parser.add_argument(
+        "--method", choices=("central", "complex"), default="central",
+        help="central differences, or the complex step (NumPy layers but the loss: exact to rounding)",
+    )
+    parser.add_argument("--v-curve", action="store_true", help="show the error against the step instead")
+    parser.add_argument("--plot", metavar="FILE", help="with --v-curve: draw it into this picture")
 
 
 def run(args):
@@ -24,19 +30,42 @@ def run(args):
 
     chosen = _choose(args.layers, (*cases.layer_names(), MODEL))
     ops = importlib.import_module(f"gpt_numpy.{args.ops}")
+    found = [case for case in cases.layer_cases(ops, args.seed) if case.layer in chosen]
+    if args.method == "complex":
+        found = [case for case in found if cases.is_analytic(case)]
+        if args.ops != "layers" or not found:
+            raise ConfigError("not analytic", field="--method complex", found=", ".join(chosen), expected="layers")
+    if args.v_curve:
+        return _v_curve(found, args)
+    if args.plot:
+        raise ConfigError("nothing to draw", field="--plot", expected="--v-curve with it")
     options = {"seed": args.seed, "step": args.step, "tolerance": args.tolerance}
     started = time.perf_counter()
-    print(f"gpt_numpy.{args.ops}, float64, tolerance {args.tolerance:g}")
+    print(f"gpt_numpy.{args.ops}, float64, {args.method} differences, tolerance {args.tolerance:g}")
     print(table.heading())
-    reports = []
-    for case in cases.layer_cases(ops, args.seed):
-        if case.layer in chosen:
-            reports.append(_show(case.name, cases.check_case(case, **options)))
-    if MODEL in chosen:
+    reports = [_show(case.name, cases.check_case(case, method=args.method, **options)) for case in found]
+    if MODEL in chosen and args.method == "central":
         for variant in whole_model.model_variants():
             name = f"{MODEL} ({variant})" if variant else MODEL
             reports.append(_show(name, whole_model.check_model(ops, variant, **options)))
     return _conclude(reports, time.perf_counter() - started)
+
+
+def _v_curve(found, args):
+    from ..study import cases, step_size
+
+    curves = []
+    for case in found:
+        methods = ["central"]
+        if args.ops == "layers" and cases.is_analytic(case):
+            methods.append("complex")
+        for method in methods:
+            curves.append(step_size.v_curve(case, method, seed=args.seed))
+            print("\n".join(step_size.lines(curves[-1])), flush=True)
+    if not curves:
+        raise ConfigError("no curve for the whole model", field="--v-curve", expected="a layer")
+    if args.plot:
+        step_size.plot(curves, args.plot)
 
 
 def _choose(names, known):

@@ -3,6 +3,7 @@
 ``gradients``    ``check_gradients``: a hand-written backward against difference quotients
 ``cases``        every layer with small inputs, ready to be checked
 ``whole_model``  the same for a model of two blocks
+``step_size``    the error of a difference quotient against its step, and the complex step
 ``bugs``         classic mistakes, planted, and the checks that catch them
 ``trace``        every intermediate of a pass and its gradient, by name
 ``steps``        the layers taken apart into elementary steps, for the trace

@@ -48,8 +48,16 @@ def layer_names():
     return tuple(_MAKERS)
 
 
+def is_analytic(case):
+    """Whether the layer's forward computes with complex numbers as it does with real ones, as the complex step needs.
+
+    The loss does not: it is returned as a Python float.
+    """
+    return "cross-entropy" not in case.layer
+
+
 def check_case(case, **options):
-    """``check_gradients`` of a case, and of its ``into=`` and its mask: a ``GradientReport``."""
+    """``check_gradients`` of a case, then of its ``into=`` and of its mask: a ``GradientReport``."""
     report = check_gradients(case.forward, case.backward, case.inputs, **options)
     if any(v.check == "shapes" for v in report.violations):
         return report  # nothing else can be compared

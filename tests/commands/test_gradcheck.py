@@ -61,3 +61,26 @@ def test_another_seed_is_another_check(capsys):
     main(["gradcheck", "linear", "--seed", "2"])
     assert first.splitlines()[2:-1] != capsys.readouterr().out.splitlines()[2:-1]
     assert len(cases.layer_names()) == 12
+
+
+def test_the_complex_step_agrees_to_the_last_bits(capsys):
+    assert main(["gradcheck", "attention", "gelu", "--method", "complex", "--tolerance", "1e-14"]) == 0
+    assert "0 failed" in capsys.readouterr().out
+
+
+def test_what_is_not_analytic_is_refused(capsys):
+    assert main(["gradcheck", "cross-entropy", "--method", "complex"]) == 2
+    assert "cross-entropy" in capsys.readouterr().err
+
+
+def test_the_v_curve_is_printed_and_drawn(capsys, tmp_path):
+    pytest.importorskip("matplotlib")
+    assert main(["gradcheck", "gelu", "--v-curve", "--plot", str(tmp_path / "v.png")]) == 0
+    out = capsys.readouterr().out
+    assert out.count("  best: h ") == 2 and "gelu, complex step" in out
+    assert (tmp_path / "v.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_plot_without_a_curve_is_a_usage_error(capsys, tmp_path):
+    assert main(["gradcheck", "gelu", "--plot", str(tmp_path / "v.png")]) == 2
+    assert "--v-curve" in capsys.readouterr().err

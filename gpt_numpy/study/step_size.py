@@ -1,0 +1,93 @@
+"""The error of a difference quotient against its step: the V-curve.
+
+(f(x + h) − f(x − h)) / 2h is wrong by two things. Truncation: the series behind it is cut off after f', which
+costs h² · f'''/6 and falls as h falls. Rounding: the two values agree in most of their digits, and subtracting
+them leaves an error of about ε·|f|, which the division by h makes ε·|f|/h, rising as h falls. Drawn against h on
+logarithmic axes the two make a V, with its lowest point near ε^(1/3) ≈ 6e-6 and an error near ε^(2/3) ≈ 4e-11
+there. So a gradient check has a best step, and an error that no correct gradient beats.
+
+The complex step, Im f(x + ih) / h, subtracts nothing: its curve is a flat line at ε for any h that is small
+enough (Squire and Trapp 1998).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from .gradients import check_gradients
+
+STEPS = tuple(10.0 ** (-exponent / 2) for exponent in range(2, 25))  # 1e-1 to 1e-12
+
+
+class VCurve(NamedTuple):
+    """Relative error for each step, of all gradients of a case together (the largest tensor's)."""
+
+    name: str
+    method: str
+    steps: tuple
+    errors: tuple
+
+    @property
+    def best(self):
+        """``(step, error)`` at the lowest point."""
+        i = int(np.argmin(self.errors))
+        return self.steps[i], self.errors[i]
+
+    def slope(self, first, last):
+        """Least-squares exponent p of error ∝ h^p over the steps from ``first`` down to ``last``."""
+        points = [
+            (math.log10(h), math.log10(e)) for h, e in zip(self.steps, self.errors) if last <= h <= first and e > 0
+        ]
+        return float(np.polyfit(*zip(*points), 1)[0])
+
+
+def v_curve(case, method="central", steps=STEPS, seed=0):
+    """The ``VCurve`` of a ``Case``; along directions where that is quicker."""
+    errors = []
+    for step in steps:
+        # With no tolerance nothing is forgiven as rounding either: the bare error is wanted.
+        report = check_gradients(
+            case.forward, case.backward, case.inputs, method=method, step=step, seed=seed, tolerance=math.inf,
+            max_entries=40, n_directions=6,
+        )
+        errors.append(max(t.error for t in report.tensors))
+    return VCurve(case.name, method, tuple(steps), tuple(errors))
+
+
+def lines(curve, width=48):
+    """The curve as text, one step a line: the longer the bar, the larger the error."""
+    yield _title(curve)
+    for step, error in zip(curve.steps, curve.errors):
+        digits = 16 + math.log10(max(error, 1e-17))
+        bar = "#" * max(0, round(width * digits / 18))
+        yield f"  h {step:7.1e}  error {error:7.1e}  {bar}"
+    yield "  best: h {:.1e}, error {:.1e}".format(*curve.best)
+
+
+def plot(curves, path):
+    """Draw curves into a picture file, with the two slopes that theory gives."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 5.5), constrained_layout=True)
+    for curve in curves:
+        style = {"marker": "o", "markersize": 3} if curve.method == "central" else {"linestyle": "--"}
+        axes.loglog(curve.steps, np.maximum(curve.errors, 1e-17), label=_title(curve), **style)
+    guide = {"color": "grey", "linewidth": 1}
+    axes.loglog([1e-1, 1e-5], [1e-3, 1e-11], label="truncation, ∝ h²", **guide)
+    axes.loglog([1e-5, 1e-12], [1e-11, 1e-4], linestyle=":", label="rounding, ∝ 1/h", **guide)
+    axes.set(xlabel="step h", ylabel="relative error of the gradient", ylim=(1e-17, 10))
+    axes.invert_xaxis()
+    axes.legend(fontsize=8, ncols=2)
+    axes.grid(alpha=0.3)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
+
+
+def _title(curve):
+    return f"{curve.name}, {'central differences' if curve.method == 'central' else 'complex step'}"
