@@ -1,0 +1,287 @@
+"""Byte-pair merging of one word: always the pair of lowest rank, the leftmost of several.
+
+The plain twin is in ``gpt_numpy.tokenizer``. Two kernels give the same tokens. Words of ordinary length keep their
+symbols in an array and look for the best pair again after every merge, which is quadratic but quick when there are
+a dozen. Longer words keep a linked list and a heap of (rank, position), so a word of n bytes takes O(n log n).
+
+Merge r turns the pair ``pairs[r]`` into ``new_ids[r]``; its rank is r.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from ..errors import VocabError
+from .bpe_bits import PAD, SHORT, hash_pair, short_key
+from .jit import kernel
+
+NO_RANK = np.uint32(0xFFFFFFFF)
+SCAN_LIMIT = 48  # bytes up to which searching the whole word for the best pair beats the heap
+
+_EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
+_HALF = np.uint64(32)
+_MAX_ID = 2**31 - 1
+
+
+class MergeTables(NamedTuple):
+    """A vocabulary as the kernels read it; built and checked by ``merge_tables``, read-only afterwards."""
+
+    byte_ids: np.ndarray  # (256,) uint32: the token of every byte
+    new_ids: np.ndarray  # (n_merges,) uint32
+    byte_ranks: np.ndarray  # (65536,) uint32: rank of the pair of bytes first << 8 | second
+    pair_slots: np.ndarray  # (2 * n_slots,) uint64: left << 32 | right, rank; open addressing
+    word_slots: np.ndarray  # (3 * n_slots,) uint64: the two integers of a short token's bytes, its id
+
+
+@njit(forceinline=True)
+def pair_rank(left, right, pair_slots):
+    """Rank of the pair of token ids, or NO_RANK."""
+    key = np.uint64(left) << _HALF | np.uint64(right)
+    mask = np.int64(pair_slots.size // 2 - 1)
+    slot = np.int64(hash_pair(key, key) >> _HALF) & mask
+    while True:
+        found = pair_slots[2 * slot]
+        if found == key:
+            return np.uint32(pair_slots[2 * slot + 1])
+        if found == _EMPTY:
+            return NO_RANK
+        slot = (slot + 1) & mask
+
+
+@njit(forceinline=True)
+def whole_word(low, high, word_slots):
+    """Id of the token with that short key, or -1."""
+    mask = np.int64(word_slots.size // 3 - 1)
+    slot = np.int64(hash_pair(low, high) >> _HALF) & mask
+    while word_slots[3 * slot + 1] != 0:
+        if word_slots[3 * slot] == low and word_slots[3 * slot + 1] == high:
+            return np.int64(word_slots[3 * slot + 2])
+        slot = (slot + 1) & mask
+    return -1
+
+
+@njit
+def _merge_by_scan(buffer, start, length, tables, out, at):
+    """Merge a word of at most SCAN_LIMIT bytes into ``out`` from ``at`` on; return the position behind."""
+    ranks = np.empty(SCAN_LIMIT, dtype=np.uint32)
+    for i in range(length):
+        out[at + i] = tables.byte_ids[buffer[start + i]]
+    for i in range(length - 1):
+        ranks[i] = tables.byte_ranks[np.int64(buffer[start + i]) << 8 | np.int64(buffer[start + i + 1])]
+    n = length
+    while n > 1:
+        best, where = NO_RANK, 0
+        for i in range(n - 1):
+            if ranks[i] < best:
+                best, where = ranks[i], i
+        if best == NO_RANK:
+            break
+        n -= 1
+        out[at + where] = tables.new_ids[best]
+        for i in range(where + 1, n):
+            out[at + i] = out[at + i + 1]
+            ranks[i - 1] = ranks[i]
+        if where > 0:
+            ranks[where - 1] = pair_rank(out[at + where - 1], out[at + where], tables.pair_slots)
+        if where + 1 < n:
+            ranks[where] = pair_rank(out[at + where], out[at + where + 1], tables.pair_slots)
+    return at + n
+
+
+@njit
+def _sift_down(heap, size, position, item):
+    """Put ``item`` where it belongs in the min-heap, from the free place ``position`` downwards."""
+    child = 2 * position + 1
+    while child < size:
+        if child + 1 < size and heap[child + 1] < heap[child]:
+            child += 1
+        if item <= heap[child]:
+            break
+        heap[position] = heap[child]
+        position = child
+        child = 2 * position + 1
+    heap[position] = item
+
+
+@njit
+def _sift_up(heap, position, item):
+    """Put ``item`` where it belongs in the min-heap, from the free place ``position`` upwards."""
+    while position > 0:
+        parent = (position - 1) >> 1
+        if heap[parent] <= item:
+            break
+        heap[position] = heap[parent]
+        position = parent
+    heap[position] = item
+
+
+@njit
+def _merge_by_heap(buffer, start, length, tables, out, at):
+    """As ``_merge_by_scan``, for a word of any length below 2**31.
+
+    The heap holds rank << 32 | position of a pair's left symbol. An entry whose pair has changed since is known by
+    its rank, which is no longer the one in ``ranks``, and is passed over. One merge removes an entry and adds at most
+    two, and there are fewer merges than bytes, so that 2 * length places are enough.
+    """
+    ids = np.empty(length, dtype=np.uint32)
+    ranks = np.full(length, NO_RANK, dtype=np.uint32)
+    before = np.empty(length, dtype=np.int32)
+    behind = np.empty(length, dtype=np.int32)
+    heap = np.empty(2 * length, dtype=np.uint64)
+    size = 0
+    for i in range(length):
+        ids[i] = tables.byte_ids[buffer[start + i]]
+        before[i], behind[i] = i - 1, i + 1
+        if i + 1 < length:
+            ranks[i] = tables.byte_ranks[np.int64(buffer[start + i]) << 8 | np.int64(buffer[start + i + 1])]
+            if ranks[i] != NO_RANK:
+                heap[size] = np.uint64(ranks[i]) << _HALF | np.uint64(i)
+                size += 1
+    for i in range(size // 2 - 1, -1, -1):
+        _sift_down(heap, size, i, heap[i])
+    while size > 0:
+        top = heap[0]
+        size -= 1
+        _sift_down(heap, size, 0, heap[size])
+        rank, left = np.uint32(top >> _HALF), np.int64(top & np.uint64(0xFFFFFFFF))
+        if ranks[left] != rank:
+            continue
+        right = np.int64(behind[left])
+        ids[left] = tables.new_ids[rank]
+        behind[left] = behind[right]
+        ranks[right] = NO_RANK
+        ranks[left] = NO_RANK
+        if behind[left] < length:
+            before[behind[left]] = left
+            ranks[left] = pair_rank(ids[left], ids[behind[left]], tables.pair_slots)
+            if ranks[left] != NO_RANK:
+                _sift_up(heap, size, np.uint64(ranks[left]) << _HALF | np.uint64(left))
+                size += 1
+        previous = np.int64(before[left])
+        if previous >= 0:
+            ranks[previous] = pair_rank(ids[previous], ids[left], tables.pair_slots)
+            if ranks[previous] != NO_RANK:
+                _sift_up(heap, size, np.uint64(ranks[previous]) << _HALF | np.uint64(previous))
+                size += 1
+    position = np.int64(0)
+    while position < length:
+        out[at] = ids[position]
+        at += 1
+        position = np.int64(behind[position])
+    return at
+
+
+@njit
+def merge_word(buffer, start, length, tables, out, at):
+    """Write the tokens of the word at ``start`` to ``out`` from ``at`` on; return the position behind the last.
+
+    ``out`` needs ``length`` places: while merging it may hold one symbol a byte.
+    """
+    if length <= SCAN_LIMIT:
+        return _merge_by_scan(buffer, start, length, tables, out, at)
+    return _merge_by_heap(buffer, start, length, tables, out, at)
+
+
+@kernel()
+def _fill_pairs(pairs, byte_of_id, pair_slots, byte_ranks):
+    """Enter every merge; return the first one whose pair is there already, or -1."""
+    mask = np.int64(pair_slots.size // 2 - 1)
+    for rank in range(pairs.shape[0]):
+        left, right = pairs[rank, 0], pairs[rank, 1]
+        if pair_rank(left, right, pair_slots) != NO_RANK:
+            return rank
+        key = np.uint64(left) << _HALF | np.uint64(right)
+        slot = np.int64(hash_pair(key, key) >> _HALF) & mask
+        while pair_slots[2 * slot] != _EMPTY:
+            slot = (slot + 1) & mask
+        pair_slots[2 * slot] = key
+        pair_slots[2 * slot + 1] = np.uint64(rank)
+        if byte_of_id[left] >= 0 and byte_of_id[right] >= 0:
+            byte_ranks[byte_of_id[left] << 8 | byte_of_id[right]] = rank
+    return -1
+
+
+@kernel()
+def _fill_words(pairs, tables, spelling, lengths):
+    """Enter every short token that its own bytes merge to, so that such a word needs no merging.
+
+    spelling (n_ids, SHORT + PAD + 1) uint8 and lengths (n_ids,) hold the single bytes and receive the bytes of the
+    other tokens; the length of one that is too long stays SHORT + 1.
+    """
+    mask = np.int64(tables.word_slots.size // 3 - 1)
+    out = np.empty(SHORT, dtype=np.uint32)
+    for rank in range(pairs.shape[0]):
+        left, right, new = pairs[rank, 0], pairs[rank, 1], np.int64(tables.new_ids[rank])
+        length = lengths[left] + lengths[right]
+        if length > SHORT:
+            lengths[new] = SHORT + 1
+            continue
+        lengths[new] = length
+        spelling[new, : lengths[left]] = spelling[left, : lengths[left]]
+        spelling[new, lengths[left] : length] = spelling[right, : lengths[right]]
+        if merge_word(spelling[new], 0, length, tables, out, 0) != 1 or out[0] != new:
+            continue
+        low, high = short_key(spelling[new], 0, length)
+        slot = np.int64(hash_pair(low, high) >> _HALF) & mask
+        while tables.word_slots[3 * slot + 1] != 0:
+            slot = (slot + 1) & mask
+        tables.word_slots[3 * slot] = low
+        tables.word_slots[3 * slot + 1] = high
+        tables.word_slots[3 * slot + 2] = np.uint64(new)
+
+
+def _check(byte_ids, pairs, new_ids):
+    """Refuse what the kernels could not index: wrong shapes, ids out of range, parts that no earlier merge made."""
+    if byte_ids.shape != (256,):
+        raise VocabError("every byte needs its token", field="byte_ids", found=byte_ids.shape, expected="(256,)")
+    if pairs.shape != (len(new_ids), 2):
+        raise VocabError("one pair for every new token", field="pairs", found=pairs.shape, expected=(len(new_ids), 2))
+    made = np.concatenate([byte_ids, new_ids])
+    if made.min() < 0 or made.max() > _MAX_ID:
+        bad = int(made.min() if made.min() < 0 else made.max())
+        raise VocabError("token id out of range", found=bad, expected=f"0 to {_MAX_ID}")
+    order = np.argsort(made, kind="stable")
+    repeated = np.flatnonzero(np.diff(made[order]) == 0)
+    if len(repeated):
+        raise VocabError("a token is made twice", found=int(made[order[repeated[0]]]))
+    place = np.full(int(made.max()) + 1, len(made), dtype=np.int64)
+    place[made] = np.arange(len(made))
+    outside = (pairs < 0) | (pairs >= len(place))
+    late = outside | (place[np.where(outside, 0, pairs)] >= 256 + np.arange(len(pairs))[:, None])
+    if late.any():
+        rank = int(np.flatnonzero(late.any(axis=1))[0])
+        raise VocabError(f"merge {rank} joins a token that no earlier merge has made", found=pairs[rank].tolist())
+
+
+def merge_tables(byte_ids, pairs, new_ids):
+    """Check a vocabulary and lay it out for the kernels.
+
+    byte_ids (256,): the token id of every byte value; pairs (n_merges, 2): the ids that merge r joins, in order of
+    rank; new_ids (n_merges,): the id it makes. Ids are below 2**31 and need not be contiguous. Raises VocabError for
+    an id made twice, a pair that occurs twice, and a merge of something that is not there yet.
+    """
+    byte_ids = np.asarray(byte_ids, dtype=np.int64)
+    new_ids = np.asarray(new_ids, dtype=np.int64)
+    pairs = np.ascontiguousarray(np.asarray(pairs, dtype=np.int64).reshape(-1, 2))
+    _check(byte_ids, pairs, new_ids)
+    n_ids = int(max(byte_ids.max(), new_ids.max(initial=0))) + 1
+    byte_of_id = np.full(n_ids, -1, dtype=np.int64)
+    byte_of_id[byte_ids] = np.arange(256)
+    n_slots = 1 << (2 * len(pairs) + 16).bit_length()
+    tables = MergeTables(
+        byte_ids=byte_ids.astype(np.uint32),
+        new_ids=new_ids.astype(np.uint32),
+        byte_ranks=np.full(65536, NO_RANK, dtype=np.uint32),
+        pair_slots=np.full(2 * n_slots, _EMPTY, dtype=np.uint64),
+        word_slots=np.zeros(3 * n_slots, dtype=np.uint64),
+    )
+    repeated = _fill_pairs(pairs, byte_of_id, tables.pair_slots, tables.byte_ranks)
+    if repeated >= 0:
+        raise VocabError(f"merge {repeated} repeats the pair of an earlier one", found=pairs[repeated].tolist())
+    lengths = np.zeros(n_ids, dtype=np.int64)
+    lengths[byte_ids] = 1
+    spelling = np.zeros((n_ids, SHORT + PAD + 1), dtype=np.uint8)
+    spelling[byte_ids, 0] = np.arange(256)
+    _fill_words(pairs, tables, spelling, lengths)
+    return tables

@@ -1,0 +1,56 @@
+"""Python strings as the kernels take them: one UTF-8 buffer, and shares of similar size for the threads."""
+
+import numpy as np
+
+from ..errors import TokenizerError
+from .bpe_bits import PAD
+from .pretokenize import cuts
+
+_PADDING = "\0" * PAD
+
+
+def utf8_buffer(texts):
+    """Several texts in one buffer: (buffer, starts, stops), every text followed by a zero byte and all by PAD of them.
+
+    TypeError for anything but ``str``; TokenizerError, with text and offset, for a lone surrogate.
+    """
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"text {number} is {type(text).__name__}; expected str")
+    joined = "\0".join(texts) + _PADDING
+    try:
+        data = joined.encode()
+    except UnicodeEncodeError:
+        raise _surrogate_error(texts) from None
+    sizes = [len(text) for text in texts] if len(data) == len(joined) else [len(text.encode()) for text in texts]
+    stops = np.cumsum(np.array(sizes, dtype=np.int64) + 1) - 1
+    return np.frombuffer(data, dtype=np.uint8), stops - np.array(sizes, dtype=np.int64), stops
+
+
+def _surrogate_error(texts):
+    for number, text in enumerate(texts):
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            return TokenizerError(
+                "a lone surrogate is no character and has no UTF-8",
+                field=f"text {number}" if len(texts) > 1 else None,
+                offset=error.start,
+                found=text[error.start],
+            )
+
+
+def balanced(buffer, starts, stops, size):
+    """Cut long texts and gather short ones into groups of about ``size`` bytes: (starts, stops, text numbers) each."""
+    groups, pieces, gathered = [], [], 0
+    for number, (start, stop) in enumerate(zip(starts.tolist(), stops.tolist(), strict=True)):
+        bounds = cuts(buffer, start, stop, size) if 2 * (stop - start) > 3 * size else [start, stop]
+        for first, last in zip(bounds[:-1], bounds[1:], strict=True):
+            pieces.append((first, last, number))
+            gathered += last - first
+            if gathered >= size:
+                groups.append(pieces)
+                pieces, gathered = [], 0
+    if pieces:
+        groups.append(pieces)
+    return [tuple(np.array(column, dtype=np.int64) for column in zip(*group, strict=True)) for group in groups]
