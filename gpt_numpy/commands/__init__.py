@@ -16,6 +16,7 @@ from ..errors import GPTNumpyError
 
 # name → one line of help; the module of the same name (dashes as underscores) does the work
 SUBCOMMANDS = {
+    "train": "train a GPT on text, or go on with a run",
     "gradcheck": "check every gradient against difference quotients, in float64",
     "generate": "continue a prompt with a trained model",
     "study": "planted gradient bugs as riddles: the symptom, a hint, the answer",

@@ -1,0 +1,241 @@
+"""Checkpoints that are whole or absent, whatever happens while one is written.
+
+A checkpoint is a folder ``step-N`` that ``transformers`` opens as it is (``config.json``, ``model.safetensors``, the
+tokenizer's files), with what resuming needs beside it: ``optimizer.safetensors``, ``trainer_state.json``, and
+``manifest.json`` with the size and SHA-256 of every file. It is written under a temporary name, flushed to the
+disk, and given its own name by one rename; only after it has been read back and found right are older ones removed.
+A reader believes nothing that the manifest does not vouch for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import uuid
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..config import GPTConfig
+from ..errors import CheckpointCorrupt, CheckpointMismatch, VocabError
+from ..interop import huggingface
+from ..interop.safetensors import SafetensorsFile
+from ..parameters import Parameters, table
+from ..tokenizer import load_tokenizer
+from . import durable
+
+MANIFEST, OPTIMIZER, STATE = "manifest.json", "optimizer.safetensors", "trainer_state.json"
+FORMAT = 1
+_NAME = re.compile(r"step-(\d{1,15})")
+_MOMENTS = ("first_moment", "second_moment")
+
+
+class Checkpoint(NamedTuple):
+    """Everything a run is at one step. ``first`` and ``second`` (N,) are the moments, laid out like ``params.flat``."""
+
+    step: int
+    config: GPTConfig
+    params: Parameters
+    first: np.ndarray
+    second: np.ndarray
+    tokenizer: Any
+    state: dict  # JSON: settings, data fingerprint, best validation, …
+
+
+# ---- writing -----------------------------------------------------------------------------------------------
+
+
+def save(folder, checkpoint, keep=None):
+    """Write ``checkpoint`` as ``folder/step-N``, verify it, prune to ``keep`` and the best. Returns its path.
+
+    An ``OSError`` on the way leaves every older checkpoint as it was. A sound checkpoint of the same step
+    is left alone, a broken one moved aside: nothing is replaced in place.
+    """
+    folder = Path(folder)
+    final = folder / f"step-{checkpoint.step}"
+    if final.exists():
+        try:
+            verify(final)
+            return final
+        except CheckpointCorrupt:
+            os.rename(final, _temporary(folder, final.name))
+    temporary = _temporary(folder, final.name)
+    os.makedirs(folder, exist_ok=True)
+    try:
+        os.mkdir(temporary)
+        _write_files(temporary, checkpoint)
+        _write_manifest(temporary)
+        durable.sync_folder(temporary)
+        os.rename(temporary, final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    durable.sync_folder(folder)
+    verify(final)
+    if keep is not None:
+        prune(folder, keep, checkpoint.state.get("best_step"))
+    return final
+
+
+def _temporary(folder, name):
+    return folder / f".{name}.{uuid.uuid4().hex}.tmp"
+
+
+def _write_files(folder, checkpoint):
+    huggingface.save(folder, checkpoint.config, checkpoint.params, checkpoint.tokenizer.eot_id)
+    checkpoint.tokenizer.save(folder)
+    durable.write_new(folder / OPTIMIZER, _optimizer_file(checkpoint))
+    state = {"format": FORMAT, "step": checkpoint.step, **checkpoint.state}
+    durable.write_new(folder / STATE, [json.dumps(state, indent=2).encode()])
+
+
+def _optimizer_file(checkpoint):
+    """A safetensors file of both moments, as buffers: the library would copy a gigabyte to write it."""
+    header, start = {"__metadata__": {"format": "pt"}}, 0
+    dtype = {4: "F32", 8: "F64"}[checkpoint.first.itemsize]
+    for moment in _MOMENTS:
+        for name, shape in table(checkpoint.config).items():
+            stop = start + int(np.prod(shape)) * checkpoint.first.itemsize
+            header[f"{moment}.{name}"] = {"dtype": dtype, "shape": list(shape), "data_offsets": [start, stop]}
+            start = stop
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return [len(text).to_bytes(8, "little"), text, checkpoint.first, checkpoint.second]
+
+
+def _write_manifest(folder):
+    names = sorted(entry.name for entry in os.scandir(folder))
+    files = {name: {"bytes": (folder / name).stat().st_size, "sha256": _sha256(folder / name)} for name in names}
+    for name in names:
+        durable.sync_file(folder / name)
+    durable.write_new(folder / MANIFEST, [_manifest_text(files)])
+
+
+def _manifest_text(files):
+    """The manifest's only possible form: its last field is the hash of the rest, so no byte of it can change."""
+    listed = json.dumps(files, sort_keys=True)
+    fields = {"format": FORMAT, "files": files, "sha256": hashlib.sha256(listed.encode()).hexdigest()}
+    return (json.dumps(fields, indent=2, sort_keys=True) + "\n").encode()
+
+
+def _sha256(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def prune(folder, keep, best_step=None):
+    """Remove all but the ``keep`` newest checkpoints and that of ``best_step``; a half-removed one has no name."""
+    for step, path in list_checkpoints(folder)[:-keep]:
+        if step != best_step:
+            doomed = _temporary(Path(folder), path.name)
+            os.rename(path, doomed)
+            shutil.rmtree(doomed)
+
+
+def remove_leftovers(folder):
+    """Remove what killed processes left half-written. Only for who holds the run's lock."""
+    for path in Path(folder).glob(".step-*.tmp"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+# ---- reading -----------------------------------------------------------------------------------------------
+
+
+def list_checkpoints(folder):
+    """``[(step, path)]`` of the folders named ``step-N``, by step; times of files say nothing."""
+    folder = Path(folder)
+    found = [(_NAME.fullmatch(entry.name), Path(entry.path)) for entry in os.scandir(folder)] if folder.is_dir() else []
+    return sorted((int(match[1]), path) for match, path in found if match)
+
+
+def verify(path):
+    """Raise ``CheckpointCorrupt`` unless every file of the manifest is there, byte for byte."""
+    path = Path(path)
+    try:
+        content = (path / MANIFEST).read_bytes()
+    except OSError as error:
+        raise CheckpointCorrupt(f"no manifest ({error.strerror})", path=path / MANIFEST) from None
+    try:
+        files = json.loads(content)["files"]
+        sound = _manifest_text(files) == content and all(Path(name).name == name for name in files)
+        entries = [(path / name, entry["bytes"], entry["sha256"]) for name, entry in files.items()]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        sound = False
+    if not sound:
+        raise CheckpointCorrupt("not as it was written", path=path / MANIFEST)
+    for file, size, digest in entries:
+        try:
+            found = file.stat().st_size if file.is_file() else None
+            if found == size and _sha256(file) == digest:
+                continue
+        except OSError as error:
+            raise CheckpointCorrupt(f"cannot be read ({error.strerror})", path=file) from None
+        if found is None:
+            raise CheckpointCorrupt("missing", path=file)
+        if found != size:
+            raise CheckpointCorrupt("wrong size", path=file, found=f"{found} bytes", expected=f"{size} bytes")
+        raise CheckpointCorrupt("other bytes than were written (SHA-256)", path=file)
+    return files
+
+
+def load(path):
+    """The ``Checkpoint`` in ``path``, verified first.
+
+    Raises ``CheckpointCorrupt`` for bytes that are not the written ones, ``CheckpointMismatch`` for sound files that
+    do not belong together.
+    """
+    path = Path(path)
+    files = verify(path)
+    for name in (huggingface.CONFIG, huggingface.WEIGHTS, OPTIMIZER, STATE):
+        if name not in files:
+            raise CheckpointCorrupt("not in the manifest", path=path, field=name)
+    state = huggingface.read_json(path / STATE)
+    if state.get("format") != FORMAT or type(state.get("step")) is not int:
+        raise CheckpointMismatch(
+            "not a state of this version", path=path / STATE, field="format", found=state.get("format"),
+            expected=str(FORMAT),
+        )  # fmt: skip
+    with SafetensorsFile(path / huggingface.WEIGHTS) as file:
+        dtype = np.float64 if any(tensor.dtype == "F64" for tensor in file.tensors.values()) else np.float32
+    config, params = huggingface.load(path, dtype)
+    first, second = _read_moments(path / OPTIMIZER, config, dtype)
+    try:
+        tokenizer = load_tokenizer(path)
+    except VocabError as error:
+        raise CheckpointMismatch(f"its tokenizer cannot be used ({error})", path=path) from None
+    del state["format"]
+    return Checkpoint(state.pop("step"), config, params, first, second, tokenizer, state)
+
+
+def _read_moments(path, config, dtype):
+    with SafetensorsFile(path) as file:
+        shapes = {name: tensor.shape for name, tensor in file.tensors.items()}
+        moments = []
+        for moment in _MOMENTS:
+            own = {name.removeprefix(moment + "."): s for name, s in shapes.items() if name.startswith(moment + ".")}
+            huggingface.check_tensors(config, own, path)
+            moments.append(Parameters(config, dtype))
+            for name, view in moments[-1].items():
+                file.read_into(f"{moment}.{name}", view)
+        extra = [name for name in shapes if name.partition(".")[0] not in _MOMENTS]
+        if extra:
+            raise CheckpointMismatch(f"unexpected tensors: {', '.join(extra[:6])}", path=path)
+    return moments[0].flat, moments[1].flat
+
+
+def load_newest(folder):
+    """The newest checkpoint in ``folder`` that is whole; a warning for each newer one that is not.
+
+    With none, ``CheckpointCorrupt``: never a silent fresh start.
+    """
+    for _, path in reversed(list_checkpoints(folder)):
+        try:
+            return load(path)
+        except CheckpointCorrupt as error:
+            warnings.warn(f"{error}; trying the checkpoint before it", stacklevel=2)
+    raise CheckpointCorrupt("no checkpoint to resume from", path=folder, expected="a whole step-N folder")

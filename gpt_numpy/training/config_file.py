@@ -1,0 +1,66 @@
+"""``Settings`` as a TOML file, in and out. Sections are those of the table; a key may also stand before any section."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+
+from ..config import nearest
+from ..errors import ConfigError
+from .settings import sections
+
+
+def read(path):
+    """name → value from the TOML file at ``path``; ``ConfigError`` for what is no TOML or no setting."""
+    path = Path(path)
+    try:
+        content = tomllib.loads(path.read_bytes().decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"not TOML ({error})", path=path) from None
+    home = {field.name: section for section, fields in sections().items() for field in fields}
+    values = {}
+    for key, value in content.items():
+        if key in sections() and isinstance(value, dict):
+            for name, inner in value.items():
+                _add(values, home, name, inner, key, path)
+        else:
+            _add(values, home, key, value, None, path)
+    return values
+
+
+def _add(values, home, name, value, section, path):
+    if name not in home:
+        raise ConfigError(f"unknown setting {name!r}{nearest(name, [*home, *sections()])}", path=path, field=section)
+    if section is not None and home[name] != section:
+        raise ConfigError(f"{name} belongs into [{home[name]}]", path=path, field=section)
+    if name in values:
+        raise ConfigError("set twice", path=path, field=name)
+    values[name] = tuple(value) if isinstance(value, list) else value
+
+
+def format(settings):
+    """The TOML text of ``settings``, every section and key, with its one line of help; what is None as a comment."""
+    lines = []
+    for section, fields in sections().items():
+        lines += ["", f"[{section}]"] if lines else [f"[{section}]"]
+        for field in fields:
+            value = getattr(settings, field.name)
+            text = f"# {field.name} =" if value is None else f"{field.name} = {_value(value)}"
+            lines.append(f"{text:<34}  # {field.metadata['help']}")
+    return "\n".join(lines) + "\n"
+
+
+def _value(value):
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_text, value)) + "]"
+    return repr(value)
+
+
+def _text(value):
+    # A JSON string is a TOML string, but for DEL, which TOML wants escaped too.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,86 @@
+"""From the settings to what a run trains on: a tokenizer, training tokens, validation tokens."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..data import BUILTIN_CORPORA, builtin_corpus, normalize, pack, read_documents, split_documents, token_dtype
+from ..errors import ConfigError
+from ..tokenizer import END_OF_TEXT, CharTokenizer, Tokenizer, load_tokenizer
+
+
+class Corpus(NamedTuple):
+    """tokenizer; token arrays (N,); and for every token id the bytes of text it stands for (0 for specials)."""
+
+    tokenizer: Any
+    training: np.ndarray
+    validation: np.ndarray
+    token_bytes: np.ndarray  # (V,)
+
+    def fingerprint(self):
+        """SHA-256 over all tokens: whether a resumed run sees the data it was started with."""
+        digest = hashlib.sha256()
+        for tokens in (self.training, self.validation):
+            digest.update(f"{tokens.dtype.str} {len(tokens)} ".encode())
+            digest.update(np.ascontiguousarray(tokens))
+        return digest.hexdigest()
+
+
+def load_corpus(settings, tokenizer=None, say=lambda text: None):
+    """The ``Corpus`` of ``settings``. A ``tokenizer`` given is used as it is; ``say`` is told of every stage."""
+    documents = read_texts(settings)
+    say(f"{len(documents):,} documents, {sum(map(len, documents)):,} characters from {', '.join(settings.data)}")
+    training, validation = split_documents(documents, settings.validation_fraction, settings.seed)
+    if tokenizer is None:
+        tokenizer = make_tokenizer(settings, training, validation)
+    arrays = [encode(texts, tokenizer) for texts in (training, validation)]
+    sizes = f"{len(arrays[0]):,} tokens to train on, {len(arrays[1]):,} to validate"
+    say(f"a vocabulary of {tokenizer.n_vocab:,}; {sizes}")
+    return Corpus(tokenizer, *arrays, token_bytes(tokenizer))
+
+
+def read_texts(settings):
+    """The normalised documents that ``settings.data`` names, as a list of str."""
+    documents = []
+    for source in settings.data:
+        if source in BUILTIN_CORPORA and not Path(source).exists():
+            documents += builtin_corpus(source)
+        else:
+            separator = settings.separator or None
+            documents += read_documents([source], separator=separator, errors=settings.errors)
+    return [normalize(document) for document in documents]
+
+
+def make_tokenizer(settings, training, validation):
+    """The tokenizer that ``settings.tokenizer`` names: trained on the texts, or loaded."""
+    if settings.tokenizer == "bpe":
+        return Tokenizer.train(training, settings.wanted_vocab_size)
+    if settings.tokenizer == "char":
+        # Characters cannot be made of others, so the vocabulary has to have those of the validation text too.
+        specials = (END_OF_TEXT,) if len(training) + len(validation) > 2 else ()
+        return CharTokenizer.train([*training, *validation], special_tokens=specials)
+    if not Path(settings.tokenizer).is_dir():
+        raise ConfigError(
+            "no such tokenizer", field="tokenizer", found=settings.tokenizer, expected="bpe, char or a folder"
+        )
+    return load_tokenizer(settings.tokenizer)
+
+
+def encode(texts, tokenizer):
+    """One array (N,) of all texts' tokens, end-of-text after each if the tokenizer has such a token."""
+    dtype = token_dtype(tokenizer.n_vocab)
+    ids = (tokenizer.encode_ordinary(text) for text in texts)
+    if tokenizer.eot_id is not None:
+        return pack(ids, tokenizer.eot_id, dtype)
+    return np.concatenate([np.empty(0, dtype), *(np.array(document, dtype) for document in ids)])
+
+
+def token_bytes(tokenizer):
+    """How many bytes of text each id stands for, (V,); a special token stands for none."""
+    sizes = np.array([len(tokenizer.decode_bytes([i])) for i in range(tokenizer.n_vocab)], np.int64)
+    sizes[list(tokenizer.special_tokens.values())] = 0
+    return sizes

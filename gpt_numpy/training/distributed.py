@@ -1,0 +1,45 @@
+"""Data-parallel training: what the trainer asks of its group of processes. ``Alone`` is a group of one.
+
+Every rank computes a range of the global batch's rows. Gradients are summed over ranks; because each
+micro-batch was weighted by its share of the global batch's counted targets, the sum is the gradient of the global
+mean, whatever the number of ranks. ``mpi.MPIGroup`` does this over MPI.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+
+class Alone:
+    """One process: sums are what they were."""
+
+    rank, size = 0, 1
+
+    def share(self, n):
+        """This rank's range of ``n`` things, in order; sizes differ by one at most."""
+        return range(self.rank * n // self.size, (self.rank + 1) * n // self.size)
+
+    def sum(self, values):
+        """Element-wise sum over ranks of a list of numbers; the same list on every rank."""
+        return values
+
+    def summed_gradients(self, model, last):
+        """Context manager around a backward; after the step's ``last``, ``model.grads`` holds the sum over ranks."""
+        return contextlib.nullcontext()
+
+    def optimizer_slice(self, n, zero):
+        """(start, stop) of the flat parameters whose moments this rank keeps and which it updates."""
+        return 0, n
+
+    def gather_parameters(self, params, zero):
+        """After an update: every rank gets what the others updated."""
+
+    def gather_moments(self, optimizer):
+        """(first, second), whole, on rank 0 (anything elsewhere): what a checkpoint holds."""
+        return optimizer.first, optimizer.second
+
+    def check_same(self, what, text):
+        """``RankFailed`` unless ``text`` is the same on every rank."""
+
+    def barrier(self):
+        """Wait for all ranks."""

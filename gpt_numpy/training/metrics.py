@@ -1,0 +1,57 @@
+"""``metrics.jsonl``: what a run measured, one JSON object a line.
+
+A line has a ``kind`` (``train``, ``validation`` or ``final``) and a ``step``, the number of updates done. Lines that
+cannot be written (a full disk) wait in memory and are tried again with the next: a log never ends a run.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from . import durable
+
+FILE_NAME = "metrics.jsonl"
+
+
+class MetricsLog:
+    """Appends records to ``folder/metrics.jsonl``; with ``step`` given, what came after that step is dropped first."""
+
+    def __init__(self, folder, step=None):
+        self.path = Path(folder) / FILE_NAME
+        self._waiting = b""
+        self._complained = False
+        if step is not None and self.path.exists():
+            kept = [record for record in read_metrics(self.path) if record["step"] <= step]
+            durable.write_file(self.path, b"".join(map(_line, kept)))
+
+    def write(self, record):
+        """Append ``record``, a dict."""
+        self._waiting += _line(record)
+        try:
+            before = self.path.stat().st_size if self.path.exists() else 0
+            durable.append(self.path, self._waiting, before)
+        except OSError as error:
+            if not self._complained:
+                print(f"warning: {self.path}: {error.strerror}; the run goes on without its log", file=sys.stderr)
+            self._complained = True
+        else:
+            self._waiting, self._complained = b"", False
+
+
+def read_metrics(path):
+    """The records of a metrics file, in order. A last line cut short by a kill is left out, as is what is no record."""
+    records = []
+    for line in Path(path).read_bytes().splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and type(record.get("step")) is int:
+            records.append(record)
+    return records
+
+
+def _line(record):
+    return json.dumps(record).encode() + b"\n"

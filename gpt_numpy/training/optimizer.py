@@ -1,0 +1,53 @@
+"""AdamW's state and its step: two moments beside every parameter, decay by group, clipping.
+
+The arithmetic is ``layers.adamw`` or ``kernels.adamw``; here is what it works on. The state may cover a slice of
+the flat parameters only: with ZeRO-1 every rank keeps the moments of its own slice.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+
+import numpy as np
+
+from ..parameters import decays
+from .settings import parse_decay_group
+
+
+def decay_of(name, settings):
+    """The weight decay of tensor ``name``: the matrices' common one, 0 for the rest, unless a group says else."""
+    value = settings.weight_decay if decays(name) else 0.0
+    for pattern, group_value in map(parse_decay_group, settings.decay_groups):
+        if fnmatch.fnmatchcase(name, pattern):
+            value = group_value
+    return value
+
+
+class AdamW:
+    """First and second moments of ``params.flat[start:stop]`` and the update that uses them."""
+
+    def __init__(self, params, settings, ops, start=0, stop=None):
+        stop = len(params.flat) if stop is None else stop
+        self.settings, self.ops, self.start, self.stop = settings, ops, start, stop
+        self.first = np.zeros(stop - start, params.flat.dtype)
+        self.second = np.zeros(stop - start, params.flat.dtype)
+        self._boundaries = np.clip(params.boundaries, start, stop) - start
+        self._decays = np.array([decay_of(name, settings) for name in params], np.float64)
+
+    def set_moments(self, first, second):
+        """Take this slice of moments that cover all parameters."""
+        self.first[...] = first[self.start : self.stop]
+        self.second[...] = second[self.start : self.stop]
+
+    def update(self, params, grads, learning_rate, step, gradient_scale):
+        """Move this slice of ``params`` (a ``Parameters``), in place. ``step`` counts from 0."""
+        s = self.settings
+        self.ops.adamw_update(
+            params.flat[self.start : self.stop], grads.flat[self.start : self.stop], self.first, self.second,
+            self._boundaries, self._decays, learning_rate, s.beta1, s.beta2, s.epsilon, step + 1, gradient_scale,
+        )  # fmt: skip
+
+
+def clip_scale(norm, clip):
+    """What a gradient of Euclidean norm ``norm`` is multiplied by, so that it is no longer than ``clip`` (0: any)."""
+    return clip / norm if clip and norm > clip else 1.0

@@ -1,0 +1,142 @@
+"""A run's folder and what is where in it.
+
+    config.toml         the settings, as they took effect
+    environment.json    machine, versions and threads
+    metrics.jsonl       what was measured, a line a record
+    loss.png            the same as curves, where matplotlib is installed
+    samples.txt         what the model wrote as it learned
+    checkpoints/step-N  models that ``transformers`` opens, and what resuming needs
+    lock                held while a process trains here
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from importlib import metadata
+from pathlib import Path
+
+from .. import __version__
+from ..errors import ConfigError, RunLocked
+from . import checkpoint, durable
+
+RUNS = Path("runs")
+CHECKPOINTS = "checkpoints"
+CONFIG = "config.toml"
+
+
+class RunFolder:
+    """The folder ``path`` of one run. As a context manager it holds the run's lock."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self._lock = None
+
+    @property
+    def checkpoints(self):
+        return self.path / CHECKPOINTS
+
+    def create(self):
+        """Make the folder; ``ConfigError`` if a run is in it already, ``OSError`` if it cannot be written to."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        if (self.path / CONFIG).exists() or checkpoint.list_checkpoints(self.checkpoints):
+            raise ConfigError(
+                "there is a run in this folder", path=self.path, expected="another --out, or --resume to go on with it"
+            )
+        probe = self.path / f".writable.{os.getpid()}"
+        durable.write_file(probe, b"")
+        probe.unlink()
+
+    def __enter__(self):
+        self._lock = _take_lock(self.path / "lock")
+        checkpoint.remove_leftovers(self.checkpoints)
+        return self
+
+    def __exit__(self, *_):
+        os.close(self._lock)
+
+    def write_environment(self):
+        text = json.dumps(environment(), indent=2) + "\n"
+        durable.write_file(self.path / "environment.json", text.encode())
+
+    def append_sample(self, step, text):
+        with open(self.path / "samples.txt", "a", encoding="utf-8", newline="\n") as file:
+            file.write(f"---- step {step}\n{text}\n\n")
+
+    def listing(self):
+        """``[(name, bytes)]`` of the run's files, a checkpoint's as one."""
+        files = [path for path in self.path.iterdir() if path.is_file()]
+        steps = [path for _, path in checkpoint.list_checkpoints(self.checkpoints)]
+        sizes = [(path, sum(file.stat().st_size for file in path.iterdir())) for path in steps]
+        sizes += [(path, path.stat().st_size) for path in files]
+        return [(path.relative_to(self.path).as_posix(), size) for path, size in sorted(sizes)]
+
+
+def free_name(data):
+    """The first of ``runs/NAME-1``, ``runs/NAME-2``, … that is not there; NAME from the settings' data."""
+    name = Path(data[0]).stem or "run"
+    number = 1
+    while (RUNS / f"{name}-{number}").exists():
+        number += 1
+    return RUNS / f"{name}-{number}"
+
+
+def model_folder(path):
+    """The model to use from ``path``: the folder itself if it holds one, or a run's best checkpoint, or its newest."""
+    path = Path(path)
+    found = checkpoint.list_checkpoints(path / CHECKPOINTS)
+    if (path / "config.json").exists() or not found:
+        return path
+    steps = dict(found)
+    newest = found[-1][1]
+    try:
+        best_step = json.loads((newest / checkpoint.STATE).read_bytes()).get("best_step")
+    except (OSError, ValueError, AttributeError):
+        best_step = None
+    return steps.get(best_step, newest)
+
+
+def _take_lock(path):
+    """A descriptor that holds the lock; the system lets go of it when the process ends, however it ends."""
+    import fcntl
+
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = os.read(descriptor, 64).decode(errors="replace").strip() or "another process"
+        os.close(descriptor)
+        raise RunLocked(f"{holder} is training in this folder", path=path.parent) from None
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, f"process {os.getpid()}\n".encode())
+    return descriptor
+
+
+def environment():
+    """What the figures of a run depend on and its settings do not say."""
+    packages = {name: metadata.version(name) for name in ("numpy", "numba", "safetensors", "regex")}
+    threads = {name: value for name, value in os.environ.items() if name.endswith("_NUM_THREADS") or "OMP_" in name}
+    return {
+        "gpt_numpy": __version__,
+        "python": sys.version.split()[0],
+        "packages": packages,
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": threads,
+        "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "command": sys.argv,
+    }
+
+
+def _processor():
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

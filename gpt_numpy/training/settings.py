@@ -1,0 +1,183 @@
+"""Everything a training run can be told, in one table: name, section, default, bounds, one line of help.
+
+The command line's flags, the TOML file's keys and the run folder's ``config.toml`` are all made from the fields of
+``Settings``. Later sources win: defaults, then ``--config FILE.toml``, then flags. A size of the model that nobody
+set comes from the preset, or from the checkpoint in ``init_from``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+
+from ..config import GPTConfig, check_integer, check_number, nearest, preset_names
+from ..errors import ConfigError
+from .schedule import SCHEDULES
+
+MODEL_SIZES = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
+# What may differ between a run and its resumption: none of these changes a step that was already taken.
+RESUMABLE = (
+    "max_steps", "eval_every", "eval_windows", "sample_every", "sample_tokens", "prompt", "patience", "log_every",
+    "save_every", "keep", "max_minutes", "micro_batch_size", "ops", "recompute", "zero",
+)  # fmt: skip
+
+
+def _setting(section, default, help, **rules):
+    metadata = {"section": section, "help": help, **rules}
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=lambda: tuple(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """One training run. ``ConfigError`` for a value of the wrong type or out of its range."""
+
+    data: tuple[str, ...] = _setting("data", ["python-docs"], "text files and folders, or a built-in corpus")
+    separator: str = _setting("data", "", "what stands between documents inside a file; empty: a file is a document")
+    errors: str = _setting("data", "strict", "bytes that are not UTF-8", choices=("strict", "replace"))
+    validation_fraction: float = _setting(
+        "data", 0.1, "share of the text that is kept for validation", minimum=0.0, below=1.0
+    )
+    tokenizer: str = _setting("data", "bpe", "bpe or char, trained on the data; or a folder with a tokenizer's files")
+    vocab_size: int | None = _setting("data", None, "tokens of a bpe tokenizer (default: the preset's)", minimum=1)
+
+    preset: str = _setting("model", "small-cpu", "the sizes not given below", choices=preset_names())
+    n_layer: int | None = _setting("model", None, "blocks (default: the preset's)", minimum=1)
+    n_head: int | None = _setting("model", None, "attention heads a block (default: the preset's)", minimum=1)
+    n_embd: int | None = _setting("model", None, "width of the residual stream (default: the preset's)", minimum=1)
+    block_size: int | None = _setting("model", None, "tokens a sequence (default: the preset's)", minimum=1)
+    dropout: float = _setting("model", 0.0, "probability of dropping an activation", minimum=0.0, below=1.0)
+    init_from: str = _setting("model", "", "a Hugging Face GPT-2 folder to start from, sizes and tokenizer included")
+    positions: str = _setting(
+        "model", "keep", "with --init-from: crop or extend the learned positions to --block-size",
+        choices=("keep", "crop", "extend"),
+    )  # fmt: skip
+
+    max_steps: int = _setting("optimizer", 2000, "updates of the parameters", minimum=1)
+    batch_size: int = _setting("optimizer", 12, "sequences an update", minimum=1)
+    micro_batch_size: int | None = _setting(
+        "optimizer", None, "sequences at a time; the update accumulates over them (default: all at once)", minimum=1
+    )
+    learning_rate: float = _setting("optimizer", 2e-3, "the schedule's highest", minimum=0.0)
+    schedule: str = _setting("optimizer", "cosine", "shape of the learning rate", choices=tuple(SCHEDULES))
+    warmup_steps: int = _setting("optimizer", 100, "steps of linear rise at the start", minimum=0)
+    final_fraction: float = _setting(
+        "optimizer", 0.1, "the last learning rate, as a share of the highest", minimum=0.0, below=math.inf
+    )
+    decay_steps: int | None = _setting(
+        "optimizer", None, "wsd only: steps of the final decay (default: a fifth of all)", minimum=1
+    )
+    weight_decay: float = _setting("optimizer", 0.1, "decoupled decay of the matrices", minimum=0.0)
+    decay_groups: tuple[str, ...] = _setting(
+        "optimizer", [], "decay of tensors by name: PATTERN=VALUE, such as 'wpe.*=0'; the last that matches counts"
+    )
+    beta1: float = _setting("optimizer", 0.9, "AdamW's memory of the gradient", minimum=0.0, below=1.0)
+    beta2: float = _setting("optimizer", 0.99, "AdamW's memory of its square", minimum=0.0, below=1.0)
+    epsilon: float = _setting("optimizer", 1e-8, "AdamW's floor under the denominator", minimum=0.0)
+    clip: float = _setting("optimizer", 1.0, "longest gradient, in Euclidean norm; 0: no clipping", minimum=0.0)
+
+    eval_every: int = _setting("evaluation", 250, "steps between validations", minimum=1)
+    eval_windows: int = _setting("evaluation", 256, "windows of a validation; 0: all. The last one sees all", minimum=0)
+    patience: int = _setting("evaluation", 0, "stop after so many validations without a new best; 0: never", minimum=0)
+    sample_every: int = _setting("evaluation", 500, "steps between samples; 0: none", minimum=0)
+    sample_tokens: int = _setting("evaluation", 100, "tokens of a sample", minimum=1)
+    prompt: str = _setting("evaluation", "", "what samples start with; empty: the start of a text")
+
+    seed: int = _setting("run", 1, "of initial values, batches, dropout and samples", minimum=0)
+    ops: str = _setting("run", "layers", "the readable layers or the fast kernels", choices=("layers", "kernels"))
+    recompute: bool = _setting("run", False, "compute activations twice to hold fewer of them")
+    zero: bool = _setting("run", False, "with --mpi: divide the optimizer's state over the ranks (ZeRO-1)")
+    max_minutes: float = _setting("run", 0.0, "stop, saving, after so many minutes; 0: never", minimum=0.0)
+    log_every: int = _setting("run", 10, "steps between lines of metrics.jsonl", minimum=1)
+    save_every: int = _setting("run", 500, "steps between checkpoints; a new best and the end are saved too", minimum=1)
+    keep: int = _setting("run", 2, "newest checkpoints to keep, beside the best", minimum=1)
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
+        if not self.data:
+            raise ConfigError("no data", field="data", expected="a built-in corpus, files or folders")
+        for group in self.decay_groups:
+            parse_decay_group(group)
+        fixed = [name for name in ("n_layer", "n_head", "n_embd") if getattr(self, name) is not None]
+        if self.init_from and fixed:
+            raise ConfigError("given by the checkpoint in init_from", field=fixed[0], found=getattr(self, fixed[0]))
+        if self.positions != "keep" and not (self.init_from and self.block_size):
+            raise ConfigError("needs --init-from and --block-size", field="positions", found=self.positions)
+
+    @classmethod
+    def from_mapping(cls, values: Mapping):
+        """Settings from name → value; an unknown name is an error that names the nearest known one."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        for name in values:
+            if name not in known:
+                raise ConfigError(f"unknown setting {name!r}{nearest(name, known)}")
+        return cls(**values)
+
+    def replace(self, **changes):
+        """A copy with fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self):
+        """Name → value as JSON has them; ``from_mapping`` takes it back."""
+        values = dataclasses.asdict(self)
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    def model_config(self, vocab_size):
+        """The ``GPTConfig`` of a new model, whose tokenizer has ``vocab_size`` ids."""
+        given = {name: getattr(self, name) for name in MODEL_SIZES[:4] if getattr(self, name) is not None}
+        return GPTConfig.preset(self.preset, **{**given, "vocab_size": vocab_size, "dropout": self.dropout})
+
+    @property
+    def wanted_vocab_size(self):
+        """The vocabulary to train a bpe tokenizer to."""
+        return self.vocab_size or GPTConfig.preset(self.preset).vocab_size
+
+
+def sections():
+    """Ordered dict section → list of ``Settings``' fields."""
+    result = {}
+    for field in dataclasses.fields(Settings):
+        result.setdefault(field.metadata["section"], []).append(field)
+    return result
+
+
+def parse_decay_group(text):
+    """``PATTERN=VALUE`` as (pattern, value)."""
+    pattern, _, value = text.partition("=")
+    try:
+        return pattern, check_number("decay_groups", float(value), minimum=0.0)
+    except ValueError:
+        raise ConfigError("not a decay group", field="decay_groups", found=text, expected="PATTERN=VALUE") from None
+
+
+def kind_of(field):
+    """The type of a field's value: str, int, float, bool or tuple (of str), whether or not it may be None."""
+    annotation = field.type.removesuffix(" | None")
+    return {"str": str, "int": int, "float": float, "bool": bool, "tuple[str, ...]": tuple}[annotation]
+
+
+def _checked(field, value):
+    rules, kind = field.metadata, kind_of(field)
+    if value is None and field.type.endswith("| None"):
+        return None
+    if kind is int:
+        return check_integer(field.name, value, rules["minimum"])
+    if kind is float:
+        return float(check_number(field.name, value, rules["minimum"], rules.get("below", math.inf)))
+    if kind is bool and not isinstance(value, bool):
+        raise ConfigError("not a truth value", field=field.name, found=value, expected="true or false")
+    if kind is str and not isinstance(value, str):
+        raise ConfigError("not text", field=field.name, found=value, expected="a string")
+    if kind is tuple:
+        if isinstance(value, str) or not all(isinstance(item, str) for item in value):
+            raise ConfigError("not a list of text", field=field.name, found=value, expected="a list of strings")
+        return tuple(value)
+    if "choices" in rules and value not in rules["choices"]:
+        raise ConfigError(
+            f"unknown choice{nearest(value, rules['choices'])}", field=field.name, found=value,
+            expected=", ".join(rules["choices"]),
+        )  # fmt: skip
+    return value

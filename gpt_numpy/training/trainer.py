@@ -1,0 +1,189 @@
+"""The training loop: batches in, gradients, an update, and from time to time a look at how it goes.
+
+Nothing here keeps randomness: a step's batch and dropout are functions of (seed, step), so a run is continued by
+setting ``step``. What a step does to the parameters is ``train_step``; everything else watches.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+
+import numpy as np
+
+from ..data import batch
+from ..errors import NonFinite
+from ..model import IGNORE_INDEX, DropoutAt
+from .checkpoint import Checkpoint
+from .evaluation import evaluate
+from .optimizer import clip_scale
+from .schedule import learning_rate
+from .signals import SIGNALLED
+from .throughput import flops_per_token
+
+
+@dataclasses.dataclass
+class TrainState:
+    """Where a run stands, beside its parameters and moments: what ``trainer_state.json`` holds."""
+
+    step: int = 0  # updates done
+    best_loss: float = math.inf
+    best_step: int | None = None
+    evaluations_since_best: int = 0
+    seconds: float = 0.0  # spent training, over all resumptions
+
+    @classmethod
+    def from_dict(cls, step, fields):
+        """The state at ``step`` from the rest of a checkpoint's; other keys are somebody else's."""
+        best_loss = math.inf if fields["best_loss"] is None else fields["best_loss"]
+        return cls(step, best_loss, fields["best_step"], fields["evaluations_since_best"], fields["seconds"])
+
+    def to_dict(self):
+        best_loss = self.best_loss if math.isfinite(self.best_loss) else None
+        return {**dataclasses.asdict(self), "best_loss": best_loss}
+
+
+
+class Trainer:
+    """Moves ``model`` over ``corpus`` as ``settings`` say, from ``state`` on.
+
+    group     the processes that share the work (``distributed.Alone``, ``mpi.MPIGroup``)
+    saver     writes checkpoints (``saver.Saver``); None on all ranks but the first
+    observer  is told of steps, evaluations and checkpoints (``watcher.Watcher``)
+    stop      its ``number`` becomes true when the run is to end (``signals.StopSignal``)
+    """
+
+    def __init__(self, settings, model, optimizer, corpus, state, group, saver, observer, stop):
+        self.settings, self.model, self.optimizer, self.corpus = settings, model, optimizer, corpus
+        self.state, self.group, self.saver, self.observer, self.stop = state, group, saver, observer, stop
+        self.block_size = min(model.config.block_size, len(corpus.training) - 1)
+        self.tokens_per_step = settings.batch_size * self.block_size
+        self.flops_per_step = flops_per_token(model.config) * self.tokens_per_step
+        self._saved_step = state.step if state.step else None
+
+    # ---- one step ----------------------------------------------------------------------------------------
+
+    def train_step(self):
+        """Gradients of the global batch of this step, clipped, and one update. Returns loss, learning rate, norm.
+
+        Raises ``NonFinite``, parameters untouched, where the loss or a gradient is no finite number.
+        """
+        s, step = self.settings, self.state.step
+        loss = self._gradients(step)
+        norm = self.model.ops.gradient_norm(self.model.grads.flat)
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise self._non_finite(loss)
+        rate = learning_rate(step, s)
+        if self.saver is not None:
+            self.saver.wait_until_copied()
+        self.optimizer.update(self.model.params, self.model.grads, rate, step, clip_scale(norm, s.clip))
+        self.group.gather_parameters(self.model.params, s.zero)
+        self.state.step += 1
+        return {"loss": loss, "learning_rate": rate, "gradient_norm": norm}
+
+    def _gradients(self, step):
+        """Leave the global batch's gradient in ``model.grads``; returns its loss.
+
+        Rows are taken a micro-batch at a time. Each counts by its share of the targets that count in the whole
+        batch, so that loss and gradient are those of the batch as one, however it is divided.
+        """
+        s, model = self.settings, self.model
+        model.zero_gradients()
+        parts = list(self._micro_batches(step))
+        counts = [np.count_nonzero(targets != IGNORE_INDEX) for _, _, targets in parts]
+        (counted,) = self.group.sum([sum(counts)])
+        loss = 0.0
+        for (row, inputs, targets), count in zip(parts, counts):
+            share = count / counted
+            last = row == parts[-1][0]
+            with self.group.summed_gradients(model, last):
+                loss += share * model.loss_and_gradients(
+                    inputs, targets, share, dropout_at=DropoutAt(s.seed, step, row)
+                )
+        return self.group.sum([loss])[0]
+
+    def _micro_batches(self, step):
+        """(first row, inputs, targets) of this rank's rows of the step's batch."""
+        s, mine = self.settings, self.group.share(self.settings.batch_size)
+        size = s.micro_batch_size or len(mine)
+        for first in range(mine.start, mine.stop, size):
+            rows = range(first, min(first + size, mine.stop))
+            yield first, *batch(self.corpus.training, s.batch_size, self.block_size, s.seed, step, rows=rows)
+
+    def _non_finite(self, loss):
+        for name, gradient in self.model.grads.items():
+            if not np.isfinite(gradient).all():
+                where = f"the gradient of {name}"
+                break
+        else:
+            where = "the loss"
+        return NonFinite(f"{where} is not finite (loss {loss}); the parameters are those before the step",
+                         field=f"step {self.state.step}")  # fmt: skip
+
+    # ---- all steps ---------------------------------------------------------------------------------------
+
+    def run(self):
+        """Train until the last step, a signal, the time budget or the end of patience; returns why it ended."""
+        s, state = self.settings, self.state
+        began, before = time.monotonic(), state.seconds
+        if state.step == 0:
+            self.evaluate("validation", s.eval_windows)
+        while (reason := self._reason_to_end(time.monotonic() - began)) is None:
+            try:
+                result = self.train_step()
+            except NonFinite:
+                self.checkpoint()
+                raise
+            state.seconds = before + time.monotonic() - began
+            self.observer.on_step(self, result)
+            improved = False
+            if state.step % s.eval_every == 0 or state.step == s.max_steps:
+                improved = self.evaluate("validation", s.eval_windows)
+            if improved or state.step % s.save_every == 0:
+                self.checkpoint()
+        self.checkpoint()
+        return reason
+
+    def _reason_to_end(self, elapsed):
+        s, state = self.settings, self.state
+        out_of_time = bool(s.max_minutes) and elapsed >= 60 * s.max_minutes
+        # Signals and clocks differ between ranks, so all of them act on the sum of what each has seen.
+        signalled, late = self.group.sum([bool(self.stop.number), out_of_time])
+        if state.step >= s.max_steps:
+            return "finished"
+        if signalled:
+            return SIGNALLED
+        if late:
+            return f"stopped after {s.max_minutes:g} minutes"
+        if s.patience and state.evaluations_since_best >= s.patience:
+            return f"stopped: no better validation in {s.patience} evaluations"
+        return None
+
+    def evaluate(self, kind, limit):
+        """Validate on ``limit`` windows (0: all). True if ``kind`` is ``validation`` and it is the best so far."""
+        s, state = self.settings, self.state
+        rows = s.micro_batch_size or s.batch_size
+        result = evaluate(self.model, self.corpus.validation, self.corpus.token_bytes, rows, limit, self.group)
+        improved = kind == "validation" and result.loss < state.best_loss
+        if improved:
+            state.best_loss, state.best_step, state.evaluations_since_best = result.loss, state.step, 0
+        elif kind == "validation":
+            state.evaluations_since_best += 1
+        self.observer.on_evaluation(self, kind, result)
+        return improved and state.step > 0
+
+    def checkpoint(self):
+        """Save the present step, unless it is saved already."""
+        if self._saved_step == self.state.step:
+            return
+        first, second = self.group.gather_moments(self.optimizer)
+        if self.saver is not None:
+            state = {**self.state.to_dict(), **self.observer.state()}
+            del state["step"]
+            model = self.model
+            self.observer.on_checkpoint(self)
+            self.saver.save(
+                Checkpoint(self.state.step, model.config, model.params, first, second, self.corpus.tokenizer, state)
+            )
+        self._saved_step = self.state.step

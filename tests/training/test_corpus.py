@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+
+from gpt_numpy.errors import ConfigError, DataError
+from gpt_numpy.tokenizer import CharTokenizer
+from gpt_numpy.training.corpus import load_corpus, token_bytes
+
+
+def test_characters(tiny, text_file):
+    corpus = load_corpus(tiny())
+    text = corpus.tokenizer.decode(corpus.training) + corpus.tokenizer.decode(corpus.validation)
+    assert text == text_file.read_text(encoding="utf-8")
+    assert corpus.tokenizer.eot_id is None
+    assert 0.05 < len(corpus.validation) / len(text) < 0.15
+
+
+def test_documents_end_with_end_of_text(tiny, tmp_path):
+    for i in range(9):
+        (tmp_path / f"{i}.txt").write_text(f"document number {i}, ünd möre " * 3, encoding="utf-8")
+    corpus = load_corpus(tiny(data=(str(tmp_path),), validation_fraction=0.25))
+    eot = corpus.tokenizer.eot_id
+    assert (corpus.training == eot).sum() + (corpus.validation == eot).sum() == 9
+    assert corpus.training[-1] == corpus.validation[-1] == eot
+    assert corpus.token_bytes[eot] == 0
+
+
+def test_bpe_is_trained_on_the_training_text_and_covers_any(tiny, tmp_path):
+    corpus = load_corpus(tiny(tokenizer="bpe", vocab_size=280))
+    assert corpus.tokenizer.n_vocab == 280
+    corpus.tokenizer.save(tmp_path / "tokenizer")
+    again = load_corpus(tiny(tokenizer=str(tmp_path / "tokenizer")))
+    assert again.fingerprint() == corpus.fingerprint()
+
+
+def test_python_docs(tiny):
+    corpus = load_corpus(tiny(data=("python-docs",), tokenizer="char"))
+    assert len(corpus.training) > 300_000
+
+
+def test_token_bytes():
+    assert token_bytes(CharTokenizer.train(["aü🐈"], special_tokens=("<|endoftext|>",))).tolist() == [1, 2, 4, 0]
+
+
+def test_fingerprint_sees_every_token_and_the_split(tiny):
+    corpus = load_corpus(tiny())
+    changed = corpus.training.copy()
+    changed[17] ^= 1
+    moved = corpus._replace(
+        training=np.concatenate([corpus.training, corpus.validation[:1]]), validation=corpus.validation[1:]
+    )
+    prints = {c.fingerprint() for c in (corpus, corpus._replace(training=changed), moved)}
+    assert len(prints) == 3
+
+
+def test_bad_sources(tiny, tmp_path):
+    with pytest.raises(DataError, match="nothing-here"):
+        load_corpus(tiny(data=(str(tmp_path / "nothing-here"),)))
+    with pytest.raises(ConfigError, match="no such tokenizer"):
+        load_corpus(tiny(tokenizer="bpee"))
+    bad = tmp_path / "bad.txt"
+    bad.write_bytes(b"good text, then \xff\xfe not, " * 50)
+    with pytest.raises(DataError, match="bad.txt"):
+        load_corpus(tiny(data=(str(bad),)))
+    assert load_corpus(tiny(data=(str(bad),), errors="replace")).training.size

@@ -1,0 +1,64 @@
+import math
+
+import numpy as np
+import pytest
+
+from gpt_numpy import GPT, GPTConfig, layers
+from gpt_numpy.training.distributed import Alone
+from gpt_numpy.training.evaluation import evaluate, unigram_loss
+
+CONFIG = GPTConfig(vocab_size=11, block_size=6, n_layer=1, n_head=2, n_embd=8)
+TOKENS = np.random.default_rng(0).integers(0, 11, 45).astype(np.uint16)
+BYTES = np.arange(11)
+
+
+def test_is_the_mean_over_every_next_token_once():
+    model = GPT(CONFIG, 1, np.float64, layers)
+    model.params.flat *= 20
+    nats, seen = 0.0, 0
+    starts = [0, 6, 12, 18, 24, 30, 36, 38]  # windows of 6; the last one is moved back to end with the text
+    for start in starts:
+        window = TOKENS[start : start + 7].astype(int)
+        targets = window[1:].copy()
+        targets[: max(0, seen - start)] = -1
+        counted = (targets != -1).sum()
+        nats += model.loss(window[None, :-1], targets[None]) * counted
+        seen = start + 6
+    result = evaluate(model, TOKENS, BYTES, batch_size=3)
+    assert result.tokens == 44
+    assert result.loss == pytest.approx(nats / 44, rel=1e-12)
+    assert result.bits_per_byte == pytest.approx(nats / math.log(2) / BYTES[TOKENS[1:]].sum(), rel=1e-12)
+
+
+def test_does_not_depend_on_how_windows_are_batched_or_shared():
+    model = GPT(CONFIG, 1, np.float64, layers)
+    whole = evaluate(model, TOKENS, BYTES, 8, limit=5)
+    assert whole.tokens == 30
+    assert evaluate(model, TOKENS, BYTES, 2, limit=5).loss == pytest.approx(whole.loss, rel=1e-13)
+
+    class Part(Alone):
+        size = 3
+
+        def __init__(self, rank, parts):
+            self.rank, self.parts = rank, parts
+
+        def sum(self, values):
+            self.parts.append(values)
+            return values if values[1] else [0, 1, 1]
+
+    parts = []
+    for rank in range(3):
+        evaluate(model, TOKENS, BYTES, 2, 5, Part(rank, parts))
+    nats, counted, _ = np.sum(parts, axis=0)
+    assert counted == 30 and nats / counted == pytest.approx(whole.loss, rel=1e-13)
+
+
+def test_a_validation_text_shorter_than_a_block_is_one_window():
+    model = GPT(CONFIG, 1, np.float64, layers)
+    assert evaluate(model, TOKENS[:4], BYTES, 8).tokens == 3
+
+
+def test_unigram():
+    training, validation = np.array([0, 0, 0, 1]), np.array([2, 0, 1, 2])
+    p = np.array([4, 2, 1]) / 7
+    assert unigram_loss(training, validation, 3) == pytest.approx(-np.log(p[[0, 1, 2]]).mean())
