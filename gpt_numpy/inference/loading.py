@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -14,12 +15,22 @@ _CHECKPOINT = re.compile(r"step-(\d+)")
 
 
 def find_model(path):
-    """The folder with the model that ``path`` means: itself, or the newest (by step) of ``path/checkpoints``."""
+    """The folder with the model that ``path`` means: itself, or the best of ``path/checkpoints``, or the newest.
+
+    Which checkpoint validated best is written in the newest one's ``trainer_state.json`` (see ``training.trainer``).
+    """
     path = Path(path)
     if (path / "config.json").exists() or not (path / "checkpoints").is_dir():
         return path
     steps = {int(m[1]): entry for entry in (path / "checkpoints").iterdir() if (m := _CHECKPOINT.fullmatch(entry.name))}
-    return steps[max(steps)] if steps else path
+    if not steps:
+        return path
+    newest = steps[max(steps)]
+    try:
+        best = json.loads((newest / "trainer_state.json").read_bytes())["best_step"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        best = None  # somebody else's folder, or a broken one: loading it will say so
+    return steps.get(best, newest)
 
 
 def load_model(path, dtype=np.float32, ops=None):

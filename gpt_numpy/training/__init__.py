@@ -10,8 +10,7 @@
     session                 ``start`` and ``resume``, which put these together
 """
 
-from .run_folder import model_folder
 from .session import Outcome, resume, start
 from .settings import Settings
 
-__all__ = ["Outcome", "Settings", "model_folder", "resume", "start"]
+__all__ = ["Outcome", "Settings", "resume", "start"]

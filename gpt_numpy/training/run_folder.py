@@ -84,21 +84,6 @@ def free_name(data):
     return RUNS / f"{name}-{number}"
 
 
-def model_folder(path):
-    """The model to use from ``path``: the folder itself if it holds one, or a run's best checkpoint, or its newest."""
-    path = Path(path)
-    found = checkpoint.list_checkpoints(path / CHECKPOINTS)
-    if (path / "config.json").exists() or not found:
-        return path
-    steps = dict(found)
-    newest = found[-1][1]
-    try:
-        best_step = json.loads((newest / checkpoint.STATE).read_bytes()).get("best_step")
-    except (OSError, ValueError, AttributeError):
-        best_step = None
-    return steps.get(best_step, newest)
-
-
 def _take_lock(path):
     """A descriptor that holds the lock; the system lets go of it when the process ends, however it ends."""
     import fcntl

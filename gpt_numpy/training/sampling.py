@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import numpy as np
+from ..inference import generate
 
 
 def sample(model, corpus, prompt, n_tokens, seed, temperature=0.8, top_k=50):
-    """The text of ``prompt`` and ``n_tokens`` more; an empty prompt is the start of a text."""
+    """The text of ``prompt`` and up to ``n_tokens`` more; an empty prompt is the start of a text."""
     tokenizer = corpus.tokenizer
     if prompt:
         ids = tokenizer.encode_ordinary(prompt)
@@ -14,13 +14,8 @@ def sample(model, corpus, prompt, n_tokens, seed, temperature=0.8, top_k=50):
         ids = [tokenizer.eot_id]
     else:
         ids = [int(corpus.training[0])]
-    shown = 1 if ids == [tokenizer.eot_id] else 0
-    rng = np.random.Generator(np.random.Philox(key=seed))
-    for _ in range(n_tokens):
-        logits = model.forward(np.array([ids[-model.config.block_size :]]))[0, -1].astype(np.float64)
-        logits[logits < np.sort(logits)[-min(top_k, len(logits))]] = -np.inf
-        weights = np.exp((logits - logits.max()) / temperature)
-        ids.append(int(rng.choice(len(weights), p=weights / weights.sum())))
-        if ids[-1] == tokenizer.eot_id:
-            return tokenizer.decode(ids[shown:-1])
-    return tokenizer.decode(ids[shown:])
+    shown = [] if ids == [tokenizer.eot_id] else ids
+    stop_tokens = () if tokenizer.eot_id is None else (tokenizer.eot_id,)
+    top_k = min(top_k, model.config.vocab_size)
+    new = generate(model, ids, n_tokens, stop_tokens=stop_tokens, temperature=temperature, top_k=top_k, seed=seed)
+    return tokenizer.decode([*shown, *new.tolist()])

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from gpt_numpy.errors import CheckpointCorrupt, CheckpointMismatch, ConfigError, DataError, RunLocked
-from gpt_numpy.training import Settings, checkpoint, config_file, model_folder, resume, start
+from gpt_numpy.inference.loading import find_model
+from gpt_numpy.training import Settings, checkpoint, config_file, resume, start
 from gpt_numpy.training.metrics import read_metrics
 from gpt_numpy.training.run_folder import RunFolder
 
@@ -133,11 +134,13 @@ def test_two_processes_cannot_train_in_one_folder(finished):
     assert resume(finished[0]).reason == "finished"
 
 
-def test_model_folder_is_the_best(finished, tmp_path):
-    folder, _ = finished
-    best = checkpoint.load_newest(folder / "checkpoints").state["best_step"]
-    assert model_folder(folder) == folder / "checkpoints" / f"step-{best}"
-    assert model_folder(model_folder(folder)) == model_folder(folder)
+def test_the_model_to_use_is_the_best(tiny, tmp_path):
+    # The learning rate rises until it destroys what was learned, so that the newest is not the best.
+    start(tiny(learning_rate=0.6, warmup_steps=60, max_steps=20, keep=1, clip=0.0), tmp_path / "run")
+    state = checkpoint.load_newest(tmp_path / "run" / "checkpoints").state
+    steps = [step for step, _ in checkpoint.list_checkpoints(tmp_path / "run" / "checkpoints")]
+    assert steps == [state["best_step"], 20] and 0 < state["best_step"] < 20
+    assert find_model(tmp_path / "run").name == f"step-{state['best_step']}"
 
 
 def test_samples_are_kept(tiny, tmp_path):
@@ -153,7 +156,7 @@ def test_samples_are_kept(tiny, tmp_path):
 @pytest.mark.parametrize("how,block_size", [("crop", 20), ("extend", 40)])
 def test_fine_tuning_with_other_positions(finished, tiny, tmp_path, how, block_size):
     source = checkpoint.load_newest(finished[0] / "checkpoints")
-    s = tiny(preset="small-cpu", init_from=str(model_folder(finished[0])), block_size=block_size, positions=how,
+    s = tiny(preset="small-cpu", init_from=str(find_model(finished[0])), block_size=block_size, positions=how,
              max_steps=1, learning_rate=0.0)  # fmt: skip
     start(s, tmp_path / "tuned")
     tuned = checkpoint.load_newest(tmp_path / "tuned" / "checkpoints")
@@ -168,7 +171,7 @@ def test_fine_tuning_with_other_positions(finished, tiny, tmp_path, how, block_s
 
 def test_fine_tuning_takes_no_position_away_unasked(finished, tiny, tmp_path):
     with pytest.raises(ConfigError, match="expected crop"):
-        start(tiny(init_from=str(model_folder(finished[0])), block_size=20), tmp_path / "tuned")
+        start(tiny(init_from=str(find_model(finished[0])), block_size=20), tmp_path / "tuned")
 
 
 def test_fine_tuning_a_model_of_fewer_tokens(finished, tiny, tmp_path, make_checkpoint):
