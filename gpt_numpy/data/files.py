@@ -15,6 +15,7 @@ import sys
 import zlib
 
 from ..errors import DataError
+from .corpora import BUILTIN_CORPORA
 
 STDIN = "-"
 CHUNK_BYTES = 1 << 20
@@ -44,7 +45,8 @@ def find_files(inputs):
     """The files that ``inputs`` names, in the order given; a folder's and a glob's in sorted order.
 
     An input is a file, a folder (searched recursively for ``TEXT_SUFFIXES``, also with ``.gz`` after them; hidden
-    files and folders are passed over), a glob with ``*``, ``?`` or ``[``, or ``-`` for standard input.
+    files and folders are passed over), a glob with ``*``, ``?`` or ``[``, ``-`` for standard input, or the name
+    of a built-in corpus where no file is called that.
     Raises DataError where an input names nothing, names something that is not a regular file, or where
     two inputs name the same file (its text would count twice).
     """
@@ -53,7 +55,7 @@ def find_files(inputs):
     paths, seen = [], {}
     for name in map(os.fspath, inputs):
         for path in _expand(name):
-            identity = path if path == STDIN else os.path.realpath(path)
+            identity = os.path.realpath(path) if os.path.lexists(path) else path
             if identity in seen:
                 raise DataError(f"the same file as {seen[identity]}: its text would be read twice", path=path)
             seen[identity] = path
@@ -63,9 +65,14 @@ def find_files(inputs):
     return paths
 
 
+def is_builtin(path):
+    """Whether ``path`` names a built-in corpus and no file."""
+    return path in BUILTIN_CORPORA and not os.path.lexists(path)
+
+
 def _expand(name):
-    if name == STDIN:
-        return [STDIN]
+    if name == STDIN or is_builtin(name):
+        return [name]
     if os.path.isdir(name):
         found = _walk(name)
         if not found:
@@ -107,11 +114,12 @@ def _regular(path):
     return path
 
 
-def read_text(path, encoding="utf-8", errors="strict"):
+def read_text(path, encoding="utf-8", errors="strict", observe=None):
     """Yield the text of ``path`` (``-``: standard input) in chunks, exactly as decoded.
 
     A name ending in ``.gz`` is decompressed. ``errors="replace"`` puts U+FFFD for each undecodable or NUL
     byte; with "strict" those raise DataError with the byte's offset (for ``.gz``: in the decompressed text).
+    ``observe`` is called with all bytes of the file, in order and as they lie on the disk.
     """
     if errors not in ("strict", "replace"):
         raise DataError("unknown way to treat a bad byte", field="errors", found=errors, expected="strict or replace")
@@ -119,7 +127,7 @@ def read_text(path, encoding="utf-8", errors="strict"):
     utf8 = codec.name == "utf-8"
     decoder = codec.incrementaldecoder(errors)
     offset = 0  # bytes handed to the decoder so far
-    for chunk in _read_bytes(path):
+    for chunk in _read_bytes(path, observe):
         if offset == 0 and utf8:
             _refuse_signature(path, chunk)
         base = offset - len(decoder.getstate()[0])  # the first byte that the decoder still holds back
@@ -170,16 +178,39 @@ def _refuse_signature(path, head):
             raise DataError("not UTF-8 text", path=path, offset=0, found=kind, expected="text")
 
 
-def _read_bytes(path):
+def _read_bytes(path, observe):
     if path == STDIN:
-        yield from iter(lambda: sys.stdin.buffer.read(CHUNK_BYTES), b"")
+        yield from _chunks(_Observed(sys.stdin.buffer, observe))
         return
     _regular(path)
-    opener = gzip.open if str(path).endswith(".gz") else open
     try:
-        with opener(path, "rb") as file:
-            yield from iter(lambda: file.read(CHUNK_BYTES), b"")
+        with open(path, "rb") as raw:
+            file = _Observed(raw, observe)
+            if str(path).endswith(".gz"):
+                with gzip.GzipFile(fileobj=file) as unpacked:
+                    yield from _chunks(unpacked)
+            else:
+                yield from _chunks(file)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"damaged gzip data ({error})", path=path) from error
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror or error})", path=path) from error
+
+
+def _chunks(file):
+    return iter(lambda: file.read(CHUNK_BYTES), b"")
+
+
+class _Observed:
+    """A file to be read from start to end, whose bytes ``observe`` sees too."""
+
+    mode = "rb"
+
+    def __init__(self, file, observe):
+        self._file, self._observe = file, observe
+
+    def read(self, size):
+        data = self._file.read(size)
+        if self._observe is not None:
+            self._observe(data)
+        return data

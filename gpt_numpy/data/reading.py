@@ -15,7 +15,8 @@ import re
 from typing import NamedTuple
 
 from ..errors import DataError
-from .files import find_files, read_text
+from .corpora import builtin_corpus
+from .files import find_files, is_builtin, read_text
 
 PIECE_CHARACTERS = 1 << 20
 MAX_RECORD_CHARACTERS = 1 << 26  # a line, a record, or a stretch of a file without a place to cut
@@ -50,16 +51,23 @@ def read_documents(inputs, split="auto", separator=None, text_field="text", enco
                 parts.clear()
 
 
-def read_pieces(path, split="auto", separator=None, text_field="text", encoding="utf-8", errors="strict"):
-    """Yield the documents of one file as ``Piece``s.
+def read_pieces(path, split="auto", separator=None, text_field="text", encoding="utf-8", errors="strict", observe=None):
+    """Yield the documents of one file as ``Piece``s. ``encoding``, ``errors`` and ``observe`` as ``read_text``.
 
     ``split``: ``file`` one document; ``line`` one a line (LF or CRLF ends it and is left out; empty lines are no
     documents); ``separator`` the text between occurrences of ``separator``; ``json`` one JSON object a line,
     its ``text_field``; ``auto`` is json for .jsonl and .ndjson names, separator where one is given, else file.
-    An empty document is passed over. Raises DataError with path and line or offset.
+    An empty document is passed over. A built-in corpus is documents already. Raises DataError with path and line
+    or offset.
     """
+    if is_builtin(path):
+        for text in builtin_corpus(path):
+            if observe:
+                observe(text.encode("utf-8"))
+            yield Piece(text, True)
+        return
     split = _resolve_split(path, split, separator)
-    chunks = read_text(path, encoding, errors)
+    chunks = read_text(path, encoding, errors, observe)
     if split == "file":
         yield from _pieces(chunks, path)
         return
