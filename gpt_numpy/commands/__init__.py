@@ -17,6 +17,7 @@ from ..errors import GPTNumpyError
 # name → one line of help; the module of the same name (dashes as underscores) does the work
 SUBCOMMANDS = {
     "train": "train a GPT on text, or go on with a run",
+    "data": "prepare, inspect and verify folders of token shards",
     "gradcheck": "check every gradient against difference quotients, in float64",
     "generate": "continue a prompt with a trained model",
     "study": "planted gradient bugs as riddles: the symptom, a hint, the answer",

@@ -1,0 +1,158 @@
+"""``gpt-numpy data prepare | inspect | verify``: folders of token shards, made, looked at and checked."""
+
+import argparse
+from pathlib import Path
+
+
+def configure(parser):
+    """Add the three actions."""
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    options = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
+    text = "normalise, encode and pack text into a folder of token shards; run it again to go on after a kill"
+    _configure_prepare(actions.add_parser("prepare", help=text, description=text, **options))
+    text = "show counts, lengths of documents, both ways of packing, and decoded examples"
+    inspect = actions.add_parser("inspect", help=text, description=text, **options)
+    inspect.add_argument("path", metavar="DIR|FILE.bin", help="a prepared folder, or a token file of llm.c or nanoGPT")
+    inspect.add_argument("--block-size", type=int, default=None, help="to compare packing for (else 1024, or its own)")
+    inspect.add_argument("--examples", type=int, default=3, metavar="N", help="documents to show the beginning of")
+    inspect.add_argument("--tokenizer", metavar="DIR", help="the tokenizer of a single .bin file")
+    inspect.add_argument("--dtype", default="uint16", choices=["uint16", "uint32"], help="of nanoGPT's .bin")
+    text = "check every byte of a prepared folder"
+    verify = actions.add_parser("verify", help=text, description=text, **options)
+    verify.add_argument("path", metavar="DIR", help="a prepared folder")
+
+
+def _configure_prepare(parser):
+    from ..data.normalizing import DEFAULT_STEPS, STEPS
+    from ..data.prepare import Settings
+    from ..data.reading import SPLITS
+
+    default = Settings()
+    parser.add_argument("inputs", nargs="+", metavar="INPUT",
+                        help="files (.gz too), folders, globs, - for standard input, or python-docs")  # fmt: skip
+    parser.add_argument("--tokenizer", required=True, metavar="DIR", help="folder of a saved tokenizer")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
+    parser.add_argument("--split", default=default.split, choices=SPLITS,
+                        help="what is a document; auto: a JSON record in .jsonl, else a file")  # fmt: skip
+    parser.add_argument("--separator", help=r"text between documents, e.g. '<|endoftext|>' or '\n\n'")
+    parser.add_argument("--text-field", default=default.text_field, help="of a JSON record")
+    parser.add_argument("--encoding", default=default.encoding, help="of the files")
+    parser.add_argument("--errors", default=default.errors, choices=["strict", "replace"], help="at a bad byte")
+    parser.add_argument("--normalize", default=",".join(DEFAULT_STEPS), metavar="STEPS",
+                        help=f"comma-separated steps, or none; known: {', '.join(STEPS)}")  # fmt: skip
+    parser.add_argument("--packing", default="concat", choices=["concat", "fit"],
+                        help="let documents flow across blocks, or fit them into rows")  # fmt: skip
+    parser.add_argument("--block-size", type=int, help="the rows' block size, for --packing fit")
+    parser.add_argument("--shard-tokens", type=int, default=default.shard_tokens, metavar="N", help="tokens a shard")
+    parser.add_argument("--validation-every", type=int, default=default.validation_every, metavar="N",
+                        help="one of N documents goes to validation; 0: none")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=default.seed, help="draws the validation documents")
+    parser.add_argument("--threads", type=int, default=None, help="else one a core")
+    parser.add_argument("--restart", action="store_true", help="discard what an earlier run left in the folder")
+
+
+def run(args):
+    """Do the action that ``args`` names."""
+    {"prepare": _prepare, "inspect": _inspect, "verify": _verify}[args.action](args)
+
+
+def _prepare(args):
+    from tqdm import tqdm
+
+    from ..data.files import STDIN, find_files
+    from ..data.prepare import Settings, prepare
+    from ..data.sources import identify
+    from ..errors import ConfigError
+    from ..tokenizer import load_tokenizer
+
+    if (args.packing == "fit") != (args.block_size is not None):
+        raise ConfigError("--packing fit and --block-size go together", field="block_size", found=args.block_size)
+    settings = Settings(
+        split=args.split,
+        separator=args.separator and args.separator.replace(r"\n", "\n").replace(r"\t", "\t"),
+        text_field=args.text_field,
+        encoding=args.encoding,
+        errors=args.errors,
+        normalize=() if args.normalize == "none" else tuple(args.normalize.split(",")),
+        block_size=args.block_size,
+        shard_tokens=args.shard_tokens,
+        validation_every=args.validation_every,
+        seed=args.seed,
+    )
+    paths = find_files(args.inputs)
+    total = None if STDIN in paths else sum(identify(path)[1] for path in paths)
+    tokenizer = load_tokenizer(args.tokenizer)
+    with tqdm(total=total, unit="B", unit_scale=True, desc="prepare", disable=None) as bar:
+        manifest = prepare(
+            paths, tokenizer, args.out, settings, threads=args.threads, restart=args.restart, on_bytes=bar.update
+        )
+    for line in _summary(manifest):
+        print(line)
+    print(f"written to {args.out}")
+
+
+def _verify(args):
+    from ..data.dataset import open_dataset
+
+    dataset = open_dataset(args.path)
+    shards = sum(len(split["shards"]) for split in dataset.manifest["splits"].values())
+    print(f"{args.path}: {shards} shards, tokenizer and manifest are as they were written ({dataset.sha256[:16]}…)")
+
+
+def _inspect(args):
+    from ..data.dataset import open_dataset
+    from ..data.token_files import read_token_file
+    from ..errors import DataError
+    from ..tokenizer import load_tokenizer
+
+    if Path(args.path).is_dir():
+        dataset = open_dataset(args.path)
+        for line in [*_summary(dataset.manifest), *_settings(dataset.manifest)]:
+            print(line)
+        tokenizer = load_tokenizer(dataset.tokenizer)
+        tokens, row_length = dataset.train, dataset.manifest["row_length"]
+    else:
+        if not args.tokenizer:
+            raise DataError("a token file says nothing of its vocabulary", path=args.path, expected="--tokenizer DIR")
+        tokenizer, row_length = load_tokenizer(args.tokenizer), 0
+        tokens = read_token_file(args.path, tokenizer.n_vocab, args.dtype)
+        print(f"{len(tokens):,} tokens of {tokens.dtype.name}")
+    _describe(tokens, tokenizer, row_length, args)
+
+
+def _describe(tokens, tokenizer, row_length, args):
+    from ..data.inspecting import document_lengths, examples, histogram_lines, packing_reports
+
+    lengths = document_lengths(tokens, tokenizer.eot_id, row_length)
+    print(f"\nlengths of {len(lengths):,} {'pieces of documents' if row_length else 'documents'} in tokens,"
+          f" end-of-text included (train):")  # fmt: skip
+    for line in histogram_lines(lengths):
+        print(line)
+    if not row_length:
+        block_size = args.block_size or 1024
+        print(f"\nblocks of {block_size} from these documents, by either policy:")
+        for name, report in packing_reports(lengths, block_size).items():
+            print(f"  {name:6}  {report.blocks:,} blocks, utilisation {report.utilisation:.2%},"
+                  f" tokens kept {report.kept:.2%}, documents cut {report.cut_documents:,}"
+                  f" in {report.cuts:,} places, padding {report.padding:,} tokens")  # fmt: skip
+    for number, text in enumerate(examples(tokens, tokenizer.eot_id, tokenizer.decode, args.examples, 40), 1):
+        print(f"\nexample {number}: {text!r}")
+
+
+def _summary(manifest):
+    """What is in each split."""
+    for split, record in manifest["splits"].items():
+        tokens, documents = record["tokens"], record["documents"]
+        yield (f"{split}: {tokens:,} tokens in {len(record['shards'])} shards, {documents:,} documents,"
+               f" {record['text_bytes'] / max(tokens - record['padding'], 1):.3f} bytes a token")  # fmt: skip
+        if manifest["row_length"]:
+            yield (f"  rows of {manifest['row_length']}: utilisation {1 - record['padding'] / max(tokens, 1):.2%},"
+                   f" padding {record['padding']:,} tokens, documents cut {record['cut_documents']:,}"
+                   f" in {record['cuts']:,} places")  # fmt: skip
+
+
+def _settings(manifest):
+    """How it was made."""
+    yield f"vocabulary {manifest['vocab_size']:,}, end-of-text {manifest['eot_id']}, {len(manifest['inputs']):,} inputs"
+    for name, value in manifest["settings"].items():
+        yield f"  {name}: {', '.join(value) if isinstance(value, list) else value}"
