@@ -28,7 +28,6 @@ BYTE_TO_CHARACTER = tuple(_CHARACTERS)
 CHARACTER_TO_BYTE = {character: byte for byte, character in enumerate(BYTE_TO_CHARACTER)}
 
 _SPELLING = dict(enumerate(BYTE_TO_CHARACTER))  # str.translate from Latin-1, where code point = byte
-_UNSPELLING = {ord(character): byte for character, byte in CHARACTER_TO_BYTE.items()}
 
 
 def spell(token: bytes) -> str:
@@ -38,7 +37,7 @@ def spell(token: bytes) -> str:
 
 def unspell(spelling: str) -> bytes:
     """The bytes that ``spelling`` stands for; ``ValueError`` if a character belongs to no byte."""
-    unknown = set(spelling) - CHARACTER_TO_BYTE.keys()
-    if unknown:
-        raise ValueError(f"{min(unknown)!r} spells no byte")
-    return spelling.translate(_UNSPELLING).encode("latin-1")
+    try:
+        return bytes(map(CHARACTER_TO_BYTE.__getitem__, spelling))
+    except KeyError as error:
+        raise ValueError(f"{error.args[0]!r} spells no byte") from None

@@ -37,7 +37,8 @@ def read_tokenizer_json(path: Path) -> Vocabulary:
 
     merges: dict[tuple[int, int], int] = {}
     for rank, merge in enumerate(_list(model, "merges", path)):
-        add_merge(merges, merge.split(" ") if isinstance(merge, str) else merge, table, rank, place(rank))
+        parts = merge.split(" ") if isinstance(merge, str) else merge if isinstance(merge, list) else None
+        add_merge(merges, parts, table, rank, place(rank))
     origin = FileOrigin(path, text, table, place)
     pattern = check_pattern(_pattern(content.get("pre_tokenizer"), path), path, "pre_tokenizer")
     return Vocabulary(tokens_of(table, specials, origin), tuple(merges), specials, pattern, origin)

@@ -104,12 +104,13 @@ def read_merges(path: Path, table: dict[str, int]) -> dict[tuple[int, int], int]
 
 def add_merge(merges: dict, parts: list[str], table: dict[str, int], place: int, where: dict) -> None:
     """Put the merge of the two spelled tokens ``parts``, which stands at ``place``, into ``merges``: pair → place."""
-    if not isinstance(parts, list) or len(parts) != 2 or not all(isinstance(part, str) and part for part in parts):
-        raise VocabError("not a merge", found=parts, expected="two tokens", **where)
-    for part in parts:
-        if part not in table:
-            raise VocabError("a merge of an unknown token", found=part, **where)
-    pair = table[parts[0]], table[parts[1]]
+    try:
+        left, right = parts
+        pair = table[left], table[right]
+    except (ValueError, TypeError):
+        raise VocabError("not a merge", found=parts, expected="two tokens", **where) from None
+    except KeyError as error:
+        raise VocabError("a merge of an unknown token", found=error.args[0], **where) from None
     if pair in merges:
         raise VocabError(f"a merge for the second time, after {merges[pair]}", found=" ".join(parts), **where)
     merges[pair] = place
