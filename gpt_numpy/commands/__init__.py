@@ -21,6 +21,7 @@ SUBCOMMANDS = {
     "gradcheck": "check every gradient against difference quotients, in float64",
     "generate": "continue a prompt with a trained model",
     "study": "planted gradient bugs as riddles: the symptom, a hint, the answer",
+    "tokenizer": "train a vocabulary, encode, decode, show a text by token, compare two",
 }
 
 

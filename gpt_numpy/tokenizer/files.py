@@ -55,29 +55,15 @@ def _load_tiktoken(path: Path) -> Vocabulary:
     return read_tiktoken(path, special_tokens, pattern)
 
 
-def _huggingface(vocabulary: Vocabulary) -> dict[str, bytes]:
-    return {
-        "tokenizer.json": format_tokenizer_json(vocabulary),
-        "vocab.json": format_vocab(vocabulary),
-        "merges.txt": format_merges(vocabulary),
-    }
+def _format_encoder(vocabulary: Vocabulary) -> bytes:
+    return json.dumps(id_table(vocabulary)).encode("ascii")  # byte for byte as OpenAI wrote GPT-2's
 
 
-def _openai(vocabulary: Vocabulary) -> dict[str, bytes]:
-    return {
-        "encoder.json": json.dumps(id_table(vocabulary)).encode("ascii"),  # byte for byte as OpenAI wrote GPT-2's
-        "vocab.bpe": format_merges(vocabulary),
-    }
-
-
-def _tiktoken(vocabulary: Vocabulary) -> dict[str, bytes]:
-    return {TIKTOKEN_FILE: format_tiktoken(vocabulary)}
-
-
-FORMATS: dict[str, Callable[[Vocabulary], dict[str, bytes]]] = {
-    "huggingface": _huggingface,
-    "openai": _openai,
-    "tiktoken": _tiktoken,
+# form → name of a file → what writes its content
+FORMATS: dict[str, dict[str, Callable[[Vocabulary], bytes]]] = {
+    "huggingface": {"tokenizer.json": format_tokenizer_json, "vocab.json": format_vocab, "merges.txt": format_merges},
+    "openai": {"encoder.json": _format_encoder, "vocab.bpe": format_merges},
+    "tiktoken": {TIKTOKEN_FILE: format_tiktoken},
 }
 
 
@@ -85,4 +71,11 @@ def contents(vocabulary: Vocabulary, form: str) -> dict[str, bytes]:
     """name → content of the files of ``vocabulary`` in the form ``form`` (a key of ``FORMATS``)."""
     if form not in FORMATS:
         raise TokenizerError("no such form", field="form", found=form, expected=f"one of {', '.join(FORMATS)}")
-    return {**FORMATS[form](vocabulary), SETTINGS_FILE: format_settings(vocabulary)}
+    makers = {**FORMATS[form], SETTINGS_FILE: format_settings}
+    return {name: make(vocabulary) for name, make in makers.items()}
+
+
+def present(folder: Path) -> list[Path]:
+    """The files of a tokenizer, of any form, that are in ``folder``."""
+    names = [name for makers in FORMATS.values() for name in makers] + [SETTINGS_FILE]
+    return [folder / name for name in names if (folder / name).exists()]

@@ -10,14 +10,19 @@ import numpy as np
 from ..errors import TokenizerError
 
 
-def check_text(text: str) -> None:
-    """``TypeError`` unless ``text`` is a str; ``TokenizerError`` with the position of a lone surrogate."""
+def check_text(text: str, field: str | None = None, start: int = 0) -> None:
+    """``TypeError`` unless ``text`` is a str; ``TokenizerError`` with the position of a lone surrogate.
+
+    ``field`` says which text it is; the position of its first character is ``start``.
+    """
     if not isinstance(text, str):
-        raise TypeError(f"a text to encode is a str, not {type(text).__name__}")
+        raise TypeError(f"a text to encode is a str, not {type(text).__name__}{f' ({field})' if field else ''}")
+    if text.isascii():
+        return
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise TokenizerError("a lone surrogate, which no UTF-8 can hold", offset=error.start,
+        raise TokenizerError("a lone surrogate, which no UTF-8 can hold", field=field, offset=start + error.start,
                              found=text[error.start]) from None
 
 
@@ -31,18 +36,22 @@ def check_ids(ids: Iterable[int], n_vocab: int) -> list[int]:
     if isinstance(ids, np.ndarray):
         if ids.ndim != 1:
             raise TypeError(f"ids are one-dimensional, not of shape {ids.shape}")
-        ids = ids.tolist() if ids.dtype != object else ids
+        ids = ids.tolist()
     ids = list(ids)
-    for position, i in enumerate(ids):
-        if type(i) is not int:
-            try:
-                if isinstance(i, (bool, np.bool_)):
-                    raise TypeError
-                ids[position] = i = operator.index(i)
-            except TypeError:
-                raise TokenizerError("not a token id", field=f"position {position}", found=i,
-                                     expected=f"a whole number from 0 to {n_vocab - 1}") from None
-        if not 0 <= i < n_vocab:
-            raise TokenizerError("a token id out of range", field=f"position {position}", found=i,
-                                 expected=f"0 to {n_vocab - 1}")
-    return ids
+    if set(map(type, ids)) == {int} and min(ids) >= 0 and max(ids) < n_vocab:
+        return ids
+    return [_check_id(i, position, n_vocab) for position, i in enumerate(ids)]
+
+
+def _check_id(i, position, n_vocab) -> int:
+    try:
+        if isinstance(i, (bool, np.bool_)):
+            raise TypeError
+        number = operator.index(i)
+    except TypeError:
+        raise TokenizerError("not a token id", field=f"position {position}", found=i,
+                             expected=f"a whole number from 0 to {n_vocab - 1}") from None
+    if not 0 <= number < n_vocab:
+        raise TokenizerError("a token id out of range", field=f"position {position}", found=i,
+                             expected=f"0 to {n_vocab - 1}")
+    return number

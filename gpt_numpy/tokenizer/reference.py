@@ -19,7 +19,7 @@ the same merges in the same order. By hand, with the bytes a b c d = 97 98 99 10
 The tie rule: among pairs of equal count the lowest pair is taken, comparing left ids, then right ids.
 So merges depend on the words and their counts alone, not on the order in which they come.
 
-Its fast twins are in ``kernels/bpe_*.py``; ``tokenizer.py`` uses those.
+Its fast twins are in ``kernels/bpe*.py``; ``tokenizer`` uses those.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from .pretokenize import split
 from .specials import split_specials
+from .vocabulary import Vocabulary
 
 Pair = tuple[int, int]
 NEVER = (float("inf"), -1)  # the rank of a pair that no merge makes
@@ -107,6 +108,13 @@ def train_merges(word_counts: Mapping[bytes, int], n_merges: int, progress=None)
 def merge_table(merges: Iterable[Pair], new_ids: Iterable[int]) -> dict[Pair, tuple[int, int]]:
     """pair → (rank, id of the merged token), where the rank is the merge's place in the order."""
     return {pair: (rank, new_id) for rank, (pair, new_id) in enumerate(zip(merges, new_ids))}
+
+
+def encode_text(text: str, vocabulary: Vocabulary) -> list[int]:
+    """The token ids of ``text``, special tokens being ordinary text: the words of the pattern, one by one."""
+    table = merge_table(vocabulary.merges, vocabulary.merged_ids)
+    words = (word.encode("utf-8") for word in split(text, vocabulary.pattern))
+    return [i for word in words for i in encode_word(word, vocabulary.byte_ids, table)]
 
 
 def encode_word(word: bytes, byte_ids: Sequence[int], table: Mapping[Pair, tuple[int, int]]) -> list[int]:

@@ -31,14 +31,20 @@ def split_specials(text: str, special_tokens: Collection[str]) -> Iterator[tuple
     Of special tokens that begin at the same place the longest is taken.
     """
     start = 0
-    if special_tokens:
-        for match in _any_of(frozenset(special_tokens)).finditer(text):
-            if match.start() > start:
-                yield text[start:match.start()], False
-            yield match.group(), True
-            start = match.end()
+    for match in find_specials(text, special_tokens):
+        if match.start() > start:
+            yield text[start:match.start()], False
+        yield match.group(), True
+        start = match.end()
     if start < len(text):
-        yield text[start:], False
+        yield text[start:] if start else text, False
+
+
+def find_specials(text: str, special_tokens: Collection[str]):
+    """The matches of ``special_tokens`` in ``text``, from left to right."""
+    # Most texts hold none, and searching for a plain string is many times faster than any pattern.
+    present = frozenset(token for token in special_tokens if token in text)
+    return _any_of(present).finditer(text) if present else iter(())
 
 
 def resolve(known: Collection[str], chosen, name: str, but: Collection[str] = frozenset()) -> frozenset[str]:
@@ -58,14 +64,19 @@ def resolve(known: Collection[str], chosen, name: str, but: Collection[str] = fr
     return chosen
 
 
-def refuse_specials(text: str, disallowed: frozenset[str], allowed: frozenset[str]) -> None:
-    """Raise ``TokenizerError``, with the position, if ``text`` holds a ``disallowed`` token outside the ``allowed``."""
-    for match in _any_of(disallowed | allowed).finditer(text) if disallowed else ():
+def refuse_specials(text: str, disallowed: frozenset[str], allowed: frozenset[str], field: str | None = None,
+                    start: int = 0) -> None:
+    """Raise ``TokenizerError``, with the position, if ``text`` holds a ``disallowed`` token outside the ``allowed``.
+
+    ``field`` says which text it is; the position of its first character is ``start``.
+    """
+    for match in find_specials(text, disallowed | allowed) if disallowed else ():
         if match.group() in disallowed:
             raise TokenizerError(
                 f"the text holds the special token {match.group()!r}; pass it in allowed_special to encode it as one "
                 f"id, or disallowed_special=() to encode it as ordinary text",
-                offset=match.start(),
+                field=field,
+                offset=start + match.start(),
             )
 
 

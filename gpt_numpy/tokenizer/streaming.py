@@ -1,4 +1,4 @@
-"""Text from ids as they come, without ever cutting a character.
+"""Streams in both directions: text from ids as they come, and text that comes in chunks cut where words end.
 
 One character may be spread over several tokens (an emoji is four bytes), so the bytes of a token by
 itself need not be text. The decoder holds back an unfinished character until the rest has come.
@@ -12,7 +12,11 @@ itself need not be text. The decoder holds back an unfinished character until th
 from __future__ import annotations
 
 import codecs
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+
+import regex
+
+from .specials import find_specials
 
 
 class StreamDecoder:
@@ -30,3 +34,47 @@ class StreamDecoder:
     def finish(self) -> str:
         """What was held back, decoded as it is (a replacement character for half a character)."""
         return self._decoder.decode(b"", final=True)
+
+
+# Where every word of GPT-2's pattern ends, whatever comes before or after: behind a letter that no letter follows,
+# a number that no number follows, or any visible character before white space. (?r) searches from the end.
+_WORD_END = regex.compile(r"(?r)(?<=\p{L})(?=\P{L})|(?<=\p{N})(?=\P{N})|(?<=\S)(?=\s)")
+
+
+def stable_parts(chunks: Iterable[str], special_tokens: Collection[str] = ()) -> Iterator[str]:
+    """The text in ``chunks``, divided anew where GPT-2's words end and no special token is cut.
+
+    Tokens of the parts are the tokens of the whole. What follows the last such place waits for the next chunk.
+
+    >>> list(stable_parts(["so", "me te", "xt"]))
+    ['some', ' text']
+    """
+    longest = max(map(len, special_tokens), default=0)
+    pending, searched = "", 0
+    for chunk in chunks:
+        if not isinstance(chunk, str):
+            raise TypeError(f"a text to encode is a str, not {type(chunk).__name__}")
+        pending += chunk
+        cut = _last_cut(pending, searched, len(pending) - longest, special_tokens)
+        if cut:
+            yield pending[:cut]
+            pending = pending[cut:]
+        searched = max(len(pending) - longest - 1, 0)
+    if pending:
+        yield pending
+
+
+def _last_cut(text, searched, limit, special_tokens) -> int:
+    """The last place from ``searched`` to ``limit`` where ``text`` may be divided; 0 if there is none."""
+    # A special token that begins before the limit is there in full, and so are all that it may overlap.
+    spans = [match.span() for match in find_specials(text, special_tokens) if match.start() < limit]
+    while limit > searched:
+        # One character past the limit, so that the search sees what follows it.
+        match = _WORD_END.search(text, searched, limit + 1)
+        if match is None or match.start() == 0:
+            return 0
+        inside = [span for span in spans if span[0] < match.start() < span[1]]
+        if not inside:
+            return match.start()
+        limit = inside[0][0]
+    return 0

@@ -8,17 +8,20 @@
 >>> tokenizer.decode([258, 100])
 'aaabd'
 
-The steps are in files of their own: ``specials`` cuts out special tokens, ``pretokenize`` cuts the rest
-into words, ``reference`` merges (and learns to), ``files`` reads and writes. The character-level tokenizer
-with the same interface is ``char``.
+What it does is specified by ``reference``, in plain Python. How it is done fast is in ``kernels/bpe*.py``:
+GPT-2's pattern is a scanner there; another pattern's words are found by ``regex`` and merged there. The
+character-level tokenizer with the same interface is ``char``.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import warnings
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from ..errors import TokenizerError
 from . import files, reference
@@ -26,43 +29,55 @@ from .ids import check_ids, check_text
 from .pretokenize import GPT2_PATTERN, compile_pattern, split
 from .saving import write_files
 from .specials import END_OF_TEXT, check_special_tokens, refuse_specials, resolve, split_specials
+from .streaming import stable_parts
 from .vocabulary import Vocabulary, from_merges
-
-CACHE_WORDS = 1 << 16  # at most so many words, of at most CACHE_WORD_BYTES each, are remembered with their ids
-CACHE_WORD_BYTES = 64
 
 
 class Tokenizer:
-    """Byte-level BPE over ``vocabulary``; made by ``train`` or ``load``."""
+    """Byte-level BPE over ``vocabulary``; made by ``train`` or ``load``.
+
+    Memory beside the vocabulary: the merge tables (some 7 MB for GPT-2's), and for each thread that encodes at
+    the same time a cache of 3 MiB of words already merged. Neither grows with the text.
+    """
 
     def __init__(self, vocabulary: Vocabulary):
         self.vocabulary = vocabulary
-        self._merges = reference.merge_table(vocabulary.merges, vocabulary.merged_ids)
-        self._cache: dict[str, list[int]] = {}
+        self.dtype = np.dtype(np.uint16 if len(vocabulary) <= 1 << 16 else np.uint32)
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int, special_tokens: Sequence[str] = (END_OF_TEXT,),
-              pattern: str = GPT2_PATTERN) -> Tokenizer:
+              pattern: str = GPT2_PATTERN, progress: Callable[[int, int], None] | None = None) -> Tokenizer:
         """Learn merges from ``texts`` (an iterable of str, or one str) until there are ``vocab_size`` tokens.
 
         The ids are the 256 byte values, then the merges in order, then ``special_tokens``. Of the pairs of
-        tokens the one with the highest count is merged next; among equals the lowest pair of ids. Specials
-        that occur in the texts divide them, and no merge crosses one.
+        tokens the one with the highest count is merged next; among equals the lowest pair of ids. So the merges
+        depend on the words and their counts alone. Specials that occur in the texts divide them, and no
+        merge crosses one. ``progress(done, total)`` is called now and then with the number of merges.
 
-        Raises ``TokenizerError`` if ``vocab_size`` is below 256 + the special tokens or if the texts are
-        empty. If the pairs run out first the vocabulary is smaller, and a ``UserWarning`` says so.
+        Memory follows the distinct words, not the texts. Raises ``TokenizerError`` if ``vocab_size`` is below
+        256 + the special tokens or if the texts are empty. If the pairs run out first the vocabulary is
+        smaller, and a ``UserWarning`` says so.
         """
+        from ..kernels.bpe_count import WordCounter
+        from ..kernels.bpe_train import train_merges
+
         special_tokens = check_special_tokens(special_tokens)
         n_merges = _check_vocab_size(vocab_size, len(special_tokens))
         compile_pattern(pattern)
-        word_counts = reference.count_words(_checked(texts), pattern, special_tokens)
-        if not word_counts:
+        counter = WordCounter()
+        texts = _checked(texts)
+        if pattern == GPT2_PATTERN:
+            counter.add(part for text in texts for part, special in split_specials(text, special_tokens) if not special)
+        else:
+            counter.add_counts(reference.count_words(texts, pattern, special_tokens))
+        words = counter.words()
+        if not len(words[-1]):
             raise TokenizerError("there is no text to train on")
-        merges = reference.train_merges(word_counts, n_merges)
+        merges, _ = train_merges(words, n_merges, progress and (lambda done: progress(done, n_merges)))
         if len(merges) < n_merges:
             warnings.warn(f"the text has only {len(merges)} merges: the vocabulary has "
                           f"{vocab_size - n_merges + len(merges)} tokens, not {vocab_size}", stacklevel=2)
-        return cls(from_merges(merges, special_tokens, pattern))
+        return cls(from_merges(list(map(tuple, merges.tolist())), special_tokens, pattern))
 
     @property
     def n_vocab(self) -> int:
@@ -83,7 +98,7 @@ class Tokenizer:
 
     def encode(self, text: str, *, allowed_special: str | Collection[str] = (),
                disallowed_special: str | Collection[str] = "all") -> list[int]:
-        """The ids of ``text``.
+        """The ids of ``text``, found on the calling thread.
 
         ``allowed_special``     special tokens to encode as their id: a collection of them, or ``"all"``
         ``disallowed_special``  special tokens to refuse: ``"all"`` is all that are not allowed; with ``()``
@@ -92,41 +107,56 @@ class Tokenizer:
         Raises ``TokenizerError``, with the position, for a refused special token and for a lone surrogate;
         ``TypeError`` if ``text`` is no str.
         """
-        check_text(text)
-        known = self.vocabulary.special_tokens
-        allowed = resolve(known, allowed_special, "allowed_special")
-        refuse_specials(text, resolve(known, disallowed_special, "disallowed_special", but=allowed), allowed)
-        ids: list[int] = []
-        for part, special in split_specials(text, allowed):
-            if special:
-                ids.append(known[part])
-            else:
-                self._encode_part(part, ids)
-        return ids
+        chosen = self._choose(allowed_special, disallowed_special)
+        return self._encode_all([self._cut(text, *chosen)], threads=1)[0].tolist()
 
     def encode_ordinary(self, text: str) -> list[int]:
         """The ids of ``text``, in which special tokens are text like any other."""
-        check_text(text)
-        ids: list[int] = []
-        self._encode_part(text, ids)
-        return ids
+        return self.encode(text, disallowed_special=())
 
-    def encode_word(self, word: bytes) -> list[int]:
-        """The ids of any bytes taken as one word, without looking at the pre-tokenization pattern."""
-        if not isinstance(word, bytes):
-            raise TypeError(f"a word is bytes, not {type(word).__name__}")
-        return reference.encode_word(word, self.vocabulary.byte_ids, self._merges)
+    def encode_to_array(self, text: str, *, allowed_special: str | Collection[str] = (),
+                        disallowed_special: str | Collection[str] = "all", threads: int | None = None) -> np.ndarray:
+        """As ``encode``, but an array (n_tokens,) of ``self.dtype``, found on ``threads`` threads (None: all cores)."""
+        chosen = self._choose(allowed_special, disallowed_special)
+        return self._encode_all([self._cut(text, *chosen)], threads)[0]
 
-    def _encode_part(self, text: str, ids: list[int]) -> None:
-        for word in split(text, self.vocabulary.pattern):
-            known = self._cache.get(word)
-            if known is None:
-                known = self.encode_word(word.encode("utf-8"))
-                if len(word) <= CACHE_WORD_BYTES:
-                    if len(self._cache) >= CACHE_WORDS:
-                        self._cache.clear()
-                    self._cache[word] = known
-            ids.extend(known)
+    def encode_batch(self, texts: Iterable[str], *, allowed_special: str | Collection[str] = (),
+                     disallowed_special: str | Collection[str] = "all", threads: int | None = None) -> list[list[int]]:
+        """``encode`` of each of ``texts``, on ``threads`` threads (None: all cores). Errors name the text's number."""
+        chosen = self._choose(allowed_special, disallowed_special)
+        cut = [self._cut(text, *chosen, field=f"text {n}") for n, text in enumerate(texts)]
+        if self.vocabulary.pattern == GPT2_PATTERN and all(len(parts) == 1 and not parts[0][1] for parts in cut):
+            return self._encoder.encode_batch([parts[0][0] for parts in cut], threads)
+        return [ids.tolist() for ids in self._encode_all(cut, threads)]
+
+    def encode_stream(self, chunks: Iterable[str], *, allowed_special: str | Collection[str] = (),
+                      disallowed_special: str | Collection[str] = "all") -> Iterator[np.ndarray]:
+        """The ids of a text that comes in ``chunks`` (say, an open file), as arrays that joined are the whole text's.
+
+        Memory is bounded by the chunks and the longest word. GPT-2's pattern alone is known well enough to
+        say where a word must end: ``TokenizerError`` for another one.
+        """
+        if self.vocabulary.pattern != GPT2_PATTERN:
+            raise TokenizerError("a stream can be cut into words by GPT-2's pattern only", field="pattern",
+                                 found=self.vocabulary.pattern)
+        chosen = self._choose(allowed_special, disallowed_special)
+        offset = 0
+        for part in stable_parts(chunks, frozenset().union(*chosen)):
+            yield self._encode_all([self._cut(part, *chosen, start=offset)], threads=1)[0]
+            offset += len(part)
+
+    def encode_bytes(self, data: bytes) -> list[int]:
+        """The ids of bytes that need not be UTF-8; special tokens are ordinary text.
+
+        From the word before the first invalid byte on, the rest is merged as one word, as tiktoken does: a
+        pattern over characters cannot divide what is none. ``TokenizerError`` for another pattern than GPT-2's.
+        """
+        if not isinstance(data, bytes):
+            raise TypeError(f"data to encode are bytes, not {type(data).__name__}")
+        if self.vocabulary.pattern != GPT2_PATTERN:
+            raise TokenizerError("bytes can be encoded by GPT-2's pattern only", field="pattern",
+                                 found=self.vocabulary.pattern)
+        return self._encoder.encode_bytes(data).tolist()
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes that ``ids`` stand for, exactly; ``TokenizerError`` with the position of what is no id."""
@@ -151,6 +181,42 @@ class Tokenizer:
         """
         return cls(files.load(Path(path)))
 
+    @functools.cached_property
+    def _encoder(self):
+        from ..kernels.bpe import BPEEncoder
+
+        return BPEEncoder(self.vocabulary.byte_ids, self.vocabulary.merges, self.vocabulary.merged_ids)
+
+    def _choose(self, allowed_special, disallowed_special) -> tuple[frozenset[str], frozenset[str]]:
+        """(allowed, disallowed) special tokens."""
+        known = self.vocabulary.special_tokens
+        allowed = resolve(known, allowed_special, "allowed_special")
+        return allowed, resolve(known, disallowed_special, "disallowed_special", but=allowed)
+
+    def _cut(self, text, allowed, disallowed, field=None, start=0) -> list[tuple[str, bool]]:
+        """``text``, checked, as its parts: special tokens (True) and ordinary text."""
+        check_text(text, field, start)
+        refuse_specials(text, disallowed, allowed, field, start)
+        return list(split_specials(text, allowed))
+
+    def _encode_all(self, texts: list[list[tuple[str, bool]]], threads) -> list[np.ndarray]:
+        """The ids of each of ``texts``, which are cut into parts."""
+        ordinary = [part for parts in texts for part, special in parts if not special]
+        if self.vocabulary.pattern == GPT2_PATTERN:
+            arrays = self._encoder.encode_batch_to_arrays(ordinary, threads) if ordinary else []
+        else:
+            arrays = [self._encode_words(part) for part in ordinary]
+        encoded = iter(arrays)
+        known = self.vocabulary.special_tokens
+        results = []
+        for parts in texts:
+            pieces = [np.array([known[part]], self.dtype) if special else next(encoded) for part, special in parts]
+            results.append(np.concatenate(pieces, dtype=self.dtype) if pieces else np.empty(0, self.dtype))
+        return results
+
+    def _encode_words(self, text) -> np.ndarray:
+        return self._encoder.encode_words([word.encode("utf-8") for word in split(text, self.vocabulary.pattern)])
+
 
 def _check_vocab_size(vocab_size, n_special) -> int:
     if type(vocab_size) is not int:
@@ -162,6 +228,6 @@ def _check_vocab_size(vocab_size, n_special) -> int:
 
 
 def _checked(texts):
-    for text in [texts] if isinstance(texts, str) else texts:
-        check_text(text)
+    for n, text in enumerate([texts] if isinstance(texts, str) else texts):
+        check_text(text, f"text {n}")
         yield text

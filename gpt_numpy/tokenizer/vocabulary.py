@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field
 
 from ..errors import VocabError
-from .byte_alphabet import spell
+from .byte_alphabet import spell, unspell
 from .pretokenize import GPT2_PATTERN
 
 
@@ -75,10 +75,9 @@ class Vocabulary:
                 raise VocabError("an empty token", **origin.token(i))
             if ids.setdefault(token, i) != i:
                 raise VocabError(f"the token {spell(token)!r} has the id {ids[token]} already", **origin.token(i))
-        spellings = {spell(token) for token in ids}
         for text, i in self.special_tokens.items():
             # The spelling too: vocab.json is one table of special tokens' texts and spelled tokens.
-            if text.encode("utf-8") in ids or text in spellings:
+            if text.encode("utf-8") in ids or _unspelled(text) in ids:
                 raise VocabError(f"the special token {text!r} is an ordinary token as well", **origin.token(i))
         return ids
 
@@ -106,6 +105,13 @@ class Vocabulary:
 
     def _name(self, i) -> str:
         return repr(spell(self.tokens[i])) if 0 <= i < len(self.tokens) else f"id {i}"
+
+
+def _unspelled(text: str) -> bytes | None:
+    try:
+        return unspell(text)
+    except ValueError:
+        return None
 
 
 def from_merges(merges: Sequence[tuple[int, int]], special_tokens: Sequence[str], pattern: str) -> Vocabulary:

@@ -1,4 +1,5 @@
 import random
+import time
 import warnings
 
 import numpy as np
@@ -6,8 +7,9 @@ import pytest
 
 import gpt_numpy
 from gpt_numpy.errors import TokenizerError, VocabError
-from gpt_numpy.tokenizer import Tokenizer
-from gpt_numpy.tokenizer.reference import count_words, train_merges
+from gpt_numpy.tokenizer import GPT2_PATTERN, Tokenizer
+from gpt_numpy.tokenizer.reference import count_words, encode_text, train_merges
+from gpt_numpy.tokenizer.vocabulary import from_merges
 
 TEXTS = ["The cat's hat, the bat's mat: that's that. ", "Thé 日本語 text 🙂🙂 and 1234 numbers\r\n\t12!\n\n"]
 
@@ -46,11 +48,11 @@ def test_equal_to_tiktoken(gpt2, tiktoken_gpt2, awkward_strings):
     assert n == 20_000
 
 
-def test_equal_to_tiktoken_on_words_of_any_bytes(gpt2, tiktoken_gpt2):
+def test_equal_to_tiktoken_on_bytes_that_are_no_text(gpt2, tiktoken_gpt2):
     rng = random.Random(2)
     for _ in range(2_000):
-        word = rng.randbytes(rng.randrange(1, 12))
-        assert gpt2.encode_word(word) == tiktoken_gpt2._encode_single_piece(word)
+        data = b"some words, then "[:rng.randrange(17)] + rng.randbytes(rng.randrange(1, 12))
+        assert gpt2.encode_bytes(data) == tiktoken_gpt2._encode_bytes(data), data
 
 
 def test_a_trained_one_is_equal_to_tiktoken(small, tiktoken_of, awkward_strings):
@@ -87,6 +89,91 @@ def test_no_warning_when_there_is_enough_text():
         Tokenizer.train(TEXTS, 300)
 
 
+def random_texts(rng):
+    alphabet = rng.choice(["a", "ab", "ab ", "aAé1' \n", "xyz<|endoftext|>"])
+    return ["".join(rng.choices(alphabet, k=rng.randrange(1, 60))) for _ in range(rng.randrange(1, 5))]
+
+
+def check_training(seed):
+    """The trained vocabulary is the reference's, on a small corpus full of ties and overlapping runs."""
+    rng = random.Random(seed)
+    texts, n_merges, pattern = random_texts(rng), rng.randrange(40), rng.choice([GPT2_PATTERN, r"\S+|\s+", "(?s)..?"])
+    specials = ("<|endoftext|>",)
+    expected = train_merges(count_words(texts, pattern, specials), n_merges)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tokenizer = Tokenizer.train(texts, 257 + n_merges, specials, pattern)
+    assert tokenizer.vocabulary == from_merges(expected, specials, pattern), seed
+    for text in texts:
+        assert tokenizer.encode_ordinary(text) == encode_text(text, tokenizer.vocabulary), seed
+
+
+def test_training_is_the_references():
+    for seed in range(200):
+        check_training(seed)
+
+
+@pytest.mark.campaign
+def test_training_is_the_references_at_length():
+    for seed in range(200, 2_000):
+        check_training(seed)
+
+
+def test_another_pattern(awkward_strings):
+    tokenizer = Tokenizer.train(TEXTS * 3, 300, pattern=r"(?s)\w+\s?|.")
+    for text in [*TEXTS, *awkward_strings(300, 7)]:
+        assert tokenizer.encode(text) == encode_text(text, tokenizer.vocabulary)
+    assert tokenizer.encode_batch(TEXTS) == [tokenizer.encode(text) for text in TEXTS]
+    text = "".join(TEXTS) + "<|endoftext|>"
+    assert tokenizer.encode(text, allowed_special="all") == [*encode_text(text[:-13], tokenizer.vocabulary), 299]
+    with pytest.raises(TokenizerError, match="by GPT-2's pattern only"):
+        tokenizer.encode_bytes(b"a")
+    with pytest.raises(TokenizerError, match="by GPT-2's pattern only"):
+        next(tokenizer.encode_stream(["a"]))
+
+
+def test_progress(small):
+    seen = []
+    Tokenizer.train(TEXTS * 3, 308, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (51, 51)
+
+
+def test_arrays(small):
+    ids = small.encode_to_array(TEXTS[1] + "<|endoftext|>", allowed_special="all")
+    assert ids.dtype == small.dtype == np.uint16
+    assert ids.tolist() == [*small.encode(TEXTS[1]), 307]
+    assert small.encode_to_array("").shape == (0,)
+    large = from_merges([], [f"<|{i}|>" for i in range(70_000)], GPT2_PATTERN)
+    ids = Tokenizer(large).encode_to_array("a<|69999|>", allowed_special="all")
+    assert (ids.dtype, ids.tolist()) == (np.uint32, [97, 70_255])
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, None])
+def test_batches(small, awkward_strings, threads):
+    texts = [*awkward_strings(100, 8), "", "x" * 600_000, TEXTS[0] * 20_000, "<|endoftext|>"]
+    assert small.encode_batch(texts[:-1], threads=threads) == [small.encode(text) for text in texts[:-1]]
+    assert small.encode_batch(texts, allowed_special="all", threads=threads)[-1] == [307]
+    assert small.encode_batch(iter([]), threads=threads) == []
+    with pytest.raises(TokenizerError, match="offset 0, text 103: the text holds"):
+        small.encode_batch(texts, threads=threads)
+    with pytest.raises(TokenizerError, match="offset 1, text 1: a lone surrogate"):
+        small.encode_batch(["a", "a\ud800"], threads=threads)
+    with pytest.raises(TypeError, match="not bytes .text 1."):
+        small.encode_batch(["a", b"a"], threads=threads)
+
+
+@pytest.mark.parametrize("text", ["a", "^", " ", "\n", "ab"])
+def test_a_million_repeats(gpt2, text):
+    gpt2.encode(text)
+    seconds = []
+    for n in (1_000_000, 2_000_000):
+        started = time.perf_counter()
+        ids = gpt2.encode(text * n)
+        seconds.append(time.perf_counter() - started)
+        assert gpt2.decode(ids) == text * n
+    assert seconds[0] < 2
+
+
 @pytest.mark.parametrize("texts", [[], "", ["", ""], ["<|endoftext|>"]])
 def test_training_on_nothing(texts):
     with pytest.raises(TokenizerError, match="no text to train on"):
@@ -101,7 +188,7 @@ def test_bad_training_arguments():
             Tokenizer.train(TEXTS, size)
     with pytest.raises(TypeError, match="a text to encode is a str, not bytes"):
         Tokenizer.train([b"abc"], 300)
-    with pytest.raises(TokenizerError, match="offset 1: a lone surrogate"):
+    with pytest.raises(TokenizerError, match="text 0: a lone surrogate|offset 1, text 0: a lone"):
         Tokenizer.train(["a\udfff"], 300)
     with pytest.raises(VocabError, match="is an ordinary token as well"):
         Tokenizer.train(TEXTS, 300, special_tokens=["x"])
@@ -150,16 +237,4 @@ def test_bytes_that_are_no_utf8(small):
     assert small.decode([0xF0, 0x9F, 97]) == "\ufffda"
     with pytest.raises(UnicodeDecodeError):
         small.decode([0xF0, 0x9F, 97], errors="strict")
-    assert small.decode_bytes(small.encode_word(b"\xff\x80a\xc3")) == b"\xff\x80a\xc3"
-
-
-def test_the_cache_is_bounded(small, monkeypatch):
-    from gpt_numpy.tokenizer import tokenizer as module
-
-    monkeypatch.setattr(module, "CACHE_WORDS", 5)
-    fresh = Tokenizer(small.vocabulary)
-    for i in range(100):
-        text = f" word{'x' * i}"
-        assert fresh.encode(text) == small.encode(text)
-        assert len(fresh._cache) <= 5
-        assert all(len(word) <= module.CACHE_WORD_BYTES for word in fresh._cache)
+    assert small.decode_bytes(small.encode_bytes(b"\xff\x80a\xc3")) == b"\xff\x80a\xc3"

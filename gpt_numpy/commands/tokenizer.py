@@ -1,0 +1,297 @@
+"""``gpt-numpy tokenizer``: train a byte-level BPE vocabulary, encode and decode with it, look at it, compare two."""
+
+import argparse
+import os
+import shutil
+import sys
+import time
+import warnings
+from pathlib import Path
+
+from ..errors import ConfigError, DataError, TokenizerError
+
+
+def configure(parser):
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, (summary, configure_action, _) in ACTIONS.items():
+        action = actions.add_parser(name, help=summary, description=summary, formatter_class=parser.formatter_class)
+        configure_action(action)
+        # The parser above has it too; this default must not undo a --debug that stood before ACTION.
+        action.add_argument("--debug", action="store_true", default=argparse.SUPPRESS,
+                            help="show the traceback of an error")
+
+
+def run(args):
+    _, _, run_action = ACTIONS[args.action]
+    return run_action(args)
+
+
+# --- train and convert: what writes a vocabulary -----------------------------------------------------------------
+
+
+def configure_train(parser):
+    from ..tokenizer import END_OF_TEXT, GPT2_PATTERN
+
+    parser.add_argument("files", nargs="+", metavar="FILE", help="text files, folders, globs; - is standard input")
+    parser.add_argument("--vocab-size", type=int, required=True, metavar="N", help="how many ids in all")
+    parser.add_argument("--special", action="append", metavar="TOKEN",
+                        help=f"a special token; may be repeated (unset: {END_OF_TEXT})")
+    parser.add_argument("--pattern", default=GPT2_PATTERN, help="cuts text into words, as `regex` reads it")
+    parser.add_argument("--encoding", default="utf-8", help="of the files")
+    parser.add_argument("--errors", choices=("strict", "replace"), default="strict", help="for bytes that are no text")
+    _add_output(parser)
+
+
+def configure_convert(parser):
+    _add_tokenizer(parser)
+    _add_output(parser)
+
+
+def _add_output(parser):
+    from ..tokenizer.files import FORMATS
+
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write, made if missing")
+    parser.add_argument("--form", choices=tuple(FORMATS), default="huggingface", help="whose files to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace a tokenizer that is in DIR")
+
+
+def train(args):
+    from ..data.files import find_files
+    from ..tokenizer import END_OF_TEXT, Tokenizer
+
+    _check_output(args)
+    specials = args.special or [END_OF_TEXT]
+    started = time.perf_counter()
+    with _Bars(find_files(args.files)) as bars, warnings.catch_warnings(record=True) as notes:
+        warnings.simplefilter("always", UserWarning)
+        tokenizer = Tokenizer.train(_texts(args, specials, bars), args.vocab_size, specials, args.pattern,
+                                    progress=bars.merged)
+    for note in notes:
+        print(f"gpt-numpy tokenizer: {note.message}", file=sys.stderr)
+    tokenizer.save(args.out, args.form)
+    n_merges = len(tokenizer.vocabulary.merges)
+    print(f"{tokenizer.n_vocab:,} ids: 256 bytes, {n_merges:,} merges, {len(specials)} special; from "
+          f"{bars.n_characters:,} characters in {time.perf_counter() - started:.1f} s")
+    _print_output(args)
+
+
+def convert(args):
+    from ..tokenizer import Tokenizer
+
+    _check_output(args)
+    Tokenizer.load(args.tokenizer).save(args.out, args.form)
+    _print_output(args)
+
+
+def _texts(args, specials, bars):
+    """The text of all files, in pieces that no word reaches across."""
+    from ..data.reading import read_documents, read_pieces
+    from ..tokenizer import GPT2_PATTERN
+
+    # Pieces end before white space: right for GPT-2's words, but not for any pattern or special token.
+    whole = args.pattern != GPT2_PATTERN or any(c.isspace() for token in specials for c in token)
+    for path in bars.paths:
+        if whole:
+            yield from map(bars.read, read_documents([path], "file", encoding=args.encoding, errors=args.errors))
+        else:
+            pieces = read_pieces(path, "file", encoding=args.encoding, errors=args.errors)
+            yield from (bars.read(piece.text) for piece in pieces)
+        bars.reading.update()
+    bars.reading.close()
+
+
+class _Bars:
+    """Two bars on standard error: files read, then merges made."""
+
+    def __init__(self, paths):
+        from tqdm import tqdm
+
+        self.paths, self.n_characters = paths, 0
+        self.reading = tqdm(total=len(paths), desc="reading", unit="file")
+        self.merging = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.reading.close()
+        if self.merging is not None:
+            self.merging.close()
+
+    def read(self, text):
+        self.n_characters += len(text)
+        self.reading.set_postfix_str(f"{self.n_characters / 1e6:.1f} M characters", refresh=False)
+        return text
+
+    def merged(self, done, total):
+        from tqdm import tqdm
+
+        if self.merging is None:
+            self.merging = tqdm(total=total, desc="merging", unit="merge")
+        self.merging.update(done - self.merging.n)
+
+
+def _check_output(args):
+    """Refuse an output folder before the work rather than after it."""
+    from ..tokenizer.files import present
+
+    out = Path(args.out)
+    nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise ConfigError("not a folder that can be written to", path=nearest, field="--out")
+    if (found := present(out)) and not args.overwrite:
+        raise ConfigError("there is a tokenizer already", path=found[0], field="--out",
+                          expected="another folder, or --overwrite")
+
+
+def _print_output(args):
+    from ..tokenizer.files import present
+
+    for path in present(Path(args.out)):
+        print(f"  {path}  {path.stat().st_size:,} bytes")
+
+
+# --- encode and decode -------------------------------------------------------------------------------------------
+
+
+def _add_tokenizer(parser):
+    parser.add_argument("--tokenizer", required=True, metavar="DIR",
+                        help="folder with the vocabulary (or a tokenizer.json or .tiktoken file)")
+
+
+def _add_text(parser):
+    parser.add_argument("text", nargs="?", help="the text itself (unset: --file)")
+    parser.add_argument("--file", metavar="FILE", default="-", help="read the text from FILE; - is standard input")
+    parser.add_argument("--specials", choices=tuple(SPECIALS), default="refuse",
+                        help="special tokens in the text: an error, their ids, or ordinary text")
+
+
+SPECIALS = {"refuse": {}, "allow": {"allowed_special": "all"}, "text": {"disallowed_special": ()}}
+
+
+def configure_encode(parser):
+    _add_tokenizer(parser)
+    _add_text(parser)
+    parser.add_argument("--out", metavar="FILE.npy", help="write the ids as a NumPy array (unset: print them)")
+
+
+def configure_decode(parser):
+    _add_tokenizer(parser)
+    parser.add_argument("ids", nargs="*", metavar="ID", help="token ids (none: from standard input)")
+
+
+def encode(args):
+    import numpy as np
+
+    from ..data import token_dtype
+    from ..tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer(args.tokenizer)
+    ids = tokenizer.encode(_read_text(args), **SPECIALS[args.specials])
+    if args.out is None:
+        print(*ids)
+        return
+    array = np.array(ids, token_dtype(tokenizer.n_vocab))
+    with open(args.out, "wb") as file:
+        np.save(file, array)
+    print(f"{len(ids):,} ids ({array.dtype}) in {args.out}")
+
+
+def decode(args):
+    from ..tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer(args.tokenizer)
+    ids = []
+    for position, word in enumerate(args.ids or sys.stdin.read().replace(",", " ").split()):
+        try:
+            ids.append(int(word.strip("[],")))
+        except ValueError:
+            raise TokenizerError("not a token id", field=f"position {position}", found=word) from None
+    data = tokenizer.decode_bytes(ids)
+    sys.stdout.flush()
+    sys.stdout.buffer.write(data + b"\n" * sys.stdout.isatty())
+    sys.stdout.buffer.flush()
+
+
+def _read_text(args):
+    """The whole text that the arguments name; bytes that are no UTF-8 are refused with their offset."""
+    if args.text is not None:
+        return args.text
+    data = sys.stdin.buffer.read() if args.file == "-" else Path(args.file).read_bytes()
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        name = "standard input" if args.file == "-" else args.file
+        raise DataError("not UTF-8", path=name, offset=error.start, found=data[error.start:error.start + 1]) from None
+
+
+# --- show and compare --------------------------------------------------------------------------------------------
+
+
+def configure_show(parser):
+    _add_tokenizer(parser)
+    _add_text(parser)
+    parser.add_argument("--html", metavar="FILE", help="write a self-contained page instead")
+    parser.add_argument("--colour", choices=("auto", "always", "never"), default="auto", help="in the terminal")
+
+
+def configure_compare(parser):
+    parser.add_argument("first", metavar="A", help="folder of one tokenizer")
+    parser.add_argument("second", metavar="B", help="folder of the other")
+    parser.add_argument("--text", required=True, action="append", metavar="FILE", help="text to cut; may be repeated")
+
+
+def show(args):
+    from ..tokenizer import load_tokenizer, rendering
+
+    tokenizer = load_tokenizer(args.tokenizer)
+    ids = tokenizer.encode(_read_text(args), **SPECIALS[args.specials])
+    tokens = {i: tokenizer.decode_bytes([i]) for i in set(ids)}
+    if args.html:
+        title = args.text if args.text is not None else args.file
+        page = rendering.html_page(ids, tokens, tokenizer.n_vocab, f"{title[:60]} by {args.tokenizer}")
+        Path(args.html).write_text(page, encoding="utf-8")
+        print(f"{len(ids):,} tokens in {args.html}")
+        return
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ if args.colour == "auto" else args.colour == "always"
+    for line in rendering.terminal_lines(ids, tokens, shutil.get_terminal_size().columns, colour):
+        print(line)
+    n_bytes = sum(len(tokens[i]) for i in ids)
+    print(f"{len(ids):,} tokens, {n_bytes:,} bytes" + (f", {n_bytes / len(ids):.2f} bytes per token" if ids else ""))
+
+
+def compare(args):
+    from ..data import read_documents
+    from ..tokenizer import load_tokenizer
+
+    texts = list(read_documents(args.text, "file"))
+    n_bytes, n_words = sum(len(text.encode("utf-8")) for text in texts), sum(len(text.split()) for text in texts)
+    columns = []
+    for name in (args.first, args.second):
+        tokenizer = load_tokenizer(name)
+        ids = [i for text in texts for i in tokenizer.encode_ordinary(text)]
+        used = set(ids)
+        longest = max((tokenizer.decode([i]) for i in sorted(used)), key=len, default="")
+        columns.append({
+            "": name,
+            "ids": f"{tokenizer.n_vocab:,}",
+            "tokens": f"{len(ids):,}",
+            "bytes per token": f"{n_bytes / max(len(ids), 1):.3f}",
+            "tokens per word": f"{len(ids) / max(n_words, 1):.3f}",
+            "ids used": f"{len(used):,}",
+            "longest token": repr(longest if len(longest) <= 24 else longest[:24] + "…"),
+        })
+    print(f"{n_bytes:,} bytes and {n_words:,} words (between white space) in {len(texts):,} texts")
+    widths = [max(map(len, column.values())) for column in columns]
+    for label in columns[0]:
+        print(f"{label:15}", *(column[label].rjust(size) for column, size in zip(columns, widths)), sep="  ")
+
+
+ACTIONS = {
+    "train": ("learn a vocabulary from text files", configure_train, train),
+    "encode": ("text to ids", configure_encode, encode),
+    "decode": ("ids to text", configure_decode, decode),
+    "show": ("a text coloured by token, with ids: in the terminal or as a page", configure_show, show),
+    "compare": ("how two vocabularies cut the same text", configure_compare, compare),
+    "convert": ("write a vocabulary in the files of another program", configure_convert, convert),
+}
