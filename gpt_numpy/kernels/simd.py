@@ -6,11 +6,8 @@ lane (a Python number on either side is put in every lane), ``store`` writes it 
 
     @kernel()
     def scale_and_shift(x, out, scale, shift, n):
-        i = 0
-        while i + lanes(x) <= n:
-            store(out, i, fma(load(x, i), scale, shift))
-            i += lanes(x)
-        store_tail(out, i, fma(load_tail(x, i, n - i), scale, shift), n - i)
+        for i in range(0, n, lanes(x)):
+            store_tail(out, i, fma(load_tail(x, i, n - i), scale, shift), n - i)
 
 An index counts elements from the array's first one, whatever its shape and strides: a strided view is read by
 computing that offset from its strides. There are no bounds checks and no wraparound. With ``GPT_NUMPY_CHECK_BOUNDS=1``
@@ -234,12 +231,25 @@ def _clip(builder, count, lanes):
 
 @intrinsic
 def load_tail(typingctx, array, index, count):
-    """As ``load``, but reads only the first ``count`` elements (0 … any); the other lanes are 0."""
+    """As ``load``, but reads only the first ``count`` elements (0 … any); the other lanes are 0.
+
+    As fast as ``load`` where the vector is whole, so a loop need not treat its last vector apart.
+    """
     vector = native(array.dtype)
 
     def codegen(context, builder, sig, args):
         pointer = _pointer(context, builder, sig, args, _clip(builder, args[2], vector.lanes))
-        return ops.load_masked(builder, pointer, vector, ops.first_lanes(builder, args[2], vector)).value
+        whole = builder.icmp_signed(">=", args[2], args[2].type(vector.lanes))
+        with builder.if_else(whole, likely=True) as (inner, edge):
+            with inner:
+                full, from_full = ops.load_vector(builder, pointer, vector).value, builder.block
+            with edge:
+                mask = ops.first_lanes(builder, args[2], vector)
+                part, from_part = ops.load_masked(builder, pointer, vector, mask).value, builder.block
+        result = builder.phi(vector.ir)
+        result.add_incoming(full, from_full)
+        result.add_incoming(part, from_part)
+        return result
 
     return vector(array, types.int64, types.int64), codegen
 
@@ -251,8 +261,13 @@ def store_tail(typingctx, array, index, vector, count):
 
     def codegen(context, builder, sig, args):
         pointer = _pointer(context, builder, sig, args, _clip(builder, args[3], target.lanes))
-        mask = ops.first_lanes(builder, args[3], target)
-        ops.store_masked(Lanes(builder, args[2], target), pointer, mask)
+        value = Lanes(builder, args[2], target)
+        whole = builder.icmp_signed(">=", args[3], args[3].type(target.lanes))
+        with builder.if_else(whole, likely=True) as (inner, edge):
+            with inner:
+                ops.store_vector(value, pointer)
+            with edge:
+                ops.store_masked(value, pointer, ops.first_lanes(builder, args[3], target))
         return context.get_dummy_value()
 
     if target.element != array.dtype:
