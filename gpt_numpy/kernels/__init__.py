@@ -10,6 +10,15 @@ from .dropout import dropout_backward, dropout_forward
 from .embedding import embedding_backward, embedding_forward
 from .gelu import gelu_backward, gelu_forward
 from .layernorm import layernorm_backward, layernorm_forward
+from .linear import linear_backward, linear_forward
+from .lm_head import (
+    lm_head_backward,
+    lm_head_cross_entropy_backward,
+    lm_head_cross_entropy_forward,
+    lm_head_cross_entropy_gradients,
+    lm_head_forward,
+)
+from .mlp import mlp_backward, mlp_forward
 from .residual import residual_backward, residual_forward
 
 __all__ = [name for name in dir() if name.endswith(("_forward", "_backward", "_gradients", "_update", "_norm"))]

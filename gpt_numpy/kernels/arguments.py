@@ -4,6 +4,9 @@ Every check raises a ``KernelError`` that names the argument. The kernels are co
 `flat` copies others; where an array is written to, a copy would be lost, and `target` refuses instead.
 """
 
+import math
+import threading
+
 import numpy as np
 
 from ..errors import KernelError
@@ -62,3 +65,41 @@ def indices(name, array, below, also=None):
             raise KernelError(f"an index is out of range at {place_in_array}", field=name, found=int(values[place]),
                               expected=f"0 to {below - 1}")
     return values.astype(np.int64, copy=False)
+
+
+def matrix(array):
+    """All rows of an array of any number of axes, (rows, last axis), contiguous: a view if possible, else a copy."""
+    return np.ascontiguousarray(array).reshape(math.prod(array.shape[:-1]), array.shape[-1])
+
+
+def gradients(into, dtype, **shapes):
+    """The arrays for an op's parameter gradients: those of ``into``, checked, or new ones; and whether to add."""
+    if into is None:
+        return [np.empty(shape, dtype) for shape in shapes.values()], False
+    if len(into) != len(shapes):
+        raise KernelError("one array for each parameter gradient", field="into", found=len(into), expected=len(shapes))
+    for (name, shape), array in zip(shapes.items(), into):
+        target(name, array, shape, dtype)
+    return list(into), True
+
+
+_kept = threading.local()
+
+
+def scratch(owner, dtype, *shapes):
+    """Uninitialised arrays for use within one op, their memory kept from call to call, for each Python thread.
+
+    The memory of an ``owner`` grows to the most it has needed. What is in the arrays is lost at its next call.
+    """
+    memory = _kept.__dict__.setdefault("memory", {})
+    sizes = [math.prod(shape) for shape in shapes]
+    line = 64 // dtype.itemsize
+    starts = [0]
+    for size in sizes:
+        starts.append(starts[-1] + -(-size // line) * line)
+    block = memory.get((owner, dtype))
+    if block is None or block.size < starts[-1]:
+        raw = np.empty(starts[-1] + line, dtype)
+        skipped = -raw.ctypes.data % 64 // dtype.itemsize
+        block = memory[owner, dtype] = raw[skipped : skipped + starts[-1]]
+    return [block[start : start + size].reshape(shape) for start, size, shape in zip(starts, sizes, shapes)]

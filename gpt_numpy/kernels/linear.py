@@ -1,0 +1,41 @@
+"""The affine map: three matrix products, with the bias and its gradient done in passing.
+
+The twin of ``layers.linear``, which derives the gradients.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .arguments import check_shape, gradients, matrix, one_dtype
+from .gemm import BIAS, gemm
+
+
+class LinearCache(NamedTuple):
+    x: np.ndarray  # (..., K)
+    weight: np.ndarray  # (K, N)
+
+
+def linear_forward(x, weight, bias, alloc=np.empty):
+    """out = x · weight + bias;  x (..., K), weight (K, N), bias (N,), out (..., N)."""
+    dtype = one_dtype(x=x, weight=weight, bias=bias)
+    N = weight.shape[-1]
+    check_shape("weight", weight, (x.shape[-1], N))
+    check_shape("bias", bias, (N,))
+    out = alloc((*x.shape[:-1], N), dtype)
+    gemm(matrix(x), matrix(weight), matrix(out), epilogue=BIAS, bias=np.ascontiguousarray(bias))
+    return out, LinearCache(x, weight)
+
+
+def linear_backward(dout, cache, alloc=np.empty, *, into=None):
+    """Gradients dx (..., K), dweight (K, N), dbias (N,); the last two added to those of ``into`` where given."""
+    x, weight = cache
+    dtype = one_dtype(x=x, dout=dout)
+    K, N = weight.shape
+    check_shape("dout", dout, (*x.shape[:-1], N))
+    (dweight, dbias), add = gradients(into, dtype, dweight=(K, N), dbias=(N,))
+    dx = alloc(x.shape, dtype)
+    rows = matrix(dout)
+    gemm(rows, matrix(weight), matrix(dx), b_transposed=True)
+    gemm(matrix(x), rows, dweight, a_transposed=True, add=add, sums=dbias, add_sums=add)
+    return dx, dweight, dbias

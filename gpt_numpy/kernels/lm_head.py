@@ -1,0 +1,105 @@
+"""The output head tied to the token embedding, alone and together with the loss.
+
+The twin of ``layers.lm_head``. With the loss, logits exist only for as many rows at a time as ``_CHUNK_BYTES`` hold: a
+chunk is multiplied out, turned into its own gradient in place, and multiplied into dx and dwte before the next
+begins. What only the forward has asked for is not kept: the backward multiplies the logits out again.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .arguments import check_shape, gradients, indices, matrix, one_dtype, scratch
+from .cross_entropy import cross_entropy_backward, cross_entropy_forward
+from .gemm import gemm
+
+# Each chunk packs all of wte twice and adds to all of dwte: that must be little against its three products.
+_CHUNK_BYTES = 128 << 20
+
+
+class LMHeadCache(NamedTuple):
+    x: np.ndarray  # (B, T, C)
+    wte: np.ndarray  # (V, C)
+
+
+class LMHeadCrossEntropyCache(NamedTuple):
+    x: np.ndarray  # (B, T, C)
+    wte: np.ndarray  # (V, C)
+    targets: np.ndarray  # (B, T) int
+    ignore_index: int
+
+
+def lm_head_forward(x, wte, alloc=np.empty):
+    """logits (B, T, V) = x (B, T, C) · wteᵀ, wte (V, C)."""
+    dtype = one_dtype(x=x, wte=wte)
+    check_shape("wte", wte, (wte.shape[0], x.shape[-1]))
+    logits = alloc((*x.shape[:-1], wte.shape[0]), dtype)
+    gemm(matrix(x), matrix(wte), matrix(logits), b_transposed=True)
+    return logits, LMHeadCache(x, wte)
+
+
+def lm_head_backward(dlogits, cache, alloc=np.empty, *, into=None):
+    """Gradients dx (B, T, C) and dwte (V, C); dwte added to that of ``into`` where given."""
+    x, wte = cache
+    dtype = one_dtype(x=x, dlogits=dlogits)
+    check_shape("dlogits", dlogits, (*x.shape[:-1], wte.shape[0]))
+    (dwte,), add = gradients(into, dtype, dwte=wte.shape)
+    dx = alloc(x.shape, dtype)
+    rows = matrix(dlogits)
+    gemm(rows, matrix(wte), matrix(dx))
+    gemm(rows, matrix(x), dwte, a_transposed=True, add=add)
+    return dx, dwte
+
+
+def _logits_by_chunk(x, wte, targets, ignore_index):
+    """For each chunk of rows: its slice, its logits (overwritten by the next chunk), its targets, how many count."""
+    dtype = one_dtype(x=x, wte=wte)
+    V = wte.shape[0]
+    check_shape("wte", wte, (V, x.shape[-1]))
+    targets = np.asarray(targets)
+    check_shape("targets", targets, x.shape[:-1])
+    index = indices("targets", targets, V, also=ignore_index)
+    rows, wte = matrix(x), matrix(wte)
+    count = -(-len(rows) * V * dtype.itemsize // _CHUNK_BYTES)
+    for i in range(count):
+        part = slice(len(rows) * i // count, len(rows) * (i + 1) // count)
+        if part.start < part.stop:
+            (logits,) = scratch("lm_head", dtype, (part.stop - part.start, V))
+            gemm(rows[part], wte, logits, b_transposed=True)
+            yield part, logits, index[part], int(np.count_nonzero(index[part] != ignore_index))
+
+
+def lm_head_cross_entropy_forward(x, wte, targets, ignore_index=-1, alloc=np.empty):
+    """Mean cross-entropy of the head's logits with targets (B, T), over those that are not ``ignore_index``."""
+    total, counted = 0.0, 0
+    for _, logits, index, n in _logits_by_chunk(x, wte, targets, ignore_index):
+        loss, _ = cross_entropy_forward(logits, index, ignore_index)
+        total, counted = total + loss * n, counted + n
+    return total / max(counted, 1), LMHeadCrossEntropyCache(x, wte, targets, ignore_index)
+
+
+def lm_head_cross_entropy_backward(dloss, cache, alloc=np.empty, *, into=None):
+    """Gradients dx (B, T, C) and dwte (V, C) of the loss; the logits are computed again."""
+    _, dx, dwte = lm_head_cross_entropy_gradients(cache.x, cache.wte, cache.targets, dloss, cache.ignore_index, alloc,
+                                                  into=into)  # fmt: skip
+    return dx, dwte
+
+
+def lm_head_cross_entropy_gradients(x, wte, targets, dloss, ignore_index=-1, alloc=np.empty, *, into=None):
+    """Loss, dx and dwte at once, for a dloss known beforehand: what a training step calls."""
+    dtype = one_dtype(x=x, wte=wte)
+    (dwte,), add = gradients(into, dtype, dwte=wte.shape)
+    dx = alloc(x.shape, dtype)
+    rows, dx_rows, weight = matrix(x), matrix(dx), matrix(wte)
+    counted = max(int(np.count_nonzero(np.asarray(targets) != ignore_index)), 1)
+    total = 0.0
+    for part, logits, index, n in _logits_by_chunk(x, wte, targets, ignore_index):
+        loss, cache = cross_entropy_forward(logits, index, ignore_index)
+        total += loss * n
+        # A chunk's loss is the mean over its own n targets; over all targets it weighs n / counted.
+        dlogits = cross_entropy_backward(dloss * n / counted, cache, alloc=lambda shape, dtype, place=logits: place)
+        gemm(dlogits, weight, dx_rows[part])
+        gemm(dlogits, rows[part], dwte, a_transposed=True, add=add or part.start > 0)
+    if not len(rows) and not add:
+        dwte.fill(0)
+    return total / counted, dx, dwte

@@ -1,0 +1,140 @@
+"""The vector GEMM against NumPy's: every transpose, epilogue and edge; the same bits at any thread count."""
+
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gpt_numpy.errors import ConfigError
+from gpt_numpy.kernels import gemm as module
+from gpt_numpy.kernels import threads
+from gpt_numpy.kernels.gemm import _plan, gemm_vectors
+from gpt_numpy.kernels.gemm_numpy import BIAS, BIAS_GELU, BIAS_GELU_KEEP, GELU_BACKWARD, NOTHING, gemm_numpy
+from gpt_numpy.kernels.gemm_tile import Tile, choose_tile
+
+# M, N, K: one element; less than a tile; edges on every side; several tasks and blocks of rows, columns and depth.
+SIZES = [(1, 1, 1), (1, 37, 20), (37, 1, 5), (7, 17, 9), (12, 32, 16), (101, 83, 67), (150, 1700, 30), (40, 90, 1601)]
+TRANSPOSES = list(itertools.product((False, True), repeat=2))
+
+
+def make(rng, dtype, M, N, K, a_transposed, b_transposed):
+    a = rng.standard_normal((K, M) if a_transposed else (M, K)).astype(dtype)
+    b = rng.standard_normal((N, K) if b_transposed else (K, N)).astype(dtype)
+    return a, b
+
+
+def assert_close(found, expected, dtype, K):
+    # Sums of K products of unit scale, in another order: the error grows with the root of K.
+    bound = 20 * np.finfo(dtype).eps * np.sqrt(K) * max(np.abs(expected).max(initial=0), 1)
+    assert np.abs(found - expected).max(initial=0) <= bound
+
+
+def run(gemm, a, b, out, options, outputs):
+    """Run on copies; returns what was written."""
+    out, outputs = out.copy(), {name: array.copy() for name, array in outputs.items()}
+    gemm(a, b, out, **options, **outputs)
+    return {"out": out, **outputs}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("transposes", TRANSPOSES)
+def test_every_epilogue_against_numpy(rng, dtype, size, transposes):
+    M, N, K = size
+    a, b = make(rng, dtype, *size, *transposes)
+    scale = dtype(1 / np.sqrt(K))  # GELU of large values would hide errors
+    a *= scale
+    extra, activation, out = rng.standard_normal((3, M, N)).astype(dtype)
+    bias, sums = rng.standard_normal((2, N)).astype(dtype)
+    for epilogue, add in [(NOTHING, False), (NOTHING, True), (BIAS, False), (BIAS_GELU, False), (BIAS_GELU_KEEP, False),
+                          (GELU_BACKWARD, False), (GELU_BACKWARD, True)]:  # fmt: skip
+        options = dict(a_transposed=transposes[0], b_transposed=transposes[1], epilogue=epilogue, add=add, bias=bias,
+                       add_sums=add)  # fmt: skip
+        outputs = dict(extra=extra, activation=activation, sums=sums)
+        expected = run(gemm_numpy, a, b, out, options, outputs)
+        found = run(gemm_vectors, a, b, out, options, outputs)
+        for name in expected:
+            assert_close(found[name], expected[name], dtype, K)
+
+
+def test_thread_counts_and_neighbours_do_not_change_a_bit(rng):
+    a, b = make(rng, np.float32, 203, 311, 1700, False, False)
+    results = []
+    for n_threads in (1, 2):
+        before = threads.set_count(n_threads)
+        out = np.empty((203, 311), np.float32)
+        gemm_vectors(a, b, out)
+        threads.set_count(before)
+        results.append(out)
+    np.testing.assert_array_equal(*results)
+    part = np.empty((10, 311), np.float32)
+    gemm_vectors(np.ascontiguousarray(a[50:60]), b, part)
+    np.testing.assert_array_equal(part, results[0][50:60])
+
+
+def test_nothing_is_written_outside_the_result(rng):
+    a, b = make(rng, np.float32, 13, 19, 11, False, False)
+    block = np.full((17, 19), 7, np.float32)
+    gemm_vectors(a, b, block[2:15])
+    assert (block[:2] == 7).all() and (block[15:] == 7).all()
+
+
+@pytest.mark.parametrize("size", [(0, 3, 2), (3, 0, 2), (3, 4, 0)])
+def test_empty_dimensions(rng, size):
+    M, N, K = size
+    a, b = make(rng, np.float32, M, N, K, False, False)
+    out, bias, sums = np.full((M, N), 7, np.float32), np.ones(N, np.float32), np.full(N, 7, np.float32)
+    gemm_vectors(a, b, out, epilogue=BIAS, bias=bias, sums=sums)
+    np.testing.assert_array_equal(out, np.ones((M, N)))
+    np.testing.assert_array_equal(sums, b.sum(axis=0))
+
+
+def test_infinities_and_nan_stay_in_their_rows_and_columns(rng):
+    a, b = make(rng, np.float32, 20, 40, 30, False, False)
+    a[3, 5], b[7, 11] = np.nan, np.inf
+    out = np.empty((20, 40), np.float32)
+    gemm_vectors(a, b, out)
+    spoilt = np.zeros((20, 40), bool)
+    spoilt[3], spoilt[:, 11] = True, True
+    np.testing.assert_array_equal(np.isfinite(out), ~spoilt)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 3, 4, 8])
+@pytest.mark.parametrize("size", [*SIZES, (4096, 3072, 768), (50257, 768, 512), (5, 50257, 768)], ids=str)
+def test_a_plan_covers_every_element_once(size, n_threads):
+    M, N, K = size
+    n_tasks, rows, columns, depth, block_columns = _plan(M, N, K, n_threads, 16)
+    across = -(-N // columns)
+    assert n_tasks == across * -(-M // rows) <= max(n_threads, 1)
+    assert columns % 16 == 0 and block_columns % 16 == 0 and block_columns <= 768 + 16 and depth <= 768
+
+
+def test_tiles_by_cpu():
+    assert choose_tile(64, {"avx512f"}) == Tile(14, 2)
+    assert choose_tile(32, {"avx2", "fma"}) == Tile(6, 2)
+    assert choose_tile(16, {"neon"}) == Tile(8, 3)
+    assert choose_tile(16, {"sse2"}) == Tile(6, 2)
+
+
+def test_numpy_stands_in_where_the_cpu_is_unknown_and_on_request(monkeypatch):
+    assert module._choose() is gemm_vectors
+    monkeypatch.setattr(module, "cpu_features", frozenset)
+    assert module._choose() is gemm_numpy
+    monkeypatch.setenv("GPT_NUMPY_GEMM", "vectors")
+    assert module._choose() is gemm_vectors
+    monkeypatch.setenv("GPT_NUMPY_GEMM", "blas")
+    with pytest.raises(ConfigError, match="vectors or numpy"):
+        module._choose()
+
+
+@pytest.mark.parametrize("settings", [("16", "0"), ("64", "0"), ("32", "1")], ids=" ".join)
+def test_other_widths_and_a_run_with_every_access_checked(settings):
+    """The other tiles, in processes of their own: the width is fixed when the kernels are imported."""
+    environment = dict(os.environ, GPT_NUMPY_VECTOR_BYTES=settings[0], GPT_NUMPY_CHECK_BOUNDS=settings[1])
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", __file__, "-k", "float32 or bit or outside"]
+    run = subprocess.run(command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-2000:]
