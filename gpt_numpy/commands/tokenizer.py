@@ -8,7 +8,7 @@ import time
 import warnings
 from pathlib import Path
 
-from ..errors import ConfigError, DataError, TokenizerError
+from ..errors import ConfigError, TokenizerError
 
 
 def configure(parser):
@@ -187,14 +187,28 @@ def encode(args):
     from ..tokenizer import load_tokenizer
 
     tokenizer = load_tokenizer(args.tokenizer)
-    ids = tokenizer.encode(_read_text(args), **SPECIALS[args.specials])
+    arrays = _encoded(tokenizer, args)
     if args.out is None:
-        print(*ids)
+        for n, ids in enumerate(arrays):
+            print(" " * (n > 0) + " ".join(map(str, ids.tolist())), end="")
+        print()
         return
-    array = np.array(ids, token_dtype(tokenizer.n_vocab))
+    dtype = token_dtype(tokenizer.n_vocab)
+    ids = np.concatenate([np.empty(0, dtype), *(array.astype(dtype) for array in arrays)])
     with open(args.out, "wb") as file:
-        np.save(file, array)
-    print(f"{len(ids):,} ids ({array.dtype}) in {args.out}")
+        np.save(file, ids)
+    print(f"{len(ids):,} ids ({ids.dtype}) in {args.out}")
+
+
+def _encoded(tokenizer, args):
+    """The ids of the text that the arguments name, in arrays: as a stream where the tokenizer can."""
+    import numpy as np
+
+    from ..tokenizer import GPT2_PATTERN, Tokenizer
+
+    if isinstance(tokenizer, Tokenizer) and tokenizer.vocabulary.pattern == GPT2_PATTERN:
+        return tokenizer.encode_stream(_chunks(args), **SPECIALS[args.specials])
+    return [np.array(tokenizer.encode("".join(_chunks(args)), **SPECIALS[args.specials]), np.int64)]
 
 
 def decode(args):
@@ -213,16 +227,17 @@ def decode(args):
     sys.stdout.buffer.flush()
 
 
-def _read_text(args):
-    """The whole text that the arguments name; bytes that are no UTF-8 are refused with their offset."""
+def _chunks(args):
+    """The text that the arguments name, in chunks."""
+    from ..tokenizer.streaming import read_chunks
+
     if args.text is not None:
-        return args.text
-    data = sys.stdin.buffer.read() if args.file == "-" else Path(args.file).read_bytes()
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        name = "standard input" if args.file == "-" else args.file
-        raise DataError("not UTF-8", path=name, offset=error.start, found=data[error.start:error.start + 1]) from None
+        yield args.text
+    elif args.file == "-":
+        yield from read_chunks(sys.stdin.buffer, "standard input")
+    else:
+        with open(args.file, "rb") as file:
+            yield from read_chunks(file, args.file)
 
 
 # --- show and compare --------------------------------------------------------------------------------------------
@@ -245,7 +260,7 @@ def show(args):
     from ..tokenizer import load_tokenizer, rendering
 
     tokenizer = load_tokenizer(args.tokenizer)
-    ids = tokenizer.encode(_read_text(args), **SPECIALS[args.specials])
+    ids = tokenizer.encode("".join(_chunks(args)), **SPECIALS[args.specials])
     tokens = {i: tokenizer.decode_bytes([i]) for i in set(ids)}
     if args.html:
         title = args.text if args.text is not None else args.file

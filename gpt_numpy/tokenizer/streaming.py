@@ -12,10 +12,13 @@ itself need not be text. The decoder holds back an unfinished character until th
 from __future__ import annotations
 
 import codecs
+import os
 from collections.abc import Collection, Iterable, Iterator
+from typing import BinaryIO
 
 import regex
 
+from ..errors import DataError
 from .specials import find_specials
 
 
@@ -34,6 +37,26 @@ class StreamDecoder:
     def finish(self) -> str:
         """What was held back, decoded as it is (a replacement character for half a character)."""
         return self._decoder.decode(b"", final=True)
+
+
+CHUNK_BYTES = 1 << 20
+
+
+def read_chunks(file: BinaryIO, name: str | os.PathLike) -> Iterator[str]:
+    """The text of ``file``, open for bytes, in chunks; ``DataError`` with the offset of what is no UTF-8."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    offset = 0
+    while True:
+        data = file.read(CHUNK_BYTES)
+        held = len(decoder.getstate()[0])
+        try:
+            yield decoder.decode(data, final=not data)
+        except UnicodeDecodeError as error:
+            raise DataError("not UTF-8", path=name, offset=offset - held + error.start,
+                            found=error.object[error.start:error.start + 1]) from None
+        if not data:
+            return
+        offset += len(data)
 
 
 # Where every word of GPT-2's pattern ends, whatever comes before or after: behind a letter that no letter follows,

@@ -29,7 +29,7 @@ from .ids import check_ids, check_text
 from .pretokenize import GPT2_PATTERN, compile_pattern, split
 from .saving import write_files
 from .specials import END_OF_TEXT, check_special_tokens, refuse_specials, resolve, split_specials
-from .streaming import stable_parts
+from .streaming import read_chunks, stable_parts
 from .vocabulary import Vocabulary, from_merges
 
 
@@ -107,8 +107,10 @@ class Tokenizer:
         Raises ``TokenizerError``, with the position, for a refused special token and for a lone surrogate;
         ``TypeError`` if ``text`` is no str.
         """
-        chosen = self._choose(allowed_special, disallowed_special)
-        return self._encode_all([self._cut(text, *chosen)], threads=1)[0].tolist()
+        parts = self._cut(text, *self._choose(allowed_special, disallowed_special))
+        if self._all_plain([parts]):
+            return self._encoder.encode(text)
+        return self._encode_all([parts], threads=1)[0].tolist()
 
     def encode_ordinary(self, text: str) -> list[int]:
         """The ids of ``text``, in which special tokens are text like any other."""
@@ -125,7 +127,7 @@ class Tokenizer:
         """``encode`` of each of ``texts``, on ``threads`` threads (None: all cores). Errors name the text's number."""
         chosen = self._choose(allowed_special, disallowed_special)
         cut = [self._cut(text, *chosen, field=f"text {n}") for n, text in enumerate(texts)]
-        if self.vocabulary.pattern == GPT2_PATTERN and all(len(parts) == 1 and not parts[0][1] for parts in cut):
+        if self._all_plain(cut):
             return self._encoder.encode_batch([parts[0][0] for parts in cut], threads)
         return [ids.tolist() for ids in self._encode_all(cut, threads)]
 
@@ -144,6 +146,13 @@ class Tokenizer:
         for part in stable_parts(chunks, frozenset().union(*chosen)):
             yield self._encode_all([self._cut(part, *chosen, start=offset)], threads=1)[0]
             offset += len(part)
+
+    def encode_file(self, path: str | os.PathLike, *, allowed_special: str | Collection[str] = (),
+                    disallowed_special: str | Collection[str] = "all") -> Iterator[np.ndarray]:
+        """``encode_stream`` of a file in UTF-8, newlines as they are; ``DataError`` with the offset of a bad byte."""
+        with open(path, "rb") as file:
+            yield from self.encode_stream(read_chunks(file, path), allowed_special=allowed_special,
+                                          disallowed_special=disallowed_special)
 
     def encode_bytes(self, data: bytes) -> list[int]:
         """The ids of bytes that need not be UTF-8; special tokens are ordinary text.
@@ -198,6 +207,11 @@ class Tokenizer:
         check_text(text, field, start)
         refuse_specials(text, disallowed, allowed, field, start)
         return list(split_specials(text, allowed))
+
+    def _all_plain(self, texts: list[list[tuple[str, bool]]]) -> bool:
+        """Whether the kernels can make the lists of all ``texts`` by themselves, which is the shortest way."""
+        plain = all(len(parts) == 1 and not parts[0][1] for parts in texts)
+        return plain and self.vocabulary.pattern == GPT2_PATTERN
 
     def _encode_all(self, texts: list[list[tuple[str, bool]]], threads) -> list[np.ndarray]:
         """The ids of each of ``texts``, which are cut into parts."""

@@ -2,8 +2,8 @@ import random
 
 import pytest
 
-from gpt_numpy.errors import TokenizerError
-from gpt_numpy.tokenizer import StreamDecoder, Tokenizer
+from gpt_numpy.errors import DataError, TokenizerError
+from gpt_numpy.tokenizer import StreamDecoder, Tokenizer, streaming
 from gpt_numpy.tokenizer.streaming import stable_parts
 
 TEXT = "é 日本語 🙂👩‍👩‍👧 plain \ufffd \x00 end"
@@ -66,6 +66,20 @@ def test_a_stream_is_refused_where_the_whole_would_be():
         list(tokenizer.encode_stream(["so", "me b c\udc00 d", " e"]))
     with pytest.raises(TypeError, match="a text to encode is a str"):
         list(tokenizer.encode_stream([b"a"]))
+
+
+def test_a_file(tmp_path, monkeypatch):
+    tokenizer = Tokenizer.train(CHUNKED, 300)
+    path, text = tmp_path / "text", "".join(CHUNKED) * 9
+    path.write_bytes(text.encode())
+    for size in (1, 3, 50, 1 << 20):
+        monkeypatch.setattr(streaming, "CHUNK_BYTES", size)
+        ids = [i for part in tokenizer.encode_file(path, allowed_special="all") for i in part.tolist()]
+        assert ids == tokenizer.encode(text, allowed_special="all")
+        for bad, offset in ((b"\xff", 7), (b"\xe6\x97!", 7), (b"\xe6\x97", 7)):
+            (tmp_path / "bad").write_bytes(b"some \xc3\xa9" + bad)
+            with pytest.raises(DataError, match=f"bad, offset {offset}: not UTF-8"):
+                list(tokenizer.encode_file(tmp_path / "bad"))
 
 
 def test_a_stream_holds_little():
