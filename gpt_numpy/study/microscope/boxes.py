@@ -1,0 +1,184 @@
+"""What the page says about each kind of intermediate: its formula, its gradient, and where both are in the source.
+
+Source lines are found by their text, in ``layers`` as it is installed; a line that has changed is an error here and
+not a wrong number on the page. The derivation is the backward's own docstring.
+"""
+
+from __future__ import annotations
+
+import inspect
+import pathlib
+from typing import NamedTuple
+
+from ... import layers
+from ...errors import ConfigError
+
+
+class Box(NamedTuple):
+    formula: str
+    gradient: str
+    forward: tuple  # file of layers, text of the line that computes the value
+    backward: tuple  # file of layers, text of the line that computes the gradient
+    derivation: str  # name of the backward whose docstring derives it
+
+
+_LAYERNORM = "layernorm_backward"
+_ATTENTION = "attention_backward"
+_LOSS = "cross_entropy_backward"
+
+BOXES = {
+    "embedding.tokens": Box(
+        "tokens[t] = wte[token_t]", "dwte[v] = Σ over the places of v of dout",
+        ("embedding", "np.take(wte, tokens"), ("embedding", "np.add.at(dwte"), "embedding_backward",
+    ),
+    "embedding.positions": Box(
+        "positions[t] = wpe[t]", "dwpe[t] = Σ over the batch of dout[b, t]",
+        ("embedding", "out += wpe[positions]"), ("embedding", "np.add.at(dwpe"), "embedding_backward",
+    ),
+    "embedding": Box(
+        "x = tokens + positions", "a sum hands its gradient to both terms",
+        ("embedding", "out += wpe[positions]"), ("embedding", "np.add.at(dwte"), "embedding_backward",
+    ),
+    "layernorm.mean": Box(
+        "m = mean(x)", "dm = −Σ dc",
+        ("layernorm", "mean = x.mean"), ("layernorm", "dx -= shift"), _LAYERNORM,
+    ),
+    "layernorm.centred": Box(
+        "c = x − m", "dc = r · dxhat + (2/C) · c · dv",
+        ("layernorm", "centred = np.subtract"), ("layernorm", "xhat *= stretch"), _LAYERNORM,
+    ),
+    "layernorm.variance": Box(
+        "v = mean(c²)", "dv = −½ r³ · dr",
+        ("layernorm", "variance = np.mean"), ("layernorm", "stretch = "), _LAYERNORM,
+    ),
+    "layernorm.rstd": Box(
+        "r = 1 / √(v + ε)", "dr = Σ dxhat ∘ c",
+        ("layernorm", "rstd = 1 / np.sqrt"), ("layernorm", "dx *= rstd"), _LAYERNORM,
+    ),
+    "layernorm.xhat": Box(
+        "xhat = c · r", "dxhat = dout ∘ weight",
+        ("layernorm", "out *= rstd"), ("layernorm", "dxhat = np.multiply"), _LAYERNORM,
+    ),
+    "layernorm.scaled": Box(
+        "s = xhat ∘ weight", "ds = dout,  dweight = Σ rows of dout ∘ xhat",
+        ("layernorm", "out *= weight"), ("layernorm", "dweight = (dout * xhat)"), _LAYERNORM,
+    ),
+    "layernorm": Box(
+        "out = xhat ∘ weight + bias", "dbias = Σ rows of dout",
+        ("layernorm", "out += bias"), ("layernorm", "dbias = dout.sum"), _LAYERNORM,
+    ),
+    "attn.c_attn": Box(
+        "[q k v] = x · W + b", "d[q k v] = the three gradients side by side",
+        ("attention", "qkv, attn_cache = linear_forward"), ("attention", "view[...] = gradient"),
+        "multi_head_attention_backward",
+    ),
+    "attn.q": Box(
+        "q: the first third, a head at a time", "dq = s · dS · k,  s = 1/√head_size",
+        ("attention", "q, k, v = split_heads(qkv"), ("attention", "np.matmul(dscores, _heads_first(k)"), _ATTENTION,
+    ),
+    "attn.k": Box(
+        "k: the second third", "dk = s · dSᵀ · q",
+        ("attention", "q, k, v = split_heads(qkv"), ("attention", "np.matmul(dscores.swapaxes"), _ATTENTION,
+    ),
+    "attn.v": Box(
+        "v: the last third", "dv = Pᵀ · dheads",
+        ("attention", "q, k, v = split_heads(qkv"), ("attention", "np.matmul(dropped.swapaxes"), _ATTENTION,
+    ),
+    "attn.products": Box(
+        "q · kᵀ", "d(q kᵀ) = s · dS",
+        ("attention", "scores = _heads_first(q) @"), ("attention", "dscores *= "), _ATTENTION,
+    ),
+    "attn.scores": Box(
+        "S = q · kᵀ / √head_size", "dS = P ∘ (dP − rowsum(dP ∘ P))",
+        ("attention", "scores *= scale"), ("attention", "dscores = softmax_backward"), "attention.softmax_backward",
+    ),
+    "attn.weights": Box(
+        "P = softmax(S over the keys seen)", "dP = dheads · vᵀ",
+        ("attention", "weights = softmax(np.where"), ("attention", "dweights = dout @"), _ATTENTION,
+    ),
+    "attn.heads": Box(
+        "heads = P · v", "dheads = dout · Wᵀ",
+        ("attention", "np.matmul(dropped, _heads_first(v)"), ("attention", "dheads, dproj_weight"), _ATTENTION,
+    ),
+    "attn": Box(
+        "out = heads · W + b", "dW = headsᵀ · dout,  db = Σ rows of dout",
+        ("attention", "out, proj_cache = linear_forward"), ("attention", "dheads, dproj_weight"), "linear_backward",
+    ),
+    "residual": Box(
+        "x = x + branch", "dx = dout,  dbranch = dout",
+        ("residual", "return np.add(x, branch"), ("residual", "return dout, dbranch"), "residual_backward",
+    ),
+    "mlp.c_fc": Box(
+        "h = x · W + b", "dh = dgelu ∘ gelu'(h)",
+        ("mlp", "hidden, fc_cache = linear_forward"), ("mlp", "dhidden = gelu_backward"), "mlp_backward",
+    ),
+    "mlp.gelu.u": Box(
+        "u = √(2/π) · (h + 0.044715 · h³)", "du = dtanh · (1 − tanh²(u))",
+        ("gelu", "return SCALE * (x + CUBIC"), ("gelu", "du_dx ="), "gelu_backward",
+    ),
+    "mlp.gelu.tanh": Box(
+        "t = tanh(u)", "dt = ½ dgate", ("gelu", "gate = 0.5 *"), ("gelu", "t = np.tanh"), "gelu_backward",
+    ),
+    "mlp.gelu.gate": Box(
+        "gate = ½ (1 + t)", "dgate = dgelu ∘ h", ("gelu", "gate = 0.5 *"), ("gelu", "slope ="), "gelu_backward",
+    ),
+    "mlp.gelu": Box(
+        "gelu(h) = h ∘ gate", "dgelu = dout · Wᵀ",
+        ("gelu", "out = np.multiply(finite, gate"), ("mlp", "dactivation, dproj_weight"), "gelu_backward",
+    ),
+    "mlp": Box(
+        "out = gelu(h) · W + b", "dW = gelu(h)ᵀ · dout,  db = Σ rows of dout",
+        ("mlp", "out, proj_cache = linear_forward"), ("mlp", "dactivation, dproj_weight"), "mlp_backward",
+    ),
+    "lm_head.logits": Box(
+        "logits = x · wteᵀ", "dlogits = (softmax − one-hot of the target) / N",
+        ("lm_head", "logits = np.matmul(x, wte.T"), ("cross_entropy", "dlogits[index, targets[index]] -= 1"), _LOSS,
+    ),
+    "lm_head.log_normaliser": Box(
+        "z = log Σ exp(logits)", "dz = 1/N:  −Σ dlog p",
+        ("cross_entropy", "log_normaliser = maximum"), ("cross_entropy", "dlogits = np.subtract(rows"), _LOSS,
+    ),
+    "lm_head.log_probabilities": Box(
+        "log p = logits − z", "dlog p = −1/N at the target, 0 elsewhere",
+        ("cross_entropy", "losses = log_normaliser"), ("cross_entropy", "dlogits[index, targets[index]] -= 1"), _LOSS,
+    ),
+    "lm_head.losses": Box(
+        "loss_t = −log p[target_t]", "dloss_t = 1/N",
+        ("cross_entropy", "losses = log_normaliser"), ("cross_entropy", "dlogits *= "), _LOSS,
+    ),
+    "lm_head.loss": Box(
+        "loss = mean of loss_t", "1: here the way back begins",
+        ("cross_entropy", "loss = float("), ("cross_entropy", "dlogits *= "), _LOSS,
+    ),
+}
+
+_GROUPS = {
+    "h.ln_1": "layernorm", "h.ln_2": "layernorm", "ln_f": "layernorm", "h.attn": "attn", "h.mlp": "mlp",
+    "h.residual_1": "residual", "h.residual_2": "residual", "embedding": "embedding", "lm_head": "lm_head",
+}  # fmt: skip
+
+
+def box_name(kind):
+    """The key in ``BOXES`` for a trace's kind: all three layernorms share theirs."""
+    group = max((g for g in _GROUPS if kind == g or kind.startswith(g + ".")), key=len)
+    return _GROUPS[group] + kind[len(group) :]
+
+
+def described(name):
+    """The box as the page wants it: texts, and for both directions the file, the line's number and its text."""
+    box = BOXES[name]
+    module, _, function = box.derivation.rpartition(".")
+    home = getattr(layers, module) if module else layers
+    return {
+        "formula": box.formula, "gradient": box.gradient, "forward": _source(*box.forward),
+        "backward": _source(*box.backward), "derivation": inspect.getdoc(getattr(home, function)),
+    }  # fmt: skip
+
+
+def _source(module, text):
+    path = pathlib.Path(layers.__file__).with_name(f"{module}.py")
+    lines = path.read_text(encoding="utf-8").splitlines()
+    found = [number for number, line in enumerate(lines, start=1) if line.strip().startswith(text)]
+    if not found:
+        raise ConfigError("no such source line", path=path, found=text)
+    return {"file": f"layers/{module}.py", "line": found[-1], "code": lines[found[-1] - 1].strip()}
