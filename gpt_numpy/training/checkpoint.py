@@ -206,7 +206,7 @@ def load(path):
     first, second = _read_moments(path / OPTIMIZER, config, dtype)
     try:
         tokenizer = load_tokenizer(path)
-    except VocabError as error:
+    except (VocabError, OSError) as error:
         raise CheckpointMismatch(f"its tokenizer cannot be used ({error})", path=path) from None
     del state["format"]
     return Checkpoint(state.pop("step"), config, params, first, second, tokenizer, state)

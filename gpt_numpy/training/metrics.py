@@ -16,14 +16,17 @@ FILE_NAME = "metrics.jsonl"
 
 
 class MetricsLog:
-    """Appends records to ``folder/metrics.jsonl``; with ``step`` given, what came after that step is dropped first."""
+    """Appends records to ``folder/metrics.jsonl``; what is there from after ``step``, where the run goes on, is dropped.
 
-    def __init__(self, folder, step=None):
+    Of a run that begins (``step`` 0) everything is. A ``final`` line goes too: who resumes ends anew.
+    """
+
+    def __init__(self, folder, step):
         self.path = Path(folder) / FILE_NAME
         self._waiting = b""
         self._complained = False
-        if step is not None and self.path.exists():
-            kept = [record for record in read_metrics(self.path) if record["step"] <= step]
+        if self.path.exists():
+            kept = [r for r in read_metrics(self.path) if r["step"] <= step and step and r.get("kind") != "final"]
             durable.write_file(self.path, b"".join(map(_line, kept)))
 
     def write(self, record):

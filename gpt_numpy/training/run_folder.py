@@ -1,7 +1,7 @@
 """A run's folder and what is where in it.
 
     config.toml         the settings, as they took effect
-    environment.json    machine, versions and threads
+    environment.json    machine, versions and threads, for every start and resumption
     metrics.jsonl       what was measured, a line a record
     loss.png            the same as curves, where matplotlib is installed
     samples.txt         what the model wrote as it learned
@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import sys
 import time
 from importlib import metadata
@@ -21,11 +22,12 @@ from pathlib import Path
 
 from .. import __version__
 from ..errors import ConfigError, RunLocked
-from . import checkpoint, durable
+from . import checkpoint, config_file, durable
 
 RUNS = Path("runs")
 CHECKPOINTS = "checkpoints"
-CONFIG = "config.toml"
+CONFIG, ENVIRONMENT, SAMPLES = "config.toml", "environment.json", "samples.txt"
+_SAMPLE = re.compile(rb"^(?=---- step \d+$)", re.MULTILINE)
 
 
 class RunFolder:
@@ -40,9 +42,9 @@ class RunFolder:
         return self.path / CHECKPOINTS
 
     def create(self):
-        """Make the folder; ``ConfigError`` if a run is in it already, ``OSError`` if it cannot be written to."""
+        """Make the folder; ``ConfigError`` if it holds checkpoints, ``OSError`` if it cannot be written to."""
         self.path.mkdir(parents=True, exist_ok=True)
-        if (self.path / CONFIG).exists() or checkpoint.list_checkpoints(self.checkpoints):
+        if checkpoint.list_checkpoints(self.checkpoints):
             raise ConfigError(
                 "there is a run in this folder", path=self.path, expected="another --out, or --resume to go on with it"
             )
@@ -58,13 +60,25 @@ class RunFolder:
     def __exit__(self, *_):
         os.close(self._lock)
 
-    def write_environment(self):
-        text = json.dumps(environment(), indent=2) + "\n"
-        durable.write_file(self.path / "environment.json", text.encode())
+    def begin(self, settings, step):
+        """Note what goes on from ``step``: settings, environment; samples that are younger than ``step`` are dropped."""
+        durable.write_file(self.path / CONFIG, config_file.format(settings).encode())
+        path = self.path / ENVIRONMENT
+        try:
+            sessions = json.loads(path.read_bytes()) if step else []
+        except (OSError, ValueError):
+            sessions = []
+        sessions = [*(sessions if isinstance(sessions, list) else []), {"from_step": step, **environment()}]
+        durable.write_file(path, (json.dumps(sessions, indent=2) + "\n").encode())
+        path = self.path / SAMPLES
+        if path.exists():
+            kept = [part for part in _SAMPLE.split(path.read_bytes()) if part and int(part.split()[2]) <= step]
+            durable.write_file(path, b"".join(kept))
 
     def append_sample(self, step, text):
-        with open(self.path / "samples.txt", "a", encoding="utf-8", newline="\n") as file:
-            file.write(f"---- step {step}\n{text}\n\n")
+        path = self.path / SAMPLES
+        size = path.stat().st_size if path.exists() else 0
+        durable.append(path, f"---- step {step}\n{text}\n\n".encode(), size)
 
     def listing(self):
         """``[(name, bytes)]`` of the run's files, a checkpoint's as one."""

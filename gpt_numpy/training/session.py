@@ -15,12 +15,12 @@ from typing import NamedTuple
 from ..errors import ConfigError, DataError
 from ..model import GPT
 from ..workspace import Workspace
-from . import checkpoint, config_file, durable
+from . import checkpoint, config_file
 from .corpus import load_corpus
 from .distributed import Alone
 from .initial import initial_model, initial_tokenizer
 from .optimizer import AdamW
-from .run_folder import CONFIG, RunFolder, free_name
+from .run_folder import RunFolder, free_name
 from .saver import Saver
 from .settings import RESUMABLE, Settings
 from .signals import SIGNALLED, StopSignal
@@ -106,8 +106,7 @@ def _train(settings, run, model, saved, corpus, state, group):
     if saved is not None:
         optimizer.set_moments(saved.first, saved.second)
     if first:
-        durable.write_file(run.path / CONFIG, config_file.format(settings).encode())
-        run.write_environment()
+        run.begin(settings, state.step)
     saver = Saver(run.checkpoints, settings.keep) if first else None
     with StopSignal() as stop:
         watcher = Watcher(settings, run, corpus, fingerprint, state, quiet=not first)

@@ -38,7 +38,7 @@ def test_a_run_leaves_a_folder_that_explains_itself(tiny, tmp_path, monkeypatch)
     names = {path.name for path in folder.iterdir()}
     assert names == {"config.toml", "environment.json", "metrics.jsonl", "loss.png", "checkpoints", "lock"}
     assert Settings.from_mapping(config_file.read(folder / "config.toml")) == tiny()
-    assert json.loads((folder / "environment.json").read_text())["packages"]["numpy"] == np.__version__
+    assert json.loads((folder / "environment.json").read_text())[0]["packages"]["numpy"] == np.__version__
     records = read_metrics(folder / "metrics.jsonl")
     assert [r["step"] for r in records if r["kind"] == "train"] == list(range(1, 13))
     assert records[-1]["kind"] == "final" and records[-1]["loss"] == outcome.validation_loss

@@ -1,0 +1,114 @@
+"""kill −9 at a random moment, then go on: nothing may tell the run from one that nobody disturbed."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from gpt_numpy.errors import CheckpointCorrupt
+from gpt_numpy.training import checkpoint, config_file, resume, start
+from gpt_numpy.training.metrics import read_metrics
+
+TIMING = ("tokens_per_second", "seconds")
+
+
+def everything(folder):
+    """What has to be equal, bit for bit: the newest checkpoint, all that was measured, all samples."""
+    saved = checkpoint.load_newest(folder / "checkpoints")
+    records = [{k: v for k, v in r.items() if k not in TIMING} for r in read_metrics(folder / "metrics.jsonl")]
+    state = {k: v for k, v in saved.state.items() if k != "seconds"}
+    samples = (folder / "samples.txt").read_bytes()
+    return saved.step, saved.params.flat.tobytes(), saved.first.tobytes(), saved.second.tobytes(), state, records, samples
+
+
+def go_on(settings, folder):
+    """What a person does after a crash: resume, or start again where nothing was saved yet."""
+    if checkpoint.list_checkpoints(folder / "checkpoints"):
+        return resume(folder)
+    return start(settings, folder)
+
+
+def killed_after(seconds, function):
+    """Run ``function`` in a forked process, killed after ``seconds``; whether it was still running then."""
+    child = os.fork()
+    if child == 0:
+        try:
+            devnull = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(devnull, 1)
+            os.dup2(devnull, 2)
+            function()
+        finally:
+            os._exit(0)
+    time.sleep(seconds)
+    os.kill(child, signal.SIGKILL)
+    return os.WIFSIGNALED(os.waitpid(child, 0)[1])
+
+
+def kill_and_compare(settings, folder, times, seed):
+    rng = random.Random(seed)
+    began = time.monotonic()
+    start(settings, folder / "undisturbed")
+    duration = time.monotonic() - began
+    expected = everything(folder / "undisturbed")
+    assert expected[0] == 40 and len(expected[5]) > 45
+    kills = 0
+    for i in range(times):
+        run = folder / f"run-{i}"
+        for _ in range(rng.randint(1, 3)):
+            kills += killed_after(rng.uniform(0, duration), lambda: go_on(settings, run))
+        go_on(settings, run)
+        assert everything(run) == expected
+    return kills
+
+
+def short(tiny, **changes):
+    return tiny(max_steps=40, eval_every=8, save_every=5, dropout=0.1, keep=3, sample_every=16, sample_tokens=5,
+                preset="tiny", batch_size=3, **changes)  # fmt: skip
+
+
+def test_twenty_kills(tiny, tmp_path):
+    assert kill_and_compare(short(tiny), tmp_path, 12, seed=1) >= 10
+
+
+@pytest.mark.campaign
+def test_two_hundred_kills(tiny, tmp_path):
+    assert kill_and_compare(short(tiny), tmp_path, 140, seed=2) >= 200
+
+
+@pytest.mark.campaign
+def test_kills_of_the_command_with_kernels(tiny, tmp_path):
+    """The same from outside, with the kernels' thread pool running and a process of its own each time."""
+    settings = short(tiny, ops="kernels")
+    (tmp_path / "run.toml").write_text(config_file.format(settings), encoding="utf-8")
+    rng = random.Random(3)
+
+    def command(run):
+        resuming = (run / "checkpoints").is_dir() and checkpoint.list_checkpoints(run / "checkpoints")
+        what = ["--resume", str(run)] if resuming else ["--config", str(tmp_path / "run.toml"), "--out", str(run)]
+        return subprocess.Popen([sys.executable, "-m", "gpt_numpy", "train", *what], stdout=subprocess.DEVNULL)
+
+    for _ in range(2):  # the second with a warm JIT cache, to know how long it takes
+        began = time.monotonic()
+        undisturbed = tmp_path / f"undisturbed-{began}"
+        assert command(undisturbed).wait() == 0
+        duration = time.monotonic() - began
+    expected = everything(undisturbed)
+    for i in range(10):
+        run = tmp_path / f"run-{i}"
+        process = command(run)
+        time.sleep(rng.uniform(duration / 3, duration))
+        process.kill()
+        process.wait()
+        assert command(run).wait() == 0
+        assert everything(run) == expected
+
+
+def test_before_the_first_checkpoint_there_is_nothing_to_resume(tiny, tmp_path):
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(CheckpointCorrupt, match="no checkpoint to resume"):
+        resume(tmp_path / "run")
+    assert start(tiny(), tmp_path / "run").step == 12
