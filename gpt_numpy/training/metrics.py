@@ -16,7 +16,7 @@ FILE_NAME = "metrics.jsonl"
 
 
 class MetricsLog:
-    """Appends records to ``folder/metrics.jsonl``; what is there from after ``step``, where the run goes on, is dropped.
+    """Appends records to ``folder/metrics.jsonl``; what is there from after ``step``, where a run goes on, is dropped.
 
     Of a run that begins (``step`` 0) everything is. A ``final`` line goes too: who resumes ends anew.
     """

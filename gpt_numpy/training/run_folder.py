@@ -61,7 +61,7 @@ class RunFolder:
         os.close(self._lock)
 
     def begin(self, settings, step):
-        """Note what goes on from ``step``: settings, environment; samples that are younger than ``step`` are dropped."""
+        """Note what goes on from ``step``: settings, environment. Samples from after ``step`` are dropped."""
         durable.write_file(self.path / CONFIG, config_file.format(settings).encode())
         path = self.path / ENVIRONMENT
         try:

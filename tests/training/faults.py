@@ -16,7 +16,7 @@ OPERATIONS = [
 
 @contextmanager
 def fault_at(number, act):
-    """Call ``act(name, operation, args, kwargs)`` in place of operation ``number``; yields the count so far, a list of one."""
+    """Call ``act(name, operation, args, kwargs)`` in place of operation ``number``; yields [how many there were]."""
     count = [0]
     originals = [(owner, name, getattr(owner, name)) for owner, name in OPERATIONS]
 

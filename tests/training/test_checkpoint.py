@@ -16,8 +16,8 @@ from tests.training.faults import EIO, ENOSPC, die, die_after, fail, fault_at, i
 
 
 def same(a: Checkpoint, b: Checkpoint):
-    arrays = all(np.array_equal(x, y) for x, y in ((a.params.flat, b.params.flat), (a.first, b.first), (a.second, b.second)))
-    return arrays and (a.step, a.config, a.state) == (b.step, b.config, b.state)
+    arrays = [(c.params.flat, c.first, c.second) for c in (a, b)]
+    return all(map(np.array_equal, *arrays)) and (a.step, a.config, a.state) == (b.step, b.config, b.state)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
