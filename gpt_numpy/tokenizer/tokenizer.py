@@ -233,12 +233,14 @@ class Tokenizer:
 
 
 def _check_vocab_size(vocab_size, n_special) -> int:
-    if type(vocab_size) is not int:
+    """The number of merges that ``vocab_size`` leaves room for."""
+    if isinstance(vocab_size, bool) or not hasattr(vocab_size, "__index__"):
         raise TypeError(f"vocab_size is an int, not {type(vocab_size).__name__}")
-    if vocab_size < 256 + n_special:
-        raise TokenizerError("too small a vocabulary", field="vocab_size", found=vocab_size,
+    n_merges = int(vocab_size) - 256 - n_special
+    if n_merges < 0:
+        raise TokenizerError("too small a vocabulary", field="vocab_size", found=int(vocab_size),
                              expected=f"at least {256 + n_special}: the 256 bytes and {n_special} special tokens")
-    return vocab_size - 256 - n_special
+    return n_merges
 
 
 def _checked(texts):

@@ -106,6 +106,7 @@ import json, sys, transformers
 transformers.logging.set_verbosity_error()
 folder, texts = sys.argv[1], json.load(sys.stdin)
 tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+tokenizer.save_pretrained(folder + "/again")
 print(json.dumps([len(tokenizer), [tokenizer(text)["input_ids"] for text in texts]]))
 """
 
@@ -121,6 +122,7 @@ def test_transformers_opens_ours(make, tmp_path):
     size, ids = json.loads(out)
     assert size == ours.n_vocab
     assert ids == [ours.encode(text, allowed_special="all") for text in texts]
+    assert Tokenizer.load(tmp_path / "again").vocabulary == ours.vocabulary
 
 
 def test_a_save_cut_short_leaves_one_tokenizer(tmp_path):
