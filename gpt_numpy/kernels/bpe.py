@@ -17,7 +17,7 @@ import numpy as np
 
 from .bpe_bits import PAD
 from .bpe_encode import SHORT_TOKENS, encode_texts, encode_words, word_cache
-from .bpe_merge import merge_tables
+from .bpe_merge import merge_space, merge_tables
 from .bpe_texts import balanced, utf8_buffer
 from .pretokenize import character_classes, split
 from .threads import count as thread_count
@@ -32,7 +32,7 @@ class BPEEncoder:
     byte_ids (256,): the id of every byte value; pairs (n_merges, 2): the ids joined by merge r, in order of rank;
     new_ids (n_merges,): the id that merge r makes, 256 + r by default. Raises VocabError (see ``merge_tables``).
 
-    Memory: the tables of the vocabulary (some 7 MB for GPT-2's), and 3 MiB of word cache for every thread that has
+    Memory: the tables of the vocabulary (some 7 MB for GPT-2's), and 5 MiB of word cache for every thread that has
     encoded at the same time as others; neither grows with the text.
     """
 
@@ -58,6 +58,9 @@ class BPEEncoder:
         results = [[] for _ in texts]
         for ids, ends, owners in self._run_all(*utf8_buffer(texts), threads):
             tokens, start = ids.tolist(), 0
+            if len(owners) == 1:
+                results[owners[0]] += tokens
+                continue
             for owner, end in zip(owners.tolist(), ends.tolist(), strict=True):
                 results[owner] += tokens[start:end]
                 start = end
@@ -117,12 +120,13 @@ class BPEEncoder:
         size = int((stops - starts).sum())
         out = np.empty(size + SHORT_TOKENS, dtype=np.uint32)
         ends = np.empty(len(starts), dtype=np.int64)
+        state = np.zeros(3, dtype=np.int64)
         cache = self._caches.pop() if self._caches else word_cache()
-        if whole_words:
-            encode_words(buffer, starts, stops, self._tables, cache, out, ends)
-        else:
-            encode_texts(buffer, starts, stops, character_classes(), self._tables, cache, out, ends)
-        self._caches.append(cache)
+        tables = (self._tables,) if whole_words else (character_classes(), self._tables)
+        kernel, enlarged = encode_words if whole_words else encode_texts, cache
+        while longest := kernel(buffer, starts, stops, *tables, enlarged, out, ends, state):
+            enlarged = cache._replace(space=merge_space(2 * longest))
+        self._caches.append(cache)  # without the space for very long words
         return out[: ends[-1] if len(ends) else 0], ends
 
     def _run_all(self, buffer, starts, stops, threads):

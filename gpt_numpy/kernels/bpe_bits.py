@@ -4,7 +4,10 @@ Most pre-tokens are at most fifteen bytes long, so two 64-bit integers hold the 
 comparing two words is then comparing two pairs of integers, and no bytes are read a second time. Every buffer
 that reaches these kernels carries ``PAD`` zero bytes behind its last byte, so that a load may look past the end.
 
-The loads are little-endian or big-endian as the machine is; a key never leaves the process.
+The helpers of those kernels are compiled without reference counting: numba would otherwise count a reference to every
+array at every call, which costs more than looking up a word. So none of them allocates; work space is passed in.
+
+Keys assume a little-endian machine, like all that numba supports.
 """
 
 import numpy as np
@@ -13,10 +16,13 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+_WITHOUT_COUNTING = {"_nrt": False, "error_model": "numpy", "boundscheck": False}
+inlined = njit(forceinline=True, **_WITHOUT_COUNTING)  # for what every word needs
+called = njit(forceinline=False, **_WITHOUT_COUNTING)  # for the rest; callees would inherit their caller's True
+
 PAD = 16  # zero bytes that must follow the text in every buffer
 SHORT = 15  # longest word that a two-integer key can hold: its length takes the sixteenth byte
 
-_ONE = np.uint64(1)
 _MIX_A = np.uint64(0x9E3779B97F4A7C15)
 _MIX_B = np.uint64(0xC2B2AE3D27D4EB4F)
 _MIX_C = np.uint64(0xD6E8FEB86659FD93)
@@ -59,7 +65,7 @@ def trailing_zeros(typingctx, value):
     return types.int64(types.uint64), codegen
 
 
-@njit(forceinline=True)
+@inlined
 def short_key(buffer, start, length):
     """The two integers of a word of at most ``SHORT`` bytes; the second carries the length in its top byte."""
     low = load_u64(buffer, start) & _LOW[length]
@@ -67,7 +73,7 @@ def short_key(buffer, start, length):
     return low, high
 
 
-@njit(forceinline=True)
+@inlined
 def hash_pair(first, second):
     """A 64-bit hash of two 64-bit integers; the high bits are the best mixed."""
     mixed = first * _MIX_A + second * _MIX_B
@@ -75,7 +81,7 @@ def hash_pair(first, second):
     return mixed * _MIX_C
 
 
-@njit
+@called
 def hash_bytes(buffer, start, length):
     """A 64-bit hash of ``length`` bytes from ``start`` on."""
     mixed = np.uint64(length) * _MIX_B
@@ -91,7 +97,7 @@ def hash_bytes(buffer, start, length):
     return mixed * _MIX_C
 
 
-@njit
+@called
 def same_bytes(buffer, start, other, other_start, length):
     """Whether two stretches of ``length`` bytes are equal."""
     offset = 0
@@ -103,6 +109,13 @@ def same_bytes(buffer, start, other, other_start, length):
         difference = load_u64(buffer, start + offset) ^ load_u64(other, other_start + offset)
         return difference & _LOW[length - offset] == 0
     return True
+
+
+@called
+def copy_items(source, source_start, target, target_start, length):
+    """Copy ``length`` items from one array to another; they do not overlap."""
+    for i in range(length):
+        target[target_start + i] = source[source_start + i]
 
 
 def padded(data):

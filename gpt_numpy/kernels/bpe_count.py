@@ -12,9 +12,8 @@ on.
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from numba import njit
 
-from .bpe_bits import PAD, SHORT, hash_bytes, hash_pair, same_bytes, short_key
+from .bpe_bits import PAD, SHORT, called, copy_items, hash_bytes, hash_pair, inlined, same_bytes, short_key
 from .bpe_texts import balanced, utf8_buffer
 from .jit import kernel
 from .pretokenize import character_classes, word_end
@@ -26,7 +25,7 @@ _DONE, _SHORT_FULL, _LONG_FULL, _POOL_FULL = range(4)
 _N_SHORT, _N_LONG, _POOL_USED, _TEXT, _POSITION = range(5)  # fields of the state of a count
 
 
-@njit(forceinline=True)
+@inlined
 def _short_slot(low, high, short):
     """Index of the word's entry, or of the empty one where it belongs."""
     mask = np.int64(short.size // 3 - 1)
@@ -36,7 +35,7 @@ def _short_slot(low, high, short):
     return 3 * slot
 
 
-@njit(forceinline=True)
+@inlined
 def _add_word(buffer, start, length, count, short, long, pool, state):
     """Add ``count`` to a word's entry; return _DONE, or what is full, with nothing changed."""
     if length <= SHORT:
@@ -52,7 +51,7 @@ def _add_word(buffer, start, length, count, short, long, pool, state):
     return _add_long(buffer, start, length, count, long, pool, state)
 
 
-@njit
+@called
 def _add_long(buffer, start, length, count, long, pool, state):
     mixed = hash_bytes(buffer, start, length)
     mask = np.int64(long.shape[0] - 1)
@@ -67,8 +66,7 @@ def _add_long(buffer, start, length, count, long, pool, state):
         return _LONG_FULL
     if state[_POOL_USED] + length + PAD > pool.size:
         return _POOL_FULL
-    for i in range(length):
-        pool[state[_POOL_USED] + i] = buffer[start + i]
+    copy_items(buffer, start, pool, state[_POOL_USED], length)
     long[slot, 0], long[slot, 1] = np.int64(mixed), state[_POOL_USED]
     long[slot, 2], long[slot, 3] = length, count
     state[_N_LONG] += 1
@@ -76,7 +74,7 @@ def _add_long(buffer, start, length, count, long, pool, state):
     return _DONE
 
 
-@kernel()
+@kernel(_nrt=False)
 def _count_texts(buffer, starts, stops, classes, short, long, pool, state):
     """Count the words of the texts from state[_TEXT], state[_POSITION] on, until the end or until something is full."""
     for text in range(state[_TEXT], starts.size):
@@ -91,7 +89,7 @@ def _count_texts(buffer, starts, stops, classes, short, long, pool, state):
     return _DONE
 
 
-@kernel()
+@kernel(_nrt=False)
 def _count_words(buffer, starts, stops, counts, short, long, pool, state):
     """Add words that are split and counted already, from number state[_TEXT] on."""
     for word in range(state[_TEXT], starts.size):
@@ -103,7 +101,7 @@ def _count_words(buffer, starts, stops, counts, short, long, pool, state):
     return _DONE
 
 
-@kernel()
+@kernel(_nrt=False)
 def _grow_short(old, new):
     for entry in range(0, old.size, 3):
         if old[entry + 1] != 0:
@@ -111,7 +109,7 @@ def _grow_short(old, new):
             new[place], new[place + 1], new[place + 2] = old[entry], old[entry + 1], old[entry + 2]
 
 
-@kernel()
+@kernel(_nrt=False)
 def _grow_long(old, new):
     mask = np.int64(new.shape[0] - 1)
     for entry in range(old.shape[0]):
@@ -119,10 +117,11 @@ def _grow_long(old, new):
             slot = np.int64(np.uint64(old[entry, 0]) >> _HALF) & mask
             while new[slot, 2] != 0:
                 slot = (slot + 1) & mask
-            new[slot] = old[entry]
+            for field in range(4):
+                new[slot, field] = old[entry, field]
 
 
-@kernel()
+@kernel(_nrt=False)
 def _list_words(short, long, pool, buffer, starts, stops, counts):
     """Write every word and its count; return how many bytes ``buffer`` received."""
     word = 0
@@ -141,7 +140,7 @@ def _list_words(short, long, pool, buffer, starts, stops, counts):
         length = long[entry, 2]
         if length == 0:
             continue
-        buffer[at : at + length] = pool[long[entry, 1] : long[entry, 1] + length]
+        copy_items(pool, long[entry, 1], buffer, at, length)
         starts[word], stops[word], counts[word] = at, at + length, long[entry, 3]
         at += length
         word += 1

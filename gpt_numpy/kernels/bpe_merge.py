@@ -10,10 +10,9 @@ Merge r turns the pair ``pairs[r]`` into ``new_ids[r]``; its rank is r.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from ..errors import VocabError
-from .bpe_bits import PAD, SHORT, hash_pair, short_key
+from .bpe_bits import PAD, SHORT, called, copy_items, hash_pair, inlined, short_key
 from .jit import kernel
 
 NO_RANK = np.uint32(0xFFFFFFFF)
@@ -22,6 +21,7 @@ SCAN_LIMIT = 48  # bytes up to which searching the whole word for the best pair 
 _EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
 _HALF = np.uint64(32)
 _MAX_ID = 2**31 - 1
+_ROW = SHORT + 1  # bytes set aside for the spelling of a token
 
 
 class MergeTables(NamedTuple):
@@ -34,7 +34,28 @@ class MergeTables(NamedTuple):
     word_slots: np.ndarray  # (3 * n_slots,) uint64: the two integers of a short token's bytes, its id
 
 
-@njit(forceinline=True)
+class MergeSpace(NamedTuple):
+    """Work space for merging words of up to ``ids.size`` bytes."""
+
+    ids: np.ndarray  # (size,) uint32
+    ranks: np.ndarray  # (size,) uint32: rank of the pair that begins at a symbol
+    before: np.ndarray  # (size,) int32: position of the symbol before
+    behind: np.ndarray  # (size,) int32
+    heap: np.ndarray  # (2 * size,) uint64: rank << 32 | position
+
+
+def merge_space(size):
+    """Work space for words of up to ``size`` bytes, 32 times that in memory."""
+    return MergeSpace(
+        np.empty(size, dtype=np.uint32),
+        np.empty(size, dtype=np.uint32),
+        np.empty(size, dtype=np.int32),
+        np.empty(size, dtype=np.int32),
+        np.empty(2 * size, dtype=np.uint64),
+    )
+
+
+@inlined
 def pair_rank(left, right, pair_slots):
     """Rank of the pair of token ids, or NO_RANK."""
     key = np.uint64(left) << _HALF | np.uint64(right)
@@ -49,7 +70,7 @@ def pair_rank(left, right, pair_slots):
         slot = (slot + 1) & mask
 
 
-@njit(forceinline=True)
+@inlined
 def whole_word(low, high, word_slots):
     """Id of the token with that short key, or -1."""
     mask = np.int64(word_slots.size // 3 - 1)
@@ -61,10 +82,9 @@ def whole_word(low, high, word_slots):
     return -1
 
 
-@njit
-def _merge_by_scan(buffer, start, length, tables, out, at):
+@called
+def _merge_by_scan(buffer, start, length, tables, ranks, out, at):
     """Merge a word of at most SCAN_LIMIT bytes into ``out`` from ``at`` on; return the position behind."""
-    ranks = np.empty(SCAN_LIMIT, dtype=np.uint32)
     for i in range(length):
         out[at + i] = tables.byte_ids[buffer[start + i]]
     for i in range(length - 1):
@@ -89,7 +109,7 @@ def _merge_by_scan(buffer, start, length, tables, out, at):
     return at + n
 
 
-@njit
+@called
 def _sift_down(heap, size, position, item):
     """Put ``item`` where it belongs in the min-heap, from the free place ``position`` downwards."""
     child = 2 * position + 1
@@ -104,7 +124,7 @@ def _sift_down(heap, size, position, item):
     heap[position] = item
 
 
-@njit
+@called
 def _sift_up(heap, position, item):
     """Put ``item`` where it belongs in the min-heap, from the free place ``position`` upwards."""
     while position > 0:
@@ -116,22 +136,18 @@ def _sift_up(heap, position, item):
     heap[position] = item
 
 
-@njit
-def _merge_by_heap(buffer, start, length, tables, out, at):
-    """As ``_merge_by_scan``, for a word of any length below 2**31.
+@called
+def _merge_by_heap(buffer, start, length, tables, space, out, at):
+    """As ``_merge_by_scan``, for a word of any length that ``space`` has room for.
 
     The heap holds rank << 32 | position of a pair's left symbol. An entry whose pair has changed since is known by
     its rank, which is no longer the one in ``ranks``, and is passed over. One merge removes an entry and adds at most
     two, and there are fewer merges than bytes, so that 2 * length places are enough.
     """
-    ids = np.empty(length, dtype=np.uint32)
-    ranks = np.full(length, NO_RANK, dtype=np.uint32)
-    before = np.empty(length, dtype=np.int32)
-    behind = np.empty(length, dtype=np.int32)
-    heap = np.empty(2 * length, dtype=np.uint64)
+    ids, ranks, before, behind, heap = space
     size = 0
     for i in range(length):
-        ids[i] = tables.byte_ids[buffer[start + i]]
+        ids[i], ranks[i] = tables.byte_ids[buffer[start + i]], NO_RANK
         before[i], behind[i] = i - 1, i + 1
         if i + 1 < length:
             ranks[i] = tables.byte_ranks[np.int64(buffer[start + i]) << 8 | np.int64(buffer[start + i + 1])]
@@ -172,18 +188,18 @@ def _merge_by_heap(buffer, start, length, tables, out, at):
     return at
 
 
-@njit
-def merge_word(buffer, start, length, tables, out, at):
+@called
+def merge_word(buffer, start, length, tables, space, out, at):
     """Write the tokens of the word at ``start`` to ``out`` from ``at`` on; return the position behind the last.
 
-    ``out`` needs ``length`` places: while merging it may hold one symbol a byte.
+    ``out`` needs ``length`` places: while merging it may hold one symbol a byte. So does ``space``.
     """
     if length <= SCAN_LIMIT:
-        return _merge_by_scan(buffer, start, length, tables, out, at)
-    return _merge_by_heap(buffer, start, length, tables, out, at)
+        return _merge_by_scan(buffer, start, length, tables, space.ranks, out, at)
+    return _merge_by_heap(buffer, start, length, tables, space, out, at)
 
 
-@kernel()
+@kernel(_nrt=False)
 def _fill_pairs(pairs, byte_of_id, pair_slots, byte_ranks):
     """Enter every merge; return the first one whose pair is there already, or -1."""
     mask = np.int64(pair_slots.size // 2 - 1)
@@ -202,15 +218,15 @@ def _fill_pairs(pairs, byte_of_id, pair_slots, byte_ranks):
     return -1
 
 
-@kernel()
-def _fill_words(pairs, tables, spelling, lengths):
+@kernel(_nrt=False)
+def _fill_words(pairs, tables, spelling, lengths, space):
     """Enter every short token that its own bytes merge to, so that such a word needs no merging.
 
-    spelling (n_ids, SHORT + PAD + 1) uint8 and lengths (n_ids,) hold the single bytes and receive the bytes of the
-    other tokens; the length of one that is too long stays SHORT + 1.
+    spelling (n_ids * _ROW,) uint8 and lengths (n_ids,) hold the single bytes and receive the bytes of the other tokens;
+    the length of one that is too long stays SHORT + 1.
     """
     mask = np.int64(tables.word_slots.size // 3 - 1)
-    out = np.empty(SHORT, dtype=np.uint32)
+    out = space.ids
     for rank in range(pairs.shape[0]):
         left, right, new = pairs[rank, 0], pairs[rank, 1], np.int64(tables.new_ids[rank])
         length = lengths[left] + lengths[right]
@@ -218,11 +234,12 @@ def _fill_words(pairs, tables, spelling, lengths):
             lengths[new] = SHORT + 1
             continue
         lengths[new] = length
-        spelling[new, : lengths[left]] = spelling[left, : lengths[left]]
-        spelling[new, lengths[left] : length] = spelling[right, : lengths[right]]
-        if merge_word(spelling[new], 0, length, tables, out, 0) != 1 or out[0] != new:
+        row = new * _ROW
+        copy_items(spelling, left * _ROW, spelling, row, lengths[left])
+        copy_items(spelling, right * _ROW, spelling, row + lengths[left], lengths[right])
+        if _merge_by_scan(spelling, row, length, tables, space.ranks, out, 0) != 1 or out[0] != new:
             continue
-        low, high = short_key(spelling[new], 0, length)
+        low, high = short_key(spelling, row, length)
         slot = np.int64(hash_pair(low, high) >> _HALF) & mask
         while tables.word_slots[3 * slot + 1] != 0:
             slot = (slot + 1) & mask
@@ -281,7 +298,7 @@ def merge_tables(byte_ids, pairs, new_ids):
         raise VocabError(f"merge {repeated} repeats the pair of an earlier one", found=pairs[repeated].tolist())
     lengths = np.zeros(n_ids, dtype=np.int64)
     lengths[byte_ids] = 1
-    spelling = np.zeros((n_ids, SHORT + PAD + 1), dtype=np.uint8)
-    spelling[byte_ids, 0] = np.arange(256)
-    _fill_words(pairs, tables, spelling, lengths)
+    spelling = np.zeros(n_ids * _ROW + PAD, dtype=np.uint8)
+    spelling[byte_ids * _ROW] = np.arange(256)
+    _fill_words(pairs, tables, spelling, lengths, merge_space(SHORT))
     return tables

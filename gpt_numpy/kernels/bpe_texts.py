@@ -6,7 +6,7 @@ from ..errors import TokenizerError
 from .bpe_bits import PAD
 from .pretokenize import cuts
 
-_PADDING = "\0" * PAD
+_SLICE = 1 << 16  # characters; a slice without wide characters is narrow, and quicker to encode than the whole text
 
 
 def utf8_buffer(texts):
@@ -17,14 +17,20 @@ def utf8_buffer(texts):
     for number, text in enumerate(texts):
         if not isinstance(text, str):
             raise TypeError(f"text {number} is {type(text).__name__}; expected str")
-    joined = "\0".join(texts) + _PADDING
     try:
-        data = joined.encode()
+        encoded = [_utf8(text) for text in texts]
     except UnicodeEncodeError:
         raise _surrogate_error(texts) from None
-    sizes = [len(text) for text in texts] if len(data) == len(joined) else [len(text.encode()) for text in texts]
-    stops = np.cumsum(np.array(sizes, dtype=np.int64) + 1) - 1
-    return np.frombuffer(data, dtype=np.uint8), stops - np.array(sizes, dtype=np.int64), stops
+    sizes = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
+    stops = np.cumsum(sizes + 1) - 1
+    encoded.append(bytes(PAD))
+    return np.frombuffer(b"\0".join(encoded), dtype=np.uint8), stops - sizes, stops
+
+
+def _utf8(text):
+    if len(text) <= _SLICE or text.isascii():
+        return text.encode()
+    return b"".join([text[i : i + _SLICE].encode() for i in range(0, len(text), _SLICE)])
 
 
 def _surrogate_error(texts):

@@ -17,9 +17,9 @@ its pair stands, and needs no hash table at all, because of two facts:
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from ..errors import TokenizerError
+from .bpe_bits import called, inlined
 from .jit import kernel
 
 FINISHED, EXHAUSTED, MORE_PAIRS, MORE_PLACES = range(4)
@@ -46,13 +46,13 @@ class Training(NamedTuple):
     state: np.ndarray  # (4,) int64
 
 
-@njit(forceinline=True)
+@inlined
 def _before(heap, count, key, other):
     """Whether (count, key) belongs nearer to the top than heap entry ``other``."""
     return count > heap[other, 0] or (count == heap[other, 0] and key < heap[other, 1])
 
 
-@njit
+@called
 def _sift_up(heap, position, count, key, pair):
     while position > 0:
         parent = (position - 1) >> 1
@@ -63,7 +63,7 @@ def _sift_up(heap, position, count, key, pair):
     heap[position, 0], heap[position, 1], heap[position, 2] = count, key, pair
 
 
-@njit
+@called
 def _sift_down(heap, size, position, count, key, pair):
     child = 2 * position + 1
     while child < size:
@@ -77,20 +77,20 @@ def _sift_down(heap, size, position, count, key, pair):
     heap[position, 0], heap[position, 1], heap[position, 2] = count, key, pair
 
 
-@njit
+@called
 def _push(heap, state, count, left, right, pair):
     _sift_up(heap, state[_N_HEAP], count, np.int64(left) << 32 | np.int64(right), pair)
     state[_N_HEAP] += 1
 
 
-@njit
+@called
 def _drop_top(heap, state):
     state[_N_HEAP] -= 1
     last = state[_N_HEAP]
     _sift_down(heap, last, 0, heap[last, 0], heap[last, 1], heap[last, 2])
 
 
-@njit
+@called
 def _next_pair(heap, state, pair_counts):
     """Number of the most frequent pair, which stays on top of the heap, or _NO_PAIR."""
     while state[_N_HEAP] > 0:
@@ -148,7 +148,7 @@ def _lay_out(buffer, starts, stops, t):
         at += 1
 
 
-@njit(forceinline=True)
+@inlined
 def _token_before(cells, at):
     """First cell of the token that ends right before cell ``at``, or -1 at the beginning of a word."""
     back = np.int64(cells[at - 1, 0])
@@ -157,7 +157,7 @@ def _token_before(cells, at):
     return at + back if back != _SEPARATOR else -1
 
 
-@njit
+@called
 def _replace(t, pair, new):
     """Put token ``new`` where ``pair`` stands; keep those places at the front of its list, return how many.
 
@@ -189,7 +189,7 @@ def _replace(t, pair, new):
     return kept - beginning
 
 
-@njit
+@called
 def _count_beside(t, first, n_places, new):
     """Count the pairs that the new token makes with its neighbours; return how many are on its left and right.
 
@@ -218,7 +218,7 @@ def _count_beside(t, first, n_places, new):
     return n_left, n_right
 
 
-@njit
+@called
 def _add_pair(t, left, right, count, n_places):
     """Enter a new pair with room for its places; return its number."""
     number = t.state[_N_PAIRS]
@@ -231,7 +231,7 @@ def _add_pair(t, left, right, count, n_places):
     return number
 
 
-@njit(forceinline=True)
+@inlined
 def _add_place(t, number, at, word):
     place = t.pair_places[number, 1]
     t.places[place, 0], t.places[place, 1] = at, word
@@ -239,7 +239,7 @@ def _add_place(t, number, at, word):
     t.cells[at, 1] = number
 
 
-@njit
+@called
 def _list_beside(t, first, n_places, new, n_left, n_right):
     """Enter the pairs that ``_count_beside`` found, list their places, and clear the work space."""
     cells, beside, touched = t.cells, t.beside, t.touched
@@ -264,7 +264,7 @@ def _list_beside(t, first, n_places, new, n_left, n_right):
         beside[touched[i, 1], 2] = beside[touched[i, 1], 3] = 0
 
 
-@kernel()
+@kernel(_nrt=False)
 def _merge_some(t, limit):
     """Make up to ``limit`` merges; return what ended it. MORE_… leaves everything as before the merge that asks."""
     for _ in range(limit):

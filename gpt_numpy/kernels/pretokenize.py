@@ -18,9 +18,8 @@ from typing import NamedTuple
 
 import numpy as np
 import regex
-from numba import njit
 
-from .bpe_bits import load_u64, padded, trailing_zeros
+from .bpe_bits import called, inlined, load_u64, padded, trailing_zeros
 from .jit import kernel
 
 OTHER, LETTER, NUMBER, SPACE = 0, 1, 2, 3
@@ -61,7 +60,7 @@ def character_classes():
     return CharacterClasses(classes[:128].copy(), pages, unique.copy())
 
 
-@njit(forceinline=True)
+@inlined
 def _wide_character(buffer, position, table):
     """(class, end) of the character of two to four bytes at ``position``."""
     lead = np.int64(buffer[position])
@@ -80,7 +79,7 @@ def _wide_character(buffer, position, table):
     return table.classes[table.pages[code >> 8], code & 0xFF], end
 
 
-@njit(forceinline=True)
+@inlined
 def _character(buffer, position, table):
     """(class, end) of the character at ``position``."""
     lead = buffer[position]
@@ -89,7 +88,7 @@ def _character(buffer, position, table):
     return _wide_character(buffer, position, table)
 
 
-@njit(forceinline=True)
+@inlined
 def _skip_ascii_letters(buffer, position):
     """First position from ``position`` on that holds no ASCII letter; eight bytes at a time."""
     while True:
@@ -102,7 +101,7 @@ def _skip_ascii_letters(buffer, position):
         position += 8
 
 
-@njit(forceinline=True)
+@inlined
 def _run_end(buffer, position, size, kind, table):
     """End of the run of class ``kind`` that goes on at ``position``."""
     while True:
@@ -118,7 +117,7 @@ def _run_end(buffer, position, size, kind, table):
         position = end
 
 
-@njit
+@called
 def _white_space_end(buffer, start, size, table):
     """End of the word that a run of white space makes: all of it at the end of the text, else all but the last."""
     last = position = start
@@ -131,7 +130,7 @@ def _white_space_end(buffer, start, size, table):
     return size
 
 
-@njit(forceinline=True)
+@inlined
 def _contraction_end(buffer, start):
     """End of the contraction that starts with the quote at ``start``, or ``start`` if there is none."""
     first, second = buffer[start + 1], buffer[start + 2]
@@ -142,7 +141,7 @@ def _contraction_end(buffer, start):
     return start
 
 
-@njit(forceinline=True)
+@inlined
 def word_end(buffer, start, size, table):
     """End of the word (pre-token) that starts at ``start`` < ``size``.
 
@@ -161,7 +160,7 @@ def word_end(buffer, start, size, table):
     return _run_end(buffer, end, size, kind, table)
 
 
-@kernel()
+@kernel(_nrt=False)
 def _split(buffer, size, table, ends):
     """Write the end of every word to ``ends`` (size,); return how many there are."""
     count = 0
@@ -173,7 +172,7 @@ def _split(buffer, size, table, ends):
     return count
 
 
-@kernel()
+@kernel(_nrt=False)
 def _last_cut(buffer, start, size, table):
     """Greatest cut position in (start, size], or ``start``. The text before ``size`` may end inside a character."""
     position = size
