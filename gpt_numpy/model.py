@@ -67,6 +67,9 @@ class GPT:
     recompute  keep only each block's input in the forward and run the block again in the backward:
                about a third more time for most of the activations' memory
     workspace  a ``workspace.Workspace`` for the large arrays of a step, or None to allocate afresh
+
+    ``on_gradients``, None or a function, is called during a backward with the name of a tensor when the gradients of
+    that tensor and of all that follow it in the table are complete (data-parallel training sends them on).
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class GPT:
         if params is None:
             self.params = Parameters(config, dtype)
             initialise(self.params, config, seed)
+        self.on_gradients = None
         self._grads = None
         self._pass = None
 
@@ -187,6 +191,8 @@ class GPT:
                 _, cache = self._block_forward(i, blocks[i], *context, self._alloc("recomputed"))
             # The gradient that goes on to the next block must outlive this block's other arrays.
             dx = self._block_backward(i, dx, cache, self._alloc("backward"), self._alloc(f"stream {i % 2}"))
+            if self.on_gradients is not None:
+                self.on_gradients(f"h.{i}.ln_1.weight")
         if dropout_cache is not None:
             dx = ops.dropout_backward(dx, dropout_cache)
         ops.embedding_backward(dx, embedding, into=(g["wte.weight"], g["wpe.weight"]))
