@@ -2,6 +2,7 @@
 
 import argparse
 
+from ..errors import ConfigError
 from ..training import config_file
 from ..training.settings import Settings, kind_of, sections
 
@@ -11,6 +12,7 @@ def configure(parser):
     parser.add_argument("--out", metavar="DIR", help="the run's folder (default: a new one in runs/)")
     parser.add_argument("--resume", metavar="DIR", help="go on with the run in this folder from its newest checkpoint")
     parser.add_argument("--config", metavar="FILE", help="a TOML file of the settings below; flags win over it")
+    parser.add_argument("--mpi", action="store_true", help="one rank of several: mpiexec -n 4 gpt-numpy train --mpi …")
     for section, fields in sections().items():
         group = parser.add_argument_group(f"{section} settings")
         for field in fields:
@@ -35,12 +37,23 @@ def _add_flag(group, field):
 
 def run(args):
     from ..training import resume, start
+    from ..training.distributed import Alone
 
     flags = {name.removeprefix("set_"): value for name, value in vars(args).items() if name.startswith("set_")}
     values = {**(config_file.read(args.config) if args.config else {}), **flags}
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    if args.resume:
-        outcome = resume(args.resume, values)
-    else:
-        outcome = start(Settings.from_mapping(values), args.out)
+    group = _mpi_group() if args.mpi else Alone()
+    with group.guard():
+        if args.resume:
+            outcome = resume(args.resume, values, group)
+        else:
+            outcome = start(Settings.from_mapping(values), args.out, group)
     return outcome.exit_code
+
+
+def _mpi_group():
+    try:
+        from ..training.mpi import MPIGroup
+    except ImportError as error:
+        raise ConfigError(f"mpi4py cannot be used ({error})", field="--mpi", expected='pip install ".[mpi]"') from None
+    return MPIGroup()

@@ -15,6 +15,10 @@ class Alone:
 
     rank, size = 0, 1
 
+    def guard(self):
+        """Context manager around a rank's whole work: an error in one rank ends all."""
+        return contextlib.nullcontext()
+
     def share(self, n):
         """This rank's range of ``n`` things, in order; sizes differ by one at most."""
         return range(self.rank * n // self.size, (self.rank + 1) * n // self.size)
@@ -34,8 +38,8 @@ class Alone:
     def gather_parameters(self, params, zero):
         """After an update: every rank gets what the others updated."""
 
-    def gather_moments(self, optimizer):
-        """(first, second), whole, on rank 0 (anything elsewhere): what a checkpoint holds."""
+    def gather_moments(self, optimizer, n, zero):
+        """(first, second) of all n parameters on rank 0 (anything elsewhere): what a checkpoint holds."""
         return optimizer.first, optimizer.second
 
     def check_same(self, what, text):

@@ -7,22 +7,23 @@ progress line, the log, the samples and the picture.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import importlib
 import math
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, NonFinite
 from ..model import GPT
 from ..workspace import Workspace
-from . import checkpoint, config_file
+from . import checkpoint
 from .corpus import load_corpus
 from .distributed import Alone
 from .initial import initial_model, initial_tokenizer
 from .optimizer import AdamW
 from .run_folder import RunFolder, free_name
 from .saver import Saver
-from .settings import RESUMABLE, Settings
+from .settings import PATHS, RESUMABLE, Settings
 from .signals import SIGNALLED, StopSignal
 from .throughput import check_memory
 from .trainer import Trainer, TrainState
@@ -95,11 +96,23 @@ def _say(group):
     return print if group.rank == 0 else lambda text: None
 
 
+def _check_agreement(settings, model, fingerprint, state, group):
+    """Refuse to begin unless all ranks have the same task; paths may differ, what is read from them may not."""
+    if settings.batch_size < group.size:
+        raise ConfigError("every rank needs a sequence", field="batch_size", found=settings.batch_size,
+                          expected=f"at least {group.size}")  # fmt: skip
+    values = [f"{name} = {value}" for name, value in settings.to_dict().items() if name not in PATHS]
+    group.check_same("settings", "\n".join(values))
+    group.check_same("data", fingerprint)
+    group.check_same("checkpoint", f"step {state.step}")
+    group.check_same("parameters", hashlib.sha256(model.params.flat).hexdigest())
+
+
 def _train(settings, run, model, saved, corpus, state, group):
     first = group.rank == 0
     fingerprint = corpus.fingerprint()
-    group.check_same("settings", config_file.format(settings))
-    group.check_same("data", fingerprint)
+    if group.size > 1:
+        _check_agreement(settings, model, fingerprint, state, group)
     check_memory(model.config, settings.micro_batch_size or settings.batch_size, settings.recompute)
     model.workspace = Workspace()
     optimizer = AdamW(model.params, settings, model.ops, *group.optimizer_slice(len(model.params.flat), settings.zero))
@@ -116,6 +129,12 @@ def _train(settings, run, model, saved, corpus, state, group):
             reason = trainer.run()
             if reason != SIGNALLED:
                 trainer.evaluate("final", 0)
+        except NonFinite:
+            # All ranks come here together; none may end the others while the first still saves.
+            if saver is not None:
+                saver.finish()
+            group.barrier()
+            raise
         finally:
             watcher.close()
             if saver is not None:

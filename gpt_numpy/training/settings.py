@@ -16,6 +16,7 @@ from ..errors import ConfigError
 from .schedule import SCHEDULES
 
 MODEL_SIZES = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
+PATHS = ("data", "tokenizer", "init_from")
 # What may differ between a run and its resumption: none of these changes a step that was already taken.
 RESUMABLE = (
     "max_steps", "eval_every", "eval_windows", "sample_every", "sample_tokens", "prompt", "patience", "log_every",

@@ -177,7 +177,7 @@ class Trainer:
         """Save the present step, unless it is saved already."""
         if self._saved_step == self.state.step:
             return
-        first, second = self.group.gather_moments(self.optimizer)
+        first, second = self.group.gather_moments(self.optimizer, len(self.model.params.flat), self.settings.zero)
         if self.saver is not None:
             state = {**self.state.to_dict(), **self.observer.state()}
             del state["step"]
