@@ -172,6 +172,9 @@ def _check_split(split, record, row_length, path):
                             expected=shard_name(split, number))  # fmt: skip
         if row_length and shard["tokens"] % row_length:
             raise DataError("not whole rows", path=path, field=f"{where}shards[{number}].tokens", found=shard["tokens"])
+    most = record["tokens"] if row_length else 0
+    if not record["cut_documents"] <= record["cuts"] <= most or record["padding"] > most:
+        raise DataError("counts that no packing gives", path=path, field=f"splits.{split}")
     for name in ("tokens", "documents"):
         total = sum(shard[name] for shard in record["shards"])
         if total != record[name]:
