@@ -96,7 +96,9 @@ def _encode(tokenizer, steps, texts):
 
 
 def encode_texts(tokenizer, texts):
-    """An array of tokens for each text; special tokens in it are text like any other."""
+    """An array of tokens for each text, made on the calling thread; special tokens in it are text like any other."""
+    if hasattr(tokenizer, "encode_to_array"):
+        return [tokenizer.encode_to_array(text, disallowed_special=(), threads=1) for text in texts]
     return [np.array(tokenizer.encode_ordinary(text), dtype=np.int64) for text in texts]
 
 

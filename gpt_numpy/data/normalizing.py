@@ -12,6 +12,8 @@ import re
 import sys
 import unicodedata
 
+import numpy as np
+
 from ..errors import ConfigError
 
 DEFAULT_STEPS = ("bom", "nfc", "newlines")
@@ -56,7 +58,7 @@ def _nfkc(text):
 
 def _newlines(text):
     """CRLF and CR become LF (U+0085, U+2028 and U+2029 stay as they are)."""
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+    return text.replace("\r\n", "\n").replace("\r", "\n") if "\r" in text else text
 
 
 def _controls(text):
@@ -88,30 +90,38 @@ _CONTROLS = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]+")
 # entered once a run (the lookbehind) and never given back (the possessive ++): linear on a line of a million spaces
 _TRAILING_SPACE = re.compile(r"(?<![ \t])[ \t]++(?=\n|\Z)")
 _BLANK_LINES = re.compile(r"\n{3,}")
+_FIRST_MARK = 0x300  # no combining mark, and nothing that decomposes into marks alone, lies before it
 
 
 def _unicode_form(form, text):
     if text.isascii():
         return text
-    return unicodedata.normalize(form, _long_runs(form).sub(functools.partial(_sort_marks, form), text))
+    is_mark, long_runs = _marks(form)
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+    places = np.flatnonzero(codes >= _FIRST_MARK)
+    places = places[is_mark[codes[places]]]
+    run = LONG_RUN - 1
+    if (places[run:] - places[:-run] == run).any():  # 32 marks in a row
+        text = long_runs.sub(functools.partial(_sort_marks, form), text)
+    return unicodedata.normalize(form, text)
 
 
 def _sort_marks(form, run):
     """A run of marks, decomposed and in canonical order: what ``normalize`` would reach by insertion sort."""
-    decomposed = unicodedata.normalize  # of single characters: nothing to sort
-    marks = "".join([decomposed(form.replace("C", "D"), mark) for mark in run[0]])
+    decomposition = form.replace("C", "D")
+    marks = "".join([unicodedata.normalize(decomposition, mark) for mark in run[0]])
     return "".join(sorted(marks, key=unicodedata.combining))
 
 
 @functools.cache
-def _long_runs(form):
-    """A pattern of ``LONG_RUN`` or more characters that all decompose into combining marks alone."""
+def _marks(form):
+    """Which code points decompose into combining marks alone (bool array), and a pattern of long runs of them."""
     decomposition = form.replace("C", "D")
-    marks = []
-    for code in range(sys.maxunicode + 1):
+    is_mark = np.zeros(sys.maxunicode + 1, bool)
+    for code in range(_FIRST_MARK, sys.maxunicode + 1):
         mark = chr(code)
         if unicodedata.decomposition(mark):
             mark = unicodedata.normalize(decomposition, mark)
-        if unicodedata.combining(mark[0]) and all(map(unicodedata.combining, mark)):
-            marks.append(re.escape(chr(code)))
-    return re.compile(f"[{''.join(marks)}]{{{LONG_RUN},}}")
+        is_mark[code] = all(map(unicodedata.combining, mark))
+    marks = "".join(re.escape(chr(code)) for code in np.flatnonzero(is_mark))
+    return is_mark, re.compile(f"[{marks}]{{{LONG_RUN},}}")

@@ -6,6 +6,7 @@ import unicodedata
 
 import pytest
 
+from gpt_numpy.data import normalizing
 from gpt_numpy.data.normalizing import DEFAULT_STEPS, STEPS, check_steps, normalize
 from gpt_numpy.errors import ConfigError
 
@@ -62,9 +63,29 @@ def test_long_runs_of_marks_reach_the_exact_normal_form(form):
             assert normalize(text, [form.lower()]) == unicodedata.normalize(form, text)
 
 
+def test_no_mark_lies_before_the_first():
+    for code in range(normalizing._FIRST_MARK):
+        assert not unicodedata.combining(unicodedata.normalize("NFKD", chr(code))[0])
+
+
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize(
-    "unit", ["\u0301\u0323", "\u0f73", "\u0344\u0323", "\uff9e\u0301", " ", "\t\n", "\n", "\r", "\x07", "e\u0301", " x"]
+    "unit",
+    [
+        "\u0301\u0323",
+        "\u0f73",
+        "\u0344\u0323",
+        "\uff9e\u0301",
+        " ",
+        "\t\n",
+        "\n",
+        "\r",
+        "\x07",
+        "e\u0301",
+        " x",
+        "字",
+        "가" * 40 + "\u0301\u0323",
+    ],
 )
 def test_hostile_megabytes_take_less_than_a_second_each(step, unit):
     text = "a" + unit * (1_000_000 // len(unit.encode())) + "b"
