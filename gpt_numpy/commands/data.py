@@ -24,7 +24,7 @@ def configure(parser):
 
 def _configure_prepare(parser):
     from ..data.normalizing import DEFAULT_STEPS, STEPS
-    from ..data.prepare import Settings
+    from ..data.preparing import Settings
     from ..data.reading import SPLITS
 
     default = Settings()
@@ -60,7 +60,7 @@ def _prepare(args):
     from tqdm import tqdm
 
     from ..data.files import STDIN, find_files
-    from ..data.prepare import Settings, prepare
+    from ..data.preparing import Settings, prepare
     from ..data.sources import identify
     from ..errors import ConfigError
     from ..tokenizer import load_tokenizer

@@ -11,7 +11,7 @@ import pytest
 
 from gpt_numpy.data.dataset import open_dataset
 from gpt_numpy.data.manifest import MANIFEST, canonical_json, sha256_of
-from gpt_numpy.data.prepare import Settings, prepare
+from gpt_numpy.data.preparing import Settings, prepare
 from gpt_numpy.data.sampling import batch
 from gpt_numpy.errors import DataError
 

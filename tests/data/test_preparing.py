@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from gpt_numpy.data import encoding, epoch_batch, files, normalize, pack, read_documents, reading
-from gpt_numpy.data import prepare as prepare_module
+from gpt_numpy.data import preparing as prepare_module
 from gpt_numpy.data.dataset import open_dataset
 from gpt_numpy.data.encoding import in_validation
-from gpt_numpy.data.prepare import Settings, prepare
+from gpt_numpy.data.preparing import Settings, prepare
 from gpt_numpy.errors import ConfigError, DataError, RunLocked
 from gpt_numpy.tokenizer import CharTokenizer, Tokenizer
 

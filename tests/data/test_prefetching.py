@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from gpt_numpy.data.prefetch import prefetch
+from gpt_numpy.data.prefetching import prefetch
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5])
