@@ -4,9 +4,9 @@ Why not ``np.matmul``: BLAS brings a second thread pool, which spins against the
 about the CPU; and it cannot add a bias or apply GELU before the result has left the cache. Its twin ``gemm_numpy`` does
 the same with ``np.matmul``: the oracle of the tests, and what runs on a CPU that LLVM does not know.
 
-Three nested blockings (Goto and van de Geijn, 2008). C is cut into tasks. A task takes B in blocks of ``depth`` × a few
-hundred columns, packed into panels that stay in the outer caches; against each it takes A in blocks of ``_BLOCK_ROWS``
-rows, packed to stay in the second-level cache; and multiplies panel by panel (``gemm_tile``).
+Three nested blockings (Goto and van de Geijn, 2008). C is cut into tasks. A task takes B in blocks of ``depth`` × a
+few hundred columns, packed into panels that stay in the outer caches; against each it takes A in blocks of
+``_BLOCK_ROWS`` rows, packed to stay in the second-level cache; and multiplies panel by panel (``gemm_tile``).
 
 An element of C is the sum over blocks of depth, in order, of sums over k, in order. Depth is cut by K alone, so the bits
 do not depend on the number of threads, nor on where the element lies.
@@ -20,8 +20,8 @@ import numpy as np
 
 from ..errors import ConfigError
 from . import threads
-from .gemm_numpy import BIAS, BIAS_GELU, BIAS_GELU_KEEP, GELU_BACKWARD, NOTHING, gemm_numpy
-from .gemm_tile import TILE, UNROLL, multiply_tile, pack_columns_panel, pack_rows_panel, tile_columns
+from .gemm_numpy import BIAS, BIAS_GELU_KEEP, GELU_BACKWARD, NOTHING, gemm_numpy
+from .gemm_tile import TILE, UNROLL, multiply_tile, pack_column_panels, pack_row_panels, tile_columns
 from .jit import kernel
 from .lanes import VECTOR_BYTES, cpu_features
 from .simd import gelu, gelu_derivative, lanes, load, load_tail, store_tail
@@ -31,6 +31,7 @@ _ROWS = TILE.rows
 _DEPTH = 768  # k per block: a panel of A this deep fits the first-level cache
 _BLOCK_ROWS = 12 * TILE.rows  # rows of A packed at a time: with that depth, half of a second-level cache
 _BLOCK_COLUMNS = 768  # columns of B packed at a time: a few megabytes of the last-level cache
+_GAP = 16  # elements between panels: at least a vector, and a cache line so that panels do not share cache sets
 
 
 @kernel()
@@ -56,20 +57,17 @@ def _finish_tile(panels, tile, c, index, rows, columns, add, epilogue, bias, col
 
 
 @kernel()
-def _pack_columns(b, turned, k, depth, column, columns, panels, at, panel_size, sums, add):
-    """Pack rows k … k + depth of ``columns`` columns of B. Where ``sums`` is not empty, (+)= their column sums."""
-    width, step = tile_columns(b), b.shape[1]
-    for j in range(0, columns, width):
-        source = (column + j) * step + k if turned else k * step + column + j
-        panel = at + j // width * panel_size
-        pack_columns_panel(b, source, step, turned, columns - j, depth, panels, panel)
-        for v in range(j, min(columns, j + width) if sums.size > 0 else j, lanes(b)):
-            total = load(panels, panel + v - j)
-            for row in range(1, depth):
-                total += load(panels, panel + row * width + v - j)
-            if add:
-                total += load_tail(sums, column + v, columns - v)
-            store_tail(sums, column + v, total, columns - v)
+def _add_column_sums(panels, panel, depth, panel_step, sums, column, columns, add):
+    """sums[column …] (+)= the sums over k of the packed panels of B."""
+    width = tile_columns(sums)
+    for j in range(0, columns, lanes(sums)):
+        here = panel + j // width * panel_step + j % width
+        total = load(panels, here)
+        for k in range(1, depth):
+            total += load(panels, here + k * width)
+        if add:
+            total += load_tail(sums, column + j, columns - j)
+        store_tail(sums, column + j, total, columns - j)
 
 
 @kernel()
@@ -78,37 +76,36 @@ def _multiply_task(
     task_rows, task_columns, depth, block_columns,
 ):  # fmt: skip
     """One task: its rectangle of C, complete."""
-    (M, N), width, a_step = c.shape, tile_columns(c), a.shape[1]
+    (M, N), width, a_step, b_step = c.shape, tile_columns(c), a.shape[1], b.shape[1]
     across = (N + task_columns - 1) // task_columns
     row_start, column_start = task // across * task_rows, task % across * task_columns
     row_end, column_end = min(M, row_start + task_rows), min(N, column_start + task_columns)
     tile = worker * panels.shape[1]
-    a_panels = tile + _ROWS * width
-    b_panels = a_panels + (_BLOCK_ROWS + _ROWS) * depth
+    a_panels, a_panel_step = tile + _ROWS * width, depth * _ROWS + _GAP
+    b_panels, b_panel_step = a_panels + _BLOCK_ROWS // _ROWS * a_panel_step, depth * width + _GAP
     for column in range(column_start, column_end, block_columns):
         columns = min(block_columns, column_end - column)
         for k in range(0, K, depth):
-            deep, first, last = min(depth, K - k), k == 0, k + depth >= K
+            deep, adding, last = min(depth, K - k), add or k > 0, k + depth >= K
             padded = (deep + UNROLL - 1) // UNROLL * UNROLL
-            own_sums = sums if row_start == 0 else sums[:0]
-            _pack_columns(b, b_turned, k, deep, column, columns, panels, b_panels, depth * width, own_sums,
-                          add_sums or not first)  # fmt: skip
+            source = column * b_step + k if b_turned else k * b_step + column
+            pack_column_panels(b, source, b_step, b_turned, columns, deep, panels, b_panels, b_panel_step)
+            if sums.size > 0 and row_start == 0:
+                _add_column_sums(panels, b_panels, deep, b_panel_step, sums, column, columns, add_sums or k > 0)
             for row in range(row_start, row_end, _BLOCK_ROWS):
                 rows = min(_BLOCK_ROWS, row_end - row)
-                for i in range(0, rows, _ROWS):
-                    source = (row + i) * a_step + k if a_turned else k * a_step + row + i
-                    pack_rows_panel(a, source, a_step, a_turned, rows - i, deep, panels, a_panels + i * depth)
+                source = row * a_step + k if a_turned else k * a_step + row
+                pack_row_panels(a, source, a_step, a_turned, rows, deep, panels, a_panels, a_panel_step)
                 for j in range(0, columns, width):
+                    b_panel = b_panels + j // width * b_panel_step
                     for i in range(0, rows, _ROWS):
-                        here, a_panel, b_panel = (row + i) * N + column + j, a_panels + i * depth, b_panels + j * depth
-                        whole = i + _ROWS <= rows and j + width <= columns
-                        if whole and not (last and epilogue != NOTHING):
-                            multiply_tile(panels, a_panel, b_panel, padded, c, here, N, add or not first)
+                        a_panel, here = a_panels + i // _ROWS * a_panel_step, (row + i) * N + column + j
+                        if i + _ROWS <= rows and j + width <= columns and (epilogue == NOTHING or not last):
+                            multiply_tile(panels, a_panel, b_panel, padded, c, here, N, adding)
                         else:
                             multiply_tile(panels, a_panel, b_panel, padded, panels, tile, width, False)
-                            _finish_tile(panels, tile, c, here, min(_ROWS, rows - i), min(width, columns - j),
-                                         add or not first, epilogue if last else NOTHING, bias, column + j, extra,
-                                         activation)  # fmt: skip
+                            _finish_tile(panels, tile, c, here, min(_ROWS, rows - i), min(width, columns - j), adding,
+                                         epilogue if last else NOTHING, bias, column + j, extra, activation)  # fmt: skip
 
 
 @launcher
@@ -162,7 +159,9 @@ def _plan(M, N, K, n_threads, width):
 def _panels(dtype):
     """Scratch for the packed panels: a row for each worker. Launches take turns, so one is enough."""
     width = TILE.vectors * VECTOR_BYTES // dtype.itemsize
-    size = _round_up(_ROWS * width + (_BLOCK_ROWS + _ROWS + _round_up(_BLOCK_COLUMNS, width) + width) * _DEPTH, 64)
+    row_panels, column_panels = _BLOCK_ROWS // _ROWS, _round_up(_BLOCK_COLUMNS, width) // width + 1
+    size = _ROWS * width + row_panels * (_ROWS * _DEPTH + _GAP) + column_panels * (width * _DEPTH + _GAP)
+    size = _round_up(size, 64)
     raw = np.empty(numba.config.NUMBA_NUM_THREADS * size + 64, dtype)
     start = -raw.ctypes.data % 64 // dtype.itemsize  # on a cache line
     return raw[start : start + numba.config.NUMBA_NUM_THREADS * size].reshape(-1, size)
@@ -195,11 +194,11 @@ def gemm_vectors(
 
 
 def _choose():
-    """The vector kernels where LLVM knows the CPU, NumPy elsewhere; GPT_NUMPY_GEMM (vectors or numpy) decides otherwise."""
+    """The vector kernels where LLVM knows the CPU, NumPy elsewhere; GPT_NUMPY_GEMM (vectors or numpy) overrides."""
     choices = {"vectors": gemm_vectors, "numpy": gemm_numpy}
     name = os.environ.get("GPT_NUMPY_GEMM", "vectors" if cpu_features() else "numpy")
     if name not in choices:
-        raise ConfigError("no such matrix multiplication", field="GPT_NUMPY_GEMM", found=name, expected="vectors or numpy")
+        raise ConfigError("no such matrix product", field="GPT_NUMPY_GEMM", found=name, expected="vectors or numpy")
     return choices[name]
 
 

@@ -1,14 +1,14 @@
 """The two inner pieces of matrix multiplication: packing a panel, and multiplying two packed panels.
 
-A *panel* holds ``width`` rows of A (or columns of B) so that the tile's loop reads memory in one straight line: at depth
-k stand the ``width`` elements that are needed together, then those of k + 1. A is packed in panels of ``TILE.rows``
-lanes, B in panels of ``tile_columns``. Lanes outside the matrix are zero, and so is the depth up to a multiple of
-``UNROLL``, so that the loop has neither edges nor remainders.
+A *panel* holds ``width`` rows of A (or columns of B) so that the tile's loop reads memory in one straight line: at
+depth k stand the ``width`` elements that are needed together, then those of k + 1. A is packed in panels of
+``TILE.rows`` lanes, B in panels of ``tile_columns``. Lanes outside the matrix are zero, and so is the depth up to a
+multiple of ``UNROLL``, so that the loop has neither edges nor remainders.
 
 The tile keeps ``rows × vectors`` sums in registers: for each k it loads the B vectors, and for each row broadcasts one
 number of A and multiplies. How many sums fit depends on the CPU: as many as there are registers, less the B vectors and
-one for A (Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008). Every sum is added up in order
-of k by one chain of fused multiply-adds, so an element has the same bits wherever in a tile it falls.
+one for A (Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008). Every sum is added up in
+order of k by one chain of fused multiply-adds, so an element has the same bits wherever in a tile it falls.
 """
 
 from typing import NamedTuple
@@ -19,7 +19,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import lanes as ops
-from .lanes import Lanes, Vector, native
+from .lanes import Lanes, native
 
 UNROLL = 4
 
@@ -139,124 +139,167 @@ def _transpose(vectors):
     return vectors
 
 
-def _groups(width, vector):
-    """The lanes of a panel as (first, how many) for each vector it takes; only the last may be partial."""
-    return [(first, min(vector.lanes, width - first)) for first in range(0, width, vector.lanes)]
+class _Packer(NamedTuple):
+    """What emitting the code that packs needs to know: the shape of a panel, and where source and panels are."""
+
+    builder: ir.IRBuilder
+    vector: ops.Vector
+    width: int
+    source: ir.Value  # pointer to the element at lane 0, k = 0
+    row_step: ir.Value
+    depth: ir.Value
+    target: ir.Value  # pointer to the first panel
+    panel_step: ir.Value
+
+    def pieces(self):
+        """The lanes of a panel as (first, how many) for each vector it takes; only the last may be partial."""
+        lanes = self.vector.lanes
+        return [(first, min(lanes, self.width - first)) for first in range(0, self.width, lanes)]
+
+    def element(self, lane, k, turned):
+        lane, k = (_I64(i) if isinstance(i, int) else i for i in (lane, k))
+        row, column = (lane, k) if turned else (k, lane)
+        return _at(self.builder, self.source, self.builder.add(self.builder.mul(row, self.row_step), column))
+
+    def place(self, panel, k, lane):
+        offset = self.builder.add(self.builder.mul(panel, self.panel_step), self.builder.mul(k, _I64(self.width)))
+        return _at(self.builder, _at(self.builder, self.target, offset), lane)
 
 
-def _emit_straight(builder, source, lane_count, row_step, depth, target, width, vector, whole):
-    """Pack where the panel's lanes lie side by side in the source: copy ``width`` elements for each k."""
-    masks = []
-    for first, count in _groups(width, vector):
-        limit = _I64(count)
-        if not whole:
-            left = builder.sub(lane_count, _I64(first))
-            limit = builder.select(builder.icmp_signed("<", left, limit), left, limit)
-        masks.append(None if whole and count == vector.lanes else ops.first_lanes(builder, limit, vector))
-    with cgutils.for_range(builder, depth) as loop:
-        row = _at(builder, source, builder.mul(loop.index, row_step))
-        place = _at(builder, target, builder.mul(loop.index, _I64(width)))
-        for (first, _), mask in zip(_groups(width, vector), masks):
-            pointer = _at(builder, row, first)
-            if mask is None:
-                loaded = ops.load_vector(builder, pointer, vector)
-            else:
-                loaded = ops.load_masked(builder, pointer, vector, mask)
-            # A partial vector spills over into the place of k + 1, which is written next.
-            ops.store_vector(loaded, _at(builder, place, first))
+def _copy_rows(packer, panel, count, lanes_left=None):
+    """Pack ``count`` panels where lanes lie side by side in the source: for each k, copy as much of its row.
 
-
-def _emit_turned(builder, source, lane_count, row_step, depth, target, width, vector, whole):
-    """Pack where the depth runs along the source's rows: transpose squares of as many k as a vector has lanes.
-
-    ``whole`` says that neither lanes nor depth end inside the square; otherwise zeros fill it.
+    ``lanes_left`` is given for a single panel that is not whole.
     """
-    blocks = builder.sdiv(builder.add(depth, _I64(0 if whole else vector.lanes - 1)), _I64(vector.lanes))
-    with cgutils.for_range(builder, blocks) as loop:
-        k = builder.mul(loop.index, _I64(vector.lanes))
-        squares = []
-        for first, count in _groups(width, vector):
-            rows = []
-            for lane in range(vector.lanes):
-                if lane >= count:
-                    rows.append(Lanes(builder, ir.Constant(vector.ir, None), vector))
-                    continue
-                pointer = _at(builder, source, builder.add(builder.mul(_I64(first + lane), row_step), k))
-                if whole:
-                    rows.append(ops.load_vector(builder, pointer, vector))
+    builder, vector = packer.builder, packer.vector
+    masks = []
+    for first, lanes in packer.pieces():
+        limit = _I64(lanes)
+        if lanes_left is not None:
+            left = builder.sub(lanes_left, _I64(first))
+            limit = builder.select(builder.icmp_signed("<", left, limit), left, limit)
+        whole = lanes_left is None and lanes == vector.lanes
+        masks.append(None if whole else ops.first_lanes(builder, limit, vector))
+    lane = builder.mul(panel, _I64(packer.width))
+    with cgutils.for_range(builder, packer.depth) as loop:
+        for i in range(count):
+            row = packer.element(builder.add(lane, _I64(i * packer.width)), loop.index, turned=False)
+            for (first, _), mask in zip(packer.pieces(), masks):
+                pointer = _at(builder, row, first)
+                if mask is None:
+                    loaded = ops.load_vector(builder, pointer, vector)
                 else:
-                    inside = builder.icmp_signed("<", _I64(first + lane), lane_count)
-                    left = builder.select(inside, builder.sub(depth, k), _I64(0))
-                    mask = ops.first_lanes(builder, left, vector)
-                    rows.append(ops.load_masked(builder, pointer, vector, mask))
-            squares.append(_transpose(rows))
-        for step in range(vector.lanes):
-            place = _at(builder, target, builder.mul(builder.add(k, _I64(step)), _I64(width)))
-            for (first, _), square in zip(_groups(width, vector), squares):
-                ops.store_vector(square[step], _at(builder, place, first))
+                    loaded = ops.load_masked(builder, pointer, vector, mask)
+                # A partial vector spills over into the place of k + 1, which is written next.
+                ops.store_vector(loaded, packer.place(builder.add(panel, _I64(i)), loop.index, first))
 
 
-def _pack(width_of):
-    """An intrinsic that packs one panel of ``width_of(vector)`` lanes."""
-
-    @intrinsic
-    def pack(typingctx, source, index, row_step, turned, lane_count, depth, panels, panel_index):
-        """Pack the panel whose first element is source[index].
-
-        Element (k, lane) is at index + k·row_step + lane, or where ``turned`` at index + lane·row_step + k. ``lane_count``
-        lanes exist; the rest become 0, as do those of k beyond ``depth`` up to a multiple of UNROLL. Up to one vector
-        more may be written behind the panel.
-        """
-        vector, size = native(source.dtype), types.int64
-        width = width_of(vector)
-
-        def codegen(context, builder, sig, args):
-            _, index, row_step, turned, lane_count, depth, _, place = args
-            _check_source(context, builder, sig, args)
-            origin = _at(builder, ops.data_pointer(context, builder, source, args[0]), index)
-            target = _at(builder, ops.data_pointer(context, builder, panels, args[6]), place)
-            full = builder.icmp_signed(">=", lane_count, _I64(width))
-            common = (builder, origin, lane_count, row_step, depth, target, width, vector)
-            with builder.if_else(turned) as (columns, rows):
-                with columns:
-                    square = builder.icmp_signed("==", builder.srem(depth, _I64(vector.lanes)), _I64(0))
-                    with builder.if_else(builder.and_(full, square)) as (inner, edge):
-                        with inner:
-                            _emit_turned(*common, whole=True)
-                        with edge:
-                            _emit_turned(*common, whole=False)
-                with rows:
-                    with builder.if_else(full) as (inner, edge):
-                        with inner:
-                            _emit_straight(*common, whole=True)
-                        with edge:
-                            _emit_straight(*common, whole=False)
-            _zero_depth(builder, target, depth, width, vector)
-            return context.get_dummy_value()
-
-        return types.void(source, size, size, types.boolean, size, size, panels, size), codegen
-
-    return pack
+def _turn_square(packer, panel, k, lanes_left=None, depth_left=None):
+    """Pack as many k as a vector has lanes where depth runs along the source's rows; zeros beyond what is left."""
+    builder, vector = packer.builder, packer.vector
+    origin, squares = builder.mul(panel, _I64(packer.width)), []
+    for first, lanes in packer.pieces():
+        rows = []
+        for lane in range(first, first + vector.lanes):
+            if lane >= first + lanes:
+                rows.append(Lanes(builder, ir.Constant(vector.ir, None), vector))
+                continue
+            pointer = packer.element(builder.add(origin, _I64(lane)), k, turned=True)
+            if depth_left is None:
+                rows.append(ops.load_vector(builder, pointer, vector))
+            else:
+                inside = builder.icmp_signed("<", _I64(lane), lanes_left)
+                mask = ops.first_lanes(builder, builder.select(inside, depth_left, _I64(0)), vector)
+                rows.append(ops.load_masked(builder, pointer, vector, mask))
+        squares.append(_transpose(rows))
+    for step in range(vector.lanes):
+        for (first, _), square in zip(packer.pieces(), squares):
+            ops.store_vector(square[step], packer.place(panel, builder.add(k, _I64(step)), first))
 
 
-def _zero_depth(builder, target, depth, width, vector):
+_SIDE_BY_SIDE = 4  # panels packed together, so that each visit to a row of the source takes whole cache lines
+
+
+def _pack_straight(packer, whole, rest):
+    builder = packer.builder
+    together = builder.mul(builder.sdiv(whole, _I64(_SIDE_BY_SIDE)), _I64(_SIDE_BY_SIDE))
+    with cgutils.for_range_slice(builder, _I64(0), together, _I64(_SIDE_BY_SIDE), inc=True) as (panel, _):
+        _copy_rows(packer, panel, _SIDE_BY_SIDE)
+    with cgutils.for_range_slice(builder, together, whole, _I64(1), inc=True) as (panel, _):
+        _copy_rows(packer, panel, 1)
+    with builder.if_then(builder.icmp_signed(">", rest, _I64(0))):
+        _copy_rows(packer, whole, 1, lanes_left=rest)
+
+
+def _pack_turned(packer, whole, rest):
+    builder, step = packer.builder, _I64(packer.vector.lanes)
+    depth_left = builder.srem(packer.depth, step)
+    even = builder.sub(packer.depth, depth_left)
+    with cgutils.for_range(builder, whole) as panels:
+        with cgutils.for_range_slice(builder, _I64(0), even, step, inc=True) as (k, _):
+            _turn_square(packer, panels.index, k)
+        with builder.if_then(builder.icmp_signed(">", depth_left, _I64(0))):
+            _turn_square(packer, panels.index, even, _I64(packer.width), depth_left)
+    with builder.if_then(builder.icmp_signed(">", rest, _I64(0))):
+        with cgutils.for_range_slice(builder, _I64(0), packer.depth, step, inc=True) as (k, _):
+            _turn_square(packer, whole, k, rest, builder.sub(packer.depth, k))
+
+
+def _zero_depth(packer, panels):
     """Zero the k from ``depth`` up to the next multiple of UNROLL."""
-    end = builder.mul(builder.sdiv(builder.add(depth, _I64(UNROLL - 1)), _I64(UNROLL)), _I64(UNROLL))
+    builder, vector = packer.builder, packer.vector
+    end = builder.mul(builder.sdiv(builder.add(packer.depth, _I64(UNROLL - 1)), _I64(UNROLL)), _I64(UNROLL))
     zero = Lanes(builder, ir.Constant(vector.ir, None), vector)
-    with cgutils.for_range_slice(builder, depth, end, _I64(1), inc=True) as (k, _):
-        for first, _ in _groups(width, vector):
-            ops.store_vector(zero, _at(builder, target, builder.add(builder.mul(k, _I64(width)), _I64(first))))
+    with builder.if_then(builder.icmp_signed("<", packer.depth, end)):
+        with cgutils.for_range(builder, panels) as loop:
+            with cgutils.for_range_slice(builder, packer.depth, end, _I64(1), inc=True) as (k, _):
+                for first, _ in packer.pieces():
+                    ops.store_vector(zero, packer.place(loop.index, k, first))
 
 
 def _check_source(context, builder, sig, args):
     """In a checked run: the last element that packing reads lies in the source."""
     if ops.CHECK_BOUNDS:
-        _, index, row_step, turned, lane_count, depth, _, _ = args
+        _, index, row_step, turned, lane_count, depth, _, _, _ = args
         rows = builder.select(turned, lane_count, depth)
         length = builder.select(turned, depth, lane_count)
         last = builder.add(index, builder.mul(builder.sub(rows, _I64(1)), row_step))
         ops.element_pointer(context, builder, sig.args[0], args[0], last, length)
 
 
-pack_rows_panel = _pack(lambda vector: TILE.rows)
-pack_columns_panel = _pack(lambda vector: TILE.vectors * vector.lanes)
+def _pack(width_of):
+    """An intrinsic that packs panels of ``width_of(vector)`` lanes."""
+
+    @intrinsic
+    def pack(typingctx, source, index, row_step, turned, lane_count, depth, panels, panel_index, panel_step):
+        """Pack ``lane_count`` lanes, from source[index] on, into one panel after the other.
+
+        Element (k, lane) is at index + k·row_step + lane, or where ``turned`` at index + lane·row_step + k. The last
+        panel's missing lanes become 0, as do k beyond ``depth`` up to a multiple of UNROLL. Panels begin
+        ``panel_step`` apart, which must leave room behind each for one vector more than it holds.
+        """
+        vector, size = native(source.dtype), types.int64
+        width = width_of(vector)
+
+        def codegen(context, builder, sig, args):
+            _, index, row_step, turned, lane_count, depth, _, place, panel_step = args
+            _check_source(context, builder, sig, args)
+            origin = _at(builder, ops.data_pointer(context, builder, source, args[0]), index)
+            target = _at(builder, ops.data_pointer(context, builder, panels, args[6]), place)
+            packer = _Packer(builder, vector, width, origin, row_step, depth, target, panel_step)
+            whole, rest = builder.sdiv(lane_count, _I64(width)), builder.srem(lane_count, _I64(width))
+            with builder.if_else(turned) as (columns, rows):
+                with columns:
+                    _pack_turned(packer, whole, rest)
+                with rows:
+                    _pack_straight(packer, whole, rest)
+            _zero_depth(packer, builder.sdiv(builder.add(lane_count, _I64(width - 1)), _I64(width)))
+            return context.get_dummy_value()
+
+        return types.void(source, size, size, types.boolean, size, size, panels, size, size), codegen
+
+    return pack
+
+
+pack_row_panels = _pack(lambda vector: TILE.rows)
+pack_column_panels = _pack(lambda vector: TILE.vectors * vector.lanes)

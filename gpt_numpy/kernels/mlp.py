@@ -1,8 +1,8 @@
 """The feed-forward layer of a block, with GELU and its derivative applied as the matrix products end.
 
 The twin of ``layers.mlp``. Between forward and backward it keeps only what GELU was applied to; the activation is
-computed again in passing, where the derivative needs the same exponential anyway. Rows go through in chunks, so that the
-wide arrays between the two products (``_CHUNK`` × 4C) are scratch that stays in the last-level cache.
+computed again in passing, where the derivative needs the same exponential anyway. Rows go through in chunks, so that
+the wide arrays between the two products (``_CHUNK`` × 4C) are scratch that stays in the last-level cache.
 """
 
 from typing import NamedTuple

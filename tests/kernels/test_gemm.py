@@ -135,6 +135,7 @@ def test_numpy_stands_in_where_the_cpu_is_unknown_and_on_request(monkeypatch):
 def test_other_widths_and_a_run_with_every_access_checked(settings):
     """The other tiles, in processes of their own: the width is fixed when the kernels are imported."""
     environment = dict(os.environ, GPT_NUMPY_VECTOR_BYTES=settings[0], GPT_NUMPY_CHECK_BOUNDS=settings[1])
-    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", __file__, "-k", "float32 or bit or outside"]
+    chosen = "float32 or bit or outside"
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", __file__, "-k", chosen]
     run = subprocess.run(command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-2000:]

@@ -39,8 +39,12 @@ def test_strided_inputs_and_alloc(rng):
 
 def test_arrays_that_do_not_fit():
     x, weight, bias = np.ones((2, 3)), np.ones((3, 4)), np.ones(4)
-    for bad, match in [((x, np.ones((4, 4)), bias), "weight"), ((x, weight, np.ones(3)), "bias"),
-                       ((x.astype(np.float32), weight, bias), "weight"), ((x.astype(int), weight, bias), "float")]:  # fmt: skip
+    for bad, match in [
+        ((x, np.ones((4, 4)), bias), "weight"),
+        ((x, weight, np.ones(3)), "bias"),
+        ((x.astype(np.float32), weight, bias), "weight"),
+        ((x.astype(int), weight, bias), "float"),
+    ]:
         with pytest.raises(KernelError, match=match):
             kernels.linear_forward(*bad)
     out, cache = kernels.linear_forward(x, weight, bias)
