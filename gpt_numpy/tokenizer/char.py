@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ..errors import TokenizerError, VocabError
 from . import strict_json
-from .ids import check_ids, check_text
+from .ids import TokenJoiner, check_ids, check_text
 from .saving import write_files
 from .settings import SETTINGS_FILE
 from .specials import END_OF_TEXT, check_special_tokens, refuse_specials, resolve, split_specials
@@ -39,6 +39,7 @@ class CharTokenizer:
             raise VocabError("a character or special token twice")
         if any(len(character) != 1 for character in characters):
             raise VocabError("a token that is not one character")
+        self._joiner = TokenJoiner([text.encode("utf-8") for text in self._texts])
         self.special_tokens = {text: self._ids[text] for text in special_tokens}
 
     @classmethod
@@ -97,7 +98,7 @@ class CharTokenizer:
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The UTF-8 of the characters that ``ids`` stand for; ``TokenizerError`` with the position of what is no id."""
-        return "".join(map(self._texts.__getitem__, check_ids(ids, self.n_vocab))).encode("utf-8")
+        return self._joiner.join(check_ids(ids, self.n_vocab))
 
     def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
         """The text of ``ids``; it is always UTF-8, so ``errors`` is there for the common interface only."""

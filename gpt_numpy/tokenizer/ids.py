@@ -1,9 +1,9 @@
-"""Checks of texts and ids that come from outside, shared by both tokenizers."""
+"""Checks of texts and ids that come from outside, and the way from ids to bytes, shared by both tokenizers."""
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -26,8 +26,8 @@ def check_text(text: str, field: str | None = None, start: int = 0) -> None:
                              found=text[error.start]) from None
 
 
-def check_ids(ids: Iterable[int], n_vocab: int) -> list[int]:
-    """``ids`` as a list of ints in 0 … n_vocab-1; ``TokenizerError`` with the position of the first that is not.
+def check_ids(ids: Iterable[int], n_vocab: int) -> np.ndarray:
+    """``ids`` as an int64 array, each in 0 … n_vocab-1; ``TokenizerError`` with the position of the first that is not.
 
     Integers are Python's and NumPy's; a bool or a float is refused, whatever its value.
     """
@@ -36,11 +36,17 @@ def check_ids(ids: Iterable[int], n_vocab: int) -> list[int]:
     if isinstance(ids, np.ndarray):
         if ids.ndim != 1:
             raise TypeError(f"ids are one-dimensional, not of shape {ids.shape}")
-        ids = ids.tolist()
-    ids = list(ids)
-    if set(map(type, ids)) == {int} and min(ids) >= 0 and max(ids) < n_vocab:
-        return ids
-    return [_check_id(i, position, n_vocab) for position, i in enumerate(ids)]
+        whole = ids.dtype.kind in "iu"
+    else:
+        ids = list(ids)
+        whole = set(map(type, ids)) <= {int}
+    try:
+        array = np.asarray(ids, np.int64) if whole else None
+    except OverflowError:
+        array = None
+    if array is not None and (not len(array) or (array.min() >= 0 and array.max() < n_vocab)):
+        return array
+    return np.array([_check_id(i, position, n_vocab) for position, i in enumerate(ids)], np.int64)
 
 
 def _check_id(i, position, n_vocab) -> int:
@@ -52,6 +58,28 @@ def _check_id(i, position, n_vocab) -> int:
         raise TokenizerError("not a token id", field=f"position {position}", found=i,
                              expected=f"a whole number from 0 to {n_vocab - 1}") from None
     if not 0 <= number < n_vocab:
-        raise TokenizerError("a token id out of range", field=f"position {position}", found=i,
+        raise TokenizerError("a token id out of range", field=f"position {position}", found=number,
                              expected=f"0 to {n_vocab - 1}")
     return number
+
+
+class TokenJoiner:
+    """The bytes of many tokens, gathered from one array that holds all tokens' bytes side by side."""
+
+    BLOCK = 1 << 14  # ids at once: what is gathered by then stays in the processor's cache
+
+    def __init__(self, tokens: Sequence[bytes]):
+        self._bytes = np.frombuffer(b"".join(tokens), np.uint8)
+        self._lengths = np.array([len(token) for token in tokens], np.int64)
+        self._starts = np.cumsum(self._lengths) - self._lengths
+
+    def join(self, ids: np.ndarray) -> bytes:
+        """The bytes of ``ids`` (checked before), one token after the other."""
+        return b"".join(self._block(ids[i:i + self.BLOCK]) for i in range(0, len(ids), self.BLOCK))
+
+    def _block(self, ids) -> bytes:
+        lengths = self._lengths[ids]
+        ends = np.cumsum(lengths)
+        # where each byte comes from: its token's start, and how far into the token it is
+        places = np.repeat(self._starts[ids] - (ends - lengths), lengths) + np.arange(ends[-1])
+        return self._bytes[places].tobytes()

@@ -25,7 +25,7 @@ import numpy as np
 
 from ..errors import TokenizerError
 from . import files, reference
-from .ids import check_ids, check_text
+from .ids import TokenJoiner, check_ids, check_text
 from .pretokenize import GPT2_PATTERN, compile_pattern, split
 from .saving import write_files
 from .specials import END_OF_TEXT, check_special_tokens, refuse_specials, resolve, split_specials
@@ -169,7 +169,7 @@ class Tokenizer:
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes that ``ids`` stand for, exactly; ``TokenizerError`` with the position of what is no id."""
-        return b"".join(map(self.vocabulary.tokens.__getitem__, check_ids(ids, self.n_vocab)))
+        return self._joiner.join(check_ids(ids, self.n_vocab))
 
     def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
         """The text of ``ids``; ``errors`` says what becomes of bytes that are no UTF-8, as in ``bytes.decode``."""
@@ -195,6 +195,10 @@ class Tokenizer:
         from ..kernels.bpe import BPEEncoder
 
         return BPEEncoder(self.vocabulary.byte_ids, self.vocabulary.merges, self.vocabulary.merged_ids)
+
+    @functools.cached_property
+    def _joiner(self):
+        return TokenJoiner(self.vocabulary.tokens)
 
     def _choose(self, allowed_special, disallowed_special) -> tuple[frozenset[str], frozenset[str]]:
         """(allowed, disallowed) special tokens."""
