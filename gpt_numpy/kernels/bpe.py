@@ -14,16 +14,48 @@ import itertools
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+from numba import typeof
 
 from .bpe_bits import PAD
-from .bpe_encode import SHORT_TOKENS, encode_texts, encode_words, word_cache
+from .bpe_encode import SHORT_TOKENS, SPACE, encode_texts, encode_words, word_cache
 from .bpe_merge import merge_space, merge_tables
-from .bpe_texts import balanced, utf8_buffer
+from .bpe_texts import balanced, surrogate_error, utf8_buffer
 from .pretokenize import character_classes, split
 from .threads import count as thread_count
 
 _PIECE = 1 << 18  # bytes that are worth a task of their own
+_SHORT_TEXT = SPACE // 4  # characters
+_PADDING = bytes(PAD)
 _BLANKS = b" \n\t"
+
+
+class _Desk:
+    """What one thread encodes with: a word cache, and the arguments for one short text, made once.
+
+    For a text of some words, making arrays and letting numba find the machine code for their types would take ten
+    times as long as encoding. So the code is looked up here, for arguments whose types never change.
+    """
+
+    def __init__(self, tables):
+        self.cache = word_cache()
+        buffer = np.zeros(4 * _SHORT_TEXT + PAD, dtype=np.uint8)  # a character has four bytes at most
+        self._text = memoryview(buffer)
+        self._stop, self._end = (np.zeros(1, dtype=np.int64) for _ in range(2))
+        self._out = np.empty(buffer.size, dtype=np.uint32)
+        start, state = np.zeros(1, dtype=np.int64), np.zeros(3, dtype=np.int64)
+        self._arguments = (
+            buffer, start, self._stop, character_classes(), tables, self.cache, self._out, self._end, state,
+        )  # fmt: skip
+        signature = tuple(map(typeof, self._arguments))
+        encode_texts.compile(signature)
+        self._kernel = encode_texts.get_overload(signature)
+
+    def encode(self, data):
+        """Token ids of at most 4 * _SHORT_TEXT bytes; none of its words is longer than the cache's work space."""
+        self._text[: len(data) + PAD] = data + _PADDING
+        self._stop[0] = len(data)
+        self._kernel(*self._arguments)
+        return self._out[: self._end[0]].tolist()
 
 
 class BPEEncoder:
@@ -41,17 +73,20 @@ class BPEEncoder:
         self._byte_ids = np.asarray(byte_ids, dtype=np.int64)
         self._new_ids = 256 + np.arange(len(self._pairs)) if new_ids is None else np.asarray(new_ids, dtype=np.int64)
         self._tables = merge_tables(self._byte_ids, self._pairs, self._new_ids)
-        self._caches = []
+        self._desks = []
         largest = max(self._byte_ids.max(), self._new_ids.max(initial=0))
         self.dtype = np.dtype(np.uint16 if largest < 1 << 16 else np.uint32)
 
     def encode(self, text):
         """Token ids of ``text`` as a list, on the calling thread."""
+        if isinstance(text, str) and len(text) <= _SHORT_TEXT:
+            return self._encode_short(text)
         return self._run(*utf8_buffer([text]))[0].tolist()
 
     def encode_to_array(self, text, threads=1):
         """Token ids (n_tokens,) of ``text`` in ``self.dtype``; the same for every number of threads."""
-        return np.concatenate([ids for ids, _, _ in self._run_all(*utf8_buffer([text]), threads)]).astype(self.dtype)
+        parts = [ids for ids, _, _ in self._run_all(*utf8_buffer([text]), threads)]
+        return np.concatenate(parts, dtype=self.dtype, casting="unsafe")
 
     def encode_batch(self, texts, threads=None):
         """Token ids of every text, a list of lists, with ``threads`` threads (all cores by default)."""
@@ -115,18 +150,29 @@ class BPEEncoder:
             blank[token], lengths[token] = blank[left] and blank[right], lengths[left] + lengths[right]
         return blank, lengths
 
+    def _encode_short(self, text):
+        """``encode`` for texts of at most _SHORT_TEXT characters, which uses the desk's arrays instead of new ones."""
+        try:
+            data = text.encode()
+        except UnicodeEncodeError:
+            raise surrogate_error([text]) from None
+        desk = self._desks.pop() if self._desks else _Desk(self._tables)
+        tokens = desk.encode(data)
+        self._desks.append(desk)
+        return tokens
+
     def _run(self, buffer, starts, stops, whole_words=False):
         """Encode texts (or words) on the calling thread: (ids uint32, ends of every text's ids)."""
         size = int((stops - starts).sum())
         out = np.empty(size + SHORT_TOKENS, dtype=np.uint32)
         ends = np.empty(len(starts), dtype=np.int64)
         state = np.zeros(3, dtype=np.int64)
-        cache = self._caches.pop() if self._caches else word_cache()
-        tables = (self._tables,) if whole_words else (character_classes(), self._tables)
-        kernel, enlarged = encode_words if whole_words else encode_texts, cache
-        while longest := kernel(buffer, starts, stops, *tables, enlarged, out, ends, state):
-            enlarged = cache._replace(space=merge_space(2 * longest))
-        self._caches.append(cache)  # without the space for very long words
+        desk = self._desks.pop() if self._desks else _Desk(self._tables)
+        kernel, tables = (encode_words, ()) if whole_words else (encode_texts, (character_classes(),))
+        cache = desk.cache
+        while longest := kernel(buffer, starts, stops, *tables, self._tables, cache, out, ends, state):
+            cache = desk.cache._replace(space=merge_space(2 * longest))  # dropped after this text
+        self._desks.append(desk)
         return out[: ends[-1] if len(ends) else 0], ends
 
     def _run_all(self, buffer, starts, stops, threads):

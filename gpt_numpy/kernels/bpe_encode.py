@@ -23,7 +23,7 @@ N_BUCKETS = 1 << 15  # of short words, two entries each
 N_LONG = 1 << 13
 LONG_BYTES = 64
 SHORT_TOKENS = 4
-_SPACE = 1 << 12  # bytes of the longest word that can be merged at first
+SPACE = 1 << 12  # bytes of the longest word that can be merged at first
 
 _HALF = np.uint64(32)
 _COUNT_SHIFT = np.uint64(60)
@@ -48,7 +48,7 @@ def word_cache():
         np.zeros(N_LONG, dtype=np.uint64),
         np.zeros(N_LONG * LONG_BYTES + 8, dtype=np.uint8),
         np.zeros(N_LONG * LONG_BYTES, dtype=np.uint32),
-        merge_space(_SPACE),
+        merge_space(SPACE),
     )
 
 

@@ -20,11 +20,11 @@ def utf8_buffer(texts):
     try:
         encoded = [_utf8(text) for text in texts]
     except UnicodeEncodeError:
-        raise _surrogate_error(texts) from None
+        raise surrogate_error(texts) from None
     sizes = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
     stops = np.cumsum(sizes + 1) - 1
     encoded.append(bytes(PAD))
-    return np.frombuffer(b"\0".join(encoded), dtype=np.uint8), stops - sizes, stops
+    return np.frombuffer(bytearray(b"\0").join(encoded), dtype=np.uint8), stops - sizes, stops
 
 
 def _utf8(text):
@@ -33,7 +33,8 @@ def _utf8(text):
     return b"".join([text[i : i + _SLICE].encode() for i in range(0, len(text), _SLICE)])
 
 
-def _surrogate_error(texts):
+def surrogate_error(texts):
+    """The error that names the first lone surrogate in ``texts``."""
     for number, text in enumerate(texts):
         try:
             text.encode()

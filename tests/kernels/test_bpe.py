@@ -124,7 +124,7 @@ def test_a_full_cache_forgets_and_stays_right():
     for text in (" ".join(words), " ".join(reversed(words))):
         expected = plain(BYTES, AAA, [256, 257, 258], [word.encode() for word in split_by_pattern(text, GPT2_PATTERN)])
         assert encoder.encode(text) == expected
-    cache = encoder._caches[0]
+    cache = encoder._desks[0].cache
     assert sum(array.nbytes for array in (*cache[:-1], *cache.space)) < 5 << 20
 
 
@@ -154,6 +154,13 @@ def test_texts_side_by_side_do_not_touch(encoder):
         encoder.encode(text) for text in ["a", "'", "s", "", " ", "x", "\n"]
     ]
     assert encoder.encode_batch([]) == []
+
+
+@pytest.mark.parametrize("size", [0, 1, bpe._SHORT_TEXT - 1, bpe._SHORT_TEXT, bpe._SHORT_TEXT + 1])
+def test_short_and_long_texts_end_where_they_end(encoder, tiktoken_gpt2, size):
+    for character in ("a", " ", "é", "中", "🙂", "'"):
+        encoder.encode("x" * bpe._SHORT_TEXT)  # leaves its letters behind
+        assert encoder.encode(character * size) == tiktoken_gpt2.encode_ordinary(character * size)
 
 
 def test_ids_come_in_the_smallest_type_that_holds_them(encoder):
