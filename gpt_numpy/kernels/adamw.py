@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import KernelError
 from .arguments import flat, one_dtype, target
-from .jit import kernel
+from .jit import part
 from .simd import add_lanes, broadcast, convert, fma, lanes, load, load_tail, sqrt, store, store_tail
 from .threads import launcher, parallel_for
 
@@ -31,7 +31,7 @@ class Rule(NamedTuple):
     epsilon: np.floating
 
 
-@kernel()
+@part
 def _moved(p, g, m, v, keep, rule):
     """Parameters and moments of one vector after the step; ``keep`` is what weight decay leaves of a parameter."""
     g = g * rule.gradient_scale
@@ -40,7 +40,7 @@ def _moved(p, g, m, v, keep, rule):
     return p * keep - m * rule.rate / (sqrt(v * rule.correction2) + rule.epsilon), m, v
 
 
-@kernel()
+@part
 def _update_block(worker, task, params, grads, moments1, moments2, boundaries, keeps, rule):
     i, end = task * _BLOCK, min(params.size, (task + 1) * _BLOCK)
     segment = np.searchsorted(boundaries, i, "right") - 1
@@ -67,7 +67,7 @@ def _update(n_tasks, params, grads, moments1, moments2, boundaries, keeps, rule)
     parallel_for(_update_block, n_tasks, (params, grads, moments1, moments2, boundaries, keeps, rule))
 
 
-@kernel()
+@part
 def _square_block(worker, task, grads, sums):
     i, stop = task * _BLOCK, min(grads.size, (task + 1) * _BLOCK)
     total = convert(broadcast(grads, 0.0), np.float64)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .arguments import check_shape, flat, indices, one_dtype
-from .jit import kernel
+from .jit import part
 from .simd import add_lanes, broadcast, exp, keep_first, lanes, load, load_tail, max_lanes, maximum, store, store_tail
 from .threads import launcher, parallel_for
 
@@ -26,7 +26,7 @@ class CrossEntropyCache(NamedTuple):
     counted: np.ndarray  # (N,) bool, False where the target is ignored
 
 
-@kernel()
+@part
 def row_normaliser(x, base, n):
     """The largest of the n elements from ``base`` on and Σ exp(x − largest), in float64; NaN if one is NaN."""
     largest, total = -np.inf, 0.0
@@ -50,7 +50,7 @@ def row_normaliser(x, base, n):
     return largest, total
 
 
-@kernel()
+@part
 def _forward_rows(worker, task, logits, targets, counted, largest, total, losses, rows):
     V = logits.size // targets.size
     for row in range(task * rows, min(targets.size, (task + 1) * rows)):
@@ -66,7 +66,7 @@ def _forward(n_tasks, logits, targets, counted, largest, total, losses, rows):
     parallel_for(_forward_rows, n_tasks, (logits, targets, counted, largest, total, losses, rows))
 
 
-@kernel()
+@part
 def _backward_rows(worker, task, logits, targets, counted, largest, total, dlogits, rows, weight):
     V = logits.size // targets.size
     for row in range(task * rows, min(targets.size, (task + 1) * rows)):

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import KernelError
 from ..randomness import Dropout
 from .arguments import flat, one_dtype
-from .jit import kernel
+from .jit import part
 from .simd import broadcast, lane_index, lanes, load, load_tail, store, store_tail, where
 from .threads import launcher, parallel_for
 
@@ -43,7 +43,7 @@ def mask_of(dropout, rows_per_sequence, dtype):
                 np.int64(dropout.first_sequence * rows_per_sequence))
 
 
-@kernel()
+@part
 def _mix32(x):
     # numba widens uint32 arithmetic to 64 bits; casting back is what wraps it around.
     x = np.uint32(x ^ (x >> 16))
@@ -53,13 +53,13 @@ def _mix32(x):
     return np.uint32(x ^ (x >> 16))
 
 
-@kernel()
+@part
 def row_hash(mask, row):
     """The hash of row ``row`` of the array at hand."""
     return _mix32(np.uint32(_mix32(np.uint32(np.uint32(mask.first_row + row) + mask.key_low)) ^ mask.key_high))
 
 
-@kernel()
+@part
 def keep_factors(like, mask, hashed_row, column):
     """For the columns from ``column`` on, a vector of 1 / (1 − p) where the element stays and 0 where it does not."""
     start = np.uint32(hashed_row + np.uint32(column) * np.uint32(_GOLDEN))
@@ -70,7 +70,7 @@ def keep_factors(like, mask, hashed_row, column):
     return where(x >= mask.threshold, broadcast(like, mask.scale), 0.0)
 
 
-@kernel()
+@part
 def _drop_rows(worker, task, x, out, n_rows, mask):
     columns = x.size // n_rows
     for row in range(task * _ROWS, min(n_rows, (task + 1) * _ROWS)):

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import KernelError
 from .arguments import check_shape, flat, indices, one_dtype, target
-from .jit import kernel
+from .jit import part
 from .simd import lanes, load, load_tail, store, store_tail
 from .threads import launcher, parallel_for
 
@@ -27,7 +27,7 @@ class EmbeddingCache(NamedTuple):
     tokens_shape: tuple  # (B, T)
 
 
-@kernel()
+@part
 def _gather_rows(worker, task, tokens, positions, wte, wpe, out, C):
     for row in range(task * _ROWS, min(tokens.size, (task + 1) * _ROWS)):
         token, position, base, j = tokens[row] * C, positions[row] * C, row * C, 0
@@ -43,7 +43,7 @@ def _gather(n_tasks, tokens, positions, wte, wpe, out, C):
     parallel_for(_gather_rows, n_tasks, (tokens, positions, wte, wpe, out, C))
 
 
-@kernel()
+@part
 def _add_owned_rows(worker, task, index, dout, table, C):
     for row in range(index.size):
         if index[row] % _OWNERS == task:

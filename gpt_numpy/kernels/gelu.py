@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .arguments import check_shape, flat, one_dtype
-from .jit import kernel
+from .jit import part
 from .simd import gelu, gelu_derivative, lanes, load, load_tail, store, store_tail
 from .threads import launcher, parallel_for
 
@@ -19,7 +19,7 @@ class GeluCache(NamedTuple):
     x: np.ndarray  # any shape
 
 
-@kernel()
+@part
 def _forward_block(worker, task, x, out):
     i, stop = task * _BLOCK, min(x.size, (task + 1) * _BLOCK)
     while i + lanes(x) <= stop:
@@ -34,7 +34,7 @@ def _forward(n_tasks, x, out):
     parallel_for(_forward_block, n_tasks, (x, out))
 
 
-@kernel()
+@part
 def _backward_block(worker, task, dout, x, dx):
     i, stop = task * _BLOCK, min(x.size, (task + 1) * _BLOCK)
     while i + lanes(x) <= stop:

@@ -22,7 +22,7 @@ from ..errors import ConfigError
 from . import threads
 from .gemm_numpy import BIAS, BIAS_GELU_KEEP, GELU_BACKWARD, NOTHING, gemm_numpy
 from .gemm_tile import TILE, UNROLL, multiply_tile, pack_column_panels, pack_row_panels, tile_columns
-from .jit import kernel
+from .jit import part
 from .lanes import VECTOR_BYTES, cpu_features
 from .simd import gelu, gelu_derivative, lanes, load, load_tail, store_tail
 from .threads import launcher, parallel_for
@@ -34,7 +34,7 @@ _BLOCK_COLUMNS = 768  # columns of B packed at a time: a few megabytes of the la
 _GAP = 16  # elements between panels: at least a vector, and a cache line so that panels do not share cache sets
 
 
-@kernel()
+@part
 def _finish_tile(panels, tile, c, index, rows, columns, add, epilogue, bias, column, extra, activation):
     """Store ``rows`` × ``columns`` of a tile of sums at c[index …], with the epilogue applied."""
     for i in range(rows):
@@ -56,7 +56,7 @@ def _finish_tile(panels, tile, c, index, rows, columns, add, epilogue, bias, col
             store_tail(c, here, value, left)
 
 
-@kernel()
+@part
 def _add_column_sums(panels, panel, depth, panel_step, sums, column, columns, add):
     """sums[column …] (+)= the sums over k of the packed panels of B."""
     width = tile_columns(sums)
@@ -70,7 +70,7 @@ def _add_column_sums(panels, panel, depth, panel_step, sums, column, columns, ad
         store_tail(sums, column + j, total, columns - j)
 
 
-@kernel()
+@part
 def _multiply_task(
     worker, task, a, b, c, panels, a_turned, b_turned, K, add, epilogue, bias, extra, activation, sums, add_sums,
     task_rows, task_columns, depth, block_columns,

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .arguments import check_shape, flat, one_dtype, target
-from .jit import kernel
+from .jit import part
 from .simd import add_lanes, broadcast, fma, keep_first, lanes, load, load_tail, store, store_tail
 from .threads import launcher, parallel_for
 
@@ -26,7 +26,7 @@ class LayernormCache(NamedTuple):
     weight: np.ndarray  # (C,)
 
 
-@kernel()
+@part
 def _row_mean(x, base, C):
     total, j = broadcast(x, 0.0), 0
     while j + lanes(x) <= C:
@@ -35,7 +35,7 @@ def _row_mean(x, base, C):
     return add_lanes(total + load_tail(x, base + j, C - j)) / x.dtype.type(C)
 
 
-@kernel()
+@part
 def _row_variance(x, base, C, mean):
     total, j = broadcast(x, 0.0), 0
     while j + lanes(x) <= C:
@@ -46,7 +46,7 @@ def _row_variance(x, base, C, mean):
     return add_lanes(fma(centred, centred, total)) / x.dtype.type(C)
 
 
-@kernel()
+@part
 def _forward_rows(worker, task, x, weight, bias, out, mean, rstd, rows, epsilon):
     C = weight.size
     for row in range(task * rows, min(mean.size, (task + 1) * rows)):
@@ -67,7 +67,7 @@ def _forward(n_tasks, x, weight, bias, out, mean, rstd, rows, epsilon):
     parallel_for(_forward_rows, n_tasks, (x, weight, bias, out, mean, rstd, rows, epsilon))
 
 
-@kernel()
+@part
 def _backward_rows(worker, task, dout, x, mean, rstd, weight, dx, sums, rows):
     C = weight.size
     dweight, dbias = task * 2 * C, (task * 2 + 1) * C  # where this block's sums are
@@ -93,7 +93,7 @@ def _backward_rows(worker, task, dout, x, mean, rstd, weight, dx, sums, rows):
         _row_gradient(dout, x, weight, dx, base, C, m, r, shift_mean, stretch_mean)
 
 
-@kernel()
+@part
 def _row_gradient(dout, x, weight, dx, base, C, m, r, shift, stretch):
     j = 0
     while j + lanes(x) <= C:

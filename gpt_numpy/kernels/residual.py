@@ -6,7 +6,7 @@ import numpy as np
 
 from .arguments import check_shape, flat, one_dtype
 from .dropout import DropoutCache, dropout_backward, keep_factors, mask_of, row_hash, rows_of
-from .jit import kernel
+from .jit import part
 from .simd import lanes, load, load_tail, store, store_tail
 from .threads import launcher, parallel_for
 
@@ -18,7 +18,7 @@ class ResidualCache(NamedTuple):
     dropout_cache: DropoutCache | None
 
 
-@kernel()
+@part
 def _add_block(worker, task, x, branch, out):
     i, stop = task * _BLOCK, min(x.size, (task + 1) * _BLOCK)
     while i + lanes(x) <= stop:
@@ -33,7 +33,7 @@ def _add(n_tasks, x, branch, out):
     parallel_for(_add_block, n_tasks, (x, branch, out))
 
 
-@kernel()
+@part
 def _add_dropped_rows(worker, task, x, branch, out, n_rows, mask):
     columns = x.size // n_rows
     for row in range(task * _ROWS, min(n_rows, (task + 1) * _ROWS)):

@@ -4,7 +4,7 @@ Work on all threads is two functions. The *task* does one piece; pieces own disj
 the result has the same bits whichever thread does which piece, and however many threads there are. The *launcher*
 hands the pieces out:
 
-    @kernel()
+    @part
     def _double_block(worker, task, x, out):
         for i in range(task * 64, min(x.size, task * 64 + 64)):
             out[i] = 2 * x[i]
@@ -27,6 +27,7 @@ import os
 import threading
 
 import numba
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
@@ -37,6 +38,7 @@ from .jit import kernel
 
 _turn = threading.RLock()
 _count = None
+_scratch = {}
 _launched_by = None  # the process whose pool is running
 
 
@@ -93,16 +95,54 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
+def scratch(dtype, size):
+    """Memory for each worker, (workers, at least ``size``), on cache lines; kept, so that only the first call pays for it.
+
+    Launches take turns, so one array for each type serves all kernels, as long as none expects to find what it left.
+    """
+    dtype = np.dtype(dtype)
+    kept = _scratch.get(dtype)
+    if kept is None or len(kept) < count() or kept.shape[1] < size:
+        line = 64 // dtype.itemsize
+        columns = -(-max(size, kept.shape[1] if kept is not None else 0) // line) * line
+        memory = np.zeros(count() * columns + line, dtype)
+        first = -memory.ctypes.data % 64 // dtype.itemsize
+        kept = _scratch[dtype] = memory[first:first + count() * columns].reshape(-1, columns)
+    return kept
+
+
+def _any_layout(value):
+    """The numba type of an argument; for an array of several axes, of any strides."""
+    kind = numba.typeof(value)
+    return kind.copy(layout="A") if isinstance(kind, types.Array) and kind.ndim > 1 else kind
+
+
 def launcher(function):
-    """Compile a function that calls `parallel_for`, and guard every call of it."""
+    """Compile a function that calls `parallel_for`, and guard every call of it.
+
+    It is compiled once for float32 and once for float64, for arrays of any strides, where numba by itself would
+    compile anew for every combination of contiguous and strided arguments.
+    """
     compiled = kernel()(function)
+
+    def compile_for(args):
+        if compiled.signatures:
+            compiled.disable_compile(False)
+        compiled.compile(tuple(map(_any_layout, args)))
+        compiled.disable_compile()
 
     @functools.wraps(function)
     def launch(*args):
         with _turn:
             start_pool()
             numba_pool._set_num_threads(count())  # numba keeps the number per Python thread
-            return compiled(*args)
+            if not compiled.signatures:
+                compile_for(args)
+            try:
+                return compiled(*args)
+            except TypeError:  # no match among what is compiled
+                compile_for(args)
+                return compiled(*args)
 
     launch.compiled = compiled
     return launch

@@ -27,12 +27,13 @@ class _Format(NamedTuple):
     ln2_low: float
     largest: float  # exp overflows beyond
     smallest: float  # exp is 0 below
+    denormal: float  # exp is about to be denormal below
     flat: float  # tanh is 1 beyond
 
 
-_FLOAT32 = _Format(types.int32, 23, 127, 7, 0.693359375, -2.12194440054690583e-4, 89.0, -104.0, 10.0)
+_FLOAT32 = _Format(types.int32, 23, 127, 7, 0.693359375, -2.12194440054690583e-4, 89.0, -104.0, -87.0, 10.0)
 _FLOAT64 = _Format(
-    types.int64, 52, 1023, 13, 0.693147180369123816490, 1.90821492927058770002e-10, 710.0, -746.0, 22.0
+    types.int64, 52, 1023, 13, 0.693147180369123816490, 1.90821492927058770002e-10, 710.0, -746.0, -708.0, 22.0
 )
 
 
@@ -70,6 +71,18 @@ def exp(x):
     n, r = _reduce(x, form)
     half = n >> 1  # 2ⁿ in two factors: n itself may be outside the exponent's range at both ends
     return (_exp_minus_one(r, form.degree) + 1.0) * _power_of_two(half, x, form) * _power_of_two(n - half, x, form)
+
+
+def exp_of_negative(x):
+    """eˣ for x ≤ 0 (a rounding error above is fine), as softmax needs it: half the work of ``exp``.
+
+    What would be denormal is 0. NaN stays NaN.
+    """
+    form = _format(x)
+    low = x.constant(form.denormal)
+    n, r = _reduce(select(x < low, low, x), form)
+    scaled = (_exp_minus_one(r, form.degree) + 1.0).bits(form.integer) + (n << form.mantissa_bits)
+    return select(x < low, x.constant(0.0), scaled.bits(x.type.element))
 
 
 def tanh(x):

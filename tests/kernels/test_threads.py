@@ -10,14 +10,14 @@ import pytest
 
 from gpt_numpy.errors import ConfigError
 from gpt_numpy.kernels import threads
-from gpt_numpy.kernels.jit import kernel
+from gpt_numpy.kernels.jit import part
 from gpt_numpy.kernels.threads import launcher, parallel_for
 
 ROOT = Path(__file__).parents[2]
 fork_only = pytest.mark.skipif(not hasattr(os, "fork"), reason="only on systems that fork")
 
 
-@kernel()
+@part
 def _visit(worker, task, visits, workers):
     visits[task] += 1
     workers[task] = worker
