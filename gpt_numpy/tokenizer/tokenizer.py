@@ -131,6 +131,13 @@ class Tokenizer:
             return self._encoder.encode_batch([parts[0][0] for parts in cut], threads)
         return [ids.tolist() for ids in self._encode_all(cut, threads)]
 
+    def encode_batch_to_arrays(self, texts: Iterable[str], *, allowed_special: str | Collection[str] = (),
+                               disallowed_special: str | Collection[str] = "all",
+                               threads: int | None = None) -> list[np.ndarray]:
+        """As ``encode_batch``, but arrays (n_tokens,) of ``self.dtype``: some three times as fast for short texts."""
+        chosen = self._choose(allowed_special, disallowed_special)
+        return self._encode_all([self._cut(text, *chosen, field=f"text {n}") for n, text in enumerate(texts)], threads)
+
     def encode_stream(self, chunks: Iterable[str], *, allowed_special: str | Collection[str] = (),
                       disallowed_special: str | Collection[str] = "all") -> Iterator[np.ndarray]:
         """The ids of a text that comes in ``chunks`` (say, an open file), as arrays that joined are the whole text's.

@@ -156,6 +156,11 @@ def test_batches(small, awkward_strings, threads):
     texts = [*awkward_strings(100, 8), "", "x" * 600_000, TEXTS[0] * 20_000, "<|endoftext|>"]
     assert small.encode_batch(texts[:-1], threads=threads) == [small.encode(text) for text in texts[:-1]]
     assert small.encode_batch(texts, allowed_special="all", threads=threads)[-1] == [307]
+    for special in ((), "all"):
+        texts_now = texts if special else texts[:-1]
+        arrays = small.encode_batch_to_arrays(texts_now, allowed_special=special, threads=threads)
+        assert [ids.tolist() for ids in arrays] == small.encode_batch(texts_now, allowed_special=special)
+        assert all(ids.dtype == small.dtype for ids in arrays)
     assert small.encode_batch(iter([]), threads=threads) == []
     with pytest.raises(TokenizerError, match="offset 0, text 103: the text holds"):
         small.encode_batch(texts, threads=threads)
