@@ -13,6 +13,7 @@ import numpy as np
 
 from ..randomness import fold
 from .normalizing import normalize
+from .packing import check_tokens
 from .reading import PIECE_CHARACTERS, read_pieces
 from .sources import Watch
 
@@ -92,13 +93,15 @@ def _encode(tokenizer, steps, texts):
     """(tokens, bytes) of each text, on the calling thread."""
     texts = [normalize(text, steps) for text in texts]
     sizes = [len(text) if text.isascii() else len(text.encode("utf-8")) for text in texts]
-    return list(zip(encode_texts(tokenizer, texts), sizes, strict=True))
+    arrays = encode_texts(tokenizer, texts)
+    check_tokens(np.concatenate(arrays), tokenizer.n_vocab, "tokens that the tokenizer made")
+    return list(zip(arrays, sizes, strict=True))
 
 
 def encode_texts(tokenizer, texts):
     """An array of tokens for each text, made on the calling thread; special tokens in it are text like any other."""
-    if hasattr(tokenizer, "encode_to_array"):
-        return [tokenizer.encode_to_array(text, disallowed_special=(), threads=1) for text in texts]
+    if hasattr(tokenizer, "encode_batch_to_arrays"):
+        return tokenizer.encode_batch_to_arrays(texts, disallowed_special=(), threads=1)
     return [np.array(tokenizer.encode_ordinary(text), dtype=np.int64) for text in texts]
 
 

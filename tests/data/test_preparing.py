@@ -303,6 +303,12 @@ def test_inputs_that_cannot_be_split_are_refused(tokenizer, tmp_path):
         prepare([tmp_path / "a.txt"], CharTokenizer.train(["one document"]), tmp_path / "out3")
 
 
+def test_a_token_outside_the_vocabulary_is_never_written(corpus, tokenizer, tmp_path, monkeypatch):
+    monkeypatch.setattr(encoding, "encode_texts", lambda tok, texts: [np.array([1, 65536 + 2])] * len(texts))
+    with pytest.raises(DataError, match="position 1 .*65538.*vocabulary's 320"):
+        prepare([corpus], tokenizer, tmp_path / "out")
+
+
 def test_a_bad_byte_stops_the_work_and_names_its_place(corpus, tokenizer, tmp_path):
     (corpus / "more" / "bad.txt").write_bytes(b"good \xff bad")
     with pytest.raises(DataError, match="bad.txt, offset 5"):
