@@ -12,10 +12,13 @@ Only the characters that training saw have an id; another one is refused, with i
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from ..errors import TokenizerError, VocabError
 from . import strict_json
@@ -41,6 +44,7 @@ class CharTokenizer:
             raise VocabError("a token that is not one character")
         self._joiner = TokenJoiner([text.encode("utf-8") for text in self._texts])
         self.special_tokens = {text: self._ids[text] for text in special_tokens}
+        self.dtype = np.dtype(np.uint16 if len(self._texts) <= 1 << 16 else np.uint32)
 
     @classmethod
     def train(cls, texts: Iterable[str], vocab_size: int | None = None, special_tokens: Sequence[str] = ()):
@@ -78,19 +82,44 @@ class CharTokenizer:
     def encode(self, text: str, *, allowed_special: str | Collection[str] = (),
                disallowed_special: str | Collection[str] = "all") -> list[int]:
         """The ids of ``text``; the arguments and errors of ``Tokenizer.encode``, and an unknown character."""
+        return self.encode_to_array(text, allowed_special=allowed_special,
+                                    disallowed_special=disallowed_special).tolist()
+
+    def encode_to_array(self, text: str, *, allowed_special: str | Collection[str] = (),
+                        disallowed_special: str | Collection[str] = "all", threads: int | None = None) -> np.ndarray:
+        """As ``encode``, but an array (n_tokens,) of ``self.dtype``; ``threads`` is there for the common interface."""
         check_text(text)
         allowed = resolve(self.special_tokens, allowed_special, "allowed_special")
         disallowed = resolve(self.special_tokens, disallowed_special, "disallowed_special", but=allowed)
         refuse_specials(text, disallowed, allowed)
-        ids, offset = [], 0
+        pieces, offset = [np.empty(0, self.dtype)], 0
         for part, special in split_specials(text, allowed):
-            try:
-                ids.extend([self._ids[part]] if special else [self._ids[character] for character in part])
-            except KeyError as error:
-                raise TokenizerError("a character that is not in the vocabulary",
-                                     offset=offset + part.index(error.args[0]), found=error.args[0]) from None
+            pieces.append(np.array([self._ids[part]], self.dtype) if special else self._encode_part(part, offset))
             offset += len(part)
-        return ids
+        return np.concatenate(pieces)
+
+    def _encode_part(self, text, offset) -> np.ndarray:
+        codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+        ids = self._id_of_code[np.minimum(codes, len(self._id_of_code) - 1)]
+        unknown = np.flatnonzero(ids < 0)
+        if len(unknown):
+            raise TokenizerError("a character that is not in the vocabulary", offset=offset + int(unknown[0]),
+                                 found=text[unknown[0]])
+        return ids.astype(self.dtype)
+
+    @functools.cached_property
+    def _id_of_code(self) -> np.ndarray:
+        """The id of each code point up to the highest that has one, -1 where there is none; a last -1 for all above."""
+        codes = [ord(text) for text in self._texts if text not in self.special_tokens]
+        table = np.full(max(codes, default=0) + 2, -1, np.int64)
+        table[codes] = range(len(codes))
+        return table
+
+    def encode_batch(self, texts: Iterable[str], *, allowed_special: str | Collection[str] = (),
+                     disallowed_special: str | Collection[str] = "all", threads: int | None = None) -> list[list[int]]:
+        """``encode`` of each of ``texts``; ``threads`` is there for the common interface."""
+        return [self.encode(text, allowed_special=allowed_special, disallowed_special=disallowed_special)
+                for text in texts]
 
     def encode_ordinary(self, text: str) -> list[int]:
         """The ids of ``text``, in which special tokens are text like any other."""

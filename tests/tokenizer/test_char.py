@@ -1,6 +1,7 @@
 import json
 import os
 
+import numpy as np
 import pytest
 
 import gpt_numpy
@@ -30,9 +31,22 @@ def test_round_trip(tokenizer):
     assert ids[-1] == tokenizer.eot_id and tokenizer.decode_bytes(ids) == b"lo<|endoftext|>"
 
 
+def test_arrays_and_batches(tokenizer):
+    for text in (*TEXTS, "", "lo<|pad|>"):
+        ids = tokenizer.encode(text, allowed_special="all")
+        array = tokenizer.encode_to_array(text, allowed_special="all")
+        assert (array.dtype, array.tolist()) == (np.uint16, ids)
+    assert tokenizer.encode_batch(TEXTS) == [tokenizer.encode(text) for text in TEXTS]
+    everything = CharTokenizer.train("".join(chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000))
+    assert everything.encode_to_array("\U0010ffff").tolist() == [everything.n_vocab - 1]
+    assert everything.dtype == np.uint32
+
+
 def test_unknown_characters_and_specials_are_refused_with_the_position(tokenizer):
     with pytest.raises(TokenizerError, match="offset 17: a character.*'z'"):
         tokenizer.encode("hell<|endoftext|>z", allowed_special="all")
+    with pytest.raises(TokenizerError, match="offset 1: a character.*U0010ffff"):
+        tokenizer.encode("h\U0010ffff")
     with pytest.raises(TokenizerError, match="offset 4: the text holds the special token"):
         tokenizer.encode("hell<|pad|>")
     with pytest.raises(TokenizerError, match="offset 0"):
