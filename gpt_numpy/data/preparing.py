@@ -102,10 +102,18 @@ def prepare(
         raise DataError(f"{len(paths)} files, each a document, are too few", field="validation_every",
                         found=settings.validation_every)  # fmt: skip
     folder = Path(folder)
+    _refuse_inside(inputs, folder)
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
         _clear(folder, restart)
         return _Preparation(paths, tokenizer, folder, settings).run(threads or _cores(), on_bytes)
+
+
+def _refuse_inside(inputs, folder):
+    """An output inside an input would be its own input the next time."""
+    for name in [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs:
+        if os.path.isdir(name) and Path(name).resolve() in [folder.resolve(), *folder.resolve().parents]:
+            raise DataError("lies inside the input", path=folder, found=str(name), expected="a folder of its own")
 
 
 def _cores():

@@ -64,7 +64,7 @@ def test_the_built_in_corpus_and_a_token_file(folders, capsys):
     [
         (["prepare", "nothing", "--tokenizer", "tok", "--out", "out"], 3, "nothing: cannot be read"),
         (["prepare", "corpus", "--tokenizer", "none", "--out", "out"], 3, "none"),
-        (["prepare", "corpus", "--tokenizer", "tok", "--out", "corpus"], 3, "corpus/0.txt: the folder holds something"),
+        (["prepare", "corpus", "--tokenizer", "tok", "--out", "corpus"], 3, "corpus: lies inside the input"),
         (["prepare", "corpus", "--tokenizer", "tok", "--out", "out", "--normalize", "nfcc"], 2, "'nfc'"),
         (
             ["prepare", "corpus", "--tokenizer", "tok", "--out", "out", "--packing", "fit"],

@@ -258,6 +258,14 @@ def test_a_folder_with_anything_else_is_refused(corpus, tokenizer, tmp_path):
     assert (tmp_path / "out" / "thesis.tex").read_text() == "years of work"
 
 
+@pytest.mark.parametrize("out", [".", "more", "more/../out/deep"])
+def test_an_output_inside_the_input_is_refused(corpus, tokenizer, out):
+    before = folder_bytes(corpus)
+    with pytest.raises(DataError, match="lies inside the input"):
+        prepare(corpus, tokenizer, corpus / out)
+    assert folder_bytes(corpus) == before
+
+
 def test_two_preparations_of_one_folder_are_refused(corpus, tokenizer, tmp_path):
     with prepare_module._locked(tmp_path), pytest.raises(RunLocked):
         prepare([corpus], tokenizer, tmp_path)
