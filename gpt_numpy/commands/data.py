@@ -84,7 +84,7 @@ def _prepare(args):
     tokenizer = load_tokenizer(args.tokenizer)
     with tqdm(total=total, unit="B", unit_scale=True, desc="prepare", disable=None) as bar:
         manifest = prepare(
-            paths, tokenizer, args.out, settings, threads=args.threads, restart=args.restart, on_bytes=bar.update
+            args.inputs, tokenizer, args.out, settings, threads=args.threads, restart=args.restart, on_bytes=bar.update
         )
     for line in _summary(manifest):
         print(line)
