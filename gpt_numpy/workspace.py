@@ -31,7 +31,7 @@ class Region:
         """Forget every array handed out; grow the block to what the last pass needed."""
         if self._used > len(self._block):
             self._overflow.clear()
-            self._block = _aligned_bytes(self._used)
+            self._block = aligned_empty((self._used,), np.uint8)
         self._used = 0
 
     def alloc(self, shape, dtype):
@@ -41,8 +41,8 @@ class Region:
         start = self._used
         self._used += -(-size // _ALIGNMENT) * _ALIGNMENT
         if self._used > len(self._block):
-            self._overflow.append(_aligned_bytes(size))
-            return self._overflow[-1].view(dtype).reshape(shape)
+            self._overflow.append(aligned_empty(shape, dtype))
+            return self._overflow[-1]
         return self._block[start : start + size].view(dtype).reshape(shape)
 
     @property
@@ -69,7 +69,10 @@ class Workspace:
         return sum(region.nbytes for region in self._regions.values())
 
 
-def _aligned_bytes(size):
+def aligned_empty(shape, dtype):
+    """``np.empty`` that begins on a cache line."""
+    dtype = np.dtype(dtype)
+    size = math.prod(shape) * dtype.itemsize
     raw = np.empty(size + _ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % _ALIGNMENT
-    return raw[start : start + size]
+    return raw[start : start + size].view(dtype).reshape(shape)

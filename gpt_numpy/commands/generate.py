@@ -20,18 +20,22 @@ def configure(parser):
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
     parser.add_argument("--no-end", action="store_true", help="go on after the model's own end of text")
     parser.add_argument("--allow-special", action="store_true", help="let the prompt hold special tokens")
+    parser.add_argument("--format", default="float32", choices=["float32", "bfloat16", "int8"],
+                        help="how the weights are kept: fewer bytes are read faster")  # fmt: skip
+    parser.add_argument("--figures", action="store_true", help="say at the end how fast it was, and what the machine can")
     parser.add_argument("--seed", type=int, default=0, help="the same seed writes the same text")
 
 
 def run(args):
     if args.prompt is None:
         raise GenerationError("nothing to continue", field="--prompt", expected="a text")
-    from .. import layers
-    from ..inference.loading import load_model
+    from ..inference.figures import Meter
+    from ..inference.loading import load_decoder
     from ..inference.text import stream_text
 
     sampling = sampling_options(args)
-    model, tokenizer = load_model(args.model, ops=layers)
+    decoder, tokenizer = load_decoder(args.model, args.format)
+    model = Meter(decoder)
     prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
     tokens = tokenizer.encode(prompt, allowed_special="all" if args.allow_special else ())
     options = {"stop_tokens": ()} if args.no_end else {}
@@ -43,6 +47,8 @@ def run(args):
         write_as_it_comes(prompt, pieces)
     else:
         write_in_order(prompt, pieces, args.samples)
+    if args.figures:
+        print(*model.report(), sep="\n", file=sys.stderr)
 
 
 def sampling_options(args):

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..interop import huggingface
 from ..model import GPT
 from ..tokenizer import load_tokenizer
+from .packed import PackedWeights
+from .panel_decoder import PanelDecoder
 
 _CHECKPOINT = re.compile(r"step-(\d+)")
 
@@ -37,3 +40,10 @@ def load_model(path, dtype=np.float32, ops=None):
     """``(GPT, tokenizer)`` from ``path``, as ``find_model`` understands it."""
     folder = find_model(path)
     return GPT.load(folder, dtype, ops), load_tokenizer(folder)
+
+
+def load_decoder(path, format="float32"):
+    """``(PanelDecoder, tokenizer)`` from ``path``, for generation, with weights in ``format``: see ``packed``."""
+    folder = find_model(path)
+    config, params = huggingface.load(folder)
+    return PanelDecoder(PackedWeights.pack(config, params, format)), load_tokenizer(folder)

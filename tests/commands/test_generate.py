@@ -76,3 +76,13 @@ def test_special_tokens_where_they_are_allowed(run_folder, capsys):
     code, out, _ = generate(capsys, "--model", run_folder, "--prompt", END_OF_TEXT, "--allow-special", "--no-end",
                             "--max-new-tokens", 5)  # fmt: skip
     assert code == 0 and out.startswith(END_OF_TEXT)
+
+
+@pytest.mark.parametrize("format", ["float32", "bfloat16", "int8"])
+def test_every_format_writes_and_says_what_it_cost(run_folder, capsys, format):
+    code, out, err = generate(capsys, "--model", run_folder, "--prompt", "xyzzy", "--max-new-tokens", 3,
+                              "--format", format, "--figures")  # fmt: skip
+    assert code == 0 and out.startswith("xyzzy")
+    prefill, decode, machine = err.splitlines()
+    assert prefill.startswith("prefill 5 tokens") and decode.startswith("decode  2 tokens")
+    assert "GB/s" in decode and "% of the memory's" in decode and "GFLOP/s" in machine

@@ -1,0 +1,133 @@
+"""A model's weights as inference reads them: in panels, in one of three number formats.
+
+    float32   the weights themselves
+    bfloat16  rounded to 8 bits of mantissa: half the bytes, half the time a token
+    int8      rounded to 127 steps either way, with a scale for every 64 inputs of a column: a quarter
+
+Embeddings come out of the output head, to which they are tied; biases, layernorms and positions stay float32.
+``kernels.panel_tile`` describes the layout and computes with it. ``columns`` here is its specification: what
+number each byte stands for.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import ConfigError
+from ..interop.safetensors import bfloat16_to_float32
+from ..parameters import table
+from ..workspace import aligned_empty
+
+PANEL, BLOCK = 16, 64  # columns of a panel, inputs of an int8 block: the kernels' numbers, without importing numba
+BLOCK_BYTES = BLOCK * PANEL + 2 * PANEL
+DTYPES = {"float32": np.float32, "bfloat16": np.uint16, "int8": np.int8}
+_MATRICES = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
+_VECTORS = ("ln_1.weight", "ln_1.bias", "attn.c_attn.bias", "attn.c_proj.bias",
+            "ln_2.weight", "ln_2.bias", "mlp.c_fc.bias", "mlp.c_proj.bias")  # fmt: skip
+
+
+def panel_size(format, depth):
+    """Elements of one panel of a matrix with ``depth`` rows."""
+    if format == "int8":
+        return -(-depth // BLOCK) * BLOCK_BYTES
+    return (depth + depth % 2 if format == "bfloat16" else depth) * PANEL
+
+
+def _ceil(count):
+    return -(-count // PANEL)
+
+
+def check_format(format):
+    """``format`` if there is such a one."""
+    if format not in DTYPES:
+        raise ConfigError("no such number format", field="format", found=format, expected=", ".join(DTYPES))
+    return format
+
+
+class PackedWeights:
+    """All weights of a GPT-2 of shape ``config`` in ``format``.
+
+    data       every panel: layer by layer c_attn, c_proj, c_fc, mlp.c_proj; last the output head
+    offsets    (4 n_layer + 1,) where each matrix begins in data
+    shapes     (K, N) of each of the five kinds of matrix
+    vectors    (13 C n_layer + 2 C,) float32, everything that is no matrix, in the order of its use
+    positions  (block_size, C) float32
+    """
+
+    def __init__(self, config, format, data=None, vectors=None, positions=None):
+        self.config, self.format = config, check_format(format)
+        C = config.n_embd
+        self.shapes = ((C, 3 * C), (C, C), (C, 4 * C), (4 * C, C), (C, config.vocab_size))
+        self.panel_sizes = np.array([panel_size(format, depth) for depth, _ in self.shapes], np.int64)
+        sizes = [int(size) * _ceil(n) for size, (_, n) in zip(self.panel_sizes, self.shapes)]
+        self.offsets = np.concatenate([[0], np.cumsum(sizes[:4] * config.n_layer)]).astype(np.int64)
+        self.size = int(self.offsets[-1]) + sizes[4]
+        self.data = aligned_empty((self.size,), DTYPES[format]) if data is None else data
+        self.vectors = np.empty((13 * config.n_layer + 2) * C, np.float32) if vectors is None else vectors
+        self.positions = np.empty((config.block_size, C), np.float32) if positions is None else positions
+
+    @classmethod
+    def pack(cls, config, params, format):
+        """From a model's parameters (a mapping name → float32 array)."""
+        packed = cls(config, format)
+        packed.positions[...] = params["wpe.weight"]
+        names = [f"h.{i}.{name}" for i in range(config.n_layer) for name in _VECTORS] + ["ln_f.weight", "ln_f.bias"]
+        np.concatenate([params[name] for name in names], out=packed.vectors)
+        for i in range(config.n_layer):
+            for kind, name in enumerate(_MATRICES):
+                packed._pack_matrix(4 * i + kind, kind, params[f"h.{i}.{name}"])
+        packed._pack_matrix(4 * config.n_layer, 4, params["wte.weight"].T)
+        return packed
+
+    def _pack_matrix(self, place, kind, source):
+        from ..kernels import pack
+
+        launch = getattr(pack, f"pack_{self.format}")
+        n = self.shapes[kind][1]
+        launch(_ceil(n), source, n, self.data, int(self.offsets[place]), int(self.panel_sizes[kind]))
+
+    @property
+    def nbytes(self):
+        """Bytes of all weights."""
+        return self.data.nbytes + self.vectors.nbytes + self.positions.nbytes
+
+    @property
+    def bytes_per_token(self):
+        """Bytes of weights that one token's decoding reads."""
+        return self.data.nbytes + self.vectors.nbytes
+
+    def columns(self, place, kind, indices):
+        """float32 (len(indices), K): the columns ``indices`` of matrix number ``place``, of kind 0 … 4."""
+        depth = self.shapes[kind][0]
+        k = np.arange(depth)
+        indices = np.asarray(indices)[:, None]
+        start = int(self.offsets[place]) + indices // PANEL * int(self.panel_sizes[kind])
+        column = indices % PANEL
+        if self.format == "float32":
+            return self.data[start + k * PANEL + column]
+        if self.format == "bfloat16":
+            return bfloat16_to_float32(self.data[start + k // 2 * 2 * PANEL + 2 * column + k % 2])
+        block, i = k // BLOCK * BLOCK_BYTES, k % BLOCK
+        numbers = self.data[start + block + i // 2 * 2 * PANEL + 2 * column + i % 2]
+        halves = self.data.view(np.uint16)[(start + block + BLOCK * PANEL) // 2 + column]
+        return numbers * bfloat16_to_float32(halves)
+
+    def embed(self, tokens):
+        """Token embeddings, float32 (*tokens.shape, C): columns of the output head."""
+        rows = self.columns(4 * self.config.n_layer, 4, tokens.reshape(-1))
+        return rows.reshape(*tokens.shape, -1)
+
+    def unpacked(self):
+        """A dict name → float32 array of all parameters, as the kernels compute with them."""
+        C, params = self.config.n_embd, {"wpe.weight": self.positions}
+        params["wte.weight"] = self.columns(4 * self.config.n_layer, 4, np.arange(self.config.vocab_size))
+        shapes, place = table(self.config), 0
+        names = [f"h.{i}.{name}" for i in range(self.config.n_layer) for name in _VECTORS] + ["ln_f.weight", "ln_f.bias"]
+        for name in names:
+            params[name] = self.vectors[place : place + shapes[name][0]]
+            place += shapes[name][0]
+        assert place == (13 * self.config.n_layer + 2) * C
+        for i in range(self.config.n_layer):
+            for kind, name in enumerate(_MATRICES):
+                params[f"h.{i}.{name}"] = self.columns(4 * i + kind, kind, np.arange(self.shapes[kind][1])).T
+        return params

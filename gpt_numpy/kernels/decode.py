@@ -1,0 +1,297 @@
+"""New tokens of one or several sequences: the whole model in one launch, at the speed of reading its weights.
+
+Decoding is limited by memory: a token needs every weight once and does two operations with it. What there is to win
+lies in not reading anything twice (weights come as panels, ``panel_tile``; everything between two matrices is fused
+into the piece of work that makes or uses it) and in not waiting (one launch for all layers, ``stages``).
+
+A layer has five stages. In each, pieces have disjoint outputs, and every number is added up in an order that depends
+neither on the number of threads nor on the other rows:
+
+    layernorm 1 and c_attn   the queries to a buffer, keys and values straight into the cache
+    attention                a piece is one head of one row, over the cached keys up to its own
+    c_proj                   added to the residual stream
+    layernorm 2 and c_fc     with GELU
+    mlp.c_proj               added to the residual stream
+
+and last, layernorm and the output head. A row is one new token of one sequence; several rows may be consecutive tokens
+of the same one (a prompt, or a draft to be verified), since all keys are written before any row attends. With many rows
+the work is matrix multiplication: each panel is taken ``CHUNK`` deep at a time, which stays in the nearest cache while
+all rows pass over it.
+
+Its specification is ``inference.decoder.OpsDecoder``.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba.extending import overload
+
+from .decode_attention import attend
+from .jit import part
+from .panel_tile import BLOCK, PANEL, TILE_ROWS, panel_tile
+from .simd import (
+    absolute, add_lanes, broadcast, convert, fma, gelu, lanes, load, load_tail, max_lanes, maximum, prefetch, store,
+    where,
+)  # fmt: skip
+from .stages import claim, finish, wait
+from .threads import launcher, parallel_for
+
+QKV, PROJ, FC, MLP_PROJ, HEAD = range(5)  # the kinds of matrix, in the order of ``Weights.offsets``
+STAGES = 5  # of a layer: the matrices, and attention between the first two
+PIECE_PANELS = 4
+FETCH_LINES = 64
+CHUNK = 256  # k; a multiple of BLOCK
+
+
+class Weights(NamedTuple):
+    data: np.ndarray  # all panels: float32, uint16 (bfloat16) or int8
+    offsets: np.ndarray  # (4 n_layer + 1,) where each matrix begins; the last is the output head
+    panel_sizes: np.ndarray  # (5,) elements of a panel of each kind
+    chunk_size: int  # elements of CHUNK rows of a panel
+    vectors: np.ndarray  # float32: ln_1, c_attn's bias, c_proj's, ln_2, c_fc's, mlp.c_proj's; …; ln_f
+
+
+class Shape(NamedTuple):
+    rows: int
+    n_layer: int
+    n_head: int
+    head_size: int
+    n_embd: int
+    vocab_size: int
+    batch: int  # of the cache
+    capacity: int  # of the cache
+
+
+class Buffers(NamedTuple):
+    """Memory of one token, kept from call to call. The last four have one part for each thread."""
+
+    counters: np.ndarray  # int64, zero at the start of a launch
+    sequences: np.ndarray  # (rows,) int64: each row's place in the cache
+    positions: np.ndarray  # (rows,) int64
+    x: np.ndarray  # (rows, C): the residual stream
+    q: np.ndarray  # (rows, C)
+    heads: np.ndarray  # (rows, C)
+    hidden: np.ndarray  # (rows, 4C)
+    wanted: np.ndarray  # (n,) int64: the rows whose logits are wanted, in ascending order
+    logits: np.ndarray  # (n, V)
+    activations: np.ndarray  # (threads, rows, step): what a matrix is multiplied by; float32, or int16 for int8 weights
+    scales: np.ndarray  # (threads, rows, step / BLOCK) of int16 activations
+    sums: np.ndarray  # (threads, rows, PANEL)
+    scratch: np.ndarray  # (threads, max(capacity, C))
+
+
+@part
+def layernorm_row(x, out, weight, bias, vectors):
+    """out (C,) = layernorm of x (C,); weight and bias are where they begin in ``vectors``."""
+    C, width = len(x), lanes(x)
+    total = broadcast(x, np.float32(0))
+    i = 0
+    while i < C:
+        total += load_tail(x, i, C - i)
+        i += width
+    mean = add_lanes(total) / np.float32(C)
+    square = np.float32(0)
+    for j in range(C):
+        out[j] = x[j] - mean
+    total = broadcast(x, np.float32(0))
+    i = 0
+    while i < C:
+        centred = load_tail(out, i, C - i)
+        total = fma(centred, centred, total)
+        i += width
+    square = add_lanes(total) / np.float32(C)
+    rstd = np.float32(1) / np.sqrt(square + np.float32(1e-5))
+    for j in range(C):
+        out[j] = out[j] * rstd * vectors[weight + j] + vectors[bias + j]
+
+
+def prepare(source, activations, scales):
+    """Put a row of activations into the form that the weights' format is multiplied by, padded with zeros."""
+
+
+@overload(prepare)
+def _prepare(source, activations, scales):
+    return _quantise_row if activations.dtype.bitwidth == 16 else _copy_row
+
+
+def _copy_row(source, activations, scales):
+    for i in range(len(source)):
+        activations[i] = source[i]
+    if len(source) % 2:
+        activations[len(source)] = 0
+
+
+def _quantise_row(source, activations, scales):
+    width, n = lanes(source), len(source)
+    for block in range((n + BLOCK - 1) // BLOCK):
+        first = block * BLOCK
+        largest = broadcast(source, np.float32(0))
+        for i in range(first, first + BLOCK, width):
+            largest = maximum(absolute(load_tail(source, i, n - i)), largest)
+        peak = max_lanes(largest)
+        factor = np.float32(32767) / peak if peak > 0 else np.float32(0)
+        scales[block] = peak / np.float32(32767)
+        for i in range(first, first + BLOCK, width):
+            scaled = load_tail(source, i, n - i) * factor
+            # Conversion to integers cuts towards zero.
+            rounded = scaled + where(scaled < 0, broadcast(source, np.float32(-0.5)), np.float32(0.5))
+            store(activations, i, convert(convert(rounded, np.int32), np.int16))
+
+
+@part
+def prepare_rows(task, kind, vector, w, s, b):
+    """activations[task] = what a matrix of this kind is multiplied by."""
+    normed = b.scratch[task, : s.n_embd]
+    if kind == HEAD:
+        for i in range(len(b.wanted)):
+            layernorm_row(b.x[b.wanted[i]], normed, vector, vector + s.n_embd, w.vectors)
+            prepare(normed, b.activations[task, i], b.scales[task, i])
+        return
+    for row in range(s.rows):
+        if kind == PROJ:
+            prepare(b.heads[row], b.activations[task, row], b.scales[task, row])
+        elif kind == MLP_PROJ:
+            prepare(b.hidden[row], b.activations[task, row], b.scales[task, row])
+        else:
+            layernorm_row(b.x[row], normed, vector, vector + s.n_embd, w.vectors)
+            prepare(normed, b.activations[task, row], b.scales[task, row])
+
+
+@part
+def multiply_panel(task, rows, start, depth, bias, count, w, b):
+    """sums[task] (rows, PANEL) = activations[task] · the panel at ``start``, plus ``count`` biases (0 for none)."""
+    sums = b.sums[task]
+    for row in range(rows):
+        for j in range(PANEL):
+            sums[row, j] = w.vectors[bias + j] if j < count else np.float32(0)
+    x_step, s_step = b.activations.shape[2], b.scales.shape[2]
+    x0, s0, sums0 = task * b.sums.shape[1] * x_step, task * b.sums.shape[1] * s_step, task * b.sums.shape[1] * PANEL
+    for k in range(0, depth, CHUNK):
+        for row in range(0, rows, TILE_ROWS):
+            panel_tile(
+                min(TILE_ROWS, rows - row), w.data, start + k // CHUNK * w.chunk_size,
+                b.activations, x0 + row * x_step + k, x_step, b.scales, s0 + row * s_step + k // BLOCK, s_step,
+                min(CHUNK, depth - k), b.sums, sums0 + row * PANEL, PANEL,
+            )  # fmt: skip
+
+
+@part
+def _scatter(sums, first, count, layer, row, s, b, keys, values):
+    """Columns ``first`` … of one row of (q, k, v) to where they belong: the query buffer, or a head's cache."""
+    C, size = s.n_embd, s.head_size
+    third, head, i = first // C, first % C // size, first % C % size
+    cached = (layer * s.batch + b.sequences[row]) * s.n_head
+    for j in range(count):
+        index = ((cached + head) * s.capacity + b.positions[row]) * size + i
+        if third == 0:
+            b.q[row, head * size + i] = sums[j]
+        elif third == 1:
+            keys[index] = sums[j]
+        else:
+            values[index] = sums[j]
+        i += 1
+        if i == size:
+            i, head = 0, head + 1
+            if head == s.n_head:
+                head, third = 0, third + 1
+
+
+@part
+def _deliver(kind, sums, first, count, layer, row, s, b, keys, values):
+    """Hand ``count`` columns of one row of a product, from column ``first`` on, to whoever reads them."""
+    if kind == QKV:
+        _scatter(sums, first, count, layer, row, s, b, keys, values)
+    elif kind == FC:
+        for i in range(0, PANEL, lanes(sums)):
+            store(sums, i, gelu(load(sums, i)))
+        for j in range(count):
+            b.hidden[row, first + j] = sums[j]
+    elif kind == HEAD:
+        for j in range(count):
+            b.logits[row, first + j] = sums[j]
+    else:
+        for j in range(count):
+            b.x[row, first + j] += sums[j]
+
+
+@part
+def _matrix_stage(task, stage, layer, kind, vector, w, s, b, keys, values):
+    """One matrix: layernorm or not before it, its bias, and what follows. ``vector``: its place in the vectors."""
+    C = s.n_embd
+    depth = 4 * C if kind == MLP_PROJ else C
+    columns = 3 * C if kind == QKV else 4 * C if kind == FC else s.vocab_size if kind == HEAD else C
+    bias = vector + 2 * C if kind == QKV or kind == FC else vector
+    panels = (columns + PANEL - 1) // PANEL
+    step = 1 if columns == C else PIECE_PANELS
+    pieces = (panels + step - 1) // step
+    size, matrix = w.panel_sizes[kind], w.offsets[4 * layer + kind % HEAD]
+    rows = len(b.wanted) if kind == HEAD else s.rows
+    piece = claim(b.counters, stage)
+    _fetch(w.data, matrix + piece * step * size)  # arrives while the activations are made ready
+    prepare_rows(task, kind, vector, w, s, b)
+    while piece < pieces:
+        following = claim(b.counters, stage)
+        _fetch(w.data, matrix + following * step * size)
+        for panel in range(piece * step, min(panels, piece * step + step)):
+            first = panel * PANEL
+            count = min(PANEL, columns - first)
+            multiply_panel(task, rows, matrix + panel * size, depth, bias + first, 0 if kind == HEAD else count, w, b)
+            for row in range(rows):
+                _deliver(kind, b.sums[task, row], first, count, layer, row, s, b, keys, values)
+        finish(b.counters, stage)
+        piece = following
+    wait(b.counters, stage, pieces)
+
+
+@part
+def _fetch(data, start):
+    """Ask for the first lines of a piece: the CPU's own prefetching takes its time to see a new stream."""
+    line = 64 // data.itemsize
+    for i in range(FETCH_LINES):
+        prefetch(data, start + i * line)
+
+
+@part
+def _attention_stage(task, stage, layer, s, b, keys, values):
+    pieces = s.rows * s.n_head
+    piece = claim(b.counters, stage)
+    while piece < pieces:
+        row, head = piece // s.n_head, piece % s.n_head
+        start = ((layer * s.batch + b.sequences[row]) * s.n_head + head) * s.capacity * s.head_size
+        first, last = head * s.head_size, (head + 1) * s.head_size
+        q, out = b.q[row, first:last], b.heads[row, first:last]
+        attend(q, keys, values, start, b.positions[row] + 1, out, b.scratch[task])
+        finish(b.counters, stage)
+        piece = claim(b.counters, stage)
+    wait(b.counters, stage, pieces)
+
+
+@part
+def _walk(worker, task, w, s, b, keys, values):
+    C = s.n_embd
+    for stage in range(STAGES * s.n_layer + 1):
+        layer, step = stage // STAGES, stage % STAGES
+        if step == 1:
+            _attention_stage(task, stage, layer, s, b, keys, values)
+        else:
+            kind = HEAD if layer == s.n_layer else max(step - 1, 0)
+            # A layer's vectors: ln_1 and c_attn's bias (5C), c_proj's (C), ln_2 and c_fc's (6C), mlp.c_proj's (C).
+            vector = 13 * C * layer
+            if kind == PROJ:
+                vector += 5 * C
+            elif kind == FC:
+                vector += 6 * C
+            elif kind == MLP_PROJ:
+                vector += 12 * C
+            _matrix_stage(task, stage, layer, kind, vector, w, s, b, keys, values)
+
+
+@launcher
+def decode_rows(n_threads, w, s, b, keys, values):
+    """Logits of ``s.rows`` new tokens, whose embeddings are in ``b.x``, into ``b.logits``.
+
+    keys and values: the cache's arrays, flat; the new tokens' are written to them.
+    """
+    for i in range(len(b.counters)):
+        b.counters[i] = 0
+    parallel_for(_walk, n_threads, (w, s, b, keys, values))

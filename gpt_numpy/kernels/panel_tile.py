@@ -1,0 +1,219 @@
+"""The inner loop of inference: a few rows of activations times one packed panel of weights, in three number formats.
+
+A *panel* is ``PANEL`` columns of a weight matrix, laid out so that the loop over k reads it in one straight line, once:
+
+    float32   [k][column]                                     4 bytes a weight
+    bfloat16  [k // 2][column][k % 2]                         2 bytes; the upper half of a float32
+    int8      blocks of ``BLOCK`` k: [k // 2][column][k % 2], then a bfloat16 scale for each column    1.03 bytes
+
+A single row of activations uses each weight once, so that the time is that of reading the weights: the format's size is
+the speed. The columns' sums stay in registers. Each is one chain of additions in the order of k, and so has the same
+bits for any number of rows; a text does not depend on what else is in its batch.
+
+int8: weight = scale · q with q in −127 … 127. The activations are quantised as well, but to 16 bits with a scale for
+each block, so that what is lost is the weights' rounding alone: a pair of products fits 32 bits exactly, and so does a
+block's sum (64 · 127 · 32767 < 2³¹). The layout puts the pair in neighbouring lanes because that is what the CPU
+multiplies and adds in one instruction (pmaddwd).
+
+The specification is ``inference.packed``, which unpacks a panel again.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from . import lanes as ops
+from .lanes import VECTOR_BYTES, Lanes, Vector
+
+PANEL = 16  # columns: a cache line of float32
+BLOCK = 64  # k in one int8 block
+BLOCK_BYTES = BLOCK * PANEL + 2 * PANEL
+TILE_ROWS = {64: 12, 32: 6, 16: 3}[VECTOR_BYTES]  # sums that fit the registers, beside weights and activations
+
+_FLOATS = Vector(types.float32, VECTOR_BYTES // 4)
+_WORDS = Vector(types.uint32, _FLOATS.lanes)
+_INTEGERS = Vector(types.int32, _FLOATS.lanes)
+_VECTORS = PANEL // _FLOATS.lanes
+_UNROLL = 4
+_I64 = ir.IntType(64)
+
+
+def _at(builder, pointer, offset):
+    return builder.gep(pointer, [_I64(offset) if isinstance(offset, int) else offset])
+
+
+def _cast(builder, pointer, element):
+    return builder.bitcast(pointer, element.as_pointer())
+
+
+def _for_each_row_count(builder, rows, emit):
+    """Run-time choice between the code of ``emit(1)`` … ``emit(TILE_ROWS)``."""
+    done = builder.append_basic_block("tile_done")
+    switch = builder.switch(rows, done)
+    for count in range(1, TILE_ROWS + 1):
+        block = builder.append_basic_block(f"tile_{count}")
+        switch.add_case(_I64(count), block)
+        builder.position_at_end(block)
+        emit(count)
+        builder.branch(done)
+    builder.position_at_end(done)
+
+
+class _Sums:
+    """rows × PANEL running sums: in registers while a tile runs, in the array ``out`` before and after."""
+
+    def __init__(self, builder, rows, out, row_step):
+        self.builder = builder
+        self.places = [
+            [
+                _at(builder, out, builder.add(builder.mul(_I64(i), row_step), _I64(j * _FLOATS.lanes)))
+                for j in range(_VECTORS)
+            ]
+            for i in range(rows)
+        ]
+        self.slots = [[cgutils.alloca_once(builder, _FLOATS.ir) for _ in range(_VECTORS)] for _ in range(rows)]
+        self._each(lambda place, slot: builder.store(ops.load_vector(builder, place, _FLOATS).value, slot))
+
+    def add_product(self, i, j, x, weight):
+        slot = self.slots[i][j]
+        total = Lanes(self.builder, self.builder.load(slot), _FLOATS)
+        self.builder.store(ops.fma(x, weight, total).value, slot)
+
+    def write_back(self):
+        self._each(
+            lambda place, slot: ops.store_vector(Lanes(self.builder, self.builder.load(slot), _FLOATS), place)
+        )
+
+    def _each(self, act):
+        for places, slots in zip(self.places, self.slots):
+            for place, slot in zip(places, slots):
+                act(place, slot)
+
+
+def _rows_of(builder, x, rows, row_step):
+    return [_at(builder, x, builder.mul(_I64(i), row_step)) for i in range(rows)]
+
+
+def _splat_at(builder, pointer, index):
+    return ops.splat(builder, builder.load(_at(builder, pointer, index)), _FLOATS)
+
+
+def _emit_float32(builder, rows, weights, x, x_step, depth, out, out_step):
+    sums, x_rows = _Sums(builder, rows, out, out_step), _rows_of(builder, x, rows, x_step)
+
+    def one(k):
+        line = _at(builder, weights, builder.mul(k, _I64(PANEL)))
+        columns = [ops.load_vector(builder, _at(builder, line, j * _FLOATS.lanes), _FLOATS) for j in range(_VECTORS)]
+        for i, row in enumerate(x_rows):
+            number = _splat_at(builder, row, k)
+            for j, column in enumerate(columns):
+                sums.add_product(i, j, number, column)
+
+    unrolled = builder.sdiv(depth, _I64(_UNROLL))
+    with cgutils.for_range(builder, unrolled) as loop:
+        first = builder.mul(loop.index, _I64(_UNROLL))
+        for k in range(_UNROLL):
+            one(builder.add(first, _I64(k)))
+    with cgutils.for_range(builder, depth, start=builder.mul(unrolled, _I64(_UNROLL))) as loop:
+        one(loop.index)
+    sums.write_back()
+
+
+def _emit_bfloat16(builder, rows, weights, x, x_step, depth, out, out_step):
+    sums, x_rows = _Sums(builder, rows, out, out_step), _rows_of(builder, x, rows, x_step)
+    weights = _cast(builder, weights, ir.IntType(32))
+    pairs = builder.sdiv(builder.add(depth, _I64(1)), _I64(2))
+    with cgutils.for_range(builder, pairs) as loop:
+        line = _at(builder, weights, builder.mul(loop.index, _I64(PANEL)))
+        k = builder.mul(loop.index, _I64(2))
+        words = [ops.load_vector(builder, _at(builder, line, j * _FLOATS.lanes), _WORDS) for j in range(_VECTORS)]
+        halves = [[(w << 16).bits(types.float32) for w in words], [(w & 0xFFFF0000).bits(types.float32) for w in words]]
+        for parity, columns in enumerate(halves):
+            for i, row in enumerate(x_rows):
+                number = _splat_at(builder, row, builder.add(k, _I64(parity)))
+                for j, column in enumerate(columns):
+                    sums.add_product(i, j, number, column)
+    sums.write_back()
+
+
+def _multiply_pairs(x, y):
+    """x and y, lanes of int16: the int32 sums of neighbouring products. LLVM makes pmaddwd of it where it can."""
+    builder, count = x.builder, x.type.lanes
+    product = x.convert(types.int32) * y.convert(types.int32)
+    index = ir.VectorType(ir.IntType(32), count // 2)
+    even, odd = (
+        builder.shuffle_vector(product.value, ir.Constant(product.type.ir, ir.Undefined),
+                               ir.Constant(index, list(range(start, count, 2))))
+        for start in (0, 1)
+    )  # fmt: skip
+    return Lanes(builder, builder.add(even, odd), _INTEGERS)
+
+
+def _block_sums(builder, block, x_rows, k0):
+    """int32 sums over one block of k, rows × vectors."""
+    slots = [[cgutils.alloca_once(builder, _INTEGERS.ir) for _ in range(_VECTORS)] for _ in x_rows]
+    for slot in sum(slots, []):
+        builder.store(ir.Constant(_INTEGERS.ir, None), slot)
+    weights8, pair = Vector(types.int8, 2 * _FLOATS.lanes), ir.IntType(32)
+    with cgutils.for_range(builder, _I64(BLOCK // 2 // _UNROLL)) as loop:
+        for step in range(_UNROLL):
+            half = builder.add(builder.mul(loop.index, _I64(_UNROLL)), _I64(step))
+            line = _at(builder, block, builder.mul(half, _I64(2 * PANEL)))
+            columns = [
+                ops.load_vector(builder, _at(builder, line, j * weights8.lanes), weights8).convert(types.int16)
+                for j in range(_VECTORS)
+            ]
+            k = builder.add(k0, builder.mul(half, _I64(2)))
+            for i, row in enumerate(x_rows):
+                number = builder.load(_cast(builder, _at(builder, row, k), pair), align=2)
+                number = ops.splat(builder, number, _INTEGERS)
+                number = Lanes(builder, builder.bitcast(number.value, columns[0].type.ir), columns[0].type)
+                for j, column in enumerate(columns):
+                    total = Lanes(builder, builder.load(slots[i][j]), _INTEGERS)
+                    builder.store((total + _multiply_pairs(column, number)).value, slots[i][j])
+    return [[Lanes(builder, builder.load(slot), _INTEGERS) for slot in row] for row in slots]
+
+
+def _emit_int8(builder, rows, weights, x, x_step, depth, out, out_step, x_scales, scales_step):
+    sums, x_rows = _Sums(builder, rows, out, out_step), _rows_of(builder, x, rows, x_step)
+    scale_rows = _rows_of(builder, x_scales, rows, scales_step)
+    blocks = builder.sdiv(builder.add(depth, _I64(BLOCK - 1)), _I64(BLOCK))
+    with cgutils.for_range(builder, blocks) as loop:
+        block = _at(builder, weights, builder.mul(loop.index, _I64(BLOCK_BYTES)))
+        totals = _block_sums(builder, block, x_rows, builder.mul(loop.index, _I64(BLOCK)))
+        scales = _cast(builder, _at(builder, block, BLOCK * PANEL), ir.IntType(16))
+        halves = Vector(types.uint16, _FLOATS.lanes)
+        for j in range(_VECTORS):
+            half = ops.load_vector(builder, _at(builder, scales, j * _FLOATS.lanes), halves)
+            scale = (half.convert(types.uint32) << 16).bits(types.float32)
+            for i, row in enumerate(scale_rows):
+                weight = scale * _splat_at(builder, row, loop.index)
+                sums.add_product(i, j, totals[i][j].convert(types.float32), weight)
+    sums.write_back()
+
+
+@intrinsic
+def panel_tile(typingctx, rows, weights, w_index, x, x_index, x_step, x_scales, s_index, s_step, depth, out, o_index,
+               o_step):  # fmt: skip
+    """out[i, :PANEL] += Σ_k x[i, k] · panel[k, :] for i < rows, which is 1 … TILE_ROWS.
+
+    The format is told by the element types: weights float32, uint16 (bfloat16) or int8, x float32 or, for int8,
+    int16 with its scales, one a block. Indices count elements; ``*_step`` is from row to row. x is padded with
+    zeros to the format's multiple of k; x_scales is read for int8 only.
+    """
+    size = types.int64
+    sig = types.void(size, weights, size, x, size, size, x_scales, size, size, size, out, size, size)
+    emitters = {types.float32: _emit_float32, types.uint16: _emit_bfloat16, types.int8: _emit_int8}
+    emit = emitters[weights.dtype]
+
+    def codegen(context, builder, sig, args):
+        def pointer(place):
+            return _at(builder, ops.data_pointer(context, builder, sig.args[place], args[place]), args[place + 1])
+
+        fixed = (pointer(1), pointer(3), args[5], args[9], pointer(10), args[12])
+        extra = (pointer(6), args[8]) if emit is _emit_int8 else ()
+        _for_each_row_count(builder, args[0], lambda count: emit(builder, count, *fixed, *extra))
+        return context.get_dummy_value()
+
+    return sig, codegen

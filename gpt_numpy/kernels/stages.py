@@ -1,0 +1,60 @@
+"""Several steps of work inside one launch, with the threads meeting between them.
+
+Waking a thread pool takes microseconds, and one token is sixty steps: launched one by one, they would wait longer than
+they work. So each thread walks through all steps by itself. In a step it *claims* piece after piece from a shared
+counter, and goes on to the next step when all pieces of this one are done.
+
+A thread waits only for pieces that another thread has claimed and is working on. It therefore needs no partner: if
+the pool runs the threads one after the other, the first does everything and the rest find nothing left.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from . import lanes as ops
+from .jit import part
+
+STAGE_WORDS = 16  # int64 for each stage: two counters, each on a cache line of its own
+_I64 = ir.IntType(64)
+
+
+@intrinsic
+def _fetch_add(typingctx, counters, index):
+    """Add 1 to counters[index], atomically; returns what it was."""
+
+    def codegen(context, builder, sig, args):
+        place = builder.gep(ops.data_pointer(context, builder, sig.args[0], args[0]), [args[1]])
+        return builder.atomic_rmw("add", place, _I64(1), "acq_rel")
+
+    return types.int64(counters, types.int64), codegen
+
+
+@intrinsic
+def _read_counter(typingctx, counters, index):
+    """counters[index], not older than what the thread that wrote it had written before."""
+
+    def codegen(context, builder, sig, args):
+        place = builder.gep(ops.data_pointer(context, builder, sig.args[0], args[0]), [args[1]])
+        return builder.load_atomic(place, "acquire", 8)
+
+    return types.int64(counters, types.int64), codegen
+
+
+@part
+def claim(counters, stage):
+    """The number of a piece of this stage that nobody else has; there may be no such piece any more."""
+    return _fetch_add(counters, stage * STAGE_WORDS)
+
+
+@part
+def finish(counters, stage):
+    """Say that one piece is done."""
+    _fetch_add(counters, stage * STAGE_WORDS + STAGE_WORDS // 2)
+
+
+@part
+def wait(counters, stage, pieces):
+    """Return when all pieces of the stage are done."""
+    while _read_counter(counters, stage * STAGE_WORDS + STAGE_WORDS // 2) < pieces:
+        pass

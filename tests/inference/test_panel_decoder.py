@@ -1,0 +1,105 @@
+"""The fast decoder against its specification, ``OpsDecoder`` on the weights that it actually computes with."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from gpt_numpy import GPT, GPTConfig, generate, layers
+from gpt_numpy.errors import ConfigError, ContextLengthError
+from gpt_numpy.inference import KVCache, panel_decoder
+from gpt_numpy.inference.decoder import OpsDecoder
+from gpt_numpy.inference.panel_decoder import PanelDecoder
+from gpt_numpy.kernels import threads
+
+CONFIG = GPTConfig(vocab_size=37, block_size=23, n_layer=2, n_head=3, n_embd=30)
+FORMATS = ["float32", "bfloat16", "int8"]
+# Unit-scale logits. int8's activations are rounded to 16 bits, the rest is float32's own rounding.
+TOLERANCE = {"float32": 2e-5, "bfloat16": 2e-5, "int8": 2e-3}
+
+
+def random_model():
+    model = GPT(CONFIG, ops=layers)
+    rng = np.random.default_rng(3)
+    for name, view in model.params.items():
+        view[...] = rng.standard_normal(view.shape) * 0.2 + (1 if ".ln_" in f".{name}" and "weight" in name else 0)
+    return model
+
+
+@pytest.fixture(scope="module", params=FORMATS)
+def pair(request):
+    """(a fast decoder, a float64 ``OpsDecoder`` with the very same weights, tolerance)"""
+    fast = PanelDecoder.pack(random_model(), request.param)
+    exact = GPT(CONFIG, dtype=np.float64, ops=layers)
+    for name, values in fast.weights.unpacked().items():
+        exact.params[name][...] = values
+    return fast, OpsDecoder(exact), TOLERANCE[request.param]
+
+
+def test_whatever_the_split_and_the_batch(pair):
+    fast, exact, tolerance = pair
+    rng = np.random.default_rng(1)
+    caches = KVCache(CONFIG, 3), KVCache(CONFIG, 3, dtype=np.float64)
+    for count, sequences, every in [(2, None, True), (1, [2, 0], False), (7, [1], False), (1, None, True),
+                                    (5, [0, 1], True), (8, [2], True)]:  # fmt: skip
+        tokens = rng.integers(0, 37, (3 if sequences is None else len(sequences), count))
+        found, expected = (d.extend(tokens, c, sequences, every) for d, c in zip((fast, exact), caches))
+        assert found.shape == expected.shape
+        assert np.abs(found - expected).max() <= tolerance
+    for own, theirs in ((caches[0].keys, caches[1].keys), (caches[0].values, caches[1].values)):
+        for sequence, length in enumerate(caches[0].lengths):
+            assert np.abs(own[:, sequence, :, :length] - theirs[:, sequence, :, :length]).max() <= tolerance
+
+
+def test_every_split_of_a_prompt_gives_the_same_bits(pair):
+    fast, _, _ = pair
+    tokens = np.random.default_rng(2).integers(0, 37, (1, 6))
+    results = []
+    for cuts in itertools.product([False, True], repeat=5):
+        places = [0, *(i + 1 for i, cut in enumerate(cuts) if cut), 6]
+        cache = KVCache(CONFIG)
+        for start, stop in itertools.pairwise(places):
+            logits = fast.extend(tokens[:, start:stop], cache)
+        results.append(logits)
+    assert len(results) == 32 and all(np.array_equal(result, results[0]) for result in results)
+
+
+def test_the_same_bits_in_any_batch_on_any_number_of_threads_in_any_number_of_passes(pair, monkeypatch):
+    fast, _, _ = pair
+    rng = np.random.default_rng(4)
+    tokens = rng.integers(0, 37, (4, 5))
+
+    def run(rows):
+        cache = KVCache(CONFIG, len(rows))
+        fast.extend(tokens[rows], cache)
+        return np.concatenate([fast.extend(tokens[rows, :1], cache), fast.extend(tokens[rows, 1:3], cache)], axis=1)
+
+    together = run([0, 1, 2, 3])
+    for row in range(4):
+        assert np.array_equal(run([row])[0], together[row])
+    monkeypatch.setattr(panel_decoder, "PASS_ROWS", 3)
+    assert np.array_equal(run([0, 1, 2, 3]), together)
+    before = threads.set_count(1)
+    try:
+        assert np.array_equal(run([0, 1, 2, 3]), together)
+    finally:
+        threads.set_count(before)
+
+
+def test_generation_with_it(pair):
+    fast, exact, _ = pair
+    prompts = [[3, 1, 4], [15, 9, 2, 6, 5], [35]]
+    found = generate(fast, prompts, 40, temperature=0)  # past the context of 23
+    expected = generate(exact, prompts, 40, temperature=0)
+    assert [f.tolist() for f in found] == [e.tolist() for e in expected]
+    assert np.array_equal(generate(fast, prompts[1], 40, seed=3), generate(fast, prompts, 40, seed=3)[1])
+
+
+def test_faults():
+    with pytest.raises(ConfigError, match="float32.*found 'float64'"):
+        PanelDecoder.pack(GPT(CONFIG, dtype=np.float64, ops=layers))
+    with pytest.raises(ConfigError, match="format.*int4.*bfloat16"):
+        PanelDecoder.pack(random_model(), "int4")
+    fast, cache = PanelDecoder.pack(random_model()), KVCache(CONFIG, capacity=3)
+    with pytest.raises(ContextLengthError, match="full"):
+        fast.extend(np.zeros((1, 4), int), cache)
