@@ -17,6 +17,8 @@ from ..errors import GPTNumpyError
 # name → one line of help; the module of the same name (dashes as underscores) does the work
 SUBCOMMANDS = {
     "train": "train a GPT on text, or go on with a run",
+    "runs": "list and compare training runs",
+    "download": "fetch data or a published model, resumable and verified",
     "data": "prepare, inspect and verify folders of token shards",
     "gradcheck": "check every gradient against difference quotients, in float64",
     "generate": "continue a prompt with a trained model",

@@ -9,20 +9,26 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..data import BUILTIN_CORPORA, builtin_corpus, normalize, pack, read_documents, split_documents, token_dtype
-from ..errors import ConfigError
+from ..data.dataset import open_dataset
+from ..data.manifest import MANIFEST
+from ..errors import ConfigError, DataError
 from ..tokenizer import END_OF_TEXT, CharTokenizer, Tokenizer, load_tokenizer
 
 
 class Corpus(NamedTuple):
-    """tokenizer; token arrays (N,); and for every token id the bytes of text it stands for (0 for specials)."""
+    """tokenizer; tokens (N,), in memory or mapped from files; for every id the bytes of text that it stands for."""
 
     tokenizer: Any
-    training: np.ndarray
-    validation: np.ndarray
-    token_bytes: np.ndarray  # (V,)
+    training: Any
+    validation: Any
+    token_bytes: np.ndarray  # (V,), 0 for special tokens
+    row_length: int = 0  # tokens of the rows that documents were fitted into; 0: they were not
+    sha256: str | None = None  # of a prepared folder
 
     def fingerprint(self):
         """SHA-256 over all tokens: whether a resumed run sees the data it was started with."""
+        if self.sha256 is not None:
+            return self.sha256
         digest = hashlib.sha256()
         for tokens in (self.training, self.validation):
             digest.update(f"{tokens.dtype.str} {len(tokens)} ".encode())
@@ -32,6 +38,8 @@ class Corpus(NamedTuple):
 
 def load_corpus(settings, tokenizer=None, say=lambda text: None):
     """The ``Corpus`` of ``settings``. A ``tokenizer`` given is used as it is; ``say`` is told of every stage."""
+    if len(settings.data) == 1 and (Path(settings.data[0]) / MANIFEST).exists():
+        return open_prepared(settings.data[0], say)
     documents = read_texts(settings)
     say(f"{len(documents):,} documents, {sum(map(len, documents)):,} characters from {', '.join(settings.data)}")
     training, validation = split_documents(documents, settings.validation_fraction, settings.seed)
@@ -41,6 +49,17 @@ def load_corpus(settings, tokenizer=None, say=lambda text: None):
     sizes = f"{len(arrays[0]):,} tokens to train on, {len(arrays[1]):,} to validate"
     say(f"a vocabulary of {tokenizer.n_vocab:,}; {sizes}")
     return Corpus(tokenizer, *arrays, token_bytes(tokenizer))
+
+
+def open_prepared(folder, say):
+    """The ``Corpus`` in a folder that ``gpt-numpy data prepare`` wrote, with the tokenizer that wrote it."""
+    dataset = open_dataset(folder)
+    if dataset.validation is None:
+        raise DataError("it has no validation text", path=folder, expected="prepared with --validation-every")
+    tokenizer = load_tokenizer(dataset.tokenizer)
+    say(f"{len(dataset.train):,} tokens to train on, {len(dataset.validation):,} to validate in {folder}")
+    bytes_of = token_bytes(tokenizer)
+    return Corpus(tokenizer, dataset.train, dataset.validation, bytes_of, dataset.manifest["row_length"], dataset.sha256)
 
 
 def read_texts(settings):

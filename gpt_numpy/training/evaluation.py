@@ -15,27 +15,34 @@ from ..data import validation_windows
 from ..model import IGNORE_INDEX
 
 
+_STRETCH = 1 << 22  # tokens counted at a time: they may be mapped from files
+
+
 class Evaluation(NamedTuple):
     loss: float  # nats a token
     bits_per_byte: float
     tokens: int
 
 
-def evaluate(model, tokens, token_bytes, batch_size, limit=None, group=None):
-    """``Evaluation`` of ``model`` on ``tokens`` (N,), ``batch_size`` windows at a time.
+def evaluate(model, corpus, batch_size, limit=None, group=None, mask=None):
+    """``Evaluation`` of ``model`` on ``corpus.validation``, ``batch_size`` windows at a time.
 
     ``limit`` windows, evenly spread, or all. With a ``group`` every rank does its share and all get the total.
+    ``mask`` (inputs, targets) -> (inputs, targets, options) is what training does to its rows (``Batches.masked``).
     """
+    tokens = corpus.validation
     inputs, targets = validation_windows(tokens, min(model.config.block_size, len(tokens) - 1), limit or None)
     mine = range(len(inputs)) if group is None else group.share(len(inputs))
     nats, counted, text_bytes = 0.0, 0, 0
     for start in range(mine.start, mine.stop, batch_size):
         stop = min(start + batch_size, mine.stop)
-        wanted = targets[start:stop]
+        window, wanted, options = inputs[start:stop], targets[start:stop], {}
+        if mask is not None:
+            window, wanted, options = mask(window, wanted)
         wanted_ids = wanted[wanted != IGNORE_INDEX]
-        nats += model.loss(inputs[start:stop], wanted) * len(wanted_ids)
+        nats += model.loss(window, wanted, **options) * len(wanted_ids)
         counted += len(wanted_ids)
-        text_bytes += int(token_bytes[wanted_ids].sum())
+        text_bytes += int(corpus.token_bytes[wanted_ids].sum())
     if group is not None:
         nats, counted, text_bytes = group.sum([nats, counted, text_bytes])
     return Evaluation(nats / counted, nats / math.log(2) / max(text_bytes, 1), int(counted))
@@ -43,6 +50,9 @@ def evaluate(model, tokens, token_bytes, batch_size, limit=None, group=None):
 
 def unigram_loss(training, validation, vocab_size):
     """Nats a token of the model that knows only how frequent each token is (add-one smoothed), on ``validation``."""
-    counts = np.bincount(training, minlength=vocab_size) + 1.0
+    counts = np.ones(vocab_size)
+    for start in range(0, len(training), _STRETCH):
+        counts += np.bincount(training[start : start + _STRETCH], minlength=vocab_size)
     log_probabilities = np.log(counts / counts.sum())
-    return float(-log_probabilities[validation[1:]].mean())
+    stretches = [validation[start : start + _STRETCH] for start in range(1, len(validation), _STRETCH)]
+    return -sum(log_probabilities[stretch].sum() for stretch in stretches) / (len(validation) - 1)

@@ -13,7 +13,7 @@ def sample(model, corpus, prompt, n_tokens, seed, temperature=0.8, top_k=50):
     elif tokenizer.eot_id is not None:
         ids = [tokenizer.eot_id]
     else:
-        ids = [int(corpus.training[0])]
+        ids = [int(corpus.training[:1][0])]
     shown = [] if ids == [tokenizer.eot_id] else ids
     stop_tokens = () if tokenizer.eot_id is None else (tokenizer.eot_id,)
     top_k = min(top_k, model.config.vocab_size)

@@ -35,9 +35,15 @@ def _setting(section, default, help, **rules):
 class Settings:
     """One training run. ``ConfigError`` for a value of the wrong type or out of its range."""
 
-    data: tuple[str, ...] = _setting("data", ["python-docs"], "text files and folders, or a built-in corpus")
+    data: tuple[str, ...] = _setting("data", ["python-docs"], "text files and folders, one folder of `gpt-numpy data prepare`, or python-docs")
     separator: str = _setting("data", "", "what stands between documents inside a file; empty: a file is a document")
     errors: str = _setting("data", "strict", "bytes that are not UTF-8", choices=("strict", "replace"))
+    order: str = _setting(
+        "data", "random", "windows at random places, or every block once an epoch", choices=("random", "epochs")
+    )
+    documents: str = _setting(
+        "data", "joined", "whether a block reads on from one document into the next", choices=("joined", "apart")
+    )
     validation_fraction: float = _setting(
         "data", 0.1, "share of the text that is kept for validation", minimum=0.0, below=1.0
     )

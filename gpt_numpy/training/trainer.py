@@ -12,9 +12,9 @@ import time
 
 import numpy as np
 
-from ..data import batch
 from ..errors import NonFinite
 from ..model import IGNORE_INDEX, DropoutAt
+from .batches import Batches
 from .checkpoint import Checkpoint
 from .evaluation import evaluate
 from .optimizer import clip_scale
@@ -57,8 +57,8 @@ class Trainer:
     def __init__(self, settings, model, optimizer, corpus, state, group, saver, observer, stop):
         self.settings, self.model, self.optimizer, self.corpus = settings, model, optimizer, corpus
         self.state, self.group, self.saver, self.observer, self.stop = state, group, saver, observer, stop
-        self.block_size = min(model.config.block_size, len(corpus.training) - 1)
-        self.tokens_per_step = settings.batch_size * self.block_size
+        self.batches = Batches(settings, corpus, model.config.block_size)
+        self.tokens_per_step = settings.batch_size * self.batches.block_size
         self.flops_per_step = flops_per_token(model.config) * self.tokens_per_step
         self._saved_step = state.step if state.step else None
 
@@ -91,25 +91,23 @@ class Trainer:
         s, model = self.settings, self.model
         model.zero_gradients()
         parts = list(self._micro_batches(step))
-        counts = [np.count_nonzero(targets != IGNORE_INDEX) for _, _, targets in parts]
+        counts = [np.count_nonzero(targets != IGNORE_INDEX) for _, _, targets, _ in parts]
         (counted,) = self.group.sum([sum(counts)])
         loss = 0.0
-        for (row, inputs, targets), count in zip(parts, counts):
-            share = count / counted
-            last = row == parts[-1][0]
-            with self.group.summed_gradients(model, last):
-                loss += share * model.loss_and_gradients(
-                    inputs, targets, share, dropout_at=DropoutAt(s.seed, step, row)
-                )
+        for (row, inputs, targets, options), count in zip(parts, counts):
+            share = count / max(counted, 1)
+            dropout_at = DropoutAt(s.seed, step, row)
+            with self.group.summed_gradients(model, last=row == parts[-1][0]):
+                loss += share * model.loss_and_gradients(inputs, targets, share, dropout_at=dropout_at, **options)
         return self.group.sum([loss])[0]
 
     def _micro_batches(self, step):
-        """(first row, inputs, targets) of this rank's rows of the step's batch."""
+        """(first row, inputs, targets, options) of this rank's rows of the step's batch."""
         s, mine = self.settings, self.group.share(self.settings.batch_size)
         size = s.micro_batch_size or len(mine)
         for first in range(mine.start, mine.stop, size):
             rows = range(first, min(first + size, mine.stop))
-            yield first, *batch(self.corpus.training, s.batch_size, self.block_size, s.seed, step, rows=rows)
+            yield first, *self.batches.rows(step, rows)
 
     def _non_finite(self, loss):
         for name, gradient in self.model.grads.items():
@@ -164,7 +162,7 @@ class Trainer:
         """Validate on ``limit`` windows (0: all). True if ``kind`` is ``validation`` and it is the best so far."""
         s, state = self.settings, self.state
         rows = s.micro_batch_size or s.batch_size
-        result = evaluate(self.model, self.corpus.validation, self.corpus.token_bytes, rows, limit, self.group)
+        result = evaluate(self.model, self.corpus, rows, limit, self.group, self.batches.masked)
         improved = kind == "validation" and result.loss < state.best_loss
         if improved:
             state.best_loss, state.best_step, state.evaluations_since_best = result.loss, state.step, 0

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from gpt_numpy.errors import ConfigError, DataError
-from gpt_numpy.tokenizer import CharTokenizer
+from gpt_numpy.tokenizer import CharTokenizer, Tokenizer
+from gpt_numpy.training import resume, start
 from gpt_numpy.training.corpus import load_corpus, token_bytes
 
 
@@ -62,3 +63,39 @@ def test_bad_sources(tiny, tmp_path):
     with pytest.raises(DataError, match="bad.txt"):
         load_corpus(tiny(data=(str(bad),)))
     assert load_corpus(tiny(data=(str(bad),), errors="replace")).training.size
+
+
+def prepared(tmp_path, text_file, tokenizer, **options):
+    from gpt_numpy.data.prepare import Settings, prepare
+
+    documents = tmp_path / "documents"
+    documents.mkdir()
+    for i, line in enumerate(text_file.read_text(encoding="utf-8").splitlines()[:60]):
+        (documents / f"{i:02}.txt").write_text(line * 3, encoding="utf-8")
+    prepare([str(documents)], tokenizer, tmp_path / "shards", Settings(validation_every=5, **options))
+    return str(tmp_path / "shards")
+
+
+@pytest.mark.parametrize("options", [{}, {"block_size": 32}])
+def test_prepared_shards(tiny, tmp_path, text_file, options):
+    tokenizer = Tokenizer.train([text_file.read_text(encoding="utf-8")], 300)
+    folder = prepared(tmp_path, text_file, tokenizer, **options)
+    settings = tiny(data=(folder,), order="epochs", documents="apart", max_steps=3)
+    corpus = load_corpus(settings)
+    assert corpus.tokenizer.n_vocab == 300 and corpus.row_length == (33 if options else 0)
+    assert start(settings, tmp_path / "run").validation_loss > 0
+    assert resume(tmp_path / "run", {"max_steps": 4}).step == 4
+    if options:
+        with pytest.raises(ConfigError, match="fitted into rows"):
+            start(settings.replace(order="random"), tmp_path / "other")
+    shard = next(path for path in sorted((tmp_path / "shards").iterdir()) if path.suffix == ".bin")
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(DataError, match=shard.name):
+        resume(tmp_path / "run", {"max_steps": 5})
+
+
+def test_documents_apart_need_an_end_of_text(tiny, tmp_path):
+    with pytest.raises(ConfigError, match="no end-of-text"):
+        start(tiny(documents="apart"), tmp_path / "run")

@@ -57,12 +57,12 @@ def test_accumulation_is_exact(tiny, dropout, micro_batch_size):
 
 def test_micro_batches_count_by_their_targets(tiny, monkeypatch):
     # Targets are ignored unevenly, so that a mean of the micro-batches' means would be another number.
-    from gpt_numpy.training import trainer as module
+    from gpt_numpy.training import batches as module
 
     plain = module.batch
 
     def holed(tokens, batch_size, block_size, seed, step, rows):
-        inputs, targets = plain(tokens, batch_size, block_size, seed, step, rows=rows)
+        inputs, targets = plain(tokens, batch_size, block_size, seed, step, rows)
         targets = targets.copy()
         for i, row in enumerate(rows):
             targets[i, : 6 * row] = -1

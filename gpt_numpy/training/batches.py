@@ -1,0 +1,47 @@
+"""What the model is given at a step: rows of the global batch, a pure function of (seed, step, row).
+
+Two settings decide. ``order``: windows at random places, or every block of the text once an epoch. ``documents``: joined,
+so that a block reads on from one text into the next as GPT-2's training did, or apart, so that each token
+sees its own document alone and nothing is predicted across an end of text.
+"""
+
+from __future__ import annotations
+
+from ..data import batch, document_masks, epoch_batch, mask_padding
+from ..errors import ConfigError
+
+
+class Batches:
+    """Rows of batches of ``corpus``; ``ConfigError`` where the settings do not fit the way it was packed."""
+
+    def __init__(self, settings, corpus, block_size):
+        self.settings, self.corpus = settings, corpus
+        self.block_size = min(block_size, len(corpus.training) - 1)
+        self._eot_id = corpus.tokenizer.eot_id
+        if settings.documents == "apart" and self._eot_id is None:
+            raise ConfigError("the tokenizer has no end-of-text token", field="documents", found="apart")
+        row_length = corpus.row_length
+        if row_length and (settings.order != "epochs" or block_size != row_length - 1):
+            raise ConfigError(
+                "documents were fitted into rows", field="order, block_size", found=(settings.order, block_size),
+                expected=f"epochs and {row_length - 1}",
+            )  # fmt: skip
+
+    def rows(self, step, rows):
+        """(inputs, targets, options): both (B, T) for the ``rows`` of the step; options are the model's keywords."""
+        s = self.settings
+        if s.order == "epochs":
+            stride = self.corpus.row_length or self.block_size
+            pair = epoch_batch(self.corpus.training, s.batch_size, self.block_size, s.seed, step, rows, stride)
+        else:
+            pair = batch(self.corpus.training, s.batch_size, self.block_size, s.seed, step, rows)
+        return self.masked(*pair)
+
+    def masked(self, inputs, targets):
+        """(inputs, targets, options) with the documents apart, if they are to be."""
+        if self.settings.documents == "apart":
+            targets, positions, first_key = document_masks(inputs, targets, self._eot_id)
+            return inputs, targets, {"positions": positions, "first_key": first_key}
+        if self.corpus.row_length:
+            targets = mask_padding(inputs, targets, self._eot_id)
+        return inputs, targets, {}

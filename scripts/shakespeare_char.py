@@ -1,0 +1,39 @@
+"""A character-level GPT on Tiny Shakespeare: nanoGPT's recipe for a CPU, number by number.
+
+    gpt-numpy download shakespeare
+    python scripts/shakespeare_char.py data/shakespeare/tinyshakespeare.txt
+
+Copy it and change it; every name is a setting of ``gpt-numpy train`` (see ``gpt-numpy train --help``).
+"""
+
+import sys
+
+from gpt_numpy.training import Settings, start
+
+settings = Settings(
+    data=(sys.argv[1],),
+    tokenizer="char",
+    n_layer=4,
+    n_head=4,
+    n_embd=128,
+    block_size=64,
+    batch_size=12,
+    max_steps=2000,
+    learning_rate=1e-3,
+    warmup_steps=100,
+    schedule="cosine",
+    final_fraction=0.1,
+    weight_decay=0.1,
+    beta1=0.9,
+    beta2=0.99,
+    clip=1.0,
+    eval_every=250,
+    eval_windows=240,
+    save_every=1000,
+    sample_every=1000,
+    sample_tokens=300,
+)
+
+if __name__ == "__main__":
+    outcome = start(settings)
+    print(f"validation loss {outcome.validation_loss:.4f}: {outcome.folder}")
