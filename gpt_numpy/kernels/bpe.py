@@ -111,7 +111,7 @@ class BPEEncoder:
 
     def encode_words(self, words):
         """Token ids (n_tokens,) of ``words`` (bytes, each merged by itself), one after the other."""
-        data = b"".join(words) + bytes(PAD)
+        data = bytearray().join(words) + bytes(PAD)  # writable, as texts are: one compilation serves both
         stops = np.cumsum(np.fromiter(map(len, words), dtype=np.int64, count=len(words)))
         starts = np.concatenate([np.zeros(1, dtype=np.int64), stops[:-1]])[: len(words)]
         return self._run(np.frombuffer(data, dtype=np.uint8), starts, stops, whole_words=True)[0].astype(self.dtype)
@@ -149,6 +149,10 @@ class BPEEncoder:
         for (left, right), token in zip(self._pairs.tolist(), self._new_ids.tolist(), strict=True):
             blank[token], lengths[token] = blank[left] and blank[right], lengths[left] + lengths[right]
         return blank, lengths
+
+    def forget(self):
+        """Empty the word caches and free their memory."""
+        self._desks.clear()
 
     def _encode_short(self, text):
         """``encode`` for texts of at most _SHORT_TEXT characters, which uses the desk's arrays instead of new ones."""

@@ -223,7 +223,7 @@ class WordCounter:
                 raise TypeError(f"a word is {type(word).__name__}; expected bytes")
             if count < 0:
                 raise ValueError(f"the count of {word!r} is {count}; expected 0 or more")
-        data = np.frombuffer(b"".join(counts) + bytes(PAD), dtype=np.uint8)
+        data = np.frombuffer(bytearray().join(counts) + bytes(PAD), dtype=np.uint8)
         stops = np.cumsum(np.fromiter(map(len, counts), dtype=np.int64, count=len(counts)))
         starts = stops - np.fromiter(map(len, counts), dtype=np.int64, count=len(counts))
         values = np.fromiter(counts.values(), dtype=np.int64, count=len(counts))
