@@ -13,6 +13,7 @@ do not depend on the number of threads, nor on where the element lies.
 """
 
 import functools
+import math
 import os
 
 import numba
@@ -28,7 +29,7 @@ from .simd import gelu, gelu_derivative, lanes, load, load_tail, store_tail
 from .threads import launcher, parallel_for
 
 _ROWS = TILE.rows
-_DEPTH = 768  # k per block: a panel of A this deep fits the first-level cache
+_PANEL_BYTES = 3072  # depth of a block: a panel of A this deep fits the first-level cache
 _BLOCK_ROWS = 12 * TILE.rows  # rows of A packed at a time: with that depth, half of a second-level cache
 _BLOCK_COLUMNS = 768  # columns of B packed at a time: a few megabytes of the last-level cache
 _GAP = 16  # elements between panels: at least a vector, and a cache line so that panels do not share cache sets
@@ -130,37 +131,43 @@ def _even(total, at_most, multiple):
 
 _PACKING_COST = 10  # multiply-adds per element of a panel that take as long as packing that element
 _ALONE = 1 << 18  # multiply-adds below which waking a second thread costs more than it saves
+_TASK = 1 << 28  # multiply-adds of a task that is worth cutting smaller no more
+_TASKS_PER_THREAD = 4  # at most; several, so that a thread which is held up leaves its share to the others
 
 
 @functools.lru_cache(maxsize=4096)
-def _plan(M, N, K, n_threads, width):
+def _plan(M, N, K, n_threads, dtype):
     """How C is cut: (number of tasks, rows and columns of a task, depth and columns of a block).
 
-    One task a thread, in the grid that costs least: each task packs all the A and B it needs by itself.
+    The grid of tasks is the one that costs least, as each task packs all the A and B it needs by itself.
     """
-    depth = _even(K, _DEPTH, 16)
+    width, depth = _width(dtype), _even(K, _PANEL_BYTES // dtype.itemsize, 16)
     if M * N * K < _ALONE:
         n_threads = 1
+    wanted = n_threads * max(1, min(_TASKS_PER_THREAD, M * N * K // (n_threads * _TASK))) if n_threads > 1 else 1
     best = None
-    for down in range(1, n_threads + 1):
-        if n_threads % down:
-            continue
-        rows = _round_up(-(-M // down), _ROWS)
-        columns = _round_up(-(-N // (n_threads // down)), width)
-        cost = rows * columns + _PACKING_COST * (rows + columns)
-        if best is None or cost < best[0]:
-            best = cost, rows, columns
+    for down in range(1, wanted + 1):
+        if wanted % down == 0:
+            rows = _round_up(-(-M // down), _ROWS)
+            columns = _round_up(-(-N // (wanted // down)), width)
+            packed = rows * -(-columns // _BLOCK_COLUMNS) + columns
+            best = min(best or (math.inf,), (rows * columns + _PACKING_COST * packed, rows, columns))
     _, rows, columns = best
     n_tasks = -(-M // rows) * -(-N // columns)
     return n_tasks, rows, columns, depth, _even(columns, _BLOCK_COLUMNS, width)
 
 
+def _width(dtype):
+    """Columns of a tile."""
+    return TILE.vectors * VECTOR_BYTES // dtype.itemsize
+
+
 @functools.cache
 def _panels(dtype):
     """Scratch for the packed panels: a row for each worker. Launches take turns, so one is enough."""
-    width = TILE.vectors * VECTOR_BYTES // dtype.itemsize
-    row_panels, column_panels = _BLOCK_ROWS // _ROWS, _round_up(_BLOCK_COLUMNS, width) // width + 1
-    size = _ROWS * width + row_panels * (_ROWS * _DEPTH + _GAP) + column_panels * (width * _DEPTH + _GAP)
+    width, depth = _width(dtype), _PANEL_BYTES // dtype.itemsize
+    row_panels, column_panels = _BLOCK_ROWS // _ROWS, _BLOCK_COLUMNS // width + 1
+    size = _ROWS * width + row_panels * (_ROWS * depth + _GAP) + column_panels * (width * depth + _GAP)
     size = _round_up(size, 64)
     raw = np.empty(numba.config.NUMBA_NUM_THREADS * size + 64, dtype)
     start = -raw.ctypes.data % 64 // dtype.itemsize  # on a cache line
@@ -185,7 +192,7 @@ def gemm_vectors(
                    bias=bias, extra=extra, activation=activation, sums=sums, add_sums=add_sums)  # fmt: skip
         return
     vector, matrix = _absent(out.dtype)
-    n_tasks, *cut = _plan(M, N, K, threads.count(), TILE.vectors * VECTOR_BYTES // out.itemsize)
+    n_tasks, *cut = _plan(M, N, K, threads.count(), out.dtype)
     _multiply(
         n_tasks, a, b, out, _panels(out.dtype), not a_transposed, b_transposed, K, add, epilogue,
         vector if bias is None else bias, matrix if extra is None else extra,

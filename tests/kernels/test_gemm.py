@@ -107,10 +107,14 @@ def test_infinities_and_nan_stay_in_their_rows_and_columns(rng):
 @pytest.mark.parametrize("size", [*SIZES, (4096, 3072, 768), (50257, 768, 512), (5, 50257, 768)], ids=str)
 def test_a_plan_covers_every_element_once(size, n_threads):
     M, N, K = size
-    n_tasks, rows, columns, depth, block_columns = _plan(M, N, K, n_threads, 16)
-    across = -(-N // columns)
-    assert n_tasks == across * -(-M // rows) <= max(n_threads, 1)
-    assert columns % 16 == 0 and block_columns % 16 == 0 and block_columns <= 768 + 16 and depth <= 768
+    for dtype in map(np.dtype, (np.float32, np.float64)):
+        width = module._width(dtype)
+        n_tasks, rows, columns, depth, block_columns = _plan(M, N, K, n_threads, dtype)
+        assert n_tasks == -(-N // columns) * -(-M // rows) <= 4 * n_threads
+        assert rows % module.TILE.rows == columns % width == block_columns % width == 0
+        panels = module._panels(dtype).shape[1]
+        taken = module.TILE.rows * width + module._BLOCK_ROWS // module.TILE.rows * (module.TILE.rows * depth + 16)
+        assert taken + block_columns // width * (width * depth + 16) <= panels
 
 
 def test_tiles_by_cpu():
