@@ -31,4 +31,4 @@ settings = Settings(
 
 if __name__ == "__main__":
     outcome = start(settings)
-    print(f"validation loss {outcome.validation_loss:.4f} (a unigram model: {outcome.unigram_loss:.4f}): {outcome.folder}")
+    print(f"validation loss {outcome.validation_loss:.4f}, a unigram model's {outcome.unigram_loss:.4f}")

@@ -1,8 +1,8 @@
 """What the model is given at a step: rows of the global batch, a pure function of (seed, step, row).
 
-Two settings decide. ``order``: windows at random places, or every block of the text once an epoch. ``documents``: joined,
-so that a block reads on from one text into the next as GPT-2's training did, or apart, so that each token
-sees its own document alone and nothing is predicted across an end of text.
+Two settings decide. ``order``: windows at random places, or every block of the text once an epoch. ``documents``:
+joined, so that a block reads on from one text into the next as GPT-2's training did, or apart, so that each
+token sees its own document alone and nothing is predicted across an end of text.
 """
 
 from __future__ import annotations

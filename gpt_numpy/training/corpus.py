@@ -8,8 +8,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..data import BUILTIN_CORPORA, builtin_corpus, normalize, pack, read_documents, split_documents, token_dtype
-from ..data.dataset import open_dataset
+from ..data import (
+    BUILTIN_CORPORA,
+    builtin_corpus,
+    normalize,
+    open_dataset,
+    pack,
+    read_documents,
+    split_documents,
+    token_dtype,
+)
 from ..data.manifest import MANIFEST
 from ..errors import ConfigError, DataError
 from ..tokenizer import END_OF_TEXT, CharTokenizer, Tokenizer, load_tokenizer
@@ -58,8 +66,8 @@ def open_prepared(folder, say):
         raise DataError("it has no validation text", path=folder, expected="prepared with --validation-every")
     tokenizer = load_tokenizer(dataset.tokenizer)
     say(f"{len(dataset.train):,} tokens to train on, {len(dataset.validation):,} to validate in {folder}")
-    bytes_of = token_bytes(tokenizer)
-    return Corpus(tokenizer, dataset.train, dataset.validation, bytes_of, dataset.manifest["row_length"], dataset.sha256)
+    rows, sha256 = dataset.manifest["row_length"], dataset.sha256
+    return Corpus(tokenizer, dataset.train, dataset.validation, token_bytes(tokenizer), rows, sha256)
 
 
 def read_texts(settings):

@@ -14,7 +14,6 @@ import numpy as np
 from ..data import validation_windows
 from ..model import IGNORE_INDEX
 
-
 _STRETCH = 1 << 22  # tokens counted at a time: they may be mapped from files
 
 

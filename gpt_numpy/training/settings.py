@@ -35,7 +35,9 @@ def _setting(section, default, help, **rules):
 class Settings:
     """One training run. ``ConfigError`` for a value of the wrong type or out of its range."""
 
-    data: tuple[str, ...] = _setting("data", ["python-docs"], "text files and folders, one folder of `gpt-numpy data prepare`, or python-docs")
+    data: tuple[str, ...] = _setting(
+        "data", ["python-docs"], "text files and folders, a folder of `gpt-numpy data prepare`, or python-docs"
+    )
     separator: str = _setting("data", "", "what stands between documents inside a file; empty: a file is a document")
     errors: str = _setting("data", "strict", "bytes that are not UTF-8", choices=("strict", "replace"))
     order: str = _setting(
