@@ -312,3 +312,23 @@ def test_every_system_call_of_a_save(tmp_path, make_checkpoint, fault):
             else:
                 faults += 1
     assert faults > 20
+
+
+# ---- the same folder in transformers -----------------------------------------------------------------------------
+
+
+def test_transformers_opens_it_and_we_open_what_it_saves(tmp_path, make_checkpoint):
+    torch = pytest.importorskip("torch", reason="needs torch")
+    transformers = pytest.importorskip("transformers", reason="needs transformers")
+    from gpt_numpy import GPT, layers
+
+    live = make_checkpoint()
+    path = save(tmp_path, live)
+    theirs, info = transformers.AutoModelForCausalLM.from_pretrained(path, output_loading_info=True)
+    assert not any(info.values()), info
+    tokens = np.random.default_rng(0).integers(0, live.config.vocab_size, (2, 7))
+    ours = GPT(live.config, ops=layers, params=live.params).forward(tokens)
+    np.testing.assert_allclose(theirs(torch.tensor(tokens)).logits.detach().numpy(), ours, atol=1e-5)
+    theirs.save_pretrained(tmp_path / "theirs")
+    again = GPT.load(tmp_path / "theirs", ops=layers)
+    assert np.array_equal(again.params.flat, live.params.flat)

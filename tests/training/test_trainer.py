@@ -1,4 +1,5 @@
 import math
+import os
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from gpt_numpy.training.distributed import Alone
 from gpt_numpy.training.optimizer import AdamW
 from gpt_numpy.training.saver import Saver
 from gpt_numpy.training.trainer import Trainer, TrainState
+from gpt_numpy.workspace import Workspace
 
 
 class Silent:
@@ -169,3 +171,21 @@ def test_state_survives_json():
     for state in (TrainState(), TrainState(7, 1.5, 5, 2, 30.25)):
         fields = state.to_dict()
         assert TrainState.from_dict(fields.pop("step"), fields) == state
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="only on Linux: reads /proc/self/statm")
+def test_memory_does_not_grow(tiny, tmp_path):
+    saver = Saver(tmp_path, keep=2)
+    settings = tiny(max_steps=500, eval_every=20, save_every=20, dropout=0.1, micro_batch_size=2)
+    trainer = make_trainer(settings, saver, np.float32)
+    trainer.model.workspace = Workspace()
+    resident = {}
+
+    def on_step(trainer, result):
+        with open("/proc/self/statm", encoding="ascii") as file:
+            resident[trainer.state.step] = int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    trainer.observer.on_step = on_step
+    assert trainer.run() == "finished"
+    saver.finish()
+    assert resident[500] - resident[100] < 2e6
