@@ -5,6 +5,12 @@ writes vectors as arithmetic, ``threads`` hands out work, ``arguments`` checks w
 """
 
 from .adamw import adamw_update, gradient_norm
+from .attention import (
+    attention_backward,
+    attention_forward,
+    multi_head_attention_backward,
+    multi_head_attention_forward,
+)
 from .cross_entropy import cross_entropy_backward, cross_entropy_forward
 from .dropout import dropout_backward, dropout_forward
 from .embedding import embedding_backward, embedding_forward

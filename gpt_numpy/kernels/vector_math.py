@@ -27,13 +27,12 @@ class _Format(NamedTuple):
     ln2_low: float
     largest: float  # exp overflows beyond
     smallest: float  # exp is 0 below
-    denormal: float  # exp is about to be denormal below
     flat: float  # tanh is 1 beyond
 
 
-_FLOAT32 = _Format(types.int32, 23, 127, 7, 0.693359375, -2.12194440054690583e-4, 89.0, -104.0, -87.0, 10.0)
+_FLOAT32 = _Format(types.int32, 23, 127, 7, 0.693359375, -2.12194440054690583e-4, 89.0, -104.0, 10.0)
 _FLOAT64 = _Format(
-    types.int64, 52, 1023, 13, 0.693147180369123816490, 1.90821492927058770002e-10, 710.0, -746.0, -708.0, 22.0
+    types.int64, 52, 1023, 13, 0.693147180369123816490, 1.90821492927058770002e-10, 710.0, -746.0, 22.0
 )
 
 
@@ -73,16 +72,30 @@ def exp(x):
     return (_exp_minus_one(r, form.degree) + 1.0) * _power_of_two(half, x, form) * _power_of_two(n - half, x, form)
 
 
-def exp_of_negative(x):
-    """eˣ for x ≤ 0 (a rounding error above is fine), as softmax needs it: half the work of ``exp``.
+def _estrin(coefficients, r):
+    """Σ coefficients[k]·rᵏ by pairs, pairs of pairs, …: more multiplications than Horner's rule, in a third of the steps."""
+    terms = [r.constant(number) for number in coefficients]
+    while len(terms) > 1:
+        pairs = [fma(terms[i + 1], r, terms[i]) for i in range(0, len(terms) - 1, 2)]
+        terms, r = pairs + terms[len(pairs) * 2 :], r * r
+    return terms[0]
+
+
+def exp2_of_negative(x):
+    """2ˣ for x ≤ 0 (a rounding error above is fine), as softmax needs it: half the work of ``exp``, and less waiting.
 
     What would be denormal is 0. NaN stays NaN.
     """
     form = _format(x)
-    low = x.constant(form.denormal)
-    n, r = _reduce(select(x < low, low, x), form)
-    scaled = (_exp_minus_one(r, form.degree) + 1.0).bits(form.integer) + (n << form.mantissa_bits)
-    return select(x < low, x.constant(0.0), scaled.bits(x.type.element))
+    low = x.constant(1 - form.bias)
+    inside = select(x < low, low, x)
+    # As in _reduce, with the exponent's bias in the magic number: the low bits of ``shifted`` are 2ⁿ's exponent.
+    magic = x.constant(1.5 * 2.0**form.mantissa_bits + form.bias)
+    shifted = inside + magic
+    r = inside - (shifted - magic)
+    power = (shifted.bits(form.integer) << form.mantissa_bits).bits(x.type.element)
+    series = [math.log(2) ** k / math.factorial(k) for k in range(form.degree + 1)]
+    return select(x < low, x.constant(0.0), _estrin(series, r) * power)
 
 
 def tanh(x):
