@@ -8,15 +8,14 @@ Three nested blockings (Goto and van de Geijn, 2008). C is cut into tasks. A tas
 few hundred columns, packed into panels that stay in the outer caches; against each it takes A in blocks of
 ``_BLOCK_ROWS`` rows, packed to stay in the second-level cache; and multiplies panel by panel (``gemm_tile``).
 
-An element of C is the sum over blocks of depth, in order, of sums over k, in order. Depth is cut by K alone, so the bits
-do not depend on the number of threads, nor on where the element lies.
+An element of C is the sum over blocks of depth, in order, of sums over k, in order. Depth is cut by K alone, so the
+bits do not depend on the number of threads, nor on where the element lies.
 """
 
 import functools
 import math
 import os
 
-import numba
 import numpy as np
 
 from ..errors import ConfigError
@@ -36,11 +35,11 @@ _GAP = 16  # elements between panels: at least a vector, and a cache line so tha
 
 
 @part
-def _finish_tile(panels, tile, c, index, rows, columns, add, epilogue, bias, column, extra, activation):
+def _finish_tile(panels, tile, c, index, step, rows, columns, add, epilogue, bias, column, extra, activation):
     """Store ``rows`` × ``columns`` of a tile of sums at c[index …], with the epilogue applied."""
     for i in range(rows):
         for j in range(0, columns, lanes(c)):
-            left, here = columns - j, index + i * c.shape[1] + j
+            left, here = columns - j, index + i * step + j
             value = load(panels, tile + i * tile_columns(c) + j)
             if add:
                 value += load_tail(c, here, left)
@@ -73,15 +72,15 @@ def _add_column_sums(panels, panel, depth, panel_step, sums, column, columns, ad
 
 @part
 def _multiply_task(
-    worker, task, a, b, c, panels, a_turned, b_turned, K, add, epilogue, bias, extra, activation, sums, add_sums,
-    task_rows, task_columns, depth, block_columns,
+    worker, task, a, b, c, panels, panels_size, M, N, K, a_turned, b_turned, add, epilogue, bias, extra, activation,
+    sums, add_sums, task_rows, task_columns, depth, block_columns,
 ):  # fmt: skip
-    """One task: its rectangle of C, complete."""
-    (M, N), width, a_step, b_step = c.shape, tile_columns(c), a.shape[1], b.shape[1]
+    """One task: its rectangle of C, complete. All arrays are flat."""
+    width, a_step, b_step = tile_columns(c), K if a_turned else M, K if b_turned else N
     across = (N + task_columns - 1) // task_columns
     row_start, column_start = task // across * task_rows, task % across * task_columns
     row_end, column_end = min(M, row_start + task_rows), min(N, column_start + task_columns)
-    tile = worker * panels.shape[1]
+    tile = worker * panels_size
     a_panels, a_panel_step = tile + _ROWS * width, depth * _ROWS + _GAP
     b_panels, b_panel_step = a_panels + _BLOCK_ROWS // _ROWS * a_panel_step, depth * width + _GAP
     for column in range(column_start, column_end, block_columns):
@@ -103,20 +102,20 @@ def _multiply_task(
                         a_panel, here = a_panels + i // _ROWS * a_panel_step, (row + i) * N + column + j
                         if i + _ROWS <= rows and j + width <= columns and (epilogue == NOTHING or not last):
                             multiply_tile(panels, a_panel, b_panel, padded, c, here, N, adding)
-                        else:
-                            multiply_tile(panels, a_panel, b_panel, padded, panels, tile, width, False)
-                            _finish_tile(panels, tile, c, here, min(_ROWS, rows - i), min(width, columns - j), adding,
-                                         epilogue if last else NOTHING, bias, column + j, extra, activation)  # fmt: skip
+                            continue
+                        multiply_tile(panels, a_panel, b_panel, padded, panels, tile, width, False)
+                        _finish_tile(panels, tile, c, here, N, min(_ROWS, rows - i), min(width, columns - j), adding,
+                                     epilogue if last else NOTHING, bias, column + j, extra, activation)  # fmt: skip
 
 
 @launcher
 def _multiply(
-    n_tasks, a, b, c, panels, a_turned, b_turned, K, add, epilogue, bias, extra, activation, sums, add_sums,
-    task_rows, task_columns, depth, block_columns,
+    n_tasks, a, b, c, panels, panels_size, M, N, K, a_turned, b_turned, add, epilogue, bias, extra, activation,
+    sums, add_sums, task_rows, task_columns, depth, block_columns,
 ):  # fmt: skip
     parallel_for(_multiply_task, n_tasks, (
-        a, b, c, panels, a_turned, b_turned, K, add, epilogue, bias, extra, activation, sums, add_sums,
-        task_rows, task_columns, depth, block_columns,
+        a, b, c, panels, panels_size, M, N, K, a_turned, b_turned, add, epilogue, bias, extra, activation,
+        sums, add_sums, task_rows, task_columns, depth, block_columns,
     ))  # fmt: skip
 
 
@@ -162,22 +161,15 @@ def _width(dtype):
     return TILE.vectors * VECTOR_BYTES // dtype.itemsize
 
 
-@functools.cache
 def _panels(dtype):
-    """Scratch for the packed panels: a row for each worker. Launches take turns, so one is enough."""
+    """Each worker's memory for a tile, the packed panels of A and those of B."""
     width, depth = _width(dtype), _PANEL_BYTES // dtype.itemsize
     row_panels, column_panels = _BLOCK_ROWS // _ROWS, _BLOCK_COLUMNS // width + 1
     size = _ROWS * width + row_panels * (_ROWS * depth + _GAP) + column_panels * (width * depth + _GAP)
-    size = _round_up(size, 64)
-    raw = np.empty(numba.config.NUMBA_NUM_THREADS * size + 64, dtype)
-    start = -raw.ctypes.data % 64 // dtype.itemsize  # on a cache line
-    return raw[start : start + numba.config.NUMBA_NUM_THREADS * size].reshape(-1, size)
+    return threads.scratch(dtype, size)
 
 
-@functools.cache
-def _absent(dtype):
-    """Stand-ins for arguments that an epilogue does not use."""
-    return np.empty(0, dtype), np.empty((0, 0), dtype)
+_ABSENT = {dtype: np.empty(0, dtype) for dtype in map(np.dtype, (np.float32, np.float64))}  # for unused arguments
 
 
 def gemm_vectors(
@@ -191,12 +183,13 @@ def gemm_vectors(
         gemm_numpy(a, b, out, a_transposed=a_transposed, b_transposed=b_transposed, add=add, epilogue=epilogue,
                    bias=bias, extra=extra, activation=activation, sums=sums, add_sums=add_sums)  # fmt: skip
         return
-    vector, matrix = _absent(out.dtype)
+    absent, panels = _ABSENT[out.dtype], _panels(out.dtype)
     n_tasks, *cut = _plan(M, N, K, threads.count(), out.dtype)
     _multiply(
-        n_tasks, a, b, out, _panels(out.dtype), not a_transposed, b_transposed, K, add, epilogue,
-        vector if bias is None else bias, matrix if extra is None else extra,
-        matrix if activation is None else activation, vector if sums is None else sums, add_sums, *cut,
+        n_tasks, a.reshape(-1), b.reshape(-1), out.reshape(-1), panels.reshape(-1), panels.shape[1], M, N, K,
+        not a_transposed, b_transposed, add, epilogue, absent if bias is None else bias,
+        absent if extra is None else extra.reshape(-1), absent if activation is None else activation.reshape(-1),
+        absent if sums is None else sums, add_sums, *cut,
     )  # fmt: skip
 
 
@@ -209,4 +202,16 @@ def _choose():
     return choices[name]
 
 
-gemm = _choose()
+_IMPLEMENTATION = _choose()
+
+
+def gemm(a, b, out, **options):
+    """out (M, N) = A · B for contiguous float32 or float64 arrays a (M, K) and b (K, N); no argument is checked here.
+
+    a_transposed, b_transposed    a is (K, M), b is (N, K)
+    add                           out += A · B
+    epilogue                      one of the constants above, with the arrays it names: bias (N,), extra and activation
+                                  like out
+    sums, add_sums                sums (N,) = (+=) the column sums of B: a bias's gradient, where B is dout
+    """
+    _IMPLEMENTATION(a, b, out, **options)

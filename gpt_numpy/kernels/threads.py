@@ -126,7 +126,7 @@ def launcher(function):
     compiled = kernel()(function)
 
     def compile_for(args):
-        if compiled.signatures:
+        if compiled.overloads:
             compiled.disable_compile(False)
         compiled.compile(tuple(map(_any_layout, args)))
         compiled.disable_compile()
@@ -136,7 +136,7 @@ def launcher(function):
         with _turn:
             start_pool()
             numba_pool._set_num_threads(count())  # numba keeps the number per Python thread
-            if not compiled.signatures:
+            if not compiled.overloads:
                 compile_for(args)
             try:
                 return compiled(*args)
