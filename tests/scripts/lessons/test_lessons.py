@@ -3,6 +3,7 @@
 import ast
 import importlib.util
 import json
+import os
 import pathlib
 import subprocess
 import sys
@@ -149,8 +150,10 @@ def test_the_last_assertion_fails_when_the_layer_is_broken(name, monkeypatch, ca
 
 
 def test_the_command_runs_and_converts(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(pathlib.Path(gpt_numpy.__file__).parents[1])}
+
     def call(*args):
-        return subprocess.run([sys.executable, RUN, *args], capture_output=True, text=True, cwd=RUN.parents[2])
+        return subprocess.run([sys.executable, RUN, *args], capture_output=True, text=True, env=environment)
 
     ran = call("04")
     assert ran.returncode == 0 and "lesson 4 holds" in ran.stdout, ran.stderr
