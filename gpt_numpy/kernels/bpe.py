@@ -37,7 +37,7 @@ class _Desk:
     """
 
     def __init__(self, tables):
-        self.cache = word_cache()
+        self.cache = word_cache(tables.new_ids.size)
         buffer = np.zeros(4 * _SHORT_TEXT + PAD, dtype=np.uint8)  # a character has four bytes at most
         self._text = memoryview(buffer)
         self._stop, self._end = (np.zeros(1, dtype=np.int64) for _ in range(2))
@@ -175,7 +175,7 @@ class BPEEncoder:
         kernel, tables = (encode_words, ()) if whole_words else (encode_texts, (character_classes(),))
         cache = desk.cache
         while longest := kernel(buffer, starts, stops, *tables, self._tables, cache, out, ends, state):
-            cache = desk.cache._replace(space=merge_space(2 * longest))  # dropped after this text
+            cache = desk.cache._replace(space=merge_space(longest, len(self._pairs)))  # dropped after this text
         self._desks.append(desk)
         return out[: ends[-1] if len(ends) else 0], ends
 

@@ -41,14 +41,14 @@ class WordCache(NamedTuple):
     space: MergeSpace  # for merging words
 
 
-def word_cache():
+def word_cache(n_merges):
     """An empty cache: 2 MiB of short words and 2.5 MiB of longer ones, for at most 65,536 and 8,192 words."""
     return WordCache(
         np.zeros(8 * N_BUCKETS, dtype=np.uint64),
         np.zeros(N_LONG, dtype=np.uint64),
         np.zeros(N_LONG * LONG_BYTES + 8, dtype=np.uint8),
         np.zeros(N_LONG * LONG_BYTES, dtype=np.uint32),
-        merge_space(SPACE),
+        merge_space(SPACE, n_merges),
     )
 
 

@@ -2,7 +2,7 @@
 
 The plain twin is in ``gpt_numpy.tokenizer``. Two kernels give the same tokens. Words of ordinary length keep their
 symbols in an array and look for the best pair again after every merge, which is quadratic but quick when there are
-a dozen. Longer words keep a linked list and a heap of (rank, position), so a word of n bytes takes O(n log n).
+a dozen. Longer words keep linked lists of symbols and, for every rank, of positions: the time is that of their length.
 
 Merge r turns the pair ``pairs[r]`` into ``new_ids[r]``; its rank is r.
 """
@@ -16,7 +16,7 @@ from .bpe_bits import PAD, SHORT, called, copy_items, hash_pair, inlined, short_
 from .jit import kernel
 
 NO_RANK = np.uint32(0xFFFFFFFF)
-SCAN_LIMIT = 48  # bytes up to which searching the whole word for the best pair beats the heap
+SCAN_LIMIT = 48  # bytes up to which searching the whole word for the best pair beats keeping lists
 
 _EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
 _HALF = np.uint64(32)
@@ -39,19 +39,27 @@ class MergeSpace(NamedTuple):
 
     ids: np.ndarray  # (size,) uint32
     ranks: np.ndarray  # (size,) uint32: rank of the pair that begins at a symbol
-    before: np.ndarray  # (size,) int32: position of the symbol before
-    behind: np.ndarray  # (size,) int32
-    heap: np.ndarray  # (2 * size,) uint64: rank << 32 | position
+    before: np.ndarray  # (size,) int32: position of the symbol before, -1 for the first
+    behind: np.ndarray  # (size,) int32: position of the symbol behind, the word's length for the last
+    entries: np.ndarray  # (3 * size, 2) int32: position, next entry of the same rank
+    first: np.ndarray  # (n_merges,) int32: first entry of a rank, -1 between words
+    last: np.ndarray  # (n_merges,) int32
+    heap: np.ndarray  # (n_merges,) uint32: the ranks that have entries
+    sizes: np.ndarray  # (2,) int64: how many entries, how many ranks in the heap
 
 
-def merge_space(size):
-    """Work space for words of up to ``size`` bytes, 32 times that in memory."""
+def merge_space(size, n_merges):
+    """Work space for words of up to ``size`` bytes: 40 bytes for each, and 12 for each merge."""
     return MergeSpace(
         np.empty(size, dtype=np.uint32),
         np.empty(size, dtype=np.uint32),
         np.empty(size, dtype=np.int32),
         np.empty(size, dtype=np.int32),
-        np.empty(2 * size, dtype=np.uint64),
+        np.empty((3 * size, 2), dtype=np.int32),
+        np.full(n_merges, -1, dtype=np.int32),
+        np.empty(n_merges, dtype=np.int32),
+        np.empty(n_merges, dtype=np.uint32),
+        np.zeros(2, dtype=np.int64),
     )
 
 
@@ -110,23 +118,9 @@ def _merge_by_scan(buffer, start, length, tables, ranks, out, at):
 
 
 @called
-def _sift_down(heap, size, position, item):
-    """Put ``item`` where it belongs in the min-heap, from the free place ``position`` downwards."""
-    child = 2 * position + 1
-    while child < size:
-        if child + 1 < size and heap[child + 1] < heap[child]:
-            child += 1
-        if item <= heap[child]:
-            break
-        heap[position] = heap[child]
-        position = child
-        child = 2 * position + 1
-    heap[position] = item
-
-
-@called
-def _sift_up(heap, position, item):
-    """Put ``item`` where it belongs in the min-heap, from the free place ``position`` upwards."""
+def _push(heap, size, item):
+    """Add ``item`` to the min-heap of ``size`` items."""
+    position = size
     while position > 0:
         parent = (position - 1) >> 1
         if heap[parent] <= item:
@@ -137,49 +131,94 @@ def _sift_up(heap, position, item):
 
 
 @called
-def _merge_by_heap(buffer, start, length, tables, space, out, at):
+def _pop(heap, size):
+    """Remove and return the least of ``size`` items."""
+    least, item = heap[0], heap[size - 1]
+    position, child = 0, 1
+    while child < size:
+        if child + 1 < size and heap[child + 1] < heap[child]:
+            child += 1
+        if item <= heap[child]:
+            break
+        heap[position] = heap[child]
+        position = child
+        child = 2 * position + 1
+    heap[position] = item
+    return least
+
+
+@inlined
+def _rank_pair(position, length, tables, space):
+    """Find the rank of the pair that begins at ``position`` and put the position on the rank's list.
+
+    A position whose pair changes stays on the old list, and is known there by its rank. Each merge changes two pairs
+    at most, and there are fewer merges than bytes: 3 * length entries are enough.
+    """
+    ids, ranks, _, behind, entries, first, last, heap, sizes = space
+    rank = NO_RANK
+    if behind[position] < length:
+        rank = pair_rank(ids[position], ids[behind[position]], tables.pair_slots)
+    ranks[position] = rank
+    if rank == NO_RANK:
+        return
+    entry = sizes[0]
+    sizes[0] += 1
+    entries[entry, 0], entries[entry, 1] = position, -1
+    if first[rank] < 0:
+        first[rank] = entry
+        _push(heap, sizes[1], rank)
+        sizes[1] += 1
+    else:
+        entries[last[rank], 1] = entry
+    last[rank] = entry
+
+
+@inlined
+def _merge_at(left, length, tables, space):
+    """Merge the pair that begins at ``left``; rank the two pairs that this makes."""
+    ids, ranks, before, behind = space.ids, space.ranks, space.before, space.behind
+    right = np.int64(behind[left])
+    ids[left] = tables.new_ids[ranks[left]]
+    ranks[right] = NO_RANK
+    behind[left] = behind[right]
+    if behind[left] < length:
+        before[behind[left]] = left
+    _rank_pair(left, length, tables, space)
+    if before[left] >= 0:
+        _rank_pair(np.int64(before[left]), length, tables, space)
+
+
+@called
+def _merge_by_lists(buffer, start, length, tables, space, out, at):
     """As ``_merge_by_scan``, for a word of any length that ``space`` has room for.
 
-    The heap holds rank << 32 | position of a pair's left symbol. An entry whose pair has changed since is known by
-    its rank, which is no longer the one in ``ranks``, and is passed over. One merge removes an entry and adds at most
-    two, and there are fewer merges than bytes, so that 2 * length places are enough.
+    Every rank keeps a list of the positions of its pair, and a heap tells the lowest rank that has one. What a merge
+    makes is of higher rank than the merge, so the whole list can be merged at once: each position is visited a few
+    times, and only the ranks, not the positions, need sorting. The order of a list matters where pairs of one token
+    with itself overlap (aaa): there the run is merged from its left end.
     """
-    ids, ranks, before, behind, heap = space
-    size = 0
+    ids, ranks, before, behind, entries, first, _, heap, sizes = space
+    sizes[0] = sizes[1] = 0
     for i in range(length):
-        ids[i], ranks[i] = tables.byte_ids[buffer[start + i]], NO_RANK
+        ids[i] = tables.byte_ids[buffer[start + i]]
         before[i], behind[i] = i - 1, i + 1
-        if i + 1 < length:
-            ranks[i] = tables.byte_ranks[np.int64(buffer[start + i]) << 8 | np.int64(buffer[start + i + 1])]
-            if ranks[i] != NO_RANK:
-                heap[size] = np.uint64(ranks[i]) << _HALF | np.uint64(i)
-                size += 1
-    for i in range(size // 2 - 1, -1, -1):
-        _sift_down(heap, size, i, heap[i])
-    while size > 0:
-        top = heap[0]
-        size -= 1
-        _sift_down(heap, size, 0, heap[size])
-        rank, left = np.uint32(top >> _HALF), np.int64(top & np.uint64(0xFFFFFFFF))
-        if ranks[left] != rank:
-            continue
-        right = np.int64(behind[left])
-        ids[left] = tables.new_ids[rank]
-        behind[left] = behind[right]
-        ranks[right] = NO_RANK
-        ranks[left] = NO_RANK
-        if behind[left] < length:
-            before[behind[left]] = left
-            ranks[left] = pair_rank(ids[left], ids[behind[left]], tables.pair_slots)
-            if ranks[left] != NO_RANK:
-                _sift_up(heap, size, np.uint64(ranks[left]) << _HALF | np.uint64(left))
-                size += 1
-        previous = np.int64(before[left])
-        if previous >= 0:
-            ranks[previous] = pair_rank(ids[previous], ids[left], tables.pair_slots)
-            if ranks[previous] != NO_RANK:
-                _sift_up(heap, size, np.uint64(ranks[previous]) << _HALF | np.uint64(previous))
-                size += 1
+    for i in range(length):
+        _rank_pair(i, length, tables, space)
+    while sizes[1] > 0:
+        rank = _pop(heap, sizes[1])
+        sizes[1] -= 1
+        entry = np.int64(first[rank])
+        first[rank] = -1
+        while entry >= 0:
+            position = np.int64(entries[entry, 0])
+            entry = np.int64(entries[entry, 1])
+            if ranks[position] != rank:
+                continue
+            while before[position] >= 0 and ranks[before[position]] == rank:
+                position = np.int64(before[position])
+            while position < length and ranks[position] == rank:
+                _merge_at(position, length, tables, space)
+                position = np.int64(behind[position])
     position = np.int64(0)
     while position < length:
         out[at] = ids[position]
@@ -196,7 +235,7 @@ def merge_word(buffer, start, length, tables, space, out, at):
     """
     if length <= SCAN_LIMIT:
         return _merge_by_scan(buffer, start, length, tables, space.ranks, out, at)
-    return _merge_by_heap(buffer, start, length, tables, space, out, at)
+    return _merge_by_lists(buffer, start, length, tables, space, out, at)
 
 
 @kernel(_nrt=False)
@@ -300,5 +339,5 @@ def merge_tables(byte_ids, pairs, new_ids):
     lengths[byte_ids] = 1
     spelling = np.zeros(n_ids * _ROW + PAD, dtype=np.uint8)
     spelling[byte_ids * _ROW] = np.arange(256)
-    _fill_words(pairs, tables, spelling, lengths, merge_space(SHORT))
+    _fill_words(pairs, tables, spelling, lengths, merge_space(SHORT, 0))
     return tables
