@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numba import typeof
 
+from ..errors import TokenizerError
 from .bpe_bits import PAD
 from .bpe_encode import SHORT_TOKENS, SPACE, encode_texts, encode_words, word_cache
 from .bpe_merge import merge_space, merge_tables
@@ -23,6 +24,7 @@ from .bpe_texts import balanced, surrogate_error, utf8_buffer
 from .pretokenize import character_classes, split
 from .threads import count as thread_count
 
+LONGEST_WORD = 1 << 29  # bytes; merging it takes 40 times as many
 _PIECE = 1 << 18  # bytes that are worth a task of their own
 _SHORT_TEXT = SPACE // 4  # characters
 _PADDING = bytes(PAD)
@@ -175,6 +177,8 @@ class BPEEncoder:
         kernel, tables = (encode_words, ()) if whole_words else (encode_texts, (character_classes(),))
         cache = desk.cache
         while longest := kernel(buffer, starts, stops, *tables, self._tables, cache, out, ends, state):
+            if longest > LONGEST_WORD:
+                raise TokenizerError("a word is too long to merge", found=f"{longest} bytes", expected=f"at most {LONGEST_WORD}")
             cache = desk.cache._replace(space=merge_space(longest, len(self._pairs)))  # dropped after this text
         self._desks.append(desk)
         return out[: ends[-1] if len(ends) else 0], ends

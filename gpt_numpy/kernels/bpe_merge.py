@@ -20,7 +20,7 @@ SCAN_LIMIT = 48  # bytes up to which searching the whole word for the best pair 
 
 _EMPTY = np.uint64(0xFFFFFFFFFFFFFFFF)
 _HALF = np.uint64(32)
-_MAX_ID = 2**31 - 1
+_MAX_ID = 2**24 - 1  # the tables' memory follows the largest id
 _ROW = SHORT + 1  # bytes set aside for the spelling of a token
 
 
@@ -314,7 +314,7 @@ def merge_tables(byte_ids, pairs, new_ids):
     """Check a vocabulary and lay it out for the kernels.
 
     byte_ids (256,): the token id of every byte value; pairs (n_merges, 2): the ids that merge r joins, in order of
-    rank; new_ids (n_merges,): the id it makes. Ids are below 2**31 and need not be contiguous. Raises VocabError for
+    rank; new_ids (n_merges,): the id it makes. Ids are below 2**24 and need not be contiguous. Raises VocabError for
     an id made twice, a pair that occurs twice, and a merge of something that is not there yet.
     """
     byte_ids = np.asarray(byte_ids, dtype=np.int64)

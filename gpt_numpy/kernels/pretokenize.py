@@ -199,17 +199,6 @@ def split(data):
     return ends[: _split(padded(data), len(data), character_classes(), ends)].copy()
 
 
-def safe_prefix(data, start=0):
-    """How many bytes of ``data`` can be pre-tokenized now, whatever text follows them.
-
-    ``data`` (bytes-like) is the beginning of valid UTF-8 and may end inside a character. The words of
-    ``data[:safe_prefix(data)]`` followed by those of the remainder and of what is read later are the words of the
-    whole. Positions at or before ``start`` are not looked at (give the length of a prefix in which no cut was found),
-    and ``start`` is returned where there is no later cut.
-    """
-    return int(_last_cut(padded(data), start, len(data), character_classes()))
-
-
 def cuts(buffer, start, stop, length):
     """Positions that cut ``buffer[start:stop]`` (padded, valid UTF-8) into pieces of about ``length`` bytes.
 

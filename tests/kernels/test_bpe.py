@@ -199,7 +199,8 @@ def test_a_lone_surrogate_is_named_with_its_place():
         (BYTES, [(97, -1)], None, "merge 0 joins"),
         (BYTES, [(97, 1 << 40)], None, "merge 0 joins"),
         (BYTES, [(97, 98)], [-1], "out of range"),
-        (BYTES, [(97, 98)], [1 << 31], "out of range"),
+        (BYTES, [(97, 98)], [1 << 24], "out of range"),
+        (BYTES, [(97, 98)], [1 << 40], "out of range"),
         (BYTES, [(97, 98)], [256, 257], "one pair"),
     ],
 )
@@ -210,6 +211,15 @@ def test_a_vocabulary_that_is_none_is_refused(byte_ids, pairs, new_ids, message)
 
 def test_no_merges_leave_bytes():
     assert BPEEncoder(BYTES, []).encode("é!") == [0xC3, 0xA9, 33]
+
+
+def test_a_word_that_is_too_long_is_refused(monkeypatch):
+    monkeypatch.setattr(bpe, "LONGEST_WORD", 10_000)
+    encoder = BPEEncoder(BYTES, AAA)
+    assert len(encoder.encode("a" * 10_000)) == 5000
+    with pytest.raises(TokenizerError, match="10001 bytes"):
+        encoder.encode("a b " + "a" * 10_001)
+    assert encoder.encode("aaab") == [258]
 
 
 def test_words_of_the_caches_limits(encoder, tiktoken_gpt2):

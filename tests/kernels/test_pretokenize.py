@@ -58,27 +58,31 @@ def test_no_text_has_no_words():
     assert words(b"") == []
 
 
-def test_any_text_may_follow_a_safe_prefix(hard_strings):
+def last_cut(data, start=0):
+    return pretokenize._last_cut(padded(data), start, len(data), pretokenize.character_classes())
+
+
+def test_any_text_may_follow_a_cut(hard_strings):
     for head, tail in zip(hard_strings(1500, 2), hard_strings(1500, 3), strict=True):
         whole = (head + tail).encode()
         for size in {len(head.encode()), random.Random(len(whole)).randrange(len(whole) + 1)}:  # may cut a character
-            safe = pretokenize.safe_prefix(whole[:size])
-            assert 0 <= safe <= size
-            assert words(whole[:safe]) + words(whole[safe:]) == words(whole), (head, tail, size)
+            cut = last_cut(whole[:size])
+            assert 0 <= cut <= size
+            assert words(whole[:cut]) + words(whole[cut:]) == words(whole), (head, tail, size)
 
 
 @pytest.mark.parametrize(
-    ("text", "safe"),
+    ("text", "cut"),
     [("a b", 1), ("ab", 0), ("it's", 2), ("a  ", 1), ("!!", 0), ("! ", 1), ("a1b", 2), ("'s x", 2), ("a é", 1)],
 )
-def test_the_safe_prefix_is_as_long_as_can_be(text, safe):
-    assert pretokenize.safe_prefix(text.encode()) == safe
+def test_the_last_cut_is_as_late_as_can_be(text, cut):
+    assert last_cut(text.encode()) == cut
 
 
-def test_a_safe_prefix_is_looked_for_behind_the_start_only():
-    assert pretokenize.safe_prefix(b"one two three", 0) == 7
-    assert pretokenize.safe_prefix(b"one two three", 7) == 7
-    assert pretokenize.safe_prefix("one é".encode()[:-1], 3) == 3
+def test_a_cut_is_looked_for_behind_the_start_only():
+    assert last_cut(b"one two three", 0) == 7
+    assert last_cut(b"one two three", 7) == 7
+    assert last_cut("one é".encode()[:-1], 3) == 3
 
 
 def test_pieces_have_the_words_of_the_whole(hard_strings):
