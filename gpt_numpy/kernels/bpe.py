@@ -178,7 +178,7 @@ class BPEEncoder:
         cache = desk.cache
         while longest := kernel(buffer, starts, stops, *tables, self._tables, cache, out, ends, state):
             if longest > LONGEST_WORD:
-                raise TokenizerError("a word is too long to merge", found=f"{longest} bytes", expected=f"at most {LONGEST_WORD}")
+                raise TokenizerError("a word is too long to merge", found=longest, expected=f"up to {LONGEST_WORD} bytes")
             cache = desk.cache._replace(space=merge_space(longest, len(self._pairs)))  # dropped after this text
         self._desks.append(desk)
         return out[: ends[-1] if len(ends) else 0], ends
