@@ -156,13 +156,20 @@ class BPEEncoder:
         """Empty the word caches and free their memory."""
         self._desks.clear()
 
+    def _desk(self):
+        """A desk that nobody uses; the caller appends it to ``_desks`` when done."""
+        try:
+            return self._desks.pop()  # not after looking whether there is one: another thread may be quicker
+        except IndexError:
+            return _Desk(self._tables)
+
     def _encode_short(self, text):
         """``encode`` for texts of at most _SHORT_TEXT characters, which uses the desk's arrays instead of new ones."""
         try:
             data = text.encode()
         except UnicodeEncodeError:
             raise surrogate_error([text]) from None
-        desk = self._desks.pop() if self._desks else _Desk(self._tables)
+        desk = self._desk()
         tokens = desk.encode(data)
         self._desks.append(desk)
         return tokens
@@ -173,12 +180,13 @@ class BPEEncoder:
         out = np.empty(size + SHORT_TOKENS, dtype=np.uint32)
         ends = np.empty(len(starts), dtype=np.int64)
         state = np.zeros(3, dtype=np.int64)
-        desk = self._desks.pop() if self._desks else _Desk(self._tables)
+        desk = self._desk()
         kernel, tables = (encode_words, ()) if whole_words else (encode_texts, (character_classes(),))
         cache = desk.cache
         while longest := kernel(buffer, starts, stops, *tables, self._tables, cache, out, ends, state):
             if longest > LONGEST_WORD:
-                raise TokenizerError("a word is too long to merge", found=longest, expected=f"up to {LONGEST_WORD} bytes")
+                limit = f"up to {LONGEST_WORD} bytes"
+                raise TokenizerError("a word is too long to merge", found=longest, expected=limit)
             cache = desk.cache._replace(space=merge_space(longest, len(self._pairs)))  # dropped after this text
         self._desks.append(desk)
         return out[: ends[-1] if len(ends) else 0], ends
