@@ -107,14 +107,13 @@ def test_a_million_strings_encode_as_with_tiktoken(encoder, tiktoken_gpt2, hard_
 
 
 @pytest.mark.parametrize("unit", ["a", "^", " ", "\n", "ab"])
-def test_a_million_repetitions_take_no_more_than_n_log_n(encoder, tiktoken_gpt2, unit):
+def test_a_million_repetitions_take_less_than_two_seconds(encoder, tiktoken_gpt2, unit):
+    """Time that grew with the square would be hours. What it grows with is measured by ``benchmarks.bpe runs``."""
     assert encoder.encode(unit * 3000) == tiktoken_gpt2.encode_ordinary(unit * 3000)
-    times = []
-    for n in (500_000, 1_000_000):
-        start = perf_counter()
-        encoder.encode_to_array(unit * n)
-        times.append(perf_counter() - start)
-    assert times[1] < 2 and times[1] < 4 * times[0] + 0.05
+    start = perf_counter()
+    tokens = encoder.encode_to_array(unit * 1_000_000)
+    assert perf_counter() - start < 2
+    assert encoder.encode_to_array(unit * 1_001_000)[: len(tokens) // 2].tolist() == tokens[: len(tokens) // 2].tolist()
 
 
 def test_a_full_cache_forgets_and_stays_right():
