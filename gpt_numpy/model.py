@@ -204,13 +204,13 @@ class GPT:
         branch, attn = ops.multi_head_attention_forward(
             normed, p[h + "attn.c_attn.weight"], p[h + "attn.c_attn.bias"],
             p[h + "attn.c_proj.weight"], p[h + "attn.c_proj.bias"], self.config.n_head,
-            first_key, self._dropout(dropout_at, i, _ATTENTION), alloc,
+            first_key, self._dropout(dropout_at, i, _ATTENTION), alloc, self._alloc("branch"),
         )
         x, residual_1 = ops.residual_forward(x, branch, self._dropout(dropout_at, i, _RESIDUAL_1), alloc)
         normed, ln_2 = ops.layernorm_forward(x, p[h + "ln_2.weight"], p[h + "ln_2.bias"], alloc=alloc)
         branch, mlp = ops.mlp_forward(
             normed, p[h + "mlp.c_fc.weight"], p[h + "mlp.c_fc.bias"],
-            p[h + "mlp.c_proj.weight"], p[h + "mlp.c_proj.bias"], alloc,
+            p[h + "mlp.c_proj.weight"], p[h + "mlp.c_proj.bias"], alloc, self._alloc("branch"),
         )
         x, residual_2 = ops.residual_forward(x, branch, self._dropout(dropout_at, i, _RESIDUAL_2), alloc)
         return x, BlockCache(ln_1, attn, residual_1, ln_2, mlp, residual_2)

@@ -137,7 +137,7 @@ def _backward_into(dout, cache, dq, dk, dv):
 
 def multi_head_attention_forward(
     x, attn_weight, attn_bias, proj_weight, proj_bias, n_head, first_key=None, dropout: Dropout | None = None,
-    alloc=np.empty,
+    alloc=np.empty, alloc_out=None,
 ):  # fmt: skip
     """Project x to queries, keys and values, attend in each head, project the heads' outputs back.
 
@@ -146,7 +146,7 @@ def multi_head_attention_forward(
     """
     qkv, attn_cache = linear_forward(x, attn_weight, attn_bias, alloc)
     heads, attention_cache = attention_forward(*split_heads(qkv, n_head), first_key, dropout, alloc)
-    out, proj_cache = linear_forward(heads.reshape(x.shape), proj_weight, proj_bias, alloc)
+    out, proj_cache = linear_forward(heads.reshape(x.shape), proj_weight, proj_bias, alloc_out or alloc)
     return out, MultiHeadAttentionCache(attn_cache, attention_cache, proj_cache)
 
 

@@ -28,7 +28,7 @@ def _chunks(rows):
     return [slice(rows * i // count, rows * (i + 1) // count) for i in range(count)]
 
 
-def mlp_forward(x, fc_weight, fc_bias, proj_weight, proj_bias, alloc=np.empty):
+def mlp_forward(x, fc_weight, fc_bias, proj_weight, proj_bias, alloc=np.empty, alloc_out=None):
     """out = gelu(x · fc_weight + fc_bias) · proj_weight + proj_bias;  x and out (..., C), fc_weight (C, 4C)."""
     dtype = one_dtype(x=x, fc_weight=fc_weight, fc_bias=fc_bias, proj_weight=proj_weight, proj_bias=proj_bias)
     C, wide, N = x.shape[-1], fc_weight.shape[-1], proj_weight.shape[-1]
@@ -37,7 +37,7 @@ def mlp_forward(x, fc_weight, fc_bias, proj_weight, proj_bias, alloc=np.empty):
         ("proj_weight", proj_weight, (wide, N)), ("proj_bias", proj_bias, (N,)),
     ):  # fmt: skip
         check_shape(name, array, shape)
-    rows, out = matrix(x), alloc((*x.shape[:-1], N), dtype)
+    rows, out = matrix(x), (alloc_out or alloc)((*x.shape[:-1], N), dtype)
     hidden, out_rows = alloc((len(rows), wide), dtype), matrix(out)
     fc_weight, proj_weight = matrix(fc_weight), matrix(proj_weight)
     fc_bias, proj_bias = np.ascontiguousarray(fc_bias), np.ascontiguousarray(proj_bias)

@@ -114,18 +114,19 @@ def attention_backward(dout, cache, alloc=np.empty):
 
 def multi_head_attention_forward(
     x, attn_weight, attn_bias, proj_weight, proj_bias, n_head, first_key=None, dropout: Dropout | None = None,
-    alloc=np.empty,
+    alloc=np.empty, alloc_out=None,
 ):
     """Project x to queries, keys and values, attend in each head, project the heads' outputs back.
 
     x and out (B, T, C); attn_weight (C, 3C) and attn_bias (3C,) hold the three projections side by side;
-    proj_weight (C, C), proj_bias (C,). Head h owns columns h · head_size … of each third.
+    proj_weight (C, C), proj_bias (C,). Head h owns columns h · head_size … of each third. alloc_out, where given,
+    is where ``out`` comes from: the backward does not need it, so it may live shorter than the cache.
     """
     B, T, C = x.shape
     qkv, attn_cache = linear_forward(x, attn_weight, attn_bias, alloc)
     q, k, v = split_heads(qkv, n_head)
     heads, attention_cache = attention_forward(q, k, v, first_key, dropout, alloc)
-    out, proj_cache = linear_forward(heads.reshape(B, T, C), proj_weight, proj_bias, alloc)
+    out, proj_cache = linear_forward(heads.reshape(B, T, C), proj_weight, proj_bias, alloc_out or alloc)
     return out, MultiHeadAttentionCache(attn_cache, attention_cache, proj_cache)
 
 

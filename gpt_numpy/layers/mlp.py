@@ -18,11 +18,14 @@ class MLPCache(NamedTuple):
     proj: LinearCache  # (..., 4C), weight (4C, C)
 
 
-def mlp_forward(x, fc_weight, fc_bias, proj_weight, proj_bias, alloc=np.empty):
-    """out = gelu(x · fc_weight + fc_bias) · proj_weight + proj_bias;  x and out (..., C), fc_weight (C, 4C)."""
+def mlp_forward(x, fc_weight, fc_bias, proj_weight, proj_bias, alloc=np.empty, alloc_out=None):
+    """out = gelu(x · fc_weight + fc_bias) · proj_weight + proj_bias;  x and out (..., C), fc_weight (C, 4C).
+
+    alloc_out, where given, is where ``out`` comes from: the backward does not need it.
+    """
     hidden, fc_cache = linear_forward(x, fc_weight, fc_bias, alloc)
     activation, gelu_cache = gelu_forward(hidden, alloc)
-    out, proj_cache = linear_forward(activation, proj_weight, proj_bias, alloc)
+    out, proj_cache = linear_forward(activation, proj_weight, proj_bias, alloc_out or alloc)
     return out, MLPCache(fc_cache, gelu_cache, proj_cache)
 
 
