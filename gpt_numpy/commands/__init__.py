@@ -25,6 +25,7 @@ SUBCOMMANDS = {
     "microscope": "write one page that shows every value and gradient of a model for a text",
     "study": "planted gradient bugs as riddles: the symptom, a hint, the answer",
     "tokenizer": "train a vocabulary, encode, decode, show a text by token, compare two",
+    "info": "what a model costs in parameters, operations, bytes and time, and what holds this machine back",
 }
 
 

@@ -1,0 +1,84 @@
+"""What a GPT-2 costs before it runs: parameters by part, operations of a step, bytes by purpose.
+
+Operations count matrix products only, a multiply-add as two, and only the useful ones: what a kernel does twice to
+save memory is not progress. The backward of a product is two products of the same size. Bytes follow the arrays that
+``model`` and ``kernels`` really make; a test holds the formula to a training step's own workspace.
+"""
+
+from __future__ import annotations
+
+from . import parameters
+
+FLOAT32 = 4
+
+
+def parameters_by_part(config):
+    """Number of parameters of each part of the model."""
+    parts = {"token embedding (and head)": 0, "position embedding": 0, "attention": 0, "mlp": 0, "layernorm": 0}
+    for name, shape in parameters.table(config).items():
+        size = 1
+        for length in shape:
+            size *= length
+        if name == "wte.weight":
+            parts["token embedding (and head)"] += size
+        elif name == "wpe.weight":
+            parts["position embedding"] += size
+        else:
+            parts["attention" if ".attn." in name else "mlp" if ".mlp." in name else "layernorm"] += size
+    return parts
+
+
+def step_flops(config, batch_size, block_size):
+    """Operations of forward and backward, by kind of product, for (batch_size, block_size) tokens."""
+    B, T, C, L = batch_size, block_size, config.n_embd, config.n_layer
+    forward = {
+        "attention projections": L * 2 * B * T * 4 * C * C,
+        "attention": L * 2 * 2 * C * B * T * (T + 1) // 2,  # q · kᵀ and weights · v, over the visible half
+        "mlp": L * 2 * B * T * 8 * C * C,
+        "head": 2 * B * T * C * config.vocab_size,
+    }
+    return {name: 3 * number for name, number in forward.items()}
+
+
+def flops_per_token(config):
+    """Operations of training on one token of a full block."""
+    return sum(step_flops(config, 1, config.block_size).values()) / config.block_size
+
+
+def training_memory(config, batch_size, block_size, recompute=False):
+    """Bytes by purpose at the peak of a float32 training step through the kernels."""
+    from .kernels import lm_head, mlp
+
+    B, T, C, L = batch_size, block_size, config.n_embd, config.n_layer
+    rows, N = B * T, parameters.count(config)
+    stream = rows * C * FLOAT32  # one array (B, T, C)
+    per_row = rows * FLOAT32
+    # Kept by a block: its two normalised inputs (with the mean and deviation of each row), q, k, v, the heads (with
+    # one logarithm a row and head), both sums, and the hidden layer before GELU; a branch lives until it is added.
+    block = 12 * stream + 4 * per_row + config.n_head * per_row
+    # Made by a block's backward: dx of four layers, dheads, dq, dk and dv. The block's own dx is in the stream's region.
+    backward = 6 * stream + stream
+    mlp_rows = min(rows, mlp._CHUNK)
+    logits_rows = min(rows, max(1, lm_head._CHUNK_BYTES // (config.vocab_size * FLOAT32)))
+    return {
+        "parameters": N * FLOAT32,
+        "gradients": N * FLOAT32,
+        "moments of AdamW": 2 * N * FLOAT32,
+        "kept for the backward": (block + L * stream if recompute else L * block) + 2 * stream,
+        "made by a branch": stream,
+        "made by the backward": backward + 4 * stream,
+        "scratch of the kernels": (2 * mlp_rows * 4 * C + logits_rows * config.vocab_size) * FLOAT32,
+    }
+
+
+def expected_seconds(config, batch_size, block_size, flops_per_second, bytes_per_second, recompute=False):
+    """Seconds of a training step, from the two figures of ``machine``.
+
+    Products at the machine's rate, then everything that only moves memory: the optimizer reads four arrays of the
+    model's size and writes three, the gradients are cleared, added to and measured, and each array kept for
+    the backward is written once and read twice.
+    """
+    flops = sum(step_flops(config, batch_size, block_size).values()) * (4 / 3 if recompute else 1)
+    memory = training_memory(config, batch_size, block_size, recompute)
+    moved = 11 * memory["parameters"] + 3 * memory["kept for the backward"]
+    return flops / flops_per_second + moved / bytes_per_second

@@ -1,0 +1,63 @@
+"""``gpt-numpy info``: what a model of a given shape costs here, and what holds this machine back."""
+
+import sys
+
+from ..config import GPTConfig, check_integer, preset_names
+from ..errors import ConfigError
+
+
+def configure(parser):
+    parser.add_argument("--preset", default="gpt2", metavar="NAME", help=f"the model's shape: {', '.join(preset_names())}")
+    parser.add_argument("--batch-size", type=int, default=4, help="sequences in a step")
+    parser.add_argument("--block-size", type=int, help="tokens in a sequence (default: all the preset has)")
+    parser.add_argument("--recompute", action="store_true", help="run each block again in the backward, to save memory")
+    parser.add_argument("--no-measure", action="store_true", help="do not measure this machine (takes a few seconds)")
+
+
+def run(args):
+    config = GPTConfig.preset(args.preset)
+    check_integer("--batch-size", args.batch_size, minimum=1)
+    T = check_integer("--block-size", args.block_size or config.block_size, minimum=1)
+    if T > config.block_size:
+        raise ConfigError("longer than the model's positions", field="--block-size", found=T,
+                          expected=f"at most {config.block_size}")  # fmt: skip
+    _print_model(args, config, T)
+    if not args.no_measure:
+        _print_machine(args, config, T)
+
+
+def _print_model(args, config, T):
+    from .. import accounting, parameters
+
+    B = args.batch_size
+    print(f"{args.preset}: {config.n_layer} layers, {config.n_head} heads, {config.n_embd} wide, "
+          f"{config.block_size} positions, {config.vocab_size:,} tokens")  # fmt: skip
+    print(f"parameters   {parameters.count(config):>17,}")
+    for name, number in accounting.parameters_by_part(config).items():
+        print(f"  {name:24}{number:>13,}")
+    flops = accounting.step_flops(config, B, T)
+    print(f"\na training step on {B} × {T} tokens (float32)")
+    print(f"operations   {sum(flops.values()) / 1e9:>13,.1f} GFLOP")
+    for name, number in flops.items():
+        print(f"  {name:24}{number / 1e9:>9,.1f}")
+    memory = accounting.training_memory(config, B, T, args.recompute)
+    print(f"memory       {sum(memory.values()):>17,} bytes at the peak, besides the interpreter's own")
+    for name, number in memory.items():
+        print(f"  {name:24}{number:>13,}")
+
+
+def _print_machine(args, config, T):
+    from .. import accounting, machine
+
+    print("\nmeasuring this machine (the first time, kernels are compiled) …", file=sys.stderr)
+    facts = machine.environment()
+    flops, bandwidth = machine.peak_flops(), machine.read_bandwidth()
+    print(f"\nthis machine: {facts['cpu']}, {facts['threads']} of {facts['processors']} processors, "
+          f"numba {facts['numba']} on its {facts['threading_layer']} layer")  # fmt: skip
+    print(f"float32 matrix products  {flops / 1e9:>8,.0f} GFLOP/s")
+    print(f"reading memory           {bandwidth / 1e9:>8,.1f} GB/s")
+    seconds = accounting.expected_seconds(config, args.batch_size, T, flops, bandwidth, args.recompute)
+    tokens = args.batch_size * T
+    print(f"a step should take about {seconds:>8,.3f} s: {tokens / seconds:,.0f} tokens/s")
+    for hindrance in machine.hindrances():
+        print(f"held back: {hindrance}")

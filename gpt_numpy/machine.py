@@ -1,0 +1,97 @@
+"""This machine: what it can do at most, measured here and now, and what is set to hold it back.
+
+Used by ``gpt-numpy info``, by the trainer's share of peak and by the benchmarks. Two figures bound every kernel
+(Williams, Waterman and Patterson, "Roofline", 2009): the rate of float32 matrix products, and that of reading memory
+that is in no cache. On a shared machine both drift, so they are measured again by whoever quotes them.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+
+import numpy as np
+
+# Variables that change the speed of a BLAS or of a thread pool without anybody noticing.
+SPEED_VARIABLES = (
+    "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER", "NUMBA_DISABLE_JIT", "GPT_NUMPY_GEMM",
+)  # fmt: skip
+
+
+def peak_flops():
+    """float32 operations a second of a matrix product through the kernels, the median of a few."""
+    from . import kernels
+
+    M, K, N = 1024, 768, 3072
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((M, K), np.float32), rng.standard_normal((K, N), np.float32)
+    bias, out = np.zeros(N, np.float32), np.empty((M, N), np.float32)
+    return 2 * M * K * N / _median_seconds(lambda: kernels.linear_forward(a, b, bias, lambda shape, dtype: out))
+
+
+def read_bandwidth(size=256 << 20):
+    """Bytes a second of reading ``size`` bytes, far more than a cache holds, on all threads."""
+    from . import kernels
+
+    array = np.ones(size // 4, np.float32)
+    return array.nbytes / _median_seconds(lambda: kernels.gradient_norm(array))
+
+
+def environment():
+    """What a reader needs to judge a figure measured here."""
+    import numba
+
+    from .kernels import threads
+
+    return {
+        "cpu": _cpu_name(),
+        "processors": threads.available(),
+        "threads": threads.count(),
+        "threading_layer": threads.layer(),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "numba": numba.__version__,
+        "variables": {name: os.environ[name] for name in SPEED_VARIABLES if name in os.environ},
+    }
+
+
+def hindrances():
+    """What is set so that this machine is slower than it could be: one sentence each, none if all is well."""
+    from .kernels import gemm, threads
+
+    found = []
+    if "OPENBLAS_CORETYPE" in os.environ:
+        found.append(
+            f"OPENBLAS_CORETYPE={os.environ['OPENBLAS_CORETYPE']} forces NumPy's BLAS to one CPU's kernels "
+            "(ours do not use it; the NumPy layers and NumPy's figures in the benchmarks do): unset it"
+        )
+    if threads.count() < threads.available():
+        found.append(f"{threads.count()} of {threads.available()} processors are used: unset NUMBA_NUM_THREADS")
+    if threads.layer() == "workqueue":
+        found.append("numba's threads run on its workqueue layer, the slowest to start: install libgomp (Debian: libgomp1)")
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
+        found.append("NUMBA_DISABLE_JIT turns every kernel into a Python loop: unset it")
+    if gemm.gemm is not gemm.gemm_vectors:
+        found.append("matrix products go to NumPy (an unknown CPU, or GPT_NUMPY_GEMM=numpy): the epilogues are not fused")
+    return found
+
+
+def _median_seconds(function, rounds=7):
+    function()
+    seconds = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        function()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def _cpu_name():
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()

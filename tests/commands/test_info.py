@@ -1,0 +1,31 @@
+"""``gpt-numpy info``: the figures it prints, and the arguments it refuses."""
+
+from gpt_numpy.commands import main
+
+
+def test_the_figures_of_gpt2(capsys):
+    assert main(["info", "--preset", "gpt2", "--batch-size", "4", "--block-size", "1024", "--no-measure"]) == 0
+    printed = capsys.readouterr().out
+    assert "124,439,808" in printed
+    assert "GFLOP" in printed and "moments of AdamW" in printed and "bytes at the peak" in printed
+
+
+def test_this_machine_is_measured(capsys):
+    assert main(["info", "--preset", "tiny", "--batch-size", "1"]) == 0
+    printed = capsys.readouterr().out
+    assert "GFLOP/s" in printed and "GB/s" in printed and "tokens/s" in printed
+
+
+def test_what_holds_the_machine_back_is_named(capsys, monkeypatch):
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    assert main(["info", "--preset", "tiny", "--batch-size", "1"]) == 0
+    assert "held back: OPENBLAS_CORETYPE=Haswell" in capsys.readouterr().out
+
+
+def test_wrong_arguments(capsys):
+    assert main(["info", "--preset", "gpt3"]) == 2
+    assert "did you mean 'gpt2'" in capsys.readouterr().err
+    assert main(["info", "--batch-size", "0"]) == 2
+    assert "--batch-size" in capsys.readouterr().err
+    assert main(["info", "--block-size", "2000"]) == 2
+    assert "at most 1024" in capsys.readouterr().err

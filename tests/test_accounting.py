@@ -1,0 +1,58 @@
+"""The formulas of ``accounting`` against what a step really does and takes."""
+
+import numpy as np
+import pytest
+
+from gpt_numpy import GPT, GPTConfig, accounting, kernels, parameters
+from gpt_numpy.workspace import Workspace
+
+CONFIG = GPTConfig(vocab_size=101, block_size=16, n_layer=3, n_head=4, n_embd=64)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+def test_the_bytes_of_a_step_are_those_that_its_workspace_takes(recompute):
+    workspace = Workspace()
+    model = GPT(CONFIG, ops=kernels, workspace=workspace, recompute=recompute)
+    tokens = np.zeros((2, 16), np.int64)
+    for _ in range(2):
+        model.loss_and_gradients(tokens, tokens)
+    expected = accounting.training_memory(CONFIG, 2, 16, recompute)
+    predicted = sum(expected[f"{kept}"] for kept in expected if kept.startswith(("kept", "made")))
+    # What is not in the workspace: a mean, a deviation and a logarithm a row, some two percent of it.
+    assert 0.94 * predicted <= workspace.nbytes <= predicted
+    assert expected["parameters"] == model.params.flat.nbytes
+    assert expected["gradients"] == model.grads.flat.nbytes
+
+
+def test_a_step_after_the_second_takes_no_new_memory():
+    workspace = Workspace()
+    model = GPT(CONFIG, ops=kernels, workspace=workspace)
+    tokens = np.zeros((2, 16), np.int64)
+    places = []
+    for _ in range(4):
+        model.loss_and_gradients(tokens, tokens)
+        places.append({name: region._block.ctypes.data for name, region in workspace._regions.items()})
+    assert places[1] == places[2] == places[3]
+
+
+def test_parts_add_up():
+    for name in ("gpt2", "tiny"):
+        config = GPTConfig.preset(name)
+        assert sum(accounting.parameters_by_part(config).values()) == parameters.count(config)
+
+
+def test_operations_of_a_step():
+    flops = accounting.step_flops(CONFIG, 2, 16)
+    assert flops["mlp"] == 3 * 3 * 2 * (2 * 16) * (64 * 256 + 256 * 64)
+    assert flops["head"] == 3 * 2 * (2 * 16) * 64 * 101
+    assert flops["attention projections"] == 3 * 3 * 2 * (2 * 16) * (64 * 192 + 64 * 64)
+    # A query sees (T + 1) / 2 keys on average; two products of head_size for each, over all heads.
+    assert flops["attention"] == 3 * 3 * 2 * 2 * 64 * 2 * 16 * 17 / 2
+    assert accounting.flops_per_token(CONFIG) == sum(flops.values()) / 32
+
+
+def test_a_faster_machine_is_expected_to_take_less_time():
+    slow = accounting.expected_seconds(CONFIG, 2, 16, 1e11, 1e10)
+    assert accounting.expected_seconds(CONFIG, 2, 16, 2e11, 1e10) < slow
+    assert accounting.expected_seconds(CONFIG, 2, 16, 1e11, 2e10) < slow
+    assert accounting.expected_seconds(CONFIG, 2, 16, 1e11, 1e10, recompute=True) != slow
