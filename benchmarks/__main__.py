@@ -1,0 +1,95 @@
+"""``python -m benchmarks list | run NAME… | peers [NAME…]``; the last line of every run is JSON."""
+
+import argparse
+import json
+import sys
+
+from gpt_numpy.machine import environment, hindrances
+
+from . import ladder, machine, peers, timing
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="name the ladders and the peer runs")
+    run = commands.add_parser("run", help="climb ladders: every rung checked against float64, then timed")
+    run.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ladder.CASES)}; all when none is given")
+    run.add_argument("--json", metavar="FILE", help="also write the results to FILE")
+    run.add_argument("--plot", metavar="FILE", help="draw the rungs on this machine's roofline (needs matplotlib)")
+    against = commands.add_parser("peers", help="whole programs next to other libraries, each in its own process")
+    against.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(peers.RUNS)}; all when none is given")
+    against.add_argument("--rounds", type=int, default=7, help="timed rounds of each contender (default 7)")
+    against.add_argument("--json", metavar="FILE", help="also write the results to FILE")
+    args = parser.parse_args(argv)
+    if args.command == "list":
+        return _list()
+    known = ladder.CASES if args.command == "run" else tuple(peers.RUNS)
+    unknown = [name for name in args.names if name not in known]
+    if unknown:
+        parser.error(f"unknown name {unknown[0]!r}; known: {', '.join(known)}")
+    for line in hindrances():
+        print(f"note: {line}", file=sys.stderr)
+    results = _run(args) if args.command == "run" else _peers(args)
+    document = {"environment": environment(), **results}
+    if args.json:
+        with open(args.json, "w", encoding="utf-8") as file:
+            json.dump(document, file, indent=1)
+    print(json.dumps(document))
+    return 0
+
+
+def _list():
+    for name in ladder.CASES:
+        case = ladder.load(name)
+        print(f"run    {name:20} {case.summary}: {', '.join(rung.name for rung in case.rungs)}")
+    for name, run in peers.RUNS.items():
+        print(f"peers  {name:20} {run.summary}: {', '.join(run.contenders)}")
+    return 0
+
+
+def _run(args):
+    limits = machine.limits()
+    print(f"roofline here and now: {limits['gflops']:.0f} GFLOP/s float32, {limits['gbytes']:.1f} GB/s")
+    results = []
+    for name in args.names or ladder.CASES:
+        case = ladder.load(name)
+        print(f"\n{case.name}: {case.summary}   {_sizes(case.size)}   (* on {_sizes(case.small_size)})")
+        print(f"  {'rung':28}{'error':>10}{'time':>12}{'GFLOP/s':>10}{'GB/s':>8}{'of limit':>10}{'memory':>10}{'compile':>9}")
+        results += ladder.climb(case, limits, _print_rung)
+    if args.plot:
+        from . import plot
+
+        plot.roofline(results, limits, args.plot)
+        print(f"\nwrote {args.plot}")
+    return {"limits": limits, "results": [result._asdict() for result in results]}
+
+
+def _print_rung(result):
+    star = "*" if result.size != ladder.load(result.case).size else " "
+    if result.seconds is None:
+        print(f"  {result.rung + star:28}{result.error:>10.1e}   fails its oracle, not timed")
+        return
+    print(
+        f"  {result.rung + star:28}{result.error:>10.1e}{timing.format_seconds(result.seconds['median']):>12}"
+        f"{result.gflops:>10.3g}{result.gbytes:>8.3g}{result.share:>10.1%}{result.memory / 1e6:>7.1f} MB"
+        f"{result.compile_seconds:>7.1f} s"
+    )
+
+
+def _peers(args):
+    results = {}
+    for name in args.names or peers.RUNS:
+        run = peers.RUNS[name]
+        print(f"\n{name}: {run.summary}")
+        results[name] = peers.compare(run, args.rounds)
+        peers.print_table(results[name])
+    return {"peers": results}
+
+
+def _sizes(size):
+    return ", ".join(f"{key} {value}" for key, value in size.items())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

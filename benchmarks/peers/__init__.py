@@ -1,0 +1,122 @@
+"""Whole programs next to their peers: each contender in a process of its own, asked for one step in turn.
+
+Separate processes keep thread pools apart (two spinning pools on two cores halve each other) and make peak
+memory a fact of the operating system. The coordinator starts them all, lets each warm up alone, and then
+goes round: one timed step of each, again and again, so that a noisy neighbour disturbs everybody's figure.
+A contender whose package is missing is named with the command that installs it, and left out.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+from typing import NamedTuple
+
+from .. import timing
+
+ROOT = pathlib.Path(__file__).parents[2]  # where `benchmarks` is importable
+INSTALL = 'pip install ".[peers]"'
+
+
+class Run(NamedTuple):
+    summary: str
+    spec: dict  # what every contender is given
+    contenders: dict  # name → module in this package
+    unit: str = "step"
+
+
+_GPT2 = dict(vocab_size=50257, n_layer=12, n_head=12, n_embd=768)
+_TRAINERS = {
+    "gpt_numpy": "ours",
+    "gpt_numpy recompute": "ours",
+    "pytorch eager": "torch_gpt",
+    "pytorch compiled": "torch_gpt",
+    "pytorch bf16": "torch_gpt",
+    "jax jit": "jax_gpt",
+}
+_STEP = "forward + backward + clip + AdamW, float32"
+
+RUNS = {
+    "train-124m-short": Run(f"GPT-2 124M, B=4 T=64: {_STEP}", dict(**_GPT2, batch_size=4, block_size=64), _TRAINERS),
+    "train-124m-long": Run(f"GPT-2 124M, B=4 T=1024: {_STEP}", dict(**_GPT2, batch_size=4, block_size=1024), _TRAINERS),
+    "train-small": Run(
+        f"L=4 C=128 heads=4, B=12 T=64: {_STEP}",
+        dict(vocab_size=65, n_layer=4, n_head=4, n_embd=128, batch_size=12, block_size=64),
+        _TRAINERS,
+    ),
+}
+
+
+class Contender:
+    """A worker process: started, told what to do, asked for one timed step at a time."""
+
+    def __init__(self, name, module, spec):
+        self.name = name
+        command = [sys.executable, "-m", "benchmarks.peers.worker", module, name, json.dumps(spec)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        self.times = []
+        self.info = self._answer()
+
+    def step(self):
+        self.process.stdin.write("step\n")
+        self.process.stdin.flush()
+        self.times.append(self._answer()["seconds"])
+
+    def stop(self):
+        """End the process; returns what it says of itself (peak memory, last loss)."""
+        if "missing" not in self.info:
+            self.process.stdin.write("stop\n")
+            self.process.stdin.flush()
+            self.info |= self._answer()
+        self.process.stdin.close()
+        self.process.wait()
+        return self.info
+
+    def _answer(self):
+        for line in self.process.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        raise RuntimeError(f"{self.name}: its process ended (exit code {self.process.wait()})")
+
+
+def compare(run, rounds, only=None):
+    """Time the contenders of ``run`` in turn; returns a dict for each."""
+    contenders, results = [], {}
+    for name, module in run.contenders.items():
+        if only and name not in only:
+            continue
+        contender = Contender(name, module, run.spec)
+        if "missing" in contender.info:
+            results[name] = {"missing": contender.info["missing"], "install": INSTALL}
+            contender.stop()
+        else:
+            contenders.append(contender)
+    for _ in range(rounds):
+        for contender in contenders:
+            contender.step()
+    for contender in contenders:
+        results[contender.name] = timing.summary(contender.times) | contender.stop()
+    ours = next((c for c in contenders if c.name == "gpt_numpy"), None)
+    for contender in contenders:
+        if ours:
+            # Round by round, so that a drift of the machine's speed cancels.
+            ratios = [theirs / mine for theirs, mine in zip(contender.times, ours.times)]
+            results[contender.name]["ratio_to_ours"] = statistics.median(ratios)
+    return results
+
+
+def print_table(results):
+    """One row a contender: median, spread, ratio to ours, peak memory, loss of the last step."""
+    print(f"  {'contender':22}{'median':>10}{'quartiles':>22}{'× ours':>9}{'peak RSS':>10}{'loss':>9}{'warm-up':>9}")
+    for name, r in results.items():
+        if "missing" in r:
+            print(f"  {name:22}not installed ({r['missing']}): {r['install']}")
+            continue
+        spread = f"{timing.format_seconds(r['low'])} – {timing.format_seconds(r['high'])}"
+        print(
+            f"  {name:22}{timing.format_seconds(r['median']):>10}{spread:>22}{r.get('ratio_to_ours', 1):>9.2f}"
+            f"{r['peak_bytes'] / 1e9:>7.2f} GB{r['loss']:>9.4f}{r['warm_up']:>7.1f} s"
+        )

@@ -1,0 +1,67 @@
+"""PyTorch's best: a compact GPT-2 with its fused attention and fused AdamW, eager, compiled or bf16 autocast."""
+
+import contextlib
+
+from . import problem
+
+
+def prepare(name, spec):
+    import torch
+    import torch.nn.functional as F
+    from torch import nn
+
+    torch.manual_seed(0)
+    C, n_head = spec["n_embd"], spec["n_head"]
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.ln_1, self.ln_2 = nn.LayerNorm(C), nn.LayerNorm(C)
+            self.attn, self.proj = nn.Linear(C, 3 * C), nn.Linear(C, C)
+            self.fc, self.out = nn.Linear(C, 4 * C), nn.Linear(4 * C, C)
+
+        def forward(self, x):
+            B, T, _ = x.shape
+            heads = self.attn(self.ln_1(x)).view(B, T, 3, n_head, C // n_head).permute(2, 0, 3, 1, 4)
+            mixed = F.scaled_dot_product_attention(*heads, is_causal=True)
+            x = x + self.proj(mixed.transpose(1, 2).reshape(B, T, C))
+            return x + self.out(F.gelu(self.fc(self.ln_2(x)), approximate="tanh"))
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.wte, self.wpe = nn.Embedding(spec["vocab_size"], C), nn.Embedding(spec["block_size"], C)
+            self.blocks = nn.Sequential(*(Block() for _ in range(spec["n_layer"])))
+            self.ln_f = nn.LayerNorm(C)
+            for parameter in self.parameters():
+                if parameter.dim() == 2:
+                    nn.init.normal_(parameter, std=0.02)
+
+        def forward(self, tokens, targets):
+            x = self.wte(tokens) + self.wpe(torch.arange(tokens.shape[1]))
+            logits = F.linear(self.ln_f(self.blocks(x)), self.wte.weight)
+            return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+    model = Model()
+    forward = torch.compile(model) if "compiled" in name else model
+    decayed = [p for p in model.parameters() if p.dim() == 2]
+    plain = [p for p in model.parameters() if p.dim() != 2]
+    groups = [{"params": decayed, "weight_decay": problem.WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(
+        groups, lr=problem.LEARNING_RATE, betas=(problem.BETA1, problem.BETA2), eps=problem.EPSILON, fused=True
+    )
+    tokens, targets = map(torch.from_numpy, problem.batch(spec))
+
+    def precision():
+        return torch.autocast("cpu", torch.bfloat16) if "bf16" in name else contextlib.nullcontext()
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        with precision():
+            loss = forward(tokens, targets)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), problem.CLIP)
+        optimizer.step()
+        return loss.item()
+
+    return step

@@ -1,0 +1,30 @@
+"""The roofline picture: attainable speed against arithmetic intensity, with every rung as a point."""
+
+
+def roofline(results, limits, path):
+    """Draw ``results`` (ladder.Result) under the limits {"gflops", "gbytes"} into the image file ``path``."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    import numpy as np
+
+    timed = [r for r in results if r.gflops]
+    figure, axes = plt.subplots(figsize=(9, 6))
+    intensity = np.logspace(-2, 4, 200)  # FLOP per byte
+    axes.loglog(intensity, np.minimum(limits["gflops"], intensity * limits["gbytes"]), "k-", lw=1.5, label="roofline")
+    cases = list(dict.fromkeys(r.case for r in timed))
+    for case, colour in zip(cases, plt.cm.tab10.colors):
+        points = [r for r in timed if r.case == case]
+        x = [r.gflops / r.gbytes for r in points]
+        axes.loglog(x, [r.gflops for r in points], "o-", color=colour, label=case, alpha=0.8)
+        for r, place in zip(points, x):
+            axes.annotate(r.rung, (place, r.gflops), textcoords="offset points", xytext=(6, -3), fontsize=7, color=colour)
+    axes.set_xlabel("arithmetic intensity, FLOP per byte that must move")
+    axes.set_ylabel("GFLOP/s")
+    axes.set_title(f"Rungs under the roofline ({limits['gflops']:.0f} GFLOP/s, {limits['gbytes']:.0f} GB/s, float32)")
+    axes.grid(True, which="major", alpha=0.3)
+    axes.legend(loc="lower right")
+    figure.tight_layout()
+    figure.savefig(path, dpi=130)
+    plt.close(figure)
