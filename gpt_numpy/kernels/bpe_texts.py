@@ -49,15 +49,18 @@ def surrogate_error(texts):
 
 def balanced(buffer, starts, stops, size):
     """Cut long texts and gather short ones into groups of about ``size`` bytes: (starts, stops, text numbers) each."""
-    groups, pieces, gathered = [], [], 0
-    for number, (start, stop) in enumerate(zip(starts.tolist(), stops.tolist(), strict=True)):
-        bounds = cuts(buffer, start, stop, size) if 2 * (stop - start) > 3 * size else [start, stop]
-        for first, last in zip(bounds[:-1], bounds[1:], strict=True):
-            pieces.append((first, last, number))
-            gathered += last - first
-            if gathered >= size:
-                groups.append(pieces)
-                pieces, gathered = [], 0
-    if pieces:
-        groups.append(pieces)
-    return [tuple(np.array(column, dtype=np.int64) for column in zip(*group, strict=True)) for group in groups]
+    too_long = np.flatnonzero(2 * (stops - starts) > 3 * size)
+    long = {n: cuts(buffer, int(starts[n]), int(stops[n]), size) for n in too_long}
+    n_pieces = np.ones(len(starts), dtype=np.int64)
+    for number, positions in long.items():
+        n_pieces[number] = len(positions) - 1
+    owners = np.repeat(np.arange(len(starts)), n_pieces)
+    starts, stops = starts[owners], stops[owners]
+    for number, positions in long.items():
+        first = int(np.searchsorted(owners, number))
+        starts[first : first + len(positions) - 1] = positions[:-1]
+        stops[first : first + len(positions) - 1] = positions[1:]
+    before = np.cumsum(stops - starts) - (stops - starts)
+    edges = np.flatnonzero(np.diff(before // size)) + 1
+    columns = (np.split(column, edges) for column in (starts, stops, owners))
+    return list(zip(*columns, strict=True)) if len(owners) else []

@@ -77,7 +77,7 @@ class Tokenizer:
         if len(merges) < n_merges:
             warnings.warn(f"the text has only {len(merges)} merges: the vocabulary has "
                           f"{vocab_size - n_merges + len(merges)} tokens, not {vocab_size}", stacklevel=2)
-        return cls(from_merges(list(map(tuple, merges.tolist())), special_tokens, pattern))
+        return cls(from_merges(list(zip(*merges.T.tolist())), special_tokens, pattern))
 
     @property
     def n_vocab(self) -> int:
