@@ -1,0 +1,274 @@
+"""The tokenizer next to the Rust libraries: ``python -m benchmarks.bpe [encode] [batch] [train] [runs] [compile]``.
+
+encode    one thread, GPT-2's vocabulary: lists and arrays of ids, next to tiktoken and Hugging Face tokenizers
+batch     many documents, all cores
+train     learning a vocabulary, next to rustbpe and Hugging Face tokenizers, with the same pattern
+runs      a million times the same characters: the time must not grow with the square
+compile   what numba's compiler takes once, in a process with an empty cache
+
+Two texts: Tiny Shakespeare, and ten megabytes of Python's standard library. Contenders take turns, round after round; a
+ratio is the median over rounds. What a contender returns is compared with tiktoken's tokens (or
+rustbpe's merges) before anything is timed. The vocabulary and the play come from --data, by default
+$GPT_NUMPY_TEST_DATA. The last line of the output is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+from gpt_numpy.tokenizer import GPT2_PATTERN, Tokenizer
+
+from . import timing
+
+SOURCE_BYTES = 10_000_000
+VOCAB_SIZES = (4096, 16384, 50257)
+UNITS = ("a", "^", " ", "\n", "ab")
+OURS = "gpt_numpy"
+
+
+def standard_library(limit=SOURCE_BYTES):
+    """The Python files of the standard library, without its tests, up to ``limit`` bytes: a list of str."""
+    root, documents, size = Path(sysconfig.get_path("stdlib")), [], 0
+    for path in sorted(root.rglob("*.py")):
+        if {"site-packages", "test", "tests", "idlelib", "lib2to3"} & set(path.relative_to(root).parts):
+            continue
+        try:
+            text = path.read_bytes().decode()
+        except UnicodeDecodeError:
+            continue
+        documents.append(text)
+        size += len(text.encode())
+        if size >= limit:
+            break
+    return documents
+
+
+def documents_of(data):
+    """name → list of documents: the play's speeches, the library's files."""
+    play = (data / "tinyshakespeare.txt").read_bytes().decode()
+    return {"Tiny Shakespeare": play.split("\n\n"), "Python's library": standard_library()}
+
+
+def tiktoken_of(tokenizer):
+    """tiktoken's encoder of the same ranks, built without a download."""
+    import tiktoken
+
+    special_ids = set(tokenizer.special_tokens.values())
+    ranks = {token: i for i, token in enumerate(tokenizer.vocabulary.tokens) if i not in special_ids}
+    return tiktoken.Encoding("same", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens={})
+
+
+def tokenizers_of(tokenizer):
+    """Hugging Face's encoder, read from the file that ours writes."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    import tokenizers
+
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save(folder)
+        return tokenizers.Tokenizer.from_file(str(Path(folder, "tokenizer.json")))
+
+
+def compare(contenders, reference, size=None, rounds=5):
+    """Check that all contenders' results are equal, time them in turn, and print a row for each.
+
+    contenders: name → (callable, function that makes its result comparable); ratios are to ``reference``.
+    Returns name → summary with ``speed_up`` (how many times as fast as the reference) and, for a size in bytes, MB/s.
+    """
+    expected = None
+    for name, (function, comparable) in contenders.items():
+        found = comparable(function()) if comparable else None
+        expected = found if expected is None else expected
+        if found is not None and found != expected:
+            raise SystemExit(f"{name} differs from the first contender: not timed")
+    functions = {name: function for name, (function, _) in contenders.items()}
+    times = timing.interleaved(functions, min_seconds=0, min_rounds=rounds)
+    results = {}
+    for name, seconds in times.items():
+        ratios = [theirs / mine for theirs, mine in zip(times[reference], seconds, strict=True)]
+        results[name] = timing.summary(seconds) | {"speed_up": statistics.median(ratios)}
+        row = f"    {name:42}{timing.format_seconds(results[name]['median']):>10}"
+        if size:
+            results[name]["mb_per_s"] = size / results[name]["median"] / 1e6
+            row += f"{results[name]['mb_per_s']:>9.1f} MB/s"
+        print(f"{row}{results[name]['speed_up']:>9.2f} ×", flush=True)
+    return results
+
+
+def encode(tokenizer, documents, rounds):
+    """One text, one thread."""
+    theirs, results = tiktoken_of(tokenizer), {}
+    for title, parts in documents.items():
+        text = "\n\n".join(parts)
+        size = len(text.encode())
+        print(f"  {title}, {size:,} bytes")
+
+        def encode_afresh(text=text):
+            tokenizer._encoder.forget()
+            return tokenizer.encode_ordinary(text)
+
+        contenders = {
+            "tiktoken encode_ordinary": (lambda text=text: theirs.encode_ordinary(text), list),
+            f"{OURS} encode_ordinary": (lambda text=text: tokenizer.encode_ordinary(text), list),
+            f"{OURS} encode_ordinary, empty cache": (encode_afresh, list),
+            "tiktoken encode_to_numpy": (
+                lambda text=text: theirs.encode_to_numpy(text, disallowed_special=()),
+                lambda ids: ids.tolist(),
+            ),
+            f"{OURS} encode_to_array": (
+                lambda text=text: tokenizer.encode_to_array(text, disallowed_special=(), threads=1),
+                lambda ids: ids.tolist(),
+            ),
+        }
+        if size < 2_000_000:  # a round would take ten seconds on the longer text
+            encode_with = tokenizers_of(tokenizer).encode
+            contenders["tokenizers encode"] = (lambda text=text, f=encode_with: f(text), lambda found: found.ids)
+        results[title] = compare(contenders, "tiktoken encode_ordinary", size, rounds)
+    return results
+
+
+def batch(tokenizer, documents, rounds):
+    """Many documents, all cores."""
+    theirs, results, cores = tiktoken_of(tokenizer), {}, len(os.sched_getaffinity(0))
+    for title, parts in documents.items():
+        size = sum(len(part.encode()) for part in parts)
+        print(f"  {title}, {len(parts):,} documents, {size:,} bytes, {cores} threads")
+        contenders = {
+            "tiktoken encode_ordinary_batch": (
+                lambda parts=parts: theirs.encode_ordinary_batch(parts, num_threads=cores),
+                list,
+            ),
+            f"{OURS} encode_batch": (lambda parts=parts: tokenizer.encode_batch(parts, disallowed_special=()), list),
+        }
+        results[title] = compare(contenders, "tiktoken encode_ordinary_batch", size, rounds)
+    return results
+
+
+def _train_rustbpe(documents, vocab_size):
+    import rustbpe
+
+    trained = rustbpe.Tokenizer()
+    trained.train_from_iterator(iter(documents), vocab_size, pattern=GPT2_PATTERN)
+    return trained
+
+
+def _train_huggingface(documents, vocab_size):
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=vocab_size, show_progress=False, initial_alphabet=alphabet)
+    tokenizer.train_from_iterator(documents, trainer)
+    return tokenizer
+
+
+def train(documents, rounds, vocab_sizes=VOCAB_SIZES):
+    """Vocabularies of several sizes. Hugging Face breaks ties by its own rule, so its merges are not compared."""
+    results = {}
+    for title, parts in documents.items():
+        for vocab_size in vocab_sizes:
+            print(f"  {title}, {vocab_size:,} tokens")
+            contenders = {
+                "rustbpe": (
+                    lambda parts=parts, n=vocab_size: _train_rustbpe(parts, n),
+                    lambda trained: [bytes(token) for token, _ in trained.get_mergeable_ranks()],
+                ),
+                OURS: (
+                    lambda parts=parts, n=vocab_size: Tokenizer.train(parts, n, special_tokens=()),
+                    lambda trained: list(trained.vocabulary.tokens),
+                ),
+                "tokenizers": (lambda parts=parts, n=vocab_size: _train_huggingface(parts, n), None),
+            }
+            results[f"{title}, {vocab_size}"] = compare(contenders, "rustbpe", rounds=rounds)
+    return results
+
+
+def runs(tokenizer, rounds, count=1_000_000):
+    """Seconds for ``count`` times a unit, and how many times that for twice as many."""
+    results = {}
+    for unit in UNITS:
+        texts = {"n": unit * count, "2n": unit * (2 * count)}
+        functions = {name: lambda text=text: tokenizer.encode(text) for name, text in texts.items()}
+        times = timing.interleaved(functions, min_seconds=0, min_rounds=rounds)
+        growth = statistics.median(twice / once for once, twice in zip(times["n"], times["2n"], strict=True))
+        results[unit] = timing.summary(times["n"]) | {"growth": growth}
+        print(f"    {unit!r:6} × {count:,}{timing.format_seconds(results[unit]['median']):>12}   twice: {growth:.2f} ×")
+    return results
+
+
+_FIRST_CALLS = """
+import json, time
+start = time.perf_counter()
+from gpt_numpy.kernels.bpe import BPEEncoder
+from gpt_numpy.kernels.bpe_count import WordCounter
+from gpt_numpy.kernels.bpe_train import train_merges
+imported = time.perf_counter()
+BPEEncoder(range(256), [(97, 98)]).encode("ab")
+encoded = time.perf_counter()
+counter = WordCounter()
+counter.add(["ab"])
+train_merges(counter.words(), 1)
+print(json.dumps({"encode": encoded - imported, "train": time.perf_counter() - encoded}))
+"""
+
+
+def compile_once():
+    """Seconds of the first encoding and the first training in a new process, with an empty cache and a full one."""
+    results = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for cache in ("empty", "full"):
+            run = subprocess.run(
+                [sys.executable, "-c", _FIRST_CALLS],
+                env=dict(os.environ, NUMBA_CACHE_DIR=folder),
+                cwd=Path(__file__).parents[1],
+                stdout=subprocess.PIPE,
+                check=True,
+            )
+            results[cache] = json.loads(run.stdout)
+            seconds = results[cache]
+            print(f"    {cache} cache: first encode {seconds['encode']:.2f} s, first train {seconds['train']:.2f} s")
+    return results
+
+
+CASES = ("encode", "batch", "train", "runs", "compile")
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bpe", description=__doc__.split("\n\n")[0])
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}; all when none is given")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds (default 5)")
+    sizes = ", ".join(map(str, VOCAB_SIZES))
+    parser.add_argument("--vocab-size", type=int, action="append", help=f"to train to, repeatable ({sizes})")
+    parser.add_argument("--data", type=Path, default=os.environ.get("GPT_NUMPY_TEST_DATA"), help="folder of the texts")
+    args = parser.parse_args(argv)
+    if unknown := set(args.cases) - set(CASES):
+        parser.error(f"unknown case {min(unknown)!r}; known: {', '.join(CASES)}")
+    if args.data is None:
+        parser.error("--data: a folder with gpt2/ and tinyshakespeare.txt")
+    documents, tokenizer = documents_of(args.data), Tokenizer.load(args.data / "gpt2")
+    cases = {
+        "encode": lambda: encode(tokenizer, documents, args.rounds),
+        "batch": lambda: batch(tokenizer, documents, args.rounds),
+        "train": lambda: train(documents, args.rounds, args.vocab_size or VOCAB_SIZES),
+        "runs": lambda: runs(tokenizer, args.rounds),
+        "compile": compile_once,
+    }
+    results = {}
+    for name in args.cases or CASES:
+        print(name)
+        results[name] = cases[name]()
+    print(json.dumps(results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""A tiny slice of the tokenizer's measurements: the machinery works, and a contender that is wrong is not timed."""
+
+import pytest
+
+from benchmarks import bpe
+from gpt_numpy.tokenizer import Tokenizer
+
+
+@pytest.fixture(scope="module")
+def documents():
+    return {"rhyme": ["the cat sat on the mat ", "that's the cat's hat\n"] * 40}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(documents):
+    return Tokenizer.train(documents["rhyme"], 270)
+
+
+def test_encoding_next_to_tiktoken_and_tokenizers(tokenizer, documents):
+    pytest.importorskip("tiktoken")
+    pytest.importorskip("tokenizers")
+    results = bpe.encode(tokenizer, documents, rounds=1)["rhyme"] | bpe.batch(tokenizer, documents, rounds=1)["rhyme"]
+    assert len(results) == 8
+    assert all(result["mb_per_s"] > 0 and result["speed_up"] > 0 for result in results.values())
+
+
+def test_training_next_to_rustbpe(documents):
+    pytest.importorskip("rustbpe", reason="needs rustbpe")
+    results = bpe.train(documents, rounds=1, vocab_sizes=(270,))["rhyme, 270"]
+    assert set(results) == {"rustbpe", "gpt_numpy", "tokenizers"}
+
+
+def test_runs(tokenizer):
+    results = bpe.runs(tokenizer, rounds=1, count=2000)
+    assert list(results) == list(bpe.UNITS)
+
+
+def test_a_wrong_result_is_not_timed():
+    with pytest.raises(SystemExit, match="second differs"):
+        bpe.compare({"first": (lambda: [1], list), "second": (lambda: [2], list)}, "first", rounds=1)
+
+
+def test_the_standard_library_is_read_up_to_a_limit():
+    documents = bpe.standard_library(200_000)
+    assert sum(len(text.encode()) for text in documents) >= 200_000
+    assert sum(len(text.encode()) for text in documents[:-1]) < 200_000
