@@ -20,7 +20,7 @@ from .attention_tile import QUERIES, ROWS, panel_columns
 from .dropout import mask_of
 from .linear import LinearCache, linear_backward, linear_forward
 
-_TASK_ROWS = 1024  # queries of a forward task, at most: its scratch should stay in the outer caches
+_CACHE_BYTES = 200_000  # what the rows that a task works on may take: they should stay in the second-level cache
 _TASKS_PER_THREAD = 3  # at least, where there are queries enough, so that no thread waits long for the last
 _LEAST_ROWS = 96  # queries for which packing the keys is worth it
 _NO_DROPOUT = Dropout(0.0, 0)
@@ -76,20 +76,27 @@ def _check_first_key(first_key, B, Tq, Tk):
     return values
 
 
-def _plan(q, backward):
-    """(rows of a task, number of tasks, scratch, strips' ranges, padded head size)."""
+def _rows_in_cache(Tq, width, columns, arrays, itemsize):
+    """How many queries to take at a time, of which ``arrays`` copies are worked on: equal parts of Tq, in whole strips."""
+    most = max(_CACHE_BYTES // (arrays * (width + columns) * itemsize), ROWS)
+    return -(-Tq // -(-Tq // most) // ROWS) * ROWS
+
+
+def _plan(q, n_keys, backward):
+    """(number of tasks, queries at a time, scratch, strips' ranges, padded head size)."""
     B, Tq, n_head, head_size = q.shape
     columns = panel_columns(q.itemsize)
     width = -(-head_size // columns) * columns
-    rows, n_blocks = Tq, 1
-    if not backward:
+    rows = _rows_in_cache(Tq, width, columns, 3 if backward else 2, q.itemsize)
+    if backward:
+        n_tasks, size = B * n_head, backward_pass.scratch_size(n_keys, rows, width, columns)
+    else:
         wanted = -(-_TASKS_PER_THREAD * threads.count() // (B * n_head))
-        n_blocks = max(-(-Tq // _TASK_ROWS), min(-(-Tq // _LEAST_ROWS), wanted))
+        n_blocks = max(-(-Tq // rows), min(-(-Tq // _LEAST_ROWS), wanted))
         rows = -(-Tq // n_blocks // ROWS) * ROWS
-        n_blocks = -(-Tq // rows)
-    size = (backward_pass if backward else forward_pass).scratch_size(rows, width, columns)
+        n_tasks, size = -(-Tq // rows) * B * n_head, forward_pass.scratch_size(rows, width, columns)
     ranges = threads.scratch(np.int64, 2 * (QUERIES // ROWS))
-    return rows, n_blocks * B * n_head, threads.scratch(q.dtype, size), ranges.reshape(len(ranges), -1, 2), width
+    return n_tasks, rows, threads.scratch(q.dtype, size), ranges.reshape(len(ranges), -1, 2), width
 
 
 def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty):
@@ -105,7 +112,7 @@ def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty):
     out, log_sums = alloc(q.shape, q.dtype), np.empty(B * n_head * Tq, q.dtype)
     cache = AttentionCache(_readable(q), _readable(k), _readable(v), out, log_sums, first_key, dropout)
     if q.size:
-        rows, n_tasks, scratch, ranges, width = _plan(q, backward=False)
+        n_tasks, rows, scratch, ranges, width = _plan(q, k.shape[1], backward=False)
         scale = q.dtype.type(math.log2(math.e) / math.sqrt(head_size))
         forward_pass.forward(n_tasks, *cache[:3], first_key, out, log_sums, mask_of(dropout, n_head * Tq, q.dtype),
                              scale, scratch, ranges, width, rows)  # fmt: skip
@@ -128,10 +135,11 @@ def _backward_into(dout, cache, dq, dk, dv):
     if not q.size:
         dk[...] = dv[...] = 0
         return
-    _, n_tasks, scratch, ranges, width = _plan(q, backward=True)
+    n_tasks, group, scratch, ranges, width = _plan(q, k.shape[1], backward=True)
     backward_pass.backward(
         n_tasks, q, k, v, first_key, out, log_sums, np.ascontiguousarray(dout), dq, dk, dv,
         mask_of(dropout, n_head * Tq, q.dtype), q.dtype.type(1 / math.sqrt(head_size)), scratch, ranges, width,
+        group,
     )  # fmt: skip
 
 

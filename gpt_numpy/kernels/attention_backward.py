@@ -1,18 +1,18 @@
 """The gradient of attention, tile by tile: the weights are computed again from the scores and each row's log Σ exp.
 
-A task owns one head: no two tasks write to the same dq, dk or dv. It walks over tiles of keys, and for each over the
-blocks of queries that see it. With P = exp(S − log Σ exp) and P̃ = dropout(P), as ``layers.attention`` derives:
+A task owns one head: no two tasks write to the same dq, dk or dv. It takes the queries in groups that stay in the
+second-level cache, and for each walks over the tiles of keys that the group sees. With P = exp(S − log Σ exp) and P̃ = dropout(P), as ``layers.attention`` derives:
 
     dv += P̃ᵀ·dout,   dS = P ∘ (dropout(dout·vᵀ) − δ),   dk += dSᵀ·q,   dq += dS·k,
 
 where δ = Σ_j dP_j P_j is, for each row, the same as Σ dout·out (Dao et al. 2022, section B.4), since out = P̃·v. The sums of
-dk and dv stay in cache for a tile, those of dq for the task; scale is applied as they are written out.
+dq stay in cache for a group, those of dk and dv are kept for the whole head; scale is applied as they are written out.
 """
 
 import numpy as np
 
 from .attention_tile import (
-    KEYS, QUERIES, ROWS, SCORES_STEP, add_weighted, add_weighted_turned, copy_rows, element_steps, first_seen,
+    KEYS, QUERIES, ROWS, SCORES_STEP, add_weighted, add_weighted_turned, copy_rows, element_steps, fill_zeros, first_seen,
     multiply_by_keys, pack_keys, pack_keys_turned, panel, strip_ranges,
 )  # fmt: skip
 from .dropout import keep_factors, row_hash
@@ -21,19 +21,10 @@ from .simd import add_lanes, broadcast, exp2_of_negative, fma, lanes, load, load
 from .threads import launcher, parallel_for
 
 
-def scratch_size(n_rows, width, panel_columns):
-    """Elements a worker needs: q, dout and dq of all rows, five tiles of keys and values, two of scores."""
+def scratch_size(n_keys, group, width, panel_columns):
+    """Elements a worker needs: dk and dv of all keys; q, dout, dq and δ of a group; three packed tiles, two of scores."""
     step = width + panel_columns
-    return (n_rows + ROWS) * (3 * step + 1) + 5 * KEYS * step + 2 * QUERIES * SCORES_STEP
-
-
-@part
-def _fill_zeros(s, start, end):
-    i = start
-    while i + lanes(s) <= end:
-        store(s, i, broadcast(s, 0.0))
-        i += lanes(s)
-    store_tail(s, i, broadcast(s, 0.0), end - i)
+    return (2 * (n_keys + KEYS) + 3 * (group + KEYS)) * step + group + 2 * QUERIES * SCORES_STEP
 
 
 @part
@@ -65,17 +56,16 @@ def _differentiate_rows(s, scores, dscores, ranges, first_key, b, head_row, star
             _differentiate_row(s, scores + row, dscores + row, low, high, scale, log_sums[head_row + i], s[deltas + r],
                                mask, hashed, tile)
         for matrix in (scores, dscores):
-            _fill_zeros(s, matrix + row, matrix + row + seen_low)
-            _fill_zeros(s, matrix + row + seen_high, matrix + row + KEYS)
+            fill_zeros(s, matrix + row, matrix + row + seen_low)
+            fill_zeros(s, matrix + row + seen_high, matrix + row + KEYS)
 
 
 @part
-def _row_products(s, douts, step, out, b, h, n_rows, deltas):
-    """δ of each row: Σ dout·out."""
-    head_size = out.shape[3]
+def _row_products(s, douts, step, out, index, n_rows, deltas):
+    """δ of each row: Σ dout·out. ``index`` is where the first row of out is."""
+    n_head, head_size = out.shape[2:]
     for r in range(n_rows):
-        here, row, total, j = ((b * out.shape[1] + r) * out.shape[2] + h) * head_size, douts + r * step, 0, 0
-        total = broadcast(s, 0.0)
+        here, row, total, j = index + r * n_head * head_size, douts + r * step, broadcast(s, 0.0), 0
         while j + lanes(s) <= head_size:
             total = fma(load(s, row + j), load(out, here + j), total)
             j += lanes(s)
@@ -95,50 +85,65 @@ def _write_rows(s, sums, step, n_rows, scale, out, index, out_step):
 
 
 @part
+def _add_tile(s, ranges, packed, k, v, k_index, v_index, n_keys, head_size, width, queries, douts, dqueries, deltas, rows,
+              dkeys, dvalues, scores, first_key, b, head_row, start, offset, tile, scale, mask, log_sums):
+    """One tile of keys against a group of ``rows`` queries: adds to the group's dq and the tile's dk and dv."""
+    step, is_packed = width + panel(s), False
+    plain_keys, turned_values, dscores = packed + KEYS * width, packed + 2 * KEYS * width, scores + QUERIES * SCORES_STEP
+    for r in range(max(0, tile - offset - start) // ROWS * ROWS, rows, QUERIES):
+        n_rows = min(QUERIES, rows - r)
+        if not strip_ranges(ranges, first_key, b, start + r, n_rows, offset, tile, panel(s)):
+            continue
+        if not is_packed:
+            pack_keys_turned(k, k_index, element_steps(k)[1], n_keys, head_size, s, packed, width)
+            pack_keys(k, k_index, element_steps(k)[1], n_keys, head_size, s, plain_keys)
+            pack_keys_turned(v, v_index, element_steps(v)[1], n_keys, head_size, s, turned_values, width)
+            is_packed = True
+        strips, q_rows, dout_rows = (n_rows + ROWS - 1) // ROWS, queries + r * step, douts + r * step
+        multiply_by_keys(ranges, strips, s, q_rows, step, packed, width, scores)
+        multiply_by_keys(ranges, strips, s, dout_rows, step, turned_values, width, dscores)
+        _differentiate_rows(s, scores, dscores, ranges, first_key, b, head_row, start + r, n_rows, offset, tile, scale,
+                            mask, log_sums, deltas + r)
+        add_weighted_turned(ranges, strips, s, scores, dout_rows, n_keys, width, dvalues, step)
+        add_weighted_turned(ranges, strips, s, dscores, q_rows, n_keys, width, dkeys, step)
+        add_weighted(ranges, strips, s, dscores, plain_keys, width, dqueries + r * step, step)
+
+
+@part
 def _backward_task(worker, task, q, k, v, first_key, out, log_sums, dout, dq, dk, dv, mask, scale, scratch, ranges_of,
-                   width):
+                   width, group):
     (B, Tq, n_head, head_size), Tk, step, one = q.shape, k.shape[1], width + panel(q), q.dtype.type(1)
-    b, h, offset, padded = task // n_head, task % n_head, Tk - Tq, (Tq + ROWS - 1) // ROWS * ROWS
-    s, ranges, head_row = scratch[worker], ranges_of[worker], task * Tq
+    b, h, offset, s, ranges, head_row = task // n_head, task % n_head, Tk - Tq, scratch[worker], ranges_of[worker], task * Tq
     (q_b, q_t, q_h), (k_b, k_t, k_h), (v_b, v_t, v_h) = element_steps(q), element_steps(k), element_steps(v)
     (dq_b, dq_t, dq_h), (dk_b, dk_t, dk_h), (dv_b, dv_t, dv_h) = element_steps(dq), element_steps(dk), element_steps(dv)
-    turned_keys, plain_keys, turned_values, dkeys, dvalues = 0, KEYS * step, 2 * KEYS * step, 3 * KEYS * step, \
-        4 * KEYS * step
-    scores, dscores = 5 * KEYS * step, 5 * KEYS * step + QUERIES * SCORES_STEP
-    queries = dscores + QUERIES * SCORES_STEP
-    douts, dqueries, deltas = queries + padded * step, queries + 2 * padded * step, queries + 3 * padded * step
-    copy_rows(q, b * q_b + h * q_h, q_t, Tq, head_size, s, queries, step, padded, width)
-    dout_step = n_head * head_size
-    copy_rows(dout, b * Tq * dout_step + h * head_size, dout_step, Tq, head_size, s, douts, step, padded, width)
-    _row_products(s, douts, step, out, b, h, Tq, deltas)
-    s[dqueries:dqueries + padded * step] = 0
+    packed, scores = 0, 3 * KEYS * step
+    queries = scores + 2 * QUERIES * SCORES_STEP
+    douts, dqueries, dkeys = queries + group * step, queries + 2 * group * step, queries + 3 * group * step
+    dvalues = dkeys + (Tk + KEYS) * step
+    deltas = dvalues + (Tk + KEYS) * step
+    fill_zeros(s, dkeys, deltas)
     base2 = scale * q.dtype.type(1.4426950408889634)  # log₂ e
-    for tile in range(0, Tk, KEYS):
-        n_keys, packed = min(KEYS, Tk - tile), False
-        s[dkeys:dkeys + 2 * KEYS * step] = 0
-        for r in range(max(0, tile - offset) // ROWS * ROWS, Tq, QUERIES):
-            rows = min(QUERIES, Tq - r)
-            if strip_ranges(ranges, first_key, b, r, rows, offset, tile, panel(q)):
-                if not packed:
-                    k_here, v_here, packed = b * k_b + tile * k_t + h * k_h, b * v_b + tile * v_t + h * v_h, True
-                    pack_keys_turned(k, k_here, k_t, n_keys, head_size, s, turned_keys, width)
-                    pack_keys(k, k_here, k_t, n_keys, head_size, s, plain_keys)
-                    pack_keys_turned(v, v_here, v_t, n_keys, head_size, s, turned_values, width)
-                strips, q_rows, dout_rows = (rows + ROWS - 1) // ROWS, queries + r * step, douts + r * step
-                multiply_by_keys(ranges, strips, s, q_rows, step, turned_keys, width, scores)
-                multiply_by_keys(ranges, strips, s, dout_rows, step, turned_values, width, dscores)
-                _differentiate_rows(s, scores, dscores, ranges, first_key, b, head_row, r, rows, offset, tile, base2,
-                                    mask, log_sums, deltas + r)
-                add_weighted_turned(ranges, strips, s, scores, dout_rows, n_keys, width, dvalues, step)
-                add_weighted_turned(ranges, strips, s, dscores, q_rows, n_keys, width, dkeys, step)
-                add_weighted(ranges, strips, s, dscores, plain_keys, width, dqueries + r * step, step)
-        _write_rows(s, dkeys, step, n_keys, scale, dk, b * dk_b + tile * dk_t + h * dk_h, dk_t)
-        _write_rows(s, dvalues, step, n_keys, one, dv, b * dv_b + tile * dv_t + h * dv_h, dv_t)
-    _write_rows(s, dqueries, step, Tq, scale, dq, b * dq_b + h * dq_h, dq_t)
+    for start in range(0, Tq, group):
+        rows, low = min(group, Tq - start), offset + start
+        padded, here = (rows + ROWS - 1) // ROWS * ROWS, ((b * Tq + start) * n_head + h) * head_size
+        copy_rows(q, b * q_b + start * q_t + h * q_h, q_t, rows, head_size, s, queries, step, padded, width)
+        copy_rows(dout, here, n_head * head_size, rows, head_size, s, douts, step, padded, width)
+        _row_products(s, douts, step, out, here, rows, deltas)
+        fill_zeros(s, dqueries, dqueries + padded * step)
+        for r in range(rows):
+            low = min(low, first_seen(first_key, b, start + r))
+        for tile in range(low // KEYS * KEYS, offset + start + rows, KEYS):
+            _add_tile(s, ranges, packed, k, v, b * k_b + tile * k_t + h * k_h, b * v_b + tile * v_t + h * v_h,
+                      min(KEYS, Tk - tile), head_size, width, queries, douts, dqueries, deltas, rows,
+                      dkeys + tile * step, dvalues + tile * step, scores, first_key, b, head_row, start, offset, tile,
+                      base2, mask, log_sums)
+        _write_rows(s, dqueries, step, rows, scale, dq, b * dq_b + start * dq_t + h * dq_h, dq_t)
+    _write_rows(s, dkeys, step, Tk, scale, dk, b * dk_b + h * dk_h, dk_t)
+    _write_rows(s, dvalues, step, Tk, one, dv, b * dv_b + h * dv_h, dv_t)
 
 
 @launcher
-def backward(n_tasks, q, k, v, first_key, out, log_sums, dout, dq, dk, dv, mask, scale, scratch, ranges, width):
+def backward(n_tasks, q, k, v, first_key, out, log_sums, dout, dq, dk, dv, mask, scale, scratch, ranges, width, group):
     parallel_for(_backward_task, n_tasks, (
-        q, k, v, first_key, out, log_sums, dout, dq, dk, dv, mask, scale, scratch, ranges, width,
+        q, k, v, first_key, out, log_sums, dout, dq, dk, dv, mask, scale, scratch, ranges, width, group,
     ))  # fmt: skip

@@ -17,13 +17,14 @@ Key tiles begin at multiples of KEYS, so that a row's sums do not depend on how 
 import numpy as np
 
 from .attention_tile import (
-    KEYS, QUERIES, ROWS, SCORES_STEP, add_weighted, copy_rows, element_steps, first_seen, multiply_by_keys, pack_keys,
-    pack_keys_turned, panel, strip_ranges,
+    KEYS, QUERIES, ROWS, SCORES_STEP, add_weighted, copy_rows, element_steps, fill_zeros, first_seen, multiply_by_keys,
+    pack_keys, pack_keys_turned, panel, strip_ranges,
 )  # fmt: skip
 from .dropout import keep_factors, row_hash
 from .jit import part
 from .simd import (
-    add_lanes, broadcast, exp2_of_negative, fma, lanes, load, load_tail, max_lanes, maximum, store, store_tail,
+    add_lanes, broadcast, exp2_of_negative, fma, lane_index, lanes, load, load_tail, max_lanes, maximum, store,
+    store_tail, where,
 )  # fmt: skip
 from .threads import launcher, parallel_for
 
@@ -34,13 +35,22 @@ def scratch_size(task_rows, width, panel_columns):
 
 
 @part
-def _soften_row(s, row, low, high, scale, m, mask, hashed, column):
-    """Turn a row of raw scores into weights relative to the running maximum; returns the new maximum and their sum."""
+def _largest(s, row, low, high, seen_low, seen_high):
+    """The largest score in [low, high) of a row; what lies outside [seen_low, seen_high) becomes −∞."""
     largest = broadcast(s, -np.inf)
-    for j in range(row + low, row + high, lanes(s)):
-        largest = maximum(load(s, j), largest)
-    m = max(m, max_lanes(largest) * scale)
-    shift = m if m > -np.inf else s.dtype.type(0)
+    for j in range(low, high, lanes(s)):
+        score = load(s, row + j)
+        if j < seen_low or j + lanes(s) > seen_high:
+            column = lane_index(s, np.int32) + j
+            score = where((column >= seen_low) & (column < seen_high), score, -np.inf)
+            store(s, row + j, score)
+        largest = maximum(score, largest)
+    return max_lanes(largest)
+
+
+@part
+def _weigh(s, row, low, high, scale, shift, mask, hashed, column):
+    """Turn a row of scores into weights relative to ``shift``; returns their sum, which dropout does not change."""
     factor, offset, total = broadcast(s, scale), broadcast(s, -shift), broadcast(s, 0.0)
     for j in range(low, high, lanes(s)):
         weight = exp2_of_negative(fma(load(s, row + j), factor, offset))
@@ -48,40 +58,38 @@ def _soften_row(s, row, low, high, scale, m, mask, hashed, column):
         if mask.threshold > 0:
             weight = weight * keep_factors(s, mask, hashed, column + j)
         store(s, row + j, weight)
-    return m, add_lanes(total)
+    return add_lanes(total)
 
 
 @part
-def _fill_outside(s, row, low, high, seen_low, seen_high, value):
-    """Set what lies in [low, high) of a row of scores but not in [seen_low, seen_high)."""
-    for j in range(low, min(seen_low, high)):
-        s[row + j] = value
-    for j in range(max(low, seen_high), high):
-        s[row + j] = value
-
-
-@part
-def _soften_rows(s, scores, ranges, first_key, b, head_row, start, n_rows, offset, tile, scale, mask, sums, step, width,
-                 state):
-    """The running softmax over one tile of scores; sums and state (m, then l, of each row) are rescaled with it."""
+def _find_maxima(s, scores, ranges, first_key, b, start, n_rows, offset, tile, scale, sums, step, width, state):
+    """Each row's running maximum m with this tile's scores; its l and o (state: m, l of each row) are rescaled to it."""
     for r in range(n_rows):
-        i, (low, high), row = start + r, (ranges[r // ROWS, 0], ranges[r // ROWS, 1]), scores + r * SCORES_STEP
-        seen_low, seen_high = max(first_seen(first_key, b, i) - tile, low), min(offset + i + 1 - tile, high)
-        if seen_low >= seen_high:
-            _fill_outside(s, row, low, high, high, high, 0.0)
-            continue
-        _fill_outside(s, row, low, high, seen_low, seen_high, -np.inf)
-        hashed = row_hash(mask, head_row + i) if mask.threshold > 0 else np.uint32(0)
+        i, low, high = start + r, ranges[r // ROWS, 0], ranges[r // ROWS, 1]
+        seen_low, seen_high = first_seen(first_key, b, i) - tile, offset + i + 1 - tile
         before, place = s[state + 2 * r], sums + r * step
-        m, total = _soften_row(s, row, low, high, scale, before, mask, hashed, tile)
+        m = max(before, _largest(s, scores + r * SCORES_STEP, low, high, seen_low, seen_high) * scale)
+        s[state + 2 * r] = m
         if m > before > -np.inf:
             shrink = np.exp2(before - m)
             for j in range(place, place + width, lanes(s)):
                 store(s, j, load(s, j) * shrink)
-            total += s[state + 2 * r + 1] * shrink
-        else:
-            total += s[state + 2 * r + 1]
-        s[state + 2 * r], s[state + 2 * r + 1] = m, total
+            s[state + 2 * r + 1] *= shrink
+
+
+@part
+def _soften_rows(s, scores, ranges, head_row, start, n_rows, tile, scale, mask, state):
+    """Scores become weights relative to each row's m, and are added to its l.
+
+    A loop of its own, so that the processor need not wait for one row's maximum before it begins the next row's.
+    """
+    for r in range(n_rows):
+        m, row, hashed = s[state + 2 * r], scores + r * SCORES_STEP, np.uint32(0)
+        if mask.threshold > 0:
+            hashed = row_hash(mask, head_row + start + r)
+        shift = m if m > -np.inf else s.dtype.type(0)  # nothing but −∞ so far: e^(−∞ − 0) is 0, not NaN
+        s[state + 2 * r + 1] += _weigh(s, row, ranges[r // ROWS, 0], ranges[r // ROWS, 1], scale, shift, mask, hashed,
+                                       tile)
 
 
 @part
@@ -113,7 +121,7 @@ def _forward_task(worker, task, q, k, v, first_key, out, log_sums, mask, scale, 
     sums, state = queries + task_rows * step, queries + 2 * task_rows * step
     padded = (n_rows + ROWS - 1) // ROWS * ROWS
     copy_rows(q, b * q_b + start * q_t + h * q_h, q_t, n_rows, head_size, s, queries, step, padded, width)
-    s[sums:sums + padded * step] = 0
+    fill_zeros(s, sums, sums + padded * step)
     low = offset + start
     for r in range(n_rows):
         s[state + 2 * r], s[state + 2 * r + 1] = -np.inf, 0
@@ -127,8 +135,9 @@ def _forward_task(worker, task, q, k, v, first_key, out, log_sums, mask, scale, 
             if strip_ranges(ranges, first_key, b, start + r, rows, offset, tile, panel(q)):
                 strips, at = (rows + ROWS - 1) // ROWS, sums + r * step
                 multiply_by_keys(ranges, strips, s, queries + r * step, step, keys, width, scores)
-                _soften_rows(s, scores, ranges, first_key, b, head_row, start + r, rows, offset, tile, scale, mask, at,
-                             step, width, state + 2 * r)
+                _find_maxima(s, scores, ranges, first_key, b, start + r, rows, offset, tile, scale, at, step, width,
+                             state + 2 * r)
+                _soften_rows(s, scores, ranges, head_row, start + r, rows, tile, scale, mask, state + 2 * r)
                 add_weighted(ranges, strips, s, scores, values, width, at, step)
     _finish_rows(s, sums, step, state, n_rows, out, log_sums, b, h, start, head_row)
 

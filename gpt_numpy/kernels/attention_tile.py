@@ -19,7 +19,7 @@ from . import lanes as ops
 from .gemm_tile import TILE, pack_column_panels
 from .jit import part
 from .lanes import Lanes, native
-from .simd import broadcast, lanes, load, load_tail, store
+from .simd import broadcast, lanes, load, load_tail, store, store_tail
 
 ROWS = TILE.rows
 UNROLL = 2  # divides every tile's rows and columns, hence every depth there is
@@ -135,6 +135,15 @@ def pack_keys_turned(source, index, step, n_keys, count, out, place, width):
     for p in range(place, place + n_keys * width, width * panel(out)):
         for i in range(p + count * panel(out), p + width * panel(out), lanes(out)):
             store(out, i, broadcast(out, 0.0))
+
+
+@part
+def fill_zeros(s, start, end):
+    i = start
+    while i + lanes(s) <= end:
+        store(s, i, broadcast(s, 0.0))
+        i += lanes(s)
+    store_tail(s, i, broadcast(s, 0.0), end - i)
 
 
 @part
