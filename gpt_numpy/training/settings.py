@@ -95,7 +95,7 @@ class Settings:
     prompt: str = _setting("evaluation", "", "what samples start with; empty: the start of a text")
 
     seed: int = _setting("run", 1, "of initial values, batches, dropout and samples", minimum=0)
-    ops: str = _setting("run", "layers", "the readable layers or the fast kernels", choices=("layers", "kernels"))
+    ops: str = _setting("run", "kernels", "the readable layers or the fast kernels", choices=("layers", "kernels"))
     recompute: bool = _setting("run", False, "compute activations twice to hold fewer of them")
     zero: bool = _setting("run", False, "with --mpi: divide the optimizer's state over the ranks (ZeRO-1)")
     max_minutes: float = _setting("run", 0.0, "stop, saving, after so many minutes; 0: never", minimum=0.0)

@@ -61,6 +61,18 @@ def test_interrupted_equals_uninterrupted(finished, tiny, tmp_path, stop_after, 
     assert everything(folder) == everything(finished[0])
 
 
+def test_interrupted_equals_uninterrupted_with_kernels(tiny, tmp_path, monkeypatch):
+    settings = tiny(ops="kernels", dropout=0.1)
+    whole = start(settings, tmp_path / "whole")
+    interrupt_at(monkeypatch, 7)
+    start(settings, tmp_path / "interrupted")
+    monkeypatch.undo()
+    resume(tmp_path / "interrupted")
+    assert everything(tmp_path / "interrupted") == everything(tmp_path / "whole")
+    plain = start(settings.replace(ops="layers"), tmp_path / "layers")
+    assert abs(plain.validation_loss - whole.validation_loss) < 1e-4
+
+
 def interrupt_at(monkeypatch, step):
     from gpt_numpy.training.watcher import Watcher
 
