@@ -1,0 +1,65 @@
+"""``gpt-numpy score``: how probable a model finds a text, as a whole and token by token."""
+
+import math
+import sys
+from pathlib import Path
+
+from ..errors import DataError, GenerationError
+
+
+def configure(parser):
+    parser.add_argument("text", nargs="?", metavar="TEXT", help="the text; - reads it from standard input")
+    parser.add_argument("--file", type=Path, help="score this UTF-8 file instead")
+    parser.add_argument("--model", required=True, metavar="FOLDER", help="a run's folder, or a Hugging Face GPT-2 folder")
+    parser.add_argument("--format", default="float32", choices=["float32", "bfloat16", "int8"],
+                        help="how the weights are kept")  # fmt: skip
+    parser.add_argument("--tokens", action="store_true", help="list every token with its probability")
+    parser.add_argument("--colour", choices=["auto", "always", "never"], default="auto",
+                        help="show the text coloured by surprise: auto does so on a terminal")  # fmt: skip
+
+
+def run(args):
+    text = read_text(args)
+    from ..inference.loading import load_decoder
+    from ..inference.score import score_text
+    from .generate import use_utf8
+
+    model, tokenizer = load_decoder(args.model, args.format)
+    score = score_text(model, tokenizer, text)
+    use_utf8()
+    if args.tokens:
+        print(*token_lines(score, tokenizer), sep="\n")
+    if args.colour == "always" or (args.colour == "auto" and sys.stdout.isatty()):
+        print(coloured(score, tokenizer))
+    print(f"tokens {len(score.logprobs)}, bytes {score.n_bytes}")
+    print(f"loss {score.loss:.4f} nats a token, perplexity {score.perplexity:.3f}, bits per byte {score.bits_per_byte:.4f}")
+
+
+def read_text(args):
+    """The text that the arguments name."""
+    if (args.text is None) == (args.file is None):
+        raise GenerationError("exactly one of TEXT and --file", field="TEXT")
+    if args.file is None:
+        return sys.stdin.read() if args.text == "-" else args.text
+    raw = args.file.read_bytes()
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError("not UTF-8", path=args.file, offset=error.start) from None
+
+
+def token_lines(score, tokenizer):
+    """A line a token: probability, bits, the token's text."""
+    yield "probability    bits  token"
+    for token, logprob in zip(score.tokens[1:].tolist(), score.logprobs):
+        yield f"{math.exp(logprob):11.6f} {-logprob / math.log(2):7.2f}  {tokenizer.decode([token])!r}"
+
+
+def coloured(score, tokenizer):
+    """The text, each token on a ground from green (expected) over yellow to red (10 bits of surprise or more)."""
+    pieces = []
+    for token, logprob in zip(score.tokens[1:].tolist(), score.logprobs):
+        surprise = min(1.0, -logprob / math.log(2) / 10)
+        red, green = round(200 * min(1, 2 * surprise)), round(160 * min(1, 2 - 2 * surprise))
+        pieces.append(f"\x1b[30;48;2;{55 + red};{60 + green};70m{tokenizer.decode([token])}\x1b[0m")
+    return "".join(pieces)

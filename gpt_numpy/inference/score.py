@@ -1,0 +1,83 @@
+"""How probable a model finds a text: loss, perplexity, bits per byte, and each token's share."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import GenerationError
+from .cache import KVCache
+from .decoder import decoder_for
+from .sequences import context_start
+
+CHUNK = 128  # tokens whose logits are held at a time
+
+
+class Score(NamedTuple):
+    """Of ``tokens`` (T,), the first of which is context only.
+
+    logprobs  (T − 1,) float64: log-probability, in nats, of tokens[1:], each given what the model sees before it
+    n_bytes   bytes of the text that was scored
+    """
+
+    tokens: np.ndarray
+    logprobs: np.ndarray
+    n_bytes: int
+
+    @property
+    def loss(self):
+        """Mean cross-entropy in nats a token."""
+        return -float(self.logprobs.mean())
+
+    @property
+    def perplexity(self):
+        """exp(loss)."""
+        return math.exp(self.loss)
+
+    @property
+    def bits_per_byte(self):
+        """Bits of information a byte of text: comparable between tokenizers, where the loss is not."""
+        return -float(self.logprobs.sum()) / math.log(2) / self.n_bytes
+
+
+def token_logprobs(model, tokens):
+    """log P(tokens[i] | what is seen of tokens[:i]) for i = 1 …; (T − 1,) float64.
+
+    What is seen is what generation would see: at the end of the context the last half is kept (``sequences``), so
+    that every token has at least that much before it.
+    """
+    decoder = decoder_for(model)
+    block_size = decoder.config.block_size
+    tokens = np.asarray(tokens)
+    if len(tokens) < 2:
+        raise GenerationError("nothing to score", field="tokens", found=f"{len(tokens)} tokens", expected="at least 2")
+    cache, start, fed, results = KVCache(decoder.config, 1, dtype=decoder.dtype), 0, 0, []
+    while fed < len(tokens) - 1:
+        if fed + 1 - start > block_size:
+            start = context_start(fed + 1, block_size)
+            cache.truncate(0, 0)
+            if fed > start:
+                decoder.extend(tokens[None, start:fed], cache)
+        stop = min(fed + CHUNK, start + block_size, len(tokens) - 1)
+        logits = decoder.extend(tokens[None, fed:stop], cache, every=True)[0]
+        results.append(_log_softmax_at(logits, tokens[fed + 1 : stop + 1]))
+        fed = stop
+    return np.concatenate(results)
+
+
+def _log_softmax_at(logits, targets):
+    logits = logits.astype(np.float64)
+    logits -= logits.max(axis=1, keepdims=True)
+    return logits[np.arange(len(targets)), targets] - np.log(np.exp(logits).sum(axis=1))
+
+
+def score_text(model, tokenizer, text):
+    """The ``Score`` of a text. It is read as the beginning of a document: after the end-of-text token, if there is
+    one; otherwise its first token is context only."""
+    ids = tokenizer.encode_ordinary(text)
+    first = [] if tokenizer.eot_id is None else [tokenizer.eot_id]
+    tokens = np.array(first + ids, np.int64)
+    logprobs = token_logprobs(model, tokens)
+    return Score(tokens, logprobs, len(tokenizer.decode_bytes(tokens[1:].tolist())))
