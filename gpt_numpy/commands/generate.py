@@ -20,8 +20,8 @@ def configure(parser):
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
     parser.add_argument("--no-end", action="store_true", help="go on after the model's own end of text")
     parser.add_argument("--allow-special", action="store_true", help="let the prompt hold special tokens")
-    parser.add_argument("--format", default="float32", choices=["float32", "bfloat16", "int8"],
-                        help="how the weights are kept: fewer bytes are read faster")  # fmt: skip
+    parser.add_argument("--format", choices=["float32", "bfloat16", "int8"],
+                        help="how the weights are kept: fewer bytes are read faster (default: as saved)")  # fmt: skip
     parser.add_argument("--figures", action="store_true", help="say at the end how fast it was, and what the machine can")
     parser.add_argument("--seed", type=int, default=0, help="the same seed writes the same text")
 

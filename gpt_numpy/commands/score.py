@@ -11,8 +11,8 @@ def configure(parser):
     parser.add_argument("text", nargs="?", metavar="TEXT", help="the text; - reads it from standard input")
     parser.add_argument("--file", type=Path, help="score this UTF-8 file instead")
     parser.add_argument("--model", required=True, metavar="FOLDER", help="a run's folder, or a Hugging Face GPT-2 folder")
-    parser.add_argument("--format", default="float32", choices=["float32", "bfloat16", "int8"],
-                        help="how the weights are kept")  # fmt: skip
+    parser.add_argument("--format", choices=["float32", "bfloat16", "int8"],
+                        help="how the weights are kept (default: as saved, float32 if that is open)")  # fmt: skip
     parser.add_argument("--tokens", action="store_true", help="list every token with its probability")
     parser.add_argument("--colour", choices=["auto", "always", "never"], default="auto",
                         help="show the text coloured by surprise: auto does so on a terminal")  # fmt: skip
@@ -41,11 +41,15 @@ def read_text(args):
         raise GenerationError("exactly one of TEXT and --file", field="TEXT")
     if args.file is None:
         return sys.stdin.read() if args.text == "-" else args.text
-    raw = args.file.read_bytes()
+    return decode_utf8(args.file)
+
+
+def decode_utf8(path):
+    """The text of a UTF-8 file, or a ``DataError`` that says where it is none."""
     try:
-        return raw.decode("utf-8")
+        return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise DataError("not UTF-8", path=args.file, offset=error.start) from None
+        raise DataError("not UTF-8", path=path, offset=error.start) from None
 
 
 def token_lines(score, tokenizer):

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from ..errors import ConfigError
 from ..interop import huggingface
 from ..model import GPT
 from ..tokenizer import load_tokenizer
+from . import packed_file
 from .packed import PackedWeights
 from .panel_decoder import PanelDecoder
 
@@ -42,8 +44,15 @@ def load_model(path, dtype=np.float32, ops=None):
     return GPT.load(folder, dtype, ops), load_tokenizer(folder)
 
 
-def load_decoder(path, format="float32"):
-    """``(PanelDecoder, tokenizer)`` from ``path``, for generation, with weights in ``format``: see ``packed``."""
+def load_decoder(path, format=None):
+    """``(PanelDecoder, tokenizer)`` from ``path``, for generation, with weights in ``format`` (see ``packed``): float32, or as saved."""
     folder = find_model(path)
-    config, params = huggingface.load(folder)
-    return PanelDecoder(PackedWeights.pack(config, params, format)), load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder)
+    if (folder / packed_file.NAME).exists():
+        weights = packed_file.load_packed(folder)
+        if format not in (None, weights.format):
+            raise ConfigError("these weights were packed in another format", path=folder, field="format",
+                              found=weights.format, expected=format)  # fmt: skip
+    else:
+        weights = PackedWeights.pack(*huggingface.load(folder), format or "float32")
+    return PanelDecoder(weights), tokenizer

@@ -37,6 +37,15 @@ def _ceil(count):
     return -(-count // PANEL)
 
 
+def _shapes(config):
+    C = config.n_embd
+    return ((C, 3 * C), (C, C), (C, 4 * C), (4 * C, C), (C, config.vocab_size))
+
+
+def _matrix_sizes(config, format):
+    return [panel_size(format, depth) * _ceil(n) for depth, n in _shapes(config)]
+
+
 def check_format(format):
     """``format`` if there is such a one."""
     if format not in DTYPES:
@@ -54,17 +63,22 @@ class PackedWeights:
     positions  (block_size, C) float32
     """
 
-    def __init__(self, config, format, data=None, vectors=None, positions=None):
+    def __init__(self, config, format):
         self.config, self.format = config, check_format(format)
         C = config.n_embd
-        self.shapes = ((C, 3 * C), (C, C), (C, 4 * C), (4 * C, C), (C, config.vocab_size))
+        self.shapes = _shapes(config)
         self.panel_sizes = np.array([panel_size(format, depth) for depth, _ in self.shapes], np.int64)
-        sizes = [int(size) * _ceil(n) for size, (_, n) in zip(self.panel_sizes, self.shapes)]
+        sizes = _matrix_sizes(config, format)
         self.offsets = np.concatenate([[0], np.cumsum(sizes[:4] * config.n_layer)]).astype(np.int64)
-        self.size = int(self.offsets[-1]) + sizes[4]
-        self.data = aligned_empty((self.size,), DTYPES[format]) if data is None else data
-        self.vectors = np.empty((13 * config.n_layer + 2) * C, np.float32) if vectors is None else vectors
-        self.positions = np.empty((config.block_size, C), np.float32) if positions is None else positions
+        self.data = aligned_empty((self.data_size(config, format),), DTYPES[format])
+        self.vectors = np.empty((13 * config.n_layer + 2) * C, np.float32)
+        self.positions = np.empty((config.block_size, C), np.float32)
+
+    @staticmethod
+    def data_size(config, format):
+        """Elements of ``data``."""
+        sizes = _matrix_sizes(config, format)
+        return sum(sizes[:4]) * config.n_layer + sizes[4]
 
     @classmethod
     def pack(cls, config, params, format):

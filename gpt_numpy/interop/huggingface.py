@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
-import secrets
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +20,7 @@ import numpy as np
 from ..config import GPTConfig
 from ..errors import CheckpointCorrupt, CheckpointMismatch, ConfigError
 from ..parameters import Parameters, count, table
+from .replacing import replace_files
 from .safetensors import SafetensorsFile
 
 WEIGHTS = "model.safetensors"
@@ -53,21 +52,13 @@ def save(folder, config, params, eos_token_id=None):
     """
     from safetensors.numpy import save_file
 
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: np.ascontiguousarray(params[name]) for name in table(config)}
     text = json.dumps(config_fields(config, params.flat.dtype, eos_token_id), indent=2) + "\n"
-    suffix = f".{secrets.token_hex(4)}.tmp"
-    with _removed_on_error(folder / (WEIGHTS + suffix), folder / (CONFIG + suffix)) as (weights, config_file):
+    replace_files(folder, {
         # Older versions of transformers refuse a file whose metadata does not name a framework.
-        save_file(tensors, weights, metadata={"format": "pt"})
-        os.chmod(weights, 0o666 & ~_umask())  # the library makes it readable by the owner alone
-        config_file.write_text(text, encoding="utf-8")
-        for path in (weights, config_file):
-            _sync(path)
-        os.replace(weights, folder / WEIGHTS)
-        os.replace(config_file, folder / CONFIG)
-    _sync(folder)
+        WEIGHTS: lambda path: save_file(tensors, path, metadata={"format": "pt"}),
+        CONFIG: lambda path: path.write_text(text, encoding="utf-8"),
+    })  # fmt: skip
 
 
 def config_fields(config, dtype=np.float32, eos_token_id=None):
@@ -97,30 +88,6 @@ def config_fields(config, dtype=np.float32, eos_token_id=None):
         "use_cache": True,
         "torch_dtype": np.dtype(dtype).name,
     }
-
-
-@contextlib.contextmanager
-def _removed_on_error(*paths):
-    try:
-        yield paths
-    except BaseException:
-        for path in paths:
-            path.unlink(missing_ok=True)
-        raise
-
-
-def _sync(path):
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _umask():
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 # ---- in ----------------------------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ this. Everything is checked before anything is allocated.
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 from pathlib import Path
@@ -24,6 +23,7 @@ import numpy as np
 from ..config import GPTConfig
 from ..errors import CheckpointCorrupt, CheckpointMismatch, ConfigError
 from ..parameters import Parameters
+from .replacing import replace_files
 from .safetensors import bfloat16_to_float32, float32_to_bfloat16
 
 MAGIC = 20240326
@@ -51,9 +51,9 @@ def save(path, config, params, dtype="float32"):
     header = np.zeros(_HEADER_INTS, "<i4")
     header[:8] = (MAGIC, 3 if dtype == "float32" else 5, config.block_size, config.vocab_size, config.n_layer,
                   config.n_head, config.n_embd, padded)  # fmt: skip
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "xb") as file:
+
+    def write(temporary):
+        with open(temporary, "wb") as file:
             file.write(header)
             for name in _names(config):
                 values = np.asarray(params[name], np.float32)
@@ -63,12 +63,8 @@ def save(path, config, params, dtype="float32"):
                     values = values.T
                 values = np.ascontiguousarray(values)
                 file.write(values if dtype == "float32" else float32_to_bfloat16(values))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
+
+    replace_files(path.parent, {path.name: write})
 
 
 def load(path, dtype=np.float32):

@@ -24,7 +24,7 @@ _ITEM_BYTES = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
     "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8,
 }  # fmt: skip
-_NUMPY = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I8": "i1", "U8": "u1", "BF16": "<u2"}
+_NUMPY = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I8": "i1", "U8": "u1", "U16": "<u2", "BF16": "<u2"}
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _HEADER_LIMIT = 100_000_000  # bytes; the library's own limit
 _CHUNK = 1 << 22  # elements converted at a time
@@ -90,17 +90,14 @@ class SafetensorsFile:
                 where = "[" + ", ".join(str(int(i)) for i in where) + "]"
                 raise CheckpointMismatch("not a finite number", path=self.path, field=name + where, found=value)
 
-    def read(self, name):
-        """The tensor as stored, a new array; BF16 as its bits in uint16."""
+    def read_exactly(self, name, out):
+        """Fill ``out``, C-contiguous, of the tensor's shape and of just its type (BF16 and U16: uint16)."""
         tensor = self.tensors[name]
-        if tensor.dtype not in _NUMPY:
-            raise CheckpointMismatch(
-                "no use for such a tensor", path=self.path, field=name, found=tensor.dtype, expected=", ".join(_NUMPY)
-            )
-        out = np.empty(tensor.shape, _NUMPY[tensor.dtype])
+        if _NUMPY.get(tensor.dtype) is None or np.dtype(_NUMPY[tensor.dtype]) != out.dtype:
+            raise CheckpointMismatch("another type", path=self.path, field=name, found=tensor.dtype,
+                                     expected=str(out.dtype))  # fmt: skip
         self._file.seek(tensor.start)
         self._fill(out.reshape(-1), name)
-        return out
 
     def _fill(self, flat, name):
         got = self._file.readinto(memoryview(flat).cast("B")) if len(flat) else 0

@@ -27,7 +27,7 @@ import numpy as np
 from numba.extending import overload
 
 from .decode_attention import attend
-from .jit import part
+from .jit import borrowing_part
 from .panel_tile import BLOCK, PANEL, TILE_ROWS, panel_tile
 from .simd import (
     absolute, add_lanes, broadcast, convert, fma, gelu, lanes, load, load_tail, max_lanes, maximum, prefetch, store,
@@ -39,7 +39,7 @@ from .threads import launcher, parallel_for
 QKV, PROJ, FC, MLP_PROJ, HEAD = range(5)  # the kinds of matrix, in the order of ``Weights.offsets``
 STAGES = 5  # of a layer: the matrices, and attention between the first two
 PIECE_PANELS = 4
-FETCH_LINES = 64
+FETCH_LINES = 32
 CHUNK = 256  # k; a multiple of BLOCK
 
 
@@ -80,7 +80,7 @@ class Buffers(NamedTuple):
     scratch: np.ndarray  # (threads, max(capacity, C))
 
 
-@part
+@borrowing_part
 def layernorm_row(x, out, weight, bias, vectors):
     """out (C,) = layernorm of x (C,); weight and bias are where they begin in ``vectors``."""
     C, width = len(x), lanes(x)
@@ -138,7 +138,7 @@ def _quantise_row(source, activations, scales):
             store(activations, i, convert(convert(rounded, np.int32), np.int16))
 
 
-@part
+@borrowing_part
 def prepare_rows(task, kind, vector, w, s, b):
     """activations[task] = what a matrix of this kind is multiplied by."""
     normed = b.scratch[task, : s.n_embd]
@@ -157,7 +157,7 @@ def prepare_rows(task, kind, vector, w, s, b):
             prepare(normed, b.activations[task, row], b.scales[task, row])
 
 
-@part
+@borrowing_part
 def multiply_panel(task, rows, start, depth, bias, count, w, b):
     """sums[task] (rows, PANEL) = activations[task] · the panel at ``start``, plus ``count`` biases (0 for none)."""
     sums = b.sums[task]
@@ -175,28 +175,29 @@ def multiply_panel(task, rows, start, depth, bias, count, w, b):
             )  # fmt: skip
 
 
-@part
+@borrowing_part
 def _scatter(sums, first, count, layer, row, s, b, keys, values):
     """Columns ``first`` … of one row of (q, k, v) to where they belong: the query buffer, or a head's cache."""
     C, size = s.n_embd, s.head_size
     third, head, i = first // C, first % C // size, first % C % size
     cached = (layer * s.batch + b.sequences[row]) * s.n_head
-    for j in range(count):
-        index = ((cached + head) * s.capacity + b.positions[row]) * size + i
+    done = 0
+    while done < count:
+        run = min(count - done, size - i)  # columns of the same head
         if third == 0:
-            b.q[row, head * size + i] = sums[j]
-        elif third == 1:
-            keys[index] = sums[j]
+            for j in range(run):
+                b.q[row, head * size + i + j] = sums[done + j]
         else:
-            values[index] = sums[j]
-        i += 1
-        if i == size:
-            i, head = 0, head + 1
-            if head == s.n_head:
-                head, third = 0, third + 1
+            index = ((cached + head) * s.capacity + b.positions[row]) * size + i
+            target = keys if third == 1 else values
+            for j in range(run):
+                target[index + j] = sums[done + j]
+        done, i, head = done + run, 0, head + 1
+        if head == s.n_head:
+            head, third = 0, third + 1
 
 
-@part
+@borrowing_part
 def _deliver(kind, sums, first, count, layer, row, s, b, keys, values):
     """Hand ``count`` columns of one row of a product, from column ``first`` on, to whoever reads them."""
     if kind == QKV:
@@ -214,7 +215,7 @@ def _deliver(kind, sums, first, count, layer, row, s, b, keys, values):
             b.x[row, first + j] += sums[j]
 
 
-@part
+@borrowing_part
 def _matrix_stage(task, stage, layer, kind, vector, w, s, b, keys, values):
     """One matrix: layernorm or not before it, its bias, and what follows. ``vector``: its place in the vectors."""
     C = s.n_embd
@@ -243,7 +244,7 @@ def _matrix_stage(task, stage, layer, kind, vector, w, s, b, keys, values):
     wait(b.counters, stage, pieces)
 
 
-@part
+@borrowing_part
 def _fetch(data, start):
     """Ask for the first lines of a piece: the CPU's own prefetching takes its time to see a new stream."""
     line = 64 // data.itemsize
@@ -251,7 +252,7 @@ def _fetch(data, start):
         prefetch(data, start + i * line)
 
 
-@part
+@borrowing_part
 def _attention_stage(task, stage, layer, s, b, keys, values):
     pieces = s.rows * s.n_head
     piece = claim(b.counters, stage)
@@ -266,7 +267,7 @@ def _attention_stage(task, stage, layer, s, b, keys, values):
     wait(b.counters, stage, pieces)
 
 
-@part
+@borrowing_part
 def _walk(worker, task, w, s, b, keys, values):
     C = s.n_embd
     for stage in range(STAGES * s.n_layer + 1):

@@ -8,13 +8,17 @@ A thread waits only for pieces that another thread has claimed and is working on
 the pool runs the threads one after the other, the first does everything and the rest find nothing left.
 """
 
+import os
+
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import lanes as ops
-from .jit import part
+from .jit import borrowing_part
 
+SPINS = 5000  # looks at a counter before giving up the processor
 STAGE_WORDS = 16  # int64 for each stage: two counters, each on a cache line of its own
 _I64 = ir.IntType(64)
 
@@ -41,20 +45,39 @@ def _read_counter(typingctx, counters, index):
     return types.int64(counters, types.int64), codegen
 
 
-@part
+@borrowing_part
 def claim(counters, stage):
     """The number of a piece of this stage that nobody else has; there may be no such piece any more."""
     return _fetch_add(counters, stage * STAGE_WORDS)
 
 
-@part
+@borrowing_part
 def finish(counters, stage):
     """Say that one piece is done."""
     _fetch_add(counters, stage * STAGE_WORDS + STAGE_WORDS // 2)
 
 
-@part
+@intrinsic
+def _yield(typingctx):
+    """Let another thread have the processor, where the system can be asked to."""
+
+    def codegen(context, builder, sig, args):
+        if os.name == "posix":
+            function_type = ir.FunctionType(ir.IntType(32), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, function_type, "sched_yield"), [])
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+@borrowing_part
 def wait(counters, stage, pieces):
-    """Return when all pieces of the stage are done."""
+    """Return when all pieces of the stage are done.
+
+    Another thread's piece takes microseconds, unless that thread has lost its processor: then it may need this one.
+    """
+    spins = 0
     while _read_counter(counters, stage * STAGE_WORDS + STAGE_WORDS // 2) < pieces:
-        pass
+        spins += 1
+        if spins % SPINS == 0:
+            _yield()

@@ -8,7 +8,7 @@ from safetensors.numpy import load_file, save_file
 
 from gpt_numpy import GPT, GPTConfig, layers
 from gpt_numpy.errors import CheckpointCorrupt, CheckpointMismatch
-from gpt_numpy.interop import huggingface
+from gpt_numpy.interop import replacing
 from gpt_numpy.interop.safetensors import float32_to_bfloat16
 from gpt_numpy.parameters import Parameters, table
 
@@ -106,7 +106,7 @@ def test_a_failed_save_leaves_the_old_model(folder, monkeypatch):
     def full_disk(path):
         raise OSError(28, "No space left on device", str(path))
 
-    monkeypatch.setattr(huggingface, "_sync", full_disk)
+    monkeypatch.setattr(replacing, "sync", full_disk)
     with pytest.raises(OSError, match="No space"):
         GPT(CONFIG, seed=99, ops=layers).save(folder)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before

@@ -30,7 +30,11 @@ def test_reads_what_the_library_writes(tmp_path):
             out = np.full(expected.shape, 9.0, expected.dtype)
             file.read_into(name, out)
             assert np.array_equal(out, expected)
-            assert np.array_equal(file.read(name), expected)
+            out = np.full(expected.shape, 9.0, expected.dtype)
+            file.read_exactly(name, out)
+            assert np.array_equal(out, expected)
+        with pytest.raises(CheckpointMismatch, match="b: another type: found 'F32'"):
+            file.read_exactly("b", np.empty(7))
 
 
 def test_bfloat16_rounds_to_nearest_even():

@@ -1,0 +1,65 @@
+"""``gpt-numpy quantize``: keep a model's weights in fewer bytes, and say what that costs."""
+
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import ConfigError
+
+
+def configure(parser):
+    parser.add_argument("--model", required=True, metavar="FOLDER", help="a run's folder, or a Hugging Face GPT-2 folder")
+    parser.add_argument("--format", default="int8", choices=["int8", "bfloat16"], help="what the weights become")
+    parser.add_argument("--out", type=Path, metavar="FOLDER", help="write the model here; without it, only measure")
+    parser.add_argument("--text", type=Path, metavar="FILE", help="measure the change on this UTF-8 text")
+    parser.add_argument("--max-tokens", type=int, default=4096, metavar="N", help="tokens of the text to measure on")
+
+
+def run(args):
+    from ..inference.loading import find_model
+    from ..inference.packed import PackedWeights
+    from ..inference.panel_decoder import PanelDecoder
+    from ..interop import huggingface
+    from ..tokenizer import load_tokenizer
+
+    folder = find_model(args.model)
+    if args.max_tokens < 2:
+        raise ConfigError("too few to measure on", field="--max-tokens", found=args.max_tokens, expected="at least 2")
+    if args.out is not None and args.out.resolve() == Path(folder).resolve():
+        raise ConfigError("the model would stand beside its own copy", field="--out", found=str(args.out))
+    config, params = huggingface.load(folder)
+    tokenizer = load_tokenizer(folder)
+    exact, other = (PanelDecoder(PackedWeights.pack(config, params, f)) for f in ("float32", args.format))
+    before, after = exact.weights.nbytes, other.weights.nbytes
+    print(f"float32 {before:,} bytes, {args.format} {after:,} bytes: {before / after:.2f} times smaller")
+    report(exact, other, read_tokens(args, tokenizer, config))
+    if args.out is not None:
+        from ..inference.packed_file import save_packed
+
+        save_packed(args.out, other.weights)
+        tokenizer.save(args.out)
+        print(f"written to {args.out}")
+
+
+def read_tokens(args, tokenizer, config):
+    """The tokens to measure on, and whether they are a text: without one, random ones serve for the logits."""
+    if args.text is None:
+        return np.random.default_rng(0).integers(0, config.vocab_size, config.block_size), False
+    from .score import decode_utf8
+
+    ids = tokenizer.encode_ordinary(decode_utf8(args.text))[: args.max_tokens]
+    return np.array(ids, np.int64), True
+
+
+def report(exact, other, tokens_and_kind):
+    """Print how far the logits move and, on a text, the perplexity."""
+    from ..inference.comparing import logit_difference, perplexities
+
+    tokens, is_text = tokens_and_kind
+    difference = logit_difference(exact, other, tokens[: min(exact.config.block_size, 256)])
+    print(f"logits move by {difference.rms:.4f} (root mean square), at most {difference.largest:.4f}; their spread is"
+          f" {difference.spread:.3f}; the most probable token stays in {difference.same_choice:.1%} of places")  # fmt: skip
+    if is_text:
+        before, after = perplexities(exact, other, tokens)
+        print(f"perplexity on {len(tokens):,} tokens: {before:.4f} in float32, {after:.4f} after:"
+              f" {after / before - 1:+.3%}")  # fmt: skip
