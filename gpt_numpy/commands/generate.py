@@ -6,12 +6,12 @@ from ..errors import ConfigError, GenerationError
 
 
 def configure(parser):
-    parser.add_argument("--model", required=True, metavar="FOLDER", help="a run's folder, or a Hugging Face GPT-2 folder")
+    parser.add_argument("--model", required=True, metavar="FOLDER", help="a run's or a Hugging Face GPT-2 folder")
     parser.add_argument("--prompt", help="the text to continue; - reads it from standard input")
     parser.add_argument("--max-new-tokens", type=int, default=200, metavar="N", help="tokens to write at most")
     parser.add_argument("--temperature", type=float, default=0.8, help="0 always takes the most probable token")
     parser.add_argument("--top-k", type=int, metavar="K", help="choose among the K most probable tokens")
-    parser.add_argument("--top-p", type=float, metavar="P", help="choose among the fewest tokens of total probability P")
+    parser.add_argument("--top-p", type=float, metavar="P", help="only the fewest tokens of total probability P")
     parser.add_argument("--min-p", type=float, metavar="P", help="only tokens P times as probable as the first")
     parser.add_argument("--repetition-penalty", type=float, default=1.0, metavar="X", help="above 1: repeat less")
     parser.add_argument("--logit-bias", action="append", default=[], metavar="ID=X",
@@ -22,7 +22,7 @@ def configure(parser):
     parser.add_argument("--allow-special", action="store_true", help="let the prompt hold special tokens")
     parser.add_argument("--format", choices=["float32", "bfloat16", "int8"],
                         help="how the weights are kept: fewer bytes are read faster (default: as saved)")  # fmt: skip
-    parser.add_argument("--figures", action="store_true", help="say at the end how fast it was, and what the machine can")
+    parser.add_argument("--figures", action="store_true", help="say at the end how fast it was, and could be")
     parser.add_argument("--seed", type=int, default=0, help="the same seed writes the same text")
 
 

@@ -8,7 +8,7 @@ from ..errors import ConfigError
 
 
 def configure(parser):
-    parser.add_argument("--model", required=True, metavar="FOLDER", help="a run's folder, or a Hugging Face GPT-2 folder")
+    parser.add_argument("--model", required=True, metavar="FOLDER", help="a run's or a Hugging Face GPT-2 folder")
     parser.add_argument("--format", default="int8", choices=["int8", "bfloat16"], help="what the weights become")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write the model here; without it, only measure")
     parser.add_argument("--text", type=Path, metavar="FILE", help="measure the change on this UTF-8 text")
@@ -57,8 +57,8 @@ def report(exact, other, tokens_and_kind):
 
     tokens, is_text = tokens_and_kind
     difference = logit_difference(exact, other, tokens[: min(exact.config.block_size, 256)])
-    print(f"logits move by {difference.rms:.4f} (root mean square), at most {difference.largest:.4f}; their spread is"
-          f" {difference.spread:.3f}; the most probable token stays in {difference.same_choice:.1%} of places")  # fmt: skip
+    print(f"logits move by {difference.rms:.4f} (root mean square), at most {difference.largest:.4f}; their spread"
+          f" is {difference.spread:.3f}; the most probable token stays in {difference.same_choice:.1%}")  # fmt: skip
     if is_text:
         before, after = perplexities(exact, other, tokens)
         print(f"perplexity on {len(tokens):,} tokens: {before:.4f} in float32, {after:.4f} after:"

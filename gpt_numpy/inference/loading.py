@@ -45,7 +45,7 @@ def load_model(path, dtype=np.float32, ops=None):
 
 
 def load_decoder(path, format=None):
-    """``(PanelDecoder, tokenizer)`` from ``path``, for generation, with weights in ``format`` (see ``packed``): float32, or as saved."""
+    """``(PanelDecoder, tokenizer)`` from ``path``; weights in ``format`` (see ``packed``), by default as saved."""
     folder = find_model(path)
     tokenizer = load_tokenizer(folder)
     if (folder / packed_file.NAME).exists():

@@ -42,6 +42,10 @@ def _shapes(config):
     return ((C, 3 * C), (C, C), (C, 4 * C), (4 * C, C), (C, config.vocab_size))
 
 
+def _vector_names(config):
+    return [f"h.{i}.{name}" for i in range(config.n_layer) for name in _VECTORS] + ["ln_f.weight", "ln_f.bias"]
+
+
 def _matrix_sizes(config, format):
     return [panel_size(format, depth) * _ceil(n) for depth, n in _shapes(config)]
 
@@ -85,8 +89,7 @@ class PackedWeights:
         """From a model's parameters (a mapping name → float32 array)."""
         packed = cls(config, format)
         packed.positions[...] = params["wpe.weight"]
-        names = [f"h.{i}.{name}" for i in range(config.n_layer) for name in _VECTORS] + ["ln_f.weight", "ln_f.bias"]
-        np.concatenate([params[name] for name in names], out=packed.vectors)
+        np.concatenate([params[name] for name in _vector_names(config)], out=packed.vectors)
         for i in range(config.n_layer):
             for kind, name in enumerate(_MATRICES):
                 packed._pack_matrix(4 * i + kind, kind, params[f"h.{i}.{name}"])
@@ -133,14 +136,12 @@ class PackedWeights:
 
     def unpacked(self):
         """A dict name → float32 array of all parameters, as the kernels compute with them."""
-        C, params = self.config.n_embd, {"wpe.weight": self.positions}
+        params = {"wpe.weight": self.positions}
         params["wte.weight"] = self.columns(4 * self.config.n_layer, 4, np.arange(self.config.vocab_size))
         shapes, place = table(self.config), 0
-        names = [f"h.{i}.{name}" for i in range(self.config.n_layer) for name in _VECTORS] + ["ln_f.weight", "ln_f.bias"]
-        for name in names:
+        for name in _vector_names(self.config):
             params[name] = self.vectors[place : place + shapes[name][0]]
             place += shapes[name][0]
-        assert place == (13 * self.config.n_layer + 2) * C
         for i in range(self.config.n_layer):
             for kind, name in enumerate(_MATRICES):
                 params[f"h.{i}.{name}"] = self.columns(4 * i + kind, kind, np.arange(self.shapes[kind][1])).T

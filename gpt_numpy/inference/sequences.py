@@ -66,10 +66,8 @@ class Sequences:
             else:
                 together.append(row)
         if together:
-            rows = self.decoder.extend(
-                np.array([[tokens[row]] for row in together]), self.cache, np.array([sequences[row] for row in together])
-            )
-            for row, row_logits in zip(together, rows):
+            new, where = (np.array([values[row] for row in together]) for values in (tokens, sequences))
+            for row, row_logits in zip(together, self.decoder.extend(new[:, None], self.cache, where)):
                 self.tokens[sequences[row]].append(int(tokens[row]))
                 logits[row] = row_logits
         return np.stack(logits)

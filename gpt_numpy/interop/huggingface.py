@@ -203,8 +203,8 @@ def check_tensors(config, shapes, path):
         f"{name} is {list(shapes[name])} instead of {list(expected[name])}"
         for name in expected if name in shapes and tuple(shapes[name]) != expected[name]
     ]  # fmt: skip
-    faults = [f"{what}: {_some(names)}" for what, names in
-              (("missing tensors", missing), ("unexpected tensors", extra), ("misshapen tensors", wrong)) if names]  # fmt: skip
+    kinds = {"missing tensors": missing, "unexpected tensors": extra, "misshapen tensors": wrong}
+    faults = [f"{kind}: {_some(names)}" for kind, names in kinds.items() if names]
     if faults:
         raise CheckpointMismatch("; ".join(faults), path=path)
 

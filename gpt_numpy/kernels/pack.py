@@ -1,4 +1,4 @@
-"""Making panels of weight matrices, in parallel, and taking single rows out again. For the layout, see ``panel_tile``."""
+"""Making panels of weight matrices, in parallel. For the layout, see ``panel_tile``."""
 
 import numpy as np
 

@@ -25,7 +25,8 @@ def test_every_token_given_what_generation_would_see(model, chunk, count, monkey
 
 def test_within_one_context_the_loss_is_the_models_own(model):
     expected = model.loss(TOKENS[None, :7], TOKENS[None, 1:8])
-    assert score.Score(TOKENS[:8], score.token_logprobs(model, TOKENS[:8]), 7).loss == pytest.approx(expected, abs=1e-12)
+    found = score.Score(TOKENS[:8], score.token_logprobs(model, TOKENS[:8]), 7).loss
+    assert found == pytest.approx(expected, abs=1e-12)
 
 
 def test_a_uniform_model_has_the_perplexity_of_its_vocabulary():

@@ -108,7 +108,8 @@ def test_a_cache_of_another_model_or_batch_is_refused(model):
     with pytest.raises(GenerationError, match="another model"):
         OpsDecoder(twin).extend(np.array([[1], [2]]), cache)
     with pytest.raises(GenerationError, match="another model"):
-        OpsDecoder(GPT(model.config, ops=layers)).extend(np.array([[1], [2]]), KVCache(model.config, 2, dtype=np.float64))
+        single = GPT(model.config, ops=layers)
+        OpsDecoder(single).extend(np.array([[1], [2]]), KVCache(model.config, 2, dtype=np.float64))
     with pytest.raises(ContextLengthError, match="one row"):
         OpsDecoder(model).extend(np.array([[1], [2], [3]]), cache)
     with pytest.raises(GenerationError, match="no such sequence"):
