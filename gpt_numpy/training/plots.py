@@ -40,7 +40,8 @@ def draw(path, runs, unigram=None):
             axes.axhline(unigram, color="grey", linestyle=":", label="unigram model")
         axes.set(title=title, xlabel="step")
         axes.grid(alpha=0.3)
-    figure.axes[0].legend(fontsize="small")
+    if figure.axes[0].get_legend_handles_labels()[0]:
+        figure.axes[0].legend(fontsize="small")
     figure.subplots_adjust(left=0.08, right=0.98, bottom=0.08, top=0.95, hspace=0.3, wspace=0.2)
     temporary = Path(path).with_suffix(".tmp.png")
     figure.savefig(temporary, dpi=110)
