@@ -125,10 +125,12 @@ class Tokenizer:
     def encode_batch(self, texts: Iterable[str], *, allowed_special: str | Collection[str] = (),
                      disallowed_special: str | Collection[str] = "all", threads: int | None = None) -> list[list[int]]:
         """``encode`` of each of ``texts``, on ``threads`` threads (None: all cores). Errors name the text's number."""
-        chosen = self._choose(allowed_special, disallowed_special)
+        texts, chosen = list(texts), self._choose(allowed_special, disallowed_special)
         cut = [self._cut(text, *chosen, field=f"text {n}") for n, text in enumerate(texts)]
         if self._all_plain(cut):
-            return self._encoder.encode_batch([parts[0][0] for parts in cut], threads)
+            return self._encoder.encode_batch(texts, threads)
+        for n, text in enumerate(texts):
+            check_text(text, f"text {n}")
         return [ids.tolist() for ids in self._encode_all(cut, threads)]
 
     def encode_batch_to_arrays(self, texts: Iterable[str], *, allowed_special: str | Collection[str] = (),
@@ -215,9 +217,13 @@ class Tokenizer:
 
     def _cut(self, text, allowed, disallowed, field=None, start=0) -> list[tuple[str, bool]]:
         """``text``, checked, as its parts: special tokens (True) and ordinary text."""
-        check_text(text, field, start)
+        if not isinstance(text, str):
+            check_text(text, field)
         refuse_specials(text, disallowed, allowed, field, start)
-        return list(split_specials(text, allowed))
+        parts = list(split_specials(text, allowed))
+        if start or not self._all_plain([parts]):
+            check_text(text, field, start)  # a text in one piece is looked through by the kernels' encoder
+        return parts
 
     def _all_plain(self, texts: list[list[tuple[str, bool]]]) -> bool:
         """Whether the kernels can make the lists of all ``texts`` by themselves, which is the shortest way."""
