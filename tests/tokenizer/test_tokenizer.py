@@ -166,6 +166,8 @@ def test_batches(small, awkward_strings, threads):
         small.encode_batch(texts, threads=threads)
     with pytest.raises(TokenizerError, match="offset 1, text 1: a lone surrogate"):
         small.encode_batch(["a", "a\ud800"], threads=threads)
+    with pytest.raises(TokenizerError, match="offset 1, text 1: a lone surrogate"):
+        small.encode_batch(["<|endoftext|>", "a\ud800"], allowed_special="all", threads=threads)
     with pytest.raises(TypeError, match="not bytes .text 1."):
         small.encode_batch(["a", b"a"], threads=threads)
 
