@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from gpt_numpy import GPT, GPTConfig, layers
+from gpt_numpy import GPT, GPTConfig, kernels, layers
 from gpt_numpy.errors import GPTNumpyError
 from gpt_numpy.model import IGNORE_INDEX, DropoutAt
 from gpt_numpy.study import trace
@@ -167,3 +167,17 @@ def test_an_error_inside_leaves_the_model_as_it_was():
     with pytest.raises(ZeroDivisionError), trace(model):
         1 / 0
     assert model.ops is layers and not {"loss", "forward"} & set(vars(model))
+
+
+def test_kernels_can_be_traced_and_checked_too():
+    model, tokens_and_targets = make(dropout=0.2), batch()
+    model.ops = kernels
+    untraced = model.loss(*tokens_and_targets, dropout_at=AT)
+    model.zero_gradients()
+    model.backward()
+    expected = model.grads.flat.copy()
+    t = traced(model, dropout_at=AT)
+    assert t["lm_head.loss"].value == untraced
+    np.testing.assert_array_equal(model.grads.flat, expected)
+    for name in ("h.0.attn.weights", "h.1.mlp.gelu", "h.0.ln_1.xhat", "lm_head.logits"):
+        assert t.check(name, max_entries=20, n_directions=3).passed

@@ -103,7 +103,7 @@ def reports(ops, gpt=model_module.GPT, layer=None, seed=0, **options):
     """Name → ``GradientReport`` of every case of ``layer``, or of all layers and the model.
 
     The model is checked along a few directions: that is quick, and a wrong entry shows in every one of them.
-    options: those of ``check_gradients``, for the layers.
+    options: those of ``check_gradients``.
     """
     found = {}
     for case in cases.layer_cases(ops, seed):
@@ -112,9 +112,8 @@ def reports(ops, gpt=model_module.GPT, layer=None, seed=0, **options):
     if layer in (None, "model"):
         for variant in whole_model.model_variants():
             name = f"model ({variant})" if variant else "model"
-            found[name] = _guarded(
-                whole_model.check_model, ops, variant, seed, gpt=gpt, max_entries=12, n_directions=6
-            )
+            quick = {"max_entries": 12, "n_directions": 6, **options}
+            found[name] = _guarded(whole_model.check_model, ops, variant, seed, gpt=gpt, **quick)
     return found
 
 
@@ -123,9 +122,9 @@ def failed_checks(reports):
     return [f"{name}: {check}" for name, report in reports.items() for check in report.failed_checks()]
 
 
-def reports_of(bug, seed=0):
+def reports_of(bug, seed=0, **options):
     """``reports`` of the layer that the bug is in."""
-    return reports(*plant(bug), bug.layer, seed)
+    return reports(*plant(bug), bug.layer, seed, **options)
 
 
 def _guarded(check, *args, **options):
