@@ -33,7 +33,7 @@ def permuted(indices, size, *key):
     """
     half = np.uint64((max(int(size) - 1, 1).bit_length() + 1) // 2)
     mask = (np.uint64(1) << half) - np.uint64(1)
-    round_keys = [fold(*key, round_number) for round_number in range(_FEISTEL_ROUNDS)]
+    round_keys = [np.uint64(fold(*key, round_number)) for round_number in range(_FEISTEL_ROUNDS)]
     values = np.array(indices, dtype=np.uint64, ndmin=1)
     if len(values) and values.max() >= size:
         raise IndexError(f"index {int(values.max())} is outside a permutation of {size}")
@@ -42,7 +42,7 @@ def permuted(indices, size, *key):
     while walking.size:
         left, right = flat[walking] >> half, flat[walking] & mask
         for round_key in round_keys:
-            left, right = right, left ^ (counter_hash(round_key, right) & mask)
+            left, right = right, left ^ (_splitmix64(right ^ round_key) & mask)
         flat[walking] = left << half | right
         walking = walking[flat[walking] >= size]
     return values.astype(np.int64).reshape(np.shape(indices))

@@ -89,7 +89,9 @@ def read_token_file(path, vocab_size, dtype=np.uint16):
 def map_tokens(path, dtype, offset):
     """Tokens (N,) mapped read-only; an empty file gives an empty array, which ``memmap`` alone would refuse."""
     count = (_regular_size(path) - offset) // dtype.itemsize
-    return np.memmap(path, dtype, "r", offset, (count,)) if count else np.empty(0, dtype)
+    if not count:
+        return np.empty(0, dtype)
+    return np.asarray(np.memmap(path, dtype, "r", offset, (count,)))  # a plain array: a memmap's slices are slow
 
 
 def _regular_size(path):
@@ -111,31 +113,33 @@ class JoinedTokens:
         self.arrays = list(arrays)
         self.dtype = self.arrays[0].dtype
         self._ends = np.cumsum([len(array) for array in self.arrays])
+        self._starts = [0, *self._ends.tolist()]
 
     def __len__(self):
-        return int(self._ends[-1])
+        return self._starts[-1]
 
     def __getitem__(self, places):
         """The tokens of a slice of step 1, as an array."""
         start, stop, step = places.indices(len(self))
         if step != 1:
             raise IndexError("tokens are read in slices of step 1")
-        return self._read(start, max(stop - start, 0))
+        return self._read(start, max(stop - start, 0), int(np.searchsorted(self._ends, start, side="right")))
 
     def windows(self, starts, length):
         """(len(starts), length): the ``length`` tokens from each of ``starts`` on."""
+        starts = np.asarray(starts)
         out = np.empty((len(starts), length), self.dtype)
-        for row, start in enumerate(np.asarray(starts).tolist()):
-            out[row] = self._read(start, length)
+        shards = np.searchsorted(self._ends, starts, side="right").tolist()
+        for row, (start, shard) in enumerate(zip(starts.tolist(), shards, strict=True)):
+            out[row] = self._read(start, length, shard)
         return out
 
-    def _read(self, start, length):
-        shard = int(np.searchsorted(self._ends, start, side="right"))
+    def _read(self, start, length, shard):
         if start + length > len(self):
             raise IndexError("past the last token")
         parts = []
         while length > 0:
-            place = start - (int(self._ends[shard - 1]) if shard else 0)
+            place = start - self._starts[shard]
             parts.append(self.arrays[shard][place : place + length])
             start, length, shard = start + len(parts[-1]), length - len(parts[-1]), shard + 1
         return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.empty(0, self.dtype)])
