@@ -49,15 +49,21 @@ def _largest(s, row, low, high, seen_low, seen_high):
 
 
 @part
-def _weigh(s, row, low, high, scale, shift, mask, hashed, column):
-    """Turn a row of scores into weights relative to ``shift``; returns their sum, which dropout does not change."""
+def _weigh(s, row, ranges, strip, scale, shift, mask, hashed, column):
+    """Turn a row of scores into weights relative to ``shift``; returns their sum, which dropout does not change.
+
+    The loop's end is read from memory each time round: LLVM would unroll it if it knew how often it runs, and then
+    spend a third of the time on moving what no longer fits the registers.
+    """
     factor, offset, total = broadcast(s, scale), broadcast(s, -shift), broadcast(s, 0.0)
-    for j in range(low, high, lanes(s)):
+    j = ranges[strip, 0]
+    while j < ranges[strip, 1]:
         weight = exp2_of_negative(fma(load(s, row + j), factor, offset))
         total += weight
         if mask.threshold > 0:
             weight = weight * keep_factors(s, mask, hashed, column + j)
         store(s, row + j, weight)
+        j += lanes(s)
     return add_lanes(total)
 
 
@@ -88,8 +94,7 @@ def _soften_rows(s, scores, ranges, head_row, start, n_rows, tile, scale, mask, 
         if mask.threshold > 0:
             hashed = row_hash(mask, head_row + start + r)
         shift = m if m > -np.inf else s.dtype.type(0)  # nothing but −∞ so far: e^(−∞ − 0) is 0, not NaN
-        s[state + 2 * r + 1] += _weigh(s, row, ranges[r // ROWS, 0], ranges[r // ROWS, 1], scale, shift, mask, hashed,
-                                       tile)
+        s[state + 2 * r + 1] += _weigh(s, row, ranges, r // ROWS, scale, shift, mask, hashed, tile)
 
 
 @part

