@@ -128,8 +128,8 @@ class Trace(Mapping):
         signature = inspect.signature(getattr(layers, f"{op}_forward"))
 
         def forward(*args, **kwargs):
-            arguments = dict(signature.bind(*args, **kwargs).arguments)
-            arguments.pop("alloc", None)
+            bound = signature.bind(*args, **kwargs).arguments
+            arguments = {n: v for n, v in bound.items() if not n.startswith("alloc")}  # where results lie is no input
             prefix = self._prefix(op, arguments)
             if replacements is not None:
                 return _replaced(op, prefix, arguments, replacements, function, args, kwargs)
