@@ -4,6 +4,7 @@ import base64
 import itertools
 import json
 import os
+import select
 import shutil
 import subprocess
 
@@ -13,6 +14,7 @@ _FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--remote-debugging-pipe",
 ]  # fmt: skip
+_PATIENCE = 120  # seconds
 
 
 class Browser:
@@ -56,6 +58,7 @@ class Browser:
 
     def _next(self):
         while b"\0" not in self._rest:
+            assert select.select([self._answers], [], [], _PATIENCE)[0], "the browser does not answer"
             part = os.read(self._answers, 1 << 16)
             assert part, "the browser has gone"
             self._rest += part
