@@ -57,7 +57,7 @@ class Settings:
     errors: str = "strict"
     normalize: tuple = DEFAULT_STEPS
     block_size: int | None = None
-    shard_tokens: int = 1 << 25
+    shard_tokens: int = 1 << 24
     validation_every: int = 0
     seed: int = 0
 
