@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import signal
 import sys
 
 import pytest
@@ -19,6 +20,9 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # Started in the background of a shell; the commands that tests interrupt would inherit the deaf ear.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.skipped_by_accident = []
     if "campaign" not in (config.option.markexpr or "") and not config.option.markexpr:
         config.option.markexpr = "not campaign"
