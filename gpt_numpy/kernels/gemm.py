@@ -24,7 +24,7 @@ from .gemm_numpy import BIAS, BIAS_GELU_KEEP, GELU_BACKWARD, NOTHING, gemm_numpy
 from .gemm_tile import TILE, UNROLL, multiply_tile, pack_column_panels, pack_row_panels, tile_columns
 from .jit import part
 from .lanes import VECTOR_BYTES, cpu_features
-from .simd import gelu, gelu_derivative, lanes, load, load_tail, store_tail
+from .simd import broadcast, gelu, gelu_and_derivative, lanes, load, load_tail, store_tail
 from .threads import launcher, parallel_for
 
 _ROWS = TILE.rows
@@ -44,9 +44,9 @@ def _finish_tile(panels, tile, c, index, step, rows, columns, add, epilogue, bia
             if add:
                 value += load_tail(c, here, left)
             if epilogue == GELU_BACKWARD:
-                hidden = load_tail(extra, here, left)
-                store_tail(activation, here, gelu(hidden), left)
-                value *= gelu_derivative(hidden)
+                activated, slope = gelu_and_derivative(load_tail(extra, here, left))
+                store_tail(activation, here, activated, left)
+                value *= slope
             elif epilogue != NOTHING:
                 value += load_tail(bias, column + j, left)
                 if epilogue == BIAS_GELU_KEEP:
@@ -58,13 +58,15 @@ def _finish_tile(panels, tile, c, index, step, rows, columns, add, epilogue, bia
 
 @part
 def _add_column_sums(panels, panel, depth, panel_step, sums, column, columns, add):
-    """sums[column …] (+)= the sums over k of the packed panels of B."""
+    """sums[column …] (+)= the sums over k of the packed panels of B, whose depth is padded to a multiple of UNROLL."""
     width = tile_columns(sums)
     for j in range(0, columns, lanes(sums)):
         here = panel + j // width * panel_step + j % width
-        total = load(panels, here)
-        for k in range(1, depth):
-            total += load(panels, here + k * width)
+        even = odd = broadcast(sums, 0.0)  # two sums, so that one addition need not wait for the other
+        for k in range(0, depth, 2):
+            even += load(panels, here + k * width)
+            odd += load(panels, here + (k + 1) * width)
+        total = even + odd
         if add:
             total += load_tail(sums, column + j, columns - j)
         store_tail(sums, column + j, total, columns - j)
@@ -91,7 +93,7 @@ def _multiply_task(
             source = column * b_step + k if b_turned else k * b_step + column
             pack_column_panels(b, source, b_step, b_turned, columns, deep, panels, b_panels, b_panel_step)
             if sums.size > 0 and row_start == 0:
-                _add_column_sums(panels, b_panels, deep, b_panel_step, sums, column, columns, add_sums or k > 0)
+                _add_column_sums(panels, b_panels, padded, b_panel_step, sums, column, columns, add_sums or k > 0)
             for row in range(row_start, row_end, _BLOCK_ROWS):
                 rows = min(_BLOCK_ROWS, row_end - row)
                 source = row * a_step + k if a_turned else k * a_step + row
@@ -100,10 +102,11 @@ def _multiply_task(
                     b_panel = b_panels + j // width * b_panel_step
                     for i in range(0, rows, _ROWS):
                         a_panel, here = a_panels + i // _ROWS * a_panel_step, (row + i) * N + column + j
-                        if i + _ROWS <= rows and j + width <= columns and (epilogue == NOTHING or not last):
-                            multiply_tile(panels, a_panel, b_panel, padded, c, here, N, adding)
+                        if i + _ROWS <= rows and j + width <= columns and (epilogue <= BIAS or not last):
+                            multiply_tile(panels, a_panel, b_panel, padded, c, here, N, adding, bias, column + j,
+                                          epilogue == BIAS and last)  # fmt: skip
                             continue
-                        multiply_tile(panels, a_panel, b_panel, padded, panels, tile, width, False)
+                        multiply_tile(panels, a_panel, b_panel, padded, panels, tile, width, False, bias, 0, False)
                         _finish_tile(panels, tile, c, here, N, min(_ROWS, rows - i), min(width, columns - j), adding,
                                      epilogue if last else NOTHING, bias, column + j, extra, activation)  # fmt: skip
 

@@ -60,14 +60,15 @@ def _vector_at(builder, pointer, offset, vector):
 
 
 @intrinsic
-def multiply_tile(typingctx, panels, a_index, b_index, depth, out, out_index, row_step, add):
+def multiply_tile(typingctx, panels, a_index, b_index, depth, out, out_index, row_step, add, bias, bias_index, biased):
     """out[out_index + i·row_step + j] = Σ_k A[k, i]·B[k, j], or += where ``add``: one whole tile.
 
-    ``panels`` holds the panel of A at ``a_index`` and that of B at ``b_index``; ``depth`` is a multiple of UNROLL.
+    ``panels`` holds the panel of A at ``a_index`` and that of B at ``b_index``; ``depth`` is a multiple of UNROLL. Where
+    ``biased``, bias[bias_index + j] is added too.
     """
     vector = native(panels.dtype)
     size = types.int64
-    sig = types.void(panels, size, size, size, out, size, size, types.boolean)
+    sig = types.void(panels, size, size, size, out, size, size, types.boolean, bias, size, types.boolean)
 
     def codegen(context, builder, sig, args):
         base = ops.data_pointer(context, builder, panels, args[0])
@@ -82,6 +83,14 @@ def multiply_tile(typingctx, panels, a_index, b_index, depth, out, out_index, ro
         for row in rows:
             ops.prefetch(builder, row)
         sums = _sum_over_depth(builder, a, b, args[3], vector)
+        with builder.if_then(args[10]):
+            index, count = args[9], _I64(TILE.vectors * vector.lanes)
+            pointer = ops.element_pointer(context, builder, bias, args[8], index, count)
+            for j in range(TILE.vectors):
+                shift = _vector_at(builder, pointer, j * vector.lanes, vector)
+                for row in sums:
+                    builder.store((Lanes(builder, builder.load(row[j]), vector) + shift).value, row[j])
+        sums = [[Lanes(builder, builder.load(place), vector) for place in row] for row in sums]
         for i, row in enumerate(rows):
             for j in range(TILE.vectors):
                 place = _at(builder, row, j * vector.lanes)
@@ -97,7 +106,7 @@ def multiply_tile(typingctx, panels, a_index, b_index, depth, out, out_index, ro
 
 
 def _sum_over_depth(builder, a, b, depth, vector):
-    """The loop over k; returns the sums, rows × vectors."""
+    """The loop over k; returns where the sums are, rows × vectors (registers, once LLVM has been over it)."""
     width = TILE.vectors * vector.lanes
     places = [[cgutils.alloca_once(builder, vector.ir) for _ in range(TILE.vectors)] for _ in range(TILE.rows)]
     for place in sum(places, []):
@@ -113,7 +122,7 @@ def _sum_over_depth(builder, a, b, depth, vector):
                 for j, column in enumerate(columns):
                     total = Lanes(builder, builder.load(places[i][j]), vector)
                     builder.store(ops.fma(number, column, total).value, places[i][j])
-    return [[Lanes(builder, builder.load(place), vector) for place in row] for row in places]
+    return places
 
 
 # Packing.

@@ -122,6 +122,20 @@ exp2_of_negative = expose(vector_math.exp2_of_negative, 1)
 tanh = expose(vector_math.tanh, 1)
 gelu = expose(vector_math.gelu, 1)
 gelu_derivative = expose(vector_math.gelu_derivative, 1)
+
+
+@intrinsic
+def gelu_and_derivative(typingctx, x):
+    """The pair (gelu(x), its derivative), which share most of their work."""
+    pair = types.UniTuple(x, 2)
+
+    def codegen(context, builder, sig, args):
+        values = vector_math.gelu_and_derivative(Lanes(builder, args[0], x))
+        return context.make_tuple(builder, pair, [value.value for value in values])
+
+    return pair(x), codegen
+
+
 add_lanes = expose(add_all, 1, to_scalar=True)
 max_lanes = expose(max_all, 1, to_scalar=True)
 min_lanes = expose(min_all, 1, to_scalar=True)

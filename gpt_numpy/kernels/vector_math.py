@@ -125,23 +125,37 @@ _FLAT = 100.0  # beyond ± this the gate is 0 or 1 to the last bit
 
 
 def _gate(x):
-    """s = 1 / (1 + e⁻ᵛ) with v = 2·√(2/π)·(x + 0.044715·x³), which equals (1 + tanh(v/2)) / 2; and e⁻ᵛ, x²."""
-    square = x * x
-    v = fma(square, x.constant(-_SLOPE * _CUBIC), x.constant(-_SLOPE)) * x
-    decay = exp(v)
-    return x.constant(1.0) / (decay + 1.0), decay, square
+    """s = 1 / (1 + e⁻ᵛ) with v = 2·√(2/π)·(x + 0.044715·x³), which equals (1 + tanh(v/2)) / 2; and 1 − s, x².
+
+    With e = e^−|v|, at most 1, s is 1 / (1 + e) for a positive v and e / (1 + e) for a negative one; 1 − s is the other of
+    the two, so that neither is a difference of nearly equal numbers.
+    """
+    square, slope = x * x, _SLOPE * math.log2(math.e)
+    v = fma(square, x.constant(slope * _CUBIC), x.constant(slope)) * x
+    negative = v < 0.0
+    e = exp2_of_negative(select(negative, v, -v))
+    one, share = x.constant(1.0), x.constant(1.0) / (e + 1.0)
+    return select(negative, e, one) * share, select(negative, one, e) * share, square
+
+
+def _stem(x):
+    # What the gate multiplies: x, but 0 where the gate is 0 in any case and −∞ · 0 would be NaN.
+    return select(x < -_FLAT, x.constant(0.0), x)
 
 
 def gelu(x):
     """½·x·(1 + tanh(√(2/π)·(x + 0.044715·x³)))."""
-    x = select(x < -_FLAT, x.constant(-_FLAT), x)  # the gate is 0 there, and −∞ · 0 would be NaN
-    return x * _gate(x)[0]
+    return _stem(x) * _gate(x)[0]
+
+
+def gelu_and_derivative(x):
+    """gelu(x) and s + x·s·(1 − s)·v′, with s the gate and v′ = 2·√(2/π)·(1 + 3·0.044715·x²)."""
+    near = select(x < -_FLAT, x.constant(-_FLAT), select(x > _FLAT, x.constant(_FLAT), x))
+    gate, rest, square = _gate(near)
+    slope = fma(square, x.constant(3 * _SLOPE * _CUBIC), x.constant(_SLOPE))
+    return _stem(x) * gate, fma(gate * rest * near, slope, gate)
 
 
 def gelu_derivative(x):
-    """d gelu/dx = s + x·s·(1 − s)·v′ with s the gate and v′ = 2·√(2/π)·(1 + 3·0.044715·x²)."""
-    x = select(x < -_FLAT, x.constant(-_FLAT), select(x > _FLAT, x.constant(_FLAT), x))
-    gate, decay, square = _gate(x)
-    rest = select(decay < 1.0, decay * gate, x.constant(1.0) - gate)  # 1 − s without cancellation
-    slope = fma(square, x.constant(3 * _SLOPE * _CUBIC), x.constant(_SLOPE))
-    return fma(gate * rest * x, slope, gate)
+    """d gelu/dx."""
+    return gelu_and_derivative(x)[1]
