@@ -63,8 +63,8 @@ def _vector_at(builder, pointer, offset, vector):
 def multiply_tile(typingctx, panels, a_index, b_index, depth, out, out_index, row_step, add, bias, bias_index, biased):
     """out[out_index + i·row_step + j] = Σ_k A[k, i]·B[k, j], or += where ``add``: one whole tile.
 
-    ``panels`` holds the panel of A at ``a_index`` and that of B at ``b_index``; ``depth`` is a multiple of UNROLL. Where
-    ``biased``, bias[bias_index + j] is added too.
+    ``panels`` holds the panel of A at ``a_index`` and that of B at ``b_index``; ``depth`` is a multiple of UNROLL.
+    Where ``biased``, bias[bias_index + j] is added too.
     """
     vector = native(panels.dtype)
     size = types.int64

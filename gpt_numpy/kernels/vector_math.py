@@ -127,8 +127,8 @@ _FLAT = 100.0  # beyond ± this the gate is 0 or 1 to the last bit
 def _gate(x):
     """s = 1 / (1 + e⁻ᵛ) with v = 2·√(2/π)·(x + 0.044715·x³), which equals (1 + tanh(v/2)) / 2; and 1 − s, x².
 
-    With e = e^−|v|, at most 1, s is 1 / (1 + e) for a positive v and e / (1 + e) for a negative one; 1 − s is the other of
-    the two, so that neither is a difference of nearly equal numbers.
+    With e = e^−|v|, at most 1, s is 1 / (1 + e) for a positive v and e / (1 + e) for a negative one; 1 − s is the other
+    of the two, so that neither is a difference of nearly equal numbers.
     """
     square, slope = x * x, _SLOPE * math.log2(math.e)
     v = fma(square, x.constant(slope * _CUBIC), x.constant(slope)) * x
