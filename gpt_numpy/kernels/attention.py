@@ -1,7 +1,8 @@
 """Causal attention and the multi-head layer around it, without copies of q, k or v and without a (T, T) array.
 
-The forward saves its output and one number a row, log Σ exp of the scores (in base 2); ``attention_forward`` and
-``attention_backward`` hold the two walks over tiles, ``attention_tile`` the products that they are made of. The twin of
+The forward saves its output and one number a row, log Σ exp of the scores (in base 2). ``attention_forward`` and
+``attention_backward`` hold the two walks over tiles, ``attention_tile`` the products that they are made of, and
+``attention_decode`` the short way for a few queries. The twin of
 ``layers.attention``, which derives the gradients.
 """
 
@@ -13,6 +14,7 @@ import numpy as np
 from ..errors import KernelError
 from ..randomness import Dropout
 from . import attention_backward as backward_pass
+from . import attention_decode as few_queries
 from . import attention_forward as forward_pass
 from . import threads
 from .arguments import check_shape, indices, one_dtype
@@ -95,6 +97,8 @@ def _plan(q, n_keys, backward):
         n_blocks = max(-(-Tq // rows), min(-(-Tq // _LEAST_ROWS), wanted))
         rows = -(-Tq // n_blocks // ROWS) * ROWS
         n_tasks, size = -(-Tq // rows) * B * n_head, forward_pass.scratch_size(rows, width, columns)
+        if Tq <= few_queries.MOST_QUERIES:
+            size = few_queries.scratch_size(n_keys, width, columns)
     ranges = threads.scratch(np.int64, 2 * (QUERIES // ROWS))
     return n_tasks, rows, threads.scratch(q.dtype, size), ranges.reshape(len(ranges), -1, 2), width
 
@@ -114,8 +118,12 @@ def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty):
     if q.size:
         n_tasks, rows, scratch, ranges, width = _plan(q, k.shape[1], backward=False)
         scale = q.dtype.type(math.log2(math.e) / math.sqrt(head_size))
-        forward_pass.forward(n_tasks, *cache[:3], first_key, out, log_sums, mask_of(dropout, n_head * Tq, q.dtype),
-                             scale, scratch, ranges, width, rows)  # fmt: skip
+        arguments = (*cache[:3], first_key, out, log_sums, mask_of(dropout, n_head * Tq, q.dtype), scale, scratch,
+                     ranges, width)  # fmt: skip
+        if Tq <= few_queries.MOST_QUERIES:
+            few_queries.decode(B * n_head, *arguments)
+        else:
+            forward_pass.forward(n_tasks, *arguments, rows)
     return out, cache
 
 

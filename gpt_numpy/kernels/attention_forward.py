@@ -35,7 +35,7 @@ def scratch_size(task_rows, width, panel_columns):
 
 
 @part
-def _largest(s, row, low, high, seen_low, seen_high):
+def largest_score(s, row, low, high, seen_low, seen_high):
     """The largest score in [low, high) of a row; what lies outside [seen_low, seen_high) becomes −∞."""
     largest = broadcast(s, -np.inf)
     for j in range(low, high, lanes(s)):
@@ -49,7 +49,7 @@ def _largest(s, row, low, high, seen_low, seen_high):
 
 
 @part
-def _weigh(s, row, ranges, strip, scale, shift, mask, hashed, column):
+def weigh(s, row, ranges, strip, scale, shift, mask, hashed, column):
     """Turn a row of scores into weights relative to ``shift``; returns their sum, which dropout does not change.
 
     The loop's end is read from memory each time round: LLVM would unroll it if it knew how often it runs, and then
@@ -74,7 +74,7 @@ def _find_maxima(s, scores, ranges, first_key, b, start, n_rows, offset, tile, s
         i, low, high = start + r, ranges[r // ROWS, 0], ranges[r // ROWS, 1]
         seen_low, seen_high = first_seen(first_key, b, i) - tile, offset + i + 1 - tile
         before, place = s[state + 2 * r], sums + r * step
-        m = max(before, _largest(s, scores + r * SCORES_STEP, low, high, seen_low, seen_high) * scale)
+        m = max(before, largest_score(s, scores + r * SCORES_STEP, low, high, seen_low, seen_high) * scale)
         s[state + 2 * r] = m
         if m > before > -np.inf:
             shrink = np.exp2(before - m)
@@ -94,7 +94,7 @@ def _soften_rows(s, scores, ranges, head_row, start, n_rows, tile, scale, mask, 
         if mask.threshold > 0:
             hashed = row_hash(mask, head_row + start + r)
         shift = m if m > -np.inf else s.dtype.type(0)  # nothing but −∞ so far: e^(−∞ − 0) is 0, not NaN
-        s[state + 2 * r + 1] += _weigh(s, row, ranges, r // ROWS, scale, shift, mask, hashed, tile)
+        s[state + 2 * r + 1] += weigh(s, row, ranges, r // ROWS, scale, shift, mask, hashed, tile)
 
 
 @part

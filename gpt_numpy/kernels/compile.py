@@ -41,11 +41,11 @@ def _linear(dtype):
 
 
 def _attention(dtype):
-    qkv = _arrays(dtype, (1, 2, 1, 4)) * 3
-    for first_key, dropout in ((None, None), (np.zeros((1, 2), np.int64), _DROPOUT)):
+    qkv = _arrays(dtype, (1, 8, 1, 4)) * 3  # more queries than ``attention_decode`` takes
+    for first_key, dropout in ((None, None), (np.zeros((1, 8), np.int64), _DROPOUT)):
         out, cache = kernels.attention_forward(*qkv, first_key, dropout)
         kernels.attention_backward(out, cache)
-    out, cache = kernels.multi_head_attention_forward(*_arrays(dtype, (1, 2, 4), (4, 12), 12, (4, 4), 4), n_head=1)
+    out, cache = kernels.multi_head_attention_forward(*_arrays(dtype, (1, 8, 4), (4, 12), 12, (4, 4), 4), n_head=1)
     kernels.multi_head_attention_backward(out, cache)
 
 

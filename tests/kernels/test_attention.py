@@ -11,6 +11,8 @@ SHAPES = [  # B, Tq, Tk, n_head, head_size
     (1, 1, 1, 1, 1),
     (2, 7, 12, 3, 16),
     (1, 1, 300, 2, 64),
+    (2, 3, 203, 3, 37),
+    (1, 4, 4, 2, 8),
     (1, 97, 97, 2, 37),
     (2, 130, 250, 1, 80),
     (1, 290, 290, 3, 128),
@@ -91,12 +93,13 @@ def test_large_scores_and_infinity(rng):
     found, _ = kernels.attention_forward(1e3 * q, 1e3 * k, v)  # every row's softmax is one key
     expected, _ = layers.attention_forward(1e3 * q, 1e3 * k, v)
     np.testing.assert_allclose(found, expected, atol=1e-9)
-    q[0, 199] = np.abs(q[0, 199])
-    k[0, :150] = -np.inf  # the last query gives the first tile no weight at all
-    found, _ = kernels.attention_forward(q[:, 199:], k, v)
-    expected, _ = layers.attention_forward(q[:, 199:], k, v)
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
-    assert np.isfinite(found).all()
+    q[0, 190:] = np.abs(q[0, 190:])
+    k[0, :150] = -np.inf  # the last queries give the first tile no weight at all
+    for first in (190, 199):  # many queries, and few
+        found, _ = kernels.attention_forward(q[:, first:], k, v)
+        expected, _ = layers.attention_forward(q[:, first:], k, v)
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+        assert np.isfinite(found).all()
 
 
 @pytest.mark.parametrize("name", ["q", "k", "v"])
