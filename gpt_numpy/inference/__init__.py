@@ -7,6 +7,8 @@
     sampling   from logits to the next token
     generate   generate and stream: token ids in, token ids out
     text       the same with text: a tokenizer, stop strings, no character cut in two
+    speculative  a small model drafts, a large one checks
+    score      how probable a text is
     figures    what it cost, against what the machine can do
 """
 

@@ -62,7 +62,9 @@ def stream(model, prompts, max_new_tokens, *, samples=1, stop_tokens=(), finishe
     vocab_size = model.config.vocab_size
     prompts = [check_prompt(prompt, vocab_size) for prompt in prompts]
     sampling.check(vocab_size)
-    _check_counts(max_new_tokens, samples, prompts)
+    check_counts(max_new_tokens=(max_new_tokens, 0), samples=(samples, 1))
+    if not prompts:
+        raise GenerationError("no prompt at all", field="tokens")
     stop_tokens = frozenset(stop_tokens)
     if max_new_tokens == 0:
         return
@@ -107,13 +109,11 @@ def check_prompt(prompt, vocab_size):
     return check_tokens(array[None], vocab_size)[0]
 
 
-def _check_counts(max_new_tokens, samples, prompts):
-    if not _is_integer(max_new_tokens) or max_new_tokens < 0:
-        raise GenerationError("not a count", field="max_new_tokens", found=max_new_tokens, expected="an integer >= 0")
-    if not _is_integer(samples) or samples < 1:
-        raise GenerationError("not a count", field="samples", found=samples, expected="an integer >= 1")
-    if not prompts:
-        raise GenerationError("no prompt at all", field="tokens")
+def check_counts(**counts):
+    """Check counts given by name as (value, minimum)."""
+    for name, (value, minimum) in counts.items():
+        if not _is_integer(value) or value < minimum:
+            raise GenerationError("not a count", field=name, found=value, expected=f"an integer >= {minimum}")
 
 
 def _is_one_prompt(tokens):

@@ -80,7 +80,8 @@ def make_buffers(weights, rows, threads, capacity):
     from ..kernels.stages import STAGE_WORDS
 
     config, C = weights.config, weights.config.n_embd
-    step = -(-4 * C // BLOCK) * BLOCK
+    # A block more than needed: rows a power of two apart would compete for the same places in the cache.
+    step = (-(-4 * C // BLOCK) + 1) * BLOCK
     quantised = weights.format == "int8"
     shapes = {
         "counters": ((STAGES * config.n_layer + 1) * STAGE_WORDS,),

@@ -68,7 +68,7 @@ def test_prompt_from_standard_input_and_several_samples(run_folder, capsys, monk
 def test_faults_are_one_line(run_folder, capsys, argv, code, message):
     if "--model" not in argv:
         argv = ["--model", run_folder, *argv]
-    found, out, err = generate(capsys, *argv)
+    found, _, err = generate(capsys, *argv)
     assert found == code and message in err and err.count("\n") == 1
 
 

@@ -46,7 +46,8 @@ def test_half_a_character_at_the_end_is_shown_as_what_it_is(tokenizer):
 def test_stop_strings_across_token_borders(tokenizer, start, length):
     stop = TEXT[start : start + length]
     expected = TEXT[: TEXT.index(stop)]
-    for ids in (tokenizer.encode(TEXT), [byte_id for c in TEXT.encode() for byte_id in tokenizer.encode_bytes(bytes([c]))]):
+    single_bytes = [token for byte in TEXT.encode() for token in tokenizer.encode_bytes(bytes([byte]))]
+    for ids in (tokenizer.encode(TEXT), single_bytes):
         pieces = shown(tokenizer, ids, stop)
         assert "".join(pieces) == expected
         for i in range(len(pieces)):  # nothing that would have to be taken back was ever shown
