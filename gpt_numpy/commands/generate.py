@@ -2,12 +2,13 @@
 
 import sys
 
-from ..errors import ConfigError, GenerationError
+from ..errors import ConfigError, GenerationError, TokenizerError
 
 
 def configure(parser):
     parser.add_argument("--model", required=True, metavar="FOLDER", help="a run's or a Hugging Face GPT-2 folder")
-    parser.add_argument("--prompt", help="the text to continue; - reads it from standard input")
+    parser.add_argument("--prompt", metavar="TEXT",
+                        help="the text to continue; - reads it from standard input; without it, a terminal is asked")
     parser.add_argument("--max-new-tokens", type=int, default=200, metavar="N", help="tokens to write at most")
     parser.add_argument("--temperature", type=float, default=0.8, help="0 always takes the most probable token")
     parser.add_argument("--top-k", type=int, metavar="K", help="choose among the K most probable tokens")
@@ -22,33 +23,69 @@ def configure(parser):
     parser.add_argument("--allow-special", action="store_true", help="let the prompt hold special tokens")
     parser.add_argument("--format", choices=["float32", "bfloat16", "int8"],
                         help="how the weights are kept: fewer bytes are read faster (default: as saved)")  # fmt: skip
+    parser.add_argument("--draft", metavar="FOLDER", help="a smaller model that proposes tokens: same text, faster")
     parser.add_argument("--figures", action="store_true", help="say at the end how fast it was, and could be")
     parser.add_argument("--seed", type=int, default=0, help="the same seed writes the same text")
 
 
 def run(args):
-    if args.prompt is None:
+    interactive = args.prompt is None and sys.stdin.isatty()
+    if args.prompt is None and not interactive:
         raise GenerationError("nothing to continue", field="--prompt", expected="a text")
+    if args.draft is not None and args.samples != 1:
+        raise ConfigError("a draft serves one continuation", field="--samples", found=args.samples, expected="1")
     from ..inference.figures import Meter
     from ..inference.loading import load_decoder
-    from ..inference.text import stream_text
 
     sampling = sampling_options(args)
     decoder, tokenizer = load_decoder(args.model, args.format)
     model = Meter(decoder)
-    prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
-    tokens = tokenizer.encode(prompt, allowed_special="all" if args.allow_special else ())
-    options = {"stop_tokens": ()} if args.no_end else {}
-    pieces = stream_text(
-        model, tokenizer, [tokens], args.max_new_tokens, samples=args.samples, stop=args.stop, **options, **sampling
-    )
+    draft = None if args.draft is None else load_decoder(args.draft, args.format)[0]
     use_utf8()
-    if args.samples == 1:
-        write_as_it_comes(prompt, pieces)
+    if interactive:
+        converse(args, lambda prompt, seed: write(args, model, draft, tokenizer, prompt, {**sampling, "seed": seed}))
     else:
-        write_in_order(prompt, pieces, args.samples)
+        prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
+        write(args, model, draft, tokenizer, prompt, sampling)
     if args.figures:
         print(*model.report(), sep="\n", file=sys.stderr)
+
+
+def converse(args, answer):
+    """Continue each line that is typed, until the end of input; every line is a text of its own."""
+    print("type the beginning of a text; end with Ctrl-D", file=sys.stderr)
+    seed = args.seed
+    while True:
+        try:
+            line = input("> ")
+        except EOFError:
+            print()
+            return
+        if line:
+            try:
+                answer(line, seed)
+            except (GenerationError, TokenizerError) as error:
+                print(error, file=sys.stderr)
+            seed += 1
+
+
+def write(args, model, draft, tokenizer, prompt, sampling):
+    """Write ``prompt`` and what follows it."""
+    from ..inference.speculative import speculate
+    from ..inference.text import pieces, stream_text
+
+    tokens = tokenizer.encode(prompt, allowed_special="all" if args.allow_special else ())
+    stop_tokens = () if args.no_end or tokenizer.eot_id is None else (tokenizer.eot_id,)
+    if draft is None:
+        found = stream_text(model, tokenizer, [tokens], args.max_new_tokens, samples=args.samples, stop=args.stop,
+                            stop_tokens=stop_tokens, **sampling)  # fmt: skip
+    else:
+        new = speculate(model, draft, tokens, args.max_new_tokens, stop_tokens=stop_tokens, **sampling)
+        found = pieces(new, tokenizer, 1, args.stop)
+    if args.samples == 1:
+        write_as_it_comes(prompt, found)
+    else:
+        write_in_order(prompt, found, args.samples)
 
 
 def sampling_options(args):

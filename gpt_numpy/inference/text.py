@@ -88,16 +88,27 @@ def stream_text(model, tokenizer, prompts, max_new_tokens, *, samples=1, stop=()
     prompts = encode_prompts(tokenizer, prompts)
     if stop_tokens is None:
         stop_tokens = () if tokenizer.eot_id is None else (tokenizer.eot_id,)
-    texts = [TextStream(tokenizer, stop) for _ in range(len(prompts) * samples)]
     finished = set()
-    for token in stream(
+    tokens = stream(
         model, prompts, max_new_tokens, samples=samples, stop_tokens=stop_tokens, finished=finished, **options
-    ):
+    )
+    yield from pieces(tokens, tokenizer, len(prompts) * samples, stop, finished)
+
+
+def pieces(new_tokens, tokenizer, count, stop=(), finished=None):
+    """Yield the ``Piece``s of ``count`` sequences from an iterator of ``NewToken``s.
+
+    finished: a set to which sequences are added when a stop string ends them; with none, that ends everything.
+    """
+    texts = [TextStream(tokenizer, stop) for _ in range(count)]
+    for token in new_tokens:
         text = texts[token.sequence].feed(token.id)
-        if texts[token.sequence].ended:
-            finished.add(token.sequence)
         if text:
             yield Piece(token.sequence, text)
+        if texts[token.sequence].ended:
+            if finished is None:
+                return
+            finished.add(token.sequence)
     for sequence, text_stream in enumerate(texts):
         text = text_stream.finish()
         if text:

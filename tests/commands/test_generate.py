@@ -86,3 +86,28 @@ def test_every_format_writes_and_says_what_it_cost(run_folder, capsys, format):
     prefill, decode, machine = err.splitlines()
     assert prefill.startswith("prefill 5 tokens") and decode.startswith("decode  2 tokens")
     assert "GB/s" in decode and "% of the memory's" in decode and "GFLOP/s" in machine
+
+
+def test_a_draft_does_not_change_a_greedy_text(run_folder, capsys):
+    arguments = ("--model", run_folder, "--prompt", "hello", "--max-new-tokens", 20, "--temperature", 0)
+    _, alone, _ = generate(capsys, *arguments)
+    code, drafted, _ = generate(capsys, *arguments, "--draft", run_folder / "checkpoints" / "step-20")
+    assert code == 0 and drafted == alone
+    assert generate(capsys, *arguments, "--draft", run_folder, "--samples", 2)[0] == 2
+
+
+def test_a_terminal_is_asked_for_prompts(run_folder, capsys, monkeypatch):
+    lines = iter(["hello", "", END_OF_TEXT, "world"])
+
+    def typed(question):
+        line = next(lines, None)
+        if line is None:
+            raise EOFError
+        return line
+
+    monkeypatch.setattr("builtins.input", typed)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    code, out, err = generate(capsys, "--model", run_folder, "--max-new-tokens", 4, "--seed", 5)
+    assert code == 0 and out.startswith("hello") and "\nworld" in out and "special" in err
+    first = generate(capsys, "--model", run_folder, "--prompt", "hello", "--max-new-tokens", 4, "--seed", 5)[1]
+    assert out.startswith(first)
