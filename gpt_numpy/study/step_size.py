@@ -75,15 +75,17 @@ def plot(curves, path):
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(8, 5.5), constrained_layout=True)
+    names = list(dict.fromkeys(curve.name for curve in curves))
     for curve in curves:
+        color = f"C{names.index(curve.name)}"
         style = {"marker": "o", "markersize": 3} if curve.method == "central" else {"linestyle": "--"}
-        axes.loglog(curve.steps, np.maximum(curve.errors, 1e-17), label=_title(curve), **style)
+        axes.loglog(curve.steps, np.maximum(curve.errors, 1e-17), label=_title(curve), color=color, **style)
     guide = {"color": "grey", "linewidth": 1}
     axes.loglog([1e-1, 1e-5], [1e-3, 1e-11], label="truncation, ∝ h²", **guide)
     axes.loglog([1e-5, 1e-12], [1e-11, 1e-4], linestyle=":", label="rounding, ∝ 1/h", **guide)
     axes.set(xlabel="step h", ylabel="relative error of the gradient", ylim=(1e-17, 10))
     axes.invert_xaxis()
-    axes.legend(fontsize=8, ncols=2)
+    axes.legend(fontsize=8, loc="lower left")
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=130)
     plt.close(figure)
