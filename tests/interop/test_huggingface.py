@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from gpt_numpy import GPT, GPTConfig, layers
+from gpt_numpy import GPT, GPTConfig, kernels, layers
 from gpt_numpy.errors import CheckpointCorrupt, CheckpointMismatch
 from gpt_numpy.interop import replacing
 from gpt_numpy.interop.safetensors import float32_to_bfloat16
@@ -41,9 +41,10 @@ def edit_tensors(folder, edit):
 # ---- against transformers ----------------------------------------------------------------------------------
 
 
-def test_logits_loss_and_every_gradient_are_those_of_transformers():
+@pytest.mark.parametrize("ops", [layers, kernels], ids=["layers", "kernels"])
+def test_logits_loss_and_every_gradient_are_those_of_transformers(ops):
     expected = load_file(FIXTURE / "expected.safetensors")
-    model = GPT.load(FIXTURE, dtype=np.float64, ops=layers)
+    model = GPT.load(FIXTURE, dtype=np.float64, ops=ops)
     logits = model.forward(expected["tokens"])
     assert np.abs(logits - expected["logits"]).max() <= 1e-10
     assert abs(model.loss(expected["tokens"], expected["targets"]) - expected["loss"][0]) <= 1e-10
