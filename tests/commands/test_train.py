@@ -86,7 +86,7 @@ def test_a_signal_saves_and_says_so_in_the_exit_code(number, code, text, tmp_pat
             if line.startswith("step 0:"):
                 process.send_signal(number)
                 break
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=300)
     finally:
         process.kill()
     assert process.returncode == code
