@@ -79,7 +79,7 @@ def _check_first_key(first_key, B, Tq, Tk):
 
 
 def _rows_in_cache(Tq, width, columns, arrays, itemsize):
-    """How many queries to take at a time, of which ``arrays`` copies are worked on: equal parts of Tq, in whole strips."""
+    """How many queries to take at a time where each takes ``arrays`` rows: equal parts of Tq, in whole strips."""
     most = max(_CACHE_BYTES // (arrays * (width + columns) * itemsize), ROWS)
     return -(-Tq // -(-Tq // most) // ROWS) * ROWS
 

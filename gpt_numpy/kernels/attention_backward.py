@@ -1,19 +1,21 @@
 """The gradient of attention, tile by tile: the weights are computed again from the scores and each row's log Σ exp.
 
 A task owns one head: no two tasks write to the same dq, dk or dv. It takes the queries in groups that stay in the
-second-level cache, and for each walks over the tiles of keys that the group sees. With P = exp(S − log Σ exp) and P̃ = dropout(P), as ``layers.attention`` derives:
+second-level cache, and for each walks over the tiles of keys that the group sees. With P = exp(S − log Σ exp) and
+P̃ = dropout(P), as ``layers.attention`` derives:
 
     dv += P̃ᵀ·dout,   dS = P ∘ (dropout(dout·vᵀ) − δ),   dk += dSᵀ·q,   dq += dS·k,
 
-where δ = Σ_j dP_j P_j is, for each row, the same as Σ dout·out (Dao et al. 2022, section B.4), since out = P̃·v. The sums of
-dq stay in cache for a group, those of dk and dv are kept for the whole head; scale is applied as they are written out.
+where δ = Σ_j dP_j P_j is, for each row, the same as Σ dout·out (Dao et al. 2022, section B.4), since out = P̃·v. The
+sums of dq stay in cache for a group, those of dk and dv are kept for the whole head; scale is applied as they are
+written out.
 """
 
 import numpy as np
 
 from .attention_tile import (
-    KEYS, QUERIES, ROWS, SCORES_STEP, add_weighted, add_weighted_turned, copy_rows, element_steps, fill_zeros, first_seen,
-    multiply_by_keys, pack_keys, pack_keys_turned, panel, strip_ranges,
+    KEYS, QUERIES, ROWS, SCORES_STEP, add_weighted, add_weighted_turned, copy_rows, element_steps, fill_zeros,
+    first_seen, multiply_by_keys, pack_keys, pack_keys_turned, panel, strip_ranges,
 )  # fmt: skip
 from .dropout import keep_factors, row_hash
 from .jit import part
@@ -22,7 +24,7 @@ from .threads import launcher, parallel_for
 
 
 def scratch_size(n_keys, group, width, panel_columns):
-    """Elements a worker needs: dk and dv of all keys; q, dout, dq and δ of a group; three packed tiles, two of scores."""
+    """Elements a worker needs: dk and dv of all keys; q, dout, dq, δ of a group; three packed tiles, two of scores."""
     step = width + panel_columns
     return (2 * (n_keys + KEYS) + 3 * (group + KEYS)) * step + group + 2 * QUERIES * SCORES_STEP
 
@@ -45,7 +47,7 @@ def _differentiate_row(s, row, drow, low, high, scale, log_sum, delta, mask, has
 @part
 def _differentiate_rows(s, scores, dscores, ranges, first_key, b, head_row, start, n_rows, offset, tile, scale, mask,
                         log_sums, deltas):
-    """All rows of a block; what a row does not see of the tile becomes 0, as do the rows that fill up the last strip."""
+    """All rows of a block; what a row does not see of the tile becomes 0, as do rows that fill up the last strip."""
     for r in range((n_rows + ROWS - 1) // ROWS * ROWS):
         i, (low, high), row = start + r, (ranges[r // ROWS, 0], ranges[r // ROWS, 1]), r * SCORES_STEP
         seen_low = seen_high = 0
@@ -85,11 +87,12 @@ def _write_rows(s, sums, step, n_rows, scale, out, index, out_step):
 
 
 @part
-def _add_tile(s, ranges, packed, k, v, k_index, v_index, n_keys, head_size, width, queries, douts, dqueries, deltas, rows,
-              dkeys, dvalues, scores, first_key, b, head_row, start, offset, tile, scale, mask, log_sums):
+def _add_tile(s, ranges, packed, k, v, k_index, v_index, n_keys, head_size, width, queries, douts, dqueries, deltas,
+              rows, dkeys, dvalues, scores, first_key, b, head_row, start, offset, tile, scale, mask, log_sums):
     """One tile of keys against a group of ``rows`` queries: adds to the group's dq and the tile's dk and dv."""
     step, is_packed = width + panel(s), False
-    plain_keys, turned_values, dscores = packed + KEYS * width, packed + 2 * KEYS * width, scores + QUERIES * SCORES_STEP
+    plain_keys, turned_values = packed + KEYS * width, packed + 2 * KEYS * width
+    dscores = scores + QUERIES * SCORES_STEP
     for r in range(max(0, tile - offset - start) // ROWS * ROWS, rows, QUERIES):
         n_rows = min(QUERIES, rows - r)
         if not strip_ranges(ranges, first_key, b, start + r, n_rows, offset, tile, panel(s)):
@@ -112,8 +115,9 @@ def _add_tile(s, ranges, packed, k, v, k_index, v_index, n_keys, head_size, widt
 @part
 def _backward_task(worker, task, q, k, v, first_key, out, log_sums, dout, dq, dk, dv, mask, scale, scratch, ranges_of,
                    width, group):
-    (B, Tq, n_head, head_size), Tk, step, one = q.shape, k.shape[1], width + panel(q), q.dtype.type(1)
-    b, h, offset, s, ranges, head_row = task // n_head, task % n_head, Tk - Tq, scratch[worker], ranges_of[worker], task * Tq
+    (Tq, n_head, head_size), Tk, step, one = q.shape[1:], k.shape[1], width + panel(q), q.dtype.type(1)
+    b, h, offset, head_row = task // n_head, task % n_head, Tk - Tq, task * Tq
+    s, ranges = scratch[worker], ranges_of[worker]
     (q_b, q_t, q_h), (k_b, k_t, k_h), (v_b, v_t, v_h) = element_steps(q), element_steps(k), element_steps(v)
     (dq_b, dq_t, dq_h), (dk_b, dk_t, dk_h), (dv_b, dv_t, dv_h) = element_steps(dq), element_steps(dk), element_steps(dv)
     packed, scores = 0, 3 * KEYS * step

@@ -57,7 +57,7 @@ def _add_values(s, weights, v, index, step, n_keys, factor, out, to, head_size):
 
 @part
 def _decode_task(worker, task, q, k, v, first_key, out, log_sums, mask, scale, scratch, ranges_of, width):
-    (B, Tq, n_head, head_size), s, ranges, scores = q.shape, scratch[worker], ranges_of[worker], width
+    (Tq, n_head, head_size), s, ranges, scores = q.shape[1:], scratch[worker], ranges_of[worker], width
     b, h = task // n_head, task % n_head
     (q_b, q_t, q_h), (k_b, k_t, k_h), (v_b, v_t, v_h) = element_steps(q), element_steps(k), element_steps(v)
     for i in range(Tq):

@@ -2,7 +2,7 @@
 
 A task takes one head's block of queries, and walks over the keys a tile at a time (Dao et al. 2022,
 "FlashAttention"; Milakov and Gimelshein 2018 for the running softmax). For each row it keeps the largest score so
-far m, the sum of exponentials l, and the weighted sum of values o; a tile with a larger score rescales what came before:
+far m, the sum of exponentials l, and the weighted sum of values o; a tile with a larger score rescales the rest:
 
     m' = max(m, max s),   l' = l·e^(m − m') + Σ e^(s − m'),   o' = o·e^(m − m') + Σ e^(s − m')·v.
 
@@ -69,7 +69,7 @@ def weigh(s, row, ranges, strip, scale, shift, mask, hashed, column):
 
 @part
 def _find_maxima(s, scores, ranges, first_key, b, start, n_rows, offset, tile, scale, sums, step, width, state):
-    """Each row's running maximum m with this tile's scores; its l and o (state: m, l of each row) are rescaled to it."""
+    """Each row's running maximum m with this tile; its l and o (state: m, l of each row) are rescaled to it."""
     for r in range(n_rows):
         i, low, high = start + r, ranges[r // ROWS, 0], ranges[r // ROWS, 1]
         seen_low, seen_high = first_seen(first_key, b, i) - tile, offset + i + 1 - tile

@@ -41,7 +41,7 @@ def _at(builder, pointer, *offsets):
 
 
 def _product(turned, add):
-    """An intrinsic for ROWS rows of one panel; ``turned``: rows of A lie side by side; ``add``: out += rather than out =."""
+    """An intrinsic for ROWS rows of one panel; ``turned``: A's rows lie side by side; ``add``: out +=, not out =."""
 
     @intrinsic
     def product(typingctx, a, a_index, a_step, b, b_index, b_step, depth, out, out_index, out_step):
@@ -69,7 +69,8 @@ def _product(turned, add):
             for i in range(ROWS):
                 row = _at(builder, out_first, builder.mul(_I64(i), args[9]))
                 for j in range(TILE.vectors):
-                    total, place = Lanes(builder, builder.load(places[i][j]), vector), _at(builder, row, j * vector.lanes)
+                    total = Lanes(builder, builder.load(places[i][j]), vector)
+                    place = _at(builder, row, j * vector.lanes)
                     ops.store_vector(ops.load_vector(builder, place, vector) + total if add else total, place)
             return context.get_dummy_value()
 
@@ -120,7 +121,7 @@ def copy_rows(source, index, step, n_rows, count, out, place, out_step, n_padded
 
 @part
 def pack_keys(source, index, step, n_keys, count, out, place):
-    """Panels of up to KEYS keys, or values, of ``count`` elements. Panel p holds elements p·panel … of all, one by one."""
+    """Panels of up to KEYS keys, or values, of ``count`` elements: panel p holds elements p·panel … of all of them."""
     pack_column_panels(source, index, step, False, count, n_keys, out, place, KEYS * panel(out))
     end = (n_keys + panel(out) - 1) // panel(out) * panel(out)
     for p in range(place, place + count * KEYS, KEYS * panel(out)):
@@ -194,7 +195,7 @@ def add_weighted(ranges, n_strips, s, weights, values, width, out, step):
 
 @part
 def add_weighted_turned(ranges, n_strips, s, weights, rows, n_keys, width, out, step):
-    """out += weightsᵀ·rows for the tile's keys, each over the strips that see it; outside a row's range weights are 0."""
+    """out += weightsᵀ·rows for a tile's keys, each over the strips that see it; outside a row's range weights are 0."""
     for key in range(0, n_keys, ROWS):
         first, end = n_strips, 0
         for strip in range(n_strips):

@@ -27,8 +27,8 @@ def _package_stamp():
 def kernel(parallel=False, **options):
     """Decorator: compile for the CPU, without the GIL, cached on disk; x / 0 follows IEEE, not Python.
 
-    There are no bounds checks: whoever calls a kernel has validated its arguments. Where no folder for the compiled code
-    can be written, a warning says so, and every process compiles anew.
+    There are no bounds checks: whoever calls a kernel has validated its arguments. Where no folder for the compiled
+    code can be written, a warning says so, and every process compiles anew.
     """
     options.update(nogil=True, error_model="numpy", boundscheck=False, parallel=parallel)
 
@@ -36,8 +36,8 @@ def kernel(parallel=False, **options):
         try:
             dispatcher = numba.njit(cache=True, **options)(function)
         except RuntimeError as error:  # numba's "cannot cache function …: no locator available"
-            warnings.warn(f"kernels are compiled anew in every process: {error}; set NUMBA_CACHE_DIR to a folder that can "
-                          "be written", RuntimeWarning, stacklevel=2)  # fmt: skip
+            warnings.warn(f"kernels are compiled anew in every process: {error}; set NUMBA_CACHE_DIR to a folder that "
+                          "can be written", RuntimeWarning, stacklevel=2)  # fmt: skip
             return numba.njit(**options)(function)
         dispatcher._cache._cache_file._source_stamp = _package_stamp()
         return dispatcher

@@ -96,7 +96,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def scratch(dtype, size):
-    """Memory for each worker, (workers, at least ``size``), on cache lines; kept, so that only the first call pays for it.
+    """Memory for each worker, (workers, at least ``size``), on cache lines; kept, so that only the first call pays.
 
     Launches take turns, so one array for each type serves all kernels, as long as none expects to find what it left.
     """

@@ -43,7 +43,7 @@ def test_parity(rng, assert_parity, shape, masked):
     if "dropout" in masked:
         masks["dropout"] = Dropout(0.3, 0x0123456789ABCDEF, 5)
     if shape[1] == shape[2] == 1:
-        # one key has weight 1 whatever its score: dq and dk are 0 but for rounding, and there is no scale to compare with
+        # one key has weight 1 whatever its score: dq and dk are rounding errors around 0, with no scale to compare
         call = _call(*inputs, **masks)
         assert_parity(kernels, lambda ops, array: (call(ops, array)[0], call(ops, array)[1][2]), float32_bound=2e-6)
     else:
