@@ -56,3 +56,8 @@ def test_a_faster_machine_is_expected_to_take_less_time():
     assert accounting.expected_seconds(CONFIG, 2, 16, 2e11, 1e10) < slow
     assert accounting.expected_seconds(CONFIG, 2, 16, 1e11, 2e10) < slow
     assert accounting.expected_seconds(CONFIG, 2, 16, 1e11, 1e10, recompute=True) != slow
+
+
+def test_gpt2s_operations_are_six_a_weight_and_attention():
+    flops = accounting.flops_per_token(GPTConfig.preset("gpt2"))
+    assert flops == pytest.approx(6 * 123.53e6 + 6 * 12 * 768 * 1025, rel=1e-3)

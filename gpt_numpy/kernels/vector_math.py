@@ -77,9 +77,12 @@ def exp(x):
 
 @functools.cache
 def _exp2_series(degree):
-    """The polynomial of ``degree`` through 2ʳ at Chebyshev's points of |r| ≤ ½: as good as the best but for a few percent."""
+    """The polynomial of ``degree`` through 2ʳ at Chebyshev's points of |r| ≤ ½: as good as the best but for a few percent.
+
+    Its first coefficient is made exact, so that 2⁰ is 1 to the last bit.
+    """
     fit = np.polynomial.Chebyshev.interpolate(np.exp2, degree, [-0.5, 0.5])
-    return fit.convert(kind=np.polynomial.Polynomial).coef.tolist()
+    return [1.0, *fit.convert(kind=np.polynomial.Polynomial).coef.tolist()[1:]]
 
 
 def _estrin(coefficients, r):

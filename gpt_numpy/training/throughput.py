@@ -1,4 +1,4 @@
-"""What a step costs, in operations and in bytes, and what the machine has to offer."""
+"""What the machine has to offer a training step, against what ``accounting`` says that it costs."""
 
 from __future__ import annotations
 
@@ -8,19 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..accounting import training_memory
 from ..errors import ConfigError
-from ..parameters import count
-
-
-def flops_per_token(config):
-    """Floating-point operations of training on one token: forward and twice that backward.
-
-    Two operations a weight of every matrix product (the head included, the embeddings' look-ups not), and in
-    attention two products over the half of the keys that a query sees on average.
-    """
-    in_products = count(config) - config.block_size * config.n_embd
-    attention = config.n_layer * 2 * config.block_size * config.n_embd
-    return 3 * (2 * in_products + attention)
 
 
 def measure_peak(size=1024, repeats=3):
@@ -36,13 +25,9 @@ def measure_peak(size=1024, repeats=3):
 
 
 def needed_memory(config, batch_size, recompute):
-    """Bytes that training needs at least: parameters, gradients, two moments, the snapshot being saved, activations."""
-    weights = 4 * count(config)
-    state = 4 * weights + 3 * weights
-    # A block keeps at the least its input, q, k, v, heads, two normalised inputs and the hidden layer twice.
-    width = 1 if recompute else 14
-    activations = 4 * batch_size * config.block_size * config.n_embd * (config.n_layer * width + 14)
-    return state + activations
+    """Bytes that training takes at its peak: a step's, and the snapshot of a checkpoint that is being written."""
+    step = training_memory(config, batch_size, config.block_size, recompute)
+    return sum(step.values()) + step["parameters"] + step["moments of AdamW"]
 
 
 def check_memory(config, batch_size, recompute):

@@ -12,6 +12,7 @@ import time
 
 import numpy as np
 
+from ..accounting import flops_per_token
 from ..errors import NonFinite
 from ..model import IGNORE_INDEX, DropoutAt
 from .batches import Batches
@@ -20,7 +21,6 @@ from .evaluation import evaluate
 from .optimizer import clip_scale
 from .schedule import learning_rate
 from .signals import SIGNALLED
-from .throughput import flops_per_token
 
 
 @dataclasses.dataclass
