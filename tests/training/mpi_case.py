@@ -4,6 +4,7 @@ import math
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
@@ -33,6 +34,14 @@ def poison(self, loss):
     return loss
 
 
+def die(self, loss):
+    # The first rank's checkpoint of step 2 is written while step 3 runs, and the death of one rank ends that one as well.
+    limit = time.monotonic() + 20
+    while not Path(out, "checkpoints", "step-2").exists() and time.monotonic() < limit:
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def crash(self, loss):
     raise ZeroDivisionError("a bug in one rank")
 
@@ -42,7 +51,7 @@ if case == "nan":
 elif case == "crash":
     at_third_step(crash)
 elif case == "die":
-    at_third_step(lambda self, loss: os.kill(os.getpid(), signal.SIGKILL))
+    at_third_step(die)
 elif case == "other-settings" and last:
     settings = settings.replace(learning_rate=0.5)
 elif case == "other-data" and last:
