@@ -1,6 +1,6 @@
 """This machine: what it can do at most, measured here and now, and what is set to hold it back.
 
-Used by ``gpt-numpy info``, by the trainer's share of peak and by the benchmarks. Two figures bound every kernel
+Used by ``gpt-numpy info`` and the benchmarks. Two figures bound every kernel
 (Williams, Waterman and Patterson, "Roofline", 2009): the rate of float32 matrix products, and that of reading memory
 that is in no cache. On a shared machine both drift, so they are measured again by whoever quotes them.
 """
