@@ -1,4 +1,4 @@
-"""``python -m benchmarks list | run NAME… | peers [NAME…]``; the last line of every run is JSON."""
+"""``python -m benchmarks list | run NAME… | peers [NAME…] | tokenizer [CASE…]``; the last line of every run is JSON."""
 
 import argparse
 import json
@@ -6,7 +6,7 @@ import sys
 
 from gpt_numpy.machine import environment, hindrances
 
-from . import ladder, machine, peers, timing
+from . import bpe, ladder, machine, peers, timing
 
 
 def main(argv=None):
@@ -15,22 +15,24 @@ def main(argv=None):
     commands.add_parser("list", help="name the ladders and the peer runs")
     run = commands.add_parser("run", help="climb ladders: every rung checked against float64, then timed")
     run.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ladder.CASES)}; all when none is given")
-    run.add_argument("--json", metavar="FILE", help="also write the results to FILE")
     run.add_argument("--plot", metavar="FILE", help="draw the rungs on this machine's roofline (needs matplotlib)")
     against = commands.add_parser("peers", help="whole programs next to other libraries, each in its own process")
     against.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(peers.RUNS)}; all when none is given")
     against.add_argument("--rounds", type=int, default=7, help="timed rounds of each contender (default 7)")
-    against.add_argument("--json", metavar="FILE", help="also write the results to FILE")
+    tokenizer = commands.add_parser("tokenizer", help="the tokenizer next to tiktoken, tokenizers and rustbpe")
+    bpe.configure(tokenizer)
+    for command in (run, against, tokenizer):
+        command.add_argument("--json", metavar="FILE", help="also write the results to FILE")
     args = parser.parse_args(argv)
     if args.command == "list":
         return _list()
-    known = ladder.CASES if args.command == "run" else tuple(peers.RUNS)
+    known = tuple({"run": ladder.CASES, "peers": peers.RUNS, "tokenizer": bpe.CASES}[args.command])
     unknown = [name for name in args.names if name not in known]
     if unknown:
         parser.error(f"unknown name {unknown[0]!r}; known: {', '.join(known)}")
     for line in hindrances():
         print(f"note: {line}", file=sys.stderr)
-    results = _run(args) if args.command == "run" else _peers(args)
+    results = {"run": _run, "peers": _peers, "tokenizer": _tokenizer}[args.command](args)
     document = {"environment": environment(), **results}
     if args.json:
         with open(args.json, "w", encoding="utf-8") as file:
@@ -42,9 +44,11 @@ def main(argv=None):
 def _list():
     for name in ladder.CASES:
         case = ladder.load(name)
-        print(f"run    {name:20} {case.summary}: {', '.join(rung.name for rung in case.rungs)}")
+        print(f"run       {name:20} {case.summary}: {', '.join(rung.name for rung in case.rungs)}")
     for name, run in peers.RUNS.items():
-        print(f"peers  {name:20} {run.summary}: {', '.join(run.contenders)}")
+        print(f"peers     {name:20} {run.summary}: {', '.join(run.contenders)}")
+    for name, summary in bpe.CASES.items():
+        print(f"tokenizer {name:20} {summary}")
     return 0
 
 
@@ -85,6 +89,10 @@ def _peers(args):
         results[name] = peers.compare(run, args.rounds)
         peers.print_table(results[name])
     return {"peers": results}
+
+
+def _tokenizer(args):
+    return {"tokenizer": bpe.run(args)}
 
 
 def _sizes(size):

@@ -1,4 +1,4 @@
-"""The tokenizer next to the Rust libraries: ``python -m benchmarks.bpe [encode] [batch] [train] [runs] [compile]``.
+"""The tokenizer next to the Rust libraries: ``python -m benchmarks tokenizer [CASE…]``.
 
 encode    one thread, GPT-2's vocabulary: lists and arrays of ids, next to tiktoken and Hugging Face tokenizers
 batch     many documents, all cores
@@ -9,12 +9,11 @@ compile   what numba's compiler takes once, in a process with an empty cache
 Two texts: Tiny Shakespeare, and ten megabytes of Python's standard library. Contenders take turns, round after round; a
 ratio is the median over rounds. What a contender returns is compared with tiktoken's tokens (or
 rustbpe's merges) before anything is timed. The vocabulary and the play come from --data, by default
-$GPT_NUMPY_TEST_DATA. The last line of the output is JSON.
+$GPT_NUMPY_TEST_DATA.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import statistics
@@ -239,22 +238,29 @@ def compile_once():
     return results
 
 
-CASES = ("encode", "batch", "train", "runs", "compile")
+CASES = {
+    "encode": "one text, one thread, next to tiktoken and tokenizers",
+    "batch": "many documents, all cores, next to tiktoken",
+    "train": "learning a vocabulary, next to rustbpe and tokenizers",
+    "runs": "a million times the same characters, and two million",
+    "compile": "the first call in a new process, with an empty and a full cache",
+}
 
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.bpe", description=__doc__.split("\n\n")[0])
-    parser.add_argument("cases", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}; all when none is given")
+def configure(parser):
+    """Declare the arguments of ``python -m benchmarks tokenizer``."""
+    parser.add_argument("names", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}; all when none is given")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds (default 5)")
     sizes = ", ".join(map(str, VOCAB_SIZES))
-    parser.add_argument("--vocab-size", type=int, action="append", help=f"to train to, repeatable ({sizes})")
+    parser.add_argument("--vocab-size", type=int, action="append", help=f"to train to, repeatable (default {sizes})")
     parser.add_argument("--data", type=Path, default=os.environ.get("GPT_NUMPY_TEST_DATA"), help="folder of the texts")
-    args = parser.parse_args(argv)
-    if unknown := set(args.cases) - set(CASES):
-        parser.error(f"unknown case {min(unknown)!r}; known: {', '.join(CASES)}")
+
+
+def run(args):
+    """Measure what ``args`` name; case → results."""
     if args.data is None:
-        parser.error("--data: a folder with gpt2/ and tinyshakespeare.txt")
-    documents, tokenizer = documents_of(args.data), Tokenizer.load(args.data / "gpt2")
+        raise SystemExit("--data: a folder with gpt2/ and tinyshakespeare.txt")
+    documents, tokenizer = documents_of(Path(args.data)), Tokenizer.load(Path(args.data) / "gpt2")
     cases = {
         "encode": lambda: encode(tokenizer, documents, args.rounds),
         "batch": lambda: batch(tokenizer, documents, args.rounds),
@@ -263,12 +269,7 @@ def main(argv=None):
         "compile": compile_once,
     }
     results = {}
-    for name in args.cases or CASES:
-        print(name)
+    for name in args.names or CASES:
+        print(f"\n{name}: {CASES[name]}")
         results[name] = cases[name]()
-    print(json.dumps(results))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return results

@@ -74,7 +74,7 @@ def hindrances():
         found.append("numba's threads run on its workqueue layer, the slowest to start: install libgomp (Debian: libgomp1)")
     if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
         found.append("NUMBA_DISABLE_JIT turns every kernel into a Python loop: unset it")
-    if gemm.gemm is not gemm.gemm_vectors:
+    if gemm.IMPLEMENTATION is gemm.gemm_numpy:
         found.append("matrix products go to NumPy (an unknown CPU, or GPT_NUMPY_GEMM=numpy): the epilogues are not fused")
     return found
 

@@ -2,11 +2,13 @@
 
 import os
 import pathlib
+import random
 import re
 import signal
 import sys
 
 import pytest
+import regex
 
 # `benchmarks` and `scripts` are not installed; at the end of the path, so that an installed gpt_numpy wins.
 sys.path.append(str(pathlib.Path(__file__).parents[1]))
@@ -51,3 +53,97 @@ def test_data():
     if not folder:
         pytest.skip("GPT_NUMPY_TEST_DATA is not set")
     return pathlib.Path(folder)
+
+
+@pytest.fixture(scope="session")
+def shakespeare(test_data):
+    return (test_data / "tinyshakespeare.txt").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def gpt2(test_data):
+    """GPT-2's own tokenizer."""
+    from gpt_numpy.tokenizer import Tokenizer
+
+    return Tokenizer.load(test_data / "gpt2")
+
+
+@pytest.fixture(scope="session")
+def tiktoken_of():
+    """A function: tiktoken's encoder of a tokenizer's ranks, specials and pattern, built without a download."""
+    tiktoken = pytest.importorskip("tiktoken")
+
+    def build(tokenizer):
+        vocabulary = tokenizer.vocabulary
+        special_ids = set(vocabulary.special_tokens.values())
+        ranks = {token: i for i, token in enumerate(vocabulary.tokens) if i not in special_ids}
+        return tiktoken.Encoding(
+            "same", pat_str=vocabulary.pattern, mergeable_ranks=ranks, special_tokens=vocabulary.special_tokens
+        )
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def tiktoken_gpt2(tiktoken_of, gpt2):
+    return tiktoken_of(gpt2)
+
+
+@pytest.fixture(scope="session")
+def characters():
+    """All characters of all planes, without the surrogates."""
+    return [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
+
+
+@pytest.fixture(scope="session")
+def agreed_characters(characters):
+    """The characters that ``regex`` and tiktoken class alike: they follow different versions of Unicode."""
+    tiktoken = pytest.importorskip("tiktoken")
+    every_byte = {bytes([byte]): byte for byte in range(256)}
+    everything, disputed = "".join(characters), set()
+    for name in (r"\p{L}", r"\p{N}", r"\s"):
+        of_class = tiktoken.Encoding("class", pat_str=name, mergeable_ranks=every_byte, special_tokens={})
+        theirs = set(of_class.decode(of_class.encode_ordinary(everything)))
+        disputed |= theirs ^ set(regex.findall(name, everything))
+    assert len(disputed) < 50_000
+    return [character for character in characters if character not in disputed]
+
+
+_PIECES = [
+    "'s", "'t", "'re", "'ve", "'m", "'ll", "'d", "'S", "'l", "'r", "'v", "'", "''", " '", " ", "  ", "   ", "\n", "\n\n",
+    "\r\n", "\t", "\x00", "\x1c", "\x85", "\xa0", "\u2028", "\u3000", "\ufeff", "\ufffd", "\u200d", "a", "Z", "the",
+    " the", " of", "naïve", "é", "e\u0301", "ß", "中", "文", "½", " ½", "²", "٣", "Ⅷ", "0", "12", " 3", "_", "-", "--", "...",
+    " <|endoftext", "| >", "🙂", "👩\u200d👧", "🇫🇷",
+]  # fmt: skip
+
+
+def _hard_string(rng, characters, known):
+    kind, length = rng.randrange(5), rng.randrange(1, 24)
+    if kind == 0:
+        return "".join(rng.choices(characters, k=length))
+    if kind == 1:
+        return "".join(rng.choices(_PIECES, k=length))
+    if kind == 2:
+        return "".join(rng.choice(_PIECES) * rng.randrange(1, 30) for _ in range(rng.randrange(1, 5)))
+    if kind == 3:
+        return "".join(c for c in rng.randbytes(length).decode("utf-8", "replace") if c in known)
+    return "".join(
+        rng.choice((rng.choice(_PIECES), chr(rng.randrange(32, 127)), rng.choice(characters))) for _ in range(length)
+    )
+
+
+@pytest.fixture(scope="session")
+def hard_strings(characters):
+    """A function of (n, seed, alphabet): n strings of any characters, runs, contractions, white space, mangled UTF-8."""
+
+    def generate(n, seed, alphabet=characters):
+        rng, known = random.Random(seed), set(alphabet)
+        return [_hard_string(rng, alphabet, known) for _ in range(n)]
+
+    return generate
+
+
+@pytest.fixture(scope="session")
+def awkward_strings(hard_strings, agreed_characters):
+    """``hard_strings`` of those characters alone on which tiktoken agrees."""
+    return lambda n, seed: hard_strings(n, seed, agreed_characters)

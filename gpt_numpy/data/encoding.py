@@ -100,9 +100,7 @@ def _encode(tokenizer, steps, texts):
 
 def encode_texts(tokenizer, texts):
     """An array of tokens for each text, made on the calling thread; special tokens in it are text like any other."""
-    if hasattr(tokenizer, "encode_batch_to_arrays"):
-        return tokenizer.encode_batch_to_arrays(texts, disallowed_special=(), threads=1)
-    return [np.array(tokenizer.encode_ordinary(text), dtype=np.int64) for text in texts]
+    return tokenizer.encode_batch_to_arrays(texts, disallowed_special=(), threads=1)
 
 
 def _finished(unit, future):

@@ -205,7 +205,7 @@ def _choose():
     return choices[name]
 
 
-_IMPLEMENTATION = _choose()
+IMPLEMENTATION = _choose()
 
 
 def gemm(a, b, out, **options):
@@ -217,4 +217,4 @@ def gemm(a, b, out, **options):
                                   like out
     sums, add_sums                sums (N,) = (+=) the column sums of B: a bias's gradient, where B is dout
     """
-    _IMPLEMENTATION(a, b, out, **options)
+    IMPLEMENTATION(a, b, out, **options)

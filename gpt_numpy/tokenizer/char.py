@@ -118,7 +118,15 @@ class CharTokenizer:
     def encode_batch(self, texts: Iterable[str], *, allowed_special: str | Collection[str] = (),
                      disallowed_special: str | Collection[str] = "all", threads: int | None = None) -> list[list[int]]:
         """``encode`` of each of ``texts``; ``threads`` is there for the common interface."""
-        return [self.encode(text, allowed_special=allowed_special, disallowed_special=disallowed_special)
+        arrays = self.encode_batch_to_arrays(texts, allowed_special=allowed_special,
+                                             disallowed_special=disallowed_special)
+        return [ids.tolist() for ids in arrays]
+
+    def encode_batch_to_arrays(self, texts: Iterable[str], *, allowed_special: str | Collection[str] = (),
+                               disallowed_special: str | Collection[str] = "all",
+                               threads: int | None = None) -> list[np.ndarray]:
+        """``encode_to_array`` of each of ``texts``; ``threads`` is there for the common interface."""
+        return [self.encode_to_array(text, allowed_special=allowed_special, disallowed_special=disallowed_special)
                 for text in texts]
 
     def encode_ordinary(self, text: str) -> list[int]:

@@ -1,19 +1,16 @@
-"""Fixtures of the kernels' tests: what a kernel is held to, and how close; texts and vocabularies for the tokenizer's."""
+"""Fixtures of the kernels' tests: what a kernel is held to, and how close."""
 
 import os
-import random
 
 # Two threads even where there is one processor: races and thread counts are tested on any machine.
 os.environ.setdefault("NUMBA_NUM_THREADS", str(max(2, os.cpu_count() or 1)))
 
 import numpy as np
 import pytest
-import regex
 
 from gpt_numpy import layers
 from gpt_numpy.kernels import threads
 from gpt_numpy.kernels.bpe import BPEEncoder
-from gpt_numpy.tokenizer import Tokenizer
 
 
 def _arrays(result):
@@ -59,70 +56,7 @@ def assert_parity():
     return check
 
 
-_PIECES = [
-    "'s", "'t", "'re", "'ve", "'m", "'ll", "'d", "'S", "'l", "'r", "'v", "'", " ", "  ", "\n", "\n\n",
-    "\r\n", "\t", "\x00", "\x1c", "\x85", "\xa0", "\u2028", "\u3000", "\ufeff", "\ufffd", "\u200d", "a", "Z",
-    "the", " of", "naïve", "e\u0301", "中文", " ½", "²", "٣", "Ⅷ", "0", "12", " 3", "_", "--", "...",
-    " <|endoftext|>", "🙂", "👩\u200d👧",
-]  # fmt: skip
-
-
-def _hard_string(rng, characters):
-    kind, length = rng.randrange(4), rng.randrange(1, 20)
-    if kind == 0:
-        return "".join(rng.choices(characters, k=length))
-    if kind == 1:
-        return "".join(rng.choices(_PIECES, k=length))
-    if kind == 2:
-        return "".join(rng.choice(_PIECES) * rng.randrange(1, 25) for _ in range(rng.randrange(1, 5)))
-    return "".join(chr(rng.randrange(32, 127)) if rng.random() < 0.7 else rng.choice(characters) for _ in range(length))
-
-
-@pytest.fixture(scope="session")
-def characters():
-    """All characters of all planes, without the surrogates."""
-    return [chr(c) for c in range(0x110000) if not 0xD800 <= c < 0xE000]
-
-
-@pytest.fixture(scope="session")
-def hard_strings(characters):
-    """A function of (n, seed, alphabet): n strings of any characters, runs, contractions and white space."""
-
-    def generate(n, seed, alphabet=characters):
-        rng = random.Random(seed)
-        return [_hard_string(rng, alphabet) for _ in range(n)]
-
-    return generate
-
-
-@pytest.fixture(scope="session")
-def gpt2(test_data):
-    return Tokenizer.load(test_data / "gpt2").vocabulary
-
-
 @pytest.fixture(scope="session")
 def encoder(gpt2):
-    return BPEEncoder(gpt2.byte_ids, gpt2.merges, gpt2.merged_ids)
-
-
-@pytest.fixture(scope="session")
-def tiktoken_gpt2(gpt2):
-    """tiktoken's encoder of the same ranks, built without a download."""
-    tiktoken = pytest.importorskip("tiktoken")
-    special_ids = set(gpt2.special_tokens.values())
-    ranks = {token: i for i, token in enumerate(gpt2.tokens) if i not in special_ids}
-    return tiktoken.Encoding("same", pat_str=gpt2.pattern, mergeable_ranks=ranks, special_tokens={})
-
-
-@pytest.fixture(scope="session")
-def agreed_characters(characters):
-    """The characters that ``regex`` and tiktoken class alike: they follow different versions of Unicode."""
-    tiktoken = pytest.importorskip("tiktoken")
-    every_byte = {bytes([byte]): byte for byte in range(256)}
-    everything, disputed = "".join(characters), set()
-    for name in (r"\p{L}", r"\p{N}", r"\s"):
-        of_class = tiktoken.Encoding("class", pat_str=name, mergeable_ranks=every_byte, special_tokens={})
-        theirs = set(of_class.decode(of_class.encode_ordinary(everything)))
-        disputed |= theirs ^ set(regex.findall(name, everything))
-    assert len(disputed) < 50_000
-    return [character for character in characters if character not in disputed]
+    vocabulary = gpt2.vocabulary
+    return BPEEncoder(vocabulary.byte_ids, vocabulary.merges, vocabulary.merged_ids)

@@ -108,7 +108,7 @@ def test_a_million_strings_encode_as_with_tiktoken(encoder, tiktoken_gpt2, hard_
 
 @pytest.mark.parametrize("unit", ["a", "^", " ", "\n", "ab"])
 def test_a_million_repetitions_take_less_than_two_seconds(encoder, tiktoken_gpt2, unit):
-    """Time that grew with the square would be hours. What it grows with is measured by ``benchmarks.bpe runs``."""
+    """Time that grew with the square would be hours. What it grows with is measured by ``benchmarks tokenizer runs``."""
     assert encoder.encode(unit * 3000) == tiktoken_gpt2.encode_ordinary(unit * 3000)
     start = perf_counter()
     tokens = encoder.encode_to_array(unit * 1_000_000)
