@@ -70,6 +70,8 @@ def _check_first_key(first_key, B, Tq, Tk):
     first_key = np.asarray(first_key)
     check_shape("first_key", first_key, (B, Tq))
     values = indices("first_key", first_key, Tk).reshape(B, Tq)
+    if not values.any():  # one document: nothing to look up in the kernels
+        return _check_first_key(None, B, Tq, Tk)
     beyond = values > np.arange(Tk - Tq, Tk)
     if beyond.any():
         b, i = (int(place[0]) for place in np.nonzero(beyond))

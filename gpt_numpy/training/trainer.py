@@ -6,6 +6,7 @@ setting ``step``. What a step does to the parameters is ``train_step``; everythi
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import time
@@ -13,6 +14,7 @@ import time
 import numpy as np
 
 from ..accounting import flops_per_token
+from ..data import prefetch
 from ..errors import NonFinite
 from ..model import IGNORE_INDEX, DropoutAt
 from .batches import Batches
@@ -60,17 +62,20 @@ class Trainer:
         self.batches = Batches(settings, corpus, model.config.block_size)
         self.tokens_per_step = settings.batch_size * self.batches.block_size
         self.flops_per_step = flops_per_token(model.config) * self.tokens_per_step
+        self.waited = 0.0  # seconds that steps waited for their batches
         self._saved_step = state.step if state.step else None
 
     # ---- one step ----------------------------------------------------------------------------------------
 
-    def train_step(self):
+    def train_step(self, parts=None):
         """Gradients of the global batch of this step, clipped, and one update. Returns loss, learning rate, norm.
+
+        parts: ``micro_batches`` of the step, where they were made in advance.
 
         Raises ``NonFinite``, parameters untouched, where the loss or a gradient is no finite number.
         """
         s, step = self.settings, self.state.step
-        loss = self._gradients(step)
+        loss = self._gradients(step, self.micro_batches(step) if parts is None else parts)
         norm = self.model.ops.gradient_norm(self.model.grads.flat)
         if not (math.isfinite(loss) and math.isfinite(norm)):
             raise self._non_finite(loss)
@@ -82,7 +87,7 @@ class Trainer:
         self.state.step += 1
         return {"loss": loss, "learning_rate": rate, "gradient_norm": norm}
 
-    def _gradients(self, step):
+    def _gradients(self, step, parts):
         """Leave the global batch's gradient in ``model.grads``; returns its loss.
 
         Rows are taken a micro-batch at a time. Each counts by its share of the targets that count in the whole
@@ -90,7 +95,6 @@ class Trainer:
         """
         s, model = self.settings, self.model
         model.zero_gradients()
-        parts = list(self._micro_batches(step))
         counts = [np.count_nonzero(targets != IGNORE_INDEX) for _, _, targets, _ in parts]
         (counted,) = self.group.sum([sum(counts)])
         loss = 0.0
@@ -101,13 +105,12 @@ class Trainer:
                 loss += share * model.loss_and_gradients(inputs, targets, share, dropout_at=dropout_at, **options)
         return self.group.sum([loss])[0]
 
-    def _micro_batches(self, step):
-        """(first row, inputs, targets, options) of this rank's rows of the step's batch."""
-        s, mine = self.settings, self.group.share(self.settings.batch_size)
-        size = s.micro_batch_size or len(mine)
-        for first in range(mine.start, mine.stop, size):
-            rows = range(first, min(first + size, mine.stop))
-            yield first, *self.batches.rows(step, rows)
+    def micro_batches(self, step):
+        """A list of (first row, inputs, targets, options): this rank's rows of the step's batch."""
+        mine = self.group.share(self.settings.batch_size)
+        size = self.settings.micro_batch_size or len(mine)
+        firsts = range(mine.start, mine.stop, size)
+        return [(first, *self.batches.rows(step, range(first, min(first + size, mine.stop)))) for first in firsts]
 
     def _non_finite(self, loss):
         for name, gradient in self.model.grads.items():
@@ -123,13 +126,20 @@ class Trainer:
 
     def run(self):
         """Train until the last step, a signal, the time budget or the end of patience; returns why it ended."""
+        with contextlib.closing(prefetch(self.micro_batches, range(self.state.step, self.settings.max_steps))) as ahead:
+            return self._run(ahead)
+
+    def _run(self, ahead):
         s, state = self.settings, self.state
         began, before = time.monotonic(), state.seconds
         if state.step == 0:
             self.evaluate("validation", s.eval_windows)
         while (reason := self._reason_to_end(time.monotonic() - began)) is None:
+            asked = time.monotonic()
+            parts = next(ahead)
+            self.waited += time.monotonic() - asked
             try:
-                result = self.train_step()
+                result = self.train_step(parts)
             except NonFinite:
                 self.checkpoint()
                 raise

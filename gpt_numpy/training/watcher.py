@@ -115,7 +115,8 @@ class Watcher:
         if self.quiet:
             return
         self._draw()
-        self.say(f"{reason} at step {trainer.state.step:,} after {trainer.state.seconds:.0f} s of training")
+        self.say(f"{reason} at step {trainer.state.step:,} after {trainer.state.seconds:.0f} s of training "
+                 f"({trainer.waited:.2f} s spent waiting for batches)")  # fmt: skip
         if self.final is not None:
             figures = f"{self.final.loss:.4f}, {self.final.bits_per_byte:.3f} bits per byte"
             self.say(f"validation loss over all {self.final.tokens:,} tokens of the validation text: {figures}")
