@@ -1,7 +1,7 @@
 """The fast decoder: packed weights, and kernels that read them at the speed of memory.
 
-However the tokens come, one by one, a whole prompt or many sequences at once, they are rows of one and the same
-kernel (``kernels.decode``), ``PASS_ROWS`` of them at a time.
+A few new tokens, of however many sequences, are rows of one launch for the whole model (``kernels.decode``),
+``PASS_ROWS`` of them at a time. A prompt is read layer by layer (``kernels.prefill``), with attention in tiles.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from .packed import BLOCK, PANEL, PackedWeights, panel_size
 
 KEPT_BUFFERS = 4  # shapes of calls whose memory is kept
 PASS_ROWS = 256  # rows of one launch: their activations stay in the cache
+PROMPT_TOKENS = 32  # from here on, a sequence's new tokens are read as a prompt
 
 
 class PanelDecoder(OpsDecoder):
@@ -36,6 +37,10 @@ class PanelDecoder(OpsDecoder):
         """As ``OpsDecoder.extend``, which specifies it."""
         tokens, sequences, positions = self._prepare(tokens, cache, sequences)
         n, T = tokens.shape
+        if T >= PROMPT_TOKENS:
+            logits = [self._read(cache, *row, every) for row in zip(tokens, sequences, positions)]
+            cache.lengths[sequences] += T
+            return np.stack(logits) if every else np.concatenate(logits)
         wanted = np.ones((n, T), bool)
         if not every:
             wanted[:, :-1] = False
@@ -57,14 +62,50 @@ class PanelDecoder(OpsDecoder):
         w, config = self.weights, self.config
         count = threads.count()
         buffers = self._buffers_for(len(tokens), count, cache.capacity)
-        buffers.sequences[:], buffers.positions[:] = sequences, positions
-        np.add(w.embed(tokens), w.positions[positions], out=buffers.x)
+        self._begin(buffers, tokens, sequences, positions)
         buffers = buffers._replace(wanted=np.flatnonzero(wanted), logits=logits)
-        shape = decode.Shape(len(tokens), config.n_layer, config.n_head, config.head_size, config.n_embd,
-                             config.vocab_size, cache.batch, cache.capacity)  # fmt: skip
-        chunk_size = panel_size(w.format, decode.CHUNK)
-        weights = decode.Weights(w.data, w.offsets, w.panel_sizes, chunk_size, w.vectors)
+        weights, shape = self._arguments(decode.CHUNK, len(tokens), cache)
         decode.decode_rows(count, weights, shape, buffers, cache.keys.reshape(-1), cache.values.reshape(-1))
+
+    def _read(self, cache, tokens, sequence, positions, every):
+        """Logits after the last (or ``every``) token of one sequence's new ones, by far more than a few."""
+        from ..kernels import attention, decode, prefill, threads
+
+        config, count, rows = self.config, threads.count(), len(tokens)
+        buffers = make_buffers(self.weights, rows, count, cache.capacity, prefill.ROWS, prefill.ROWS * prefill.RANGE)
+        self._begin(buffers, tokens, sequence, positions)
+        wanted = np.arange(rows) if every else np.array([rows - 1])
+        buffers = buffers._replace(wanted=wanted, logits=np.empty((len(wanted), config.vocab_size), np.float32))
+        weights, shape = self._arguments(prefill.DEPTH, rows, cache)
+        keys, values = cache.keys.reshape(-1), cache.values.reshape(-1)
+
+        def multiply(layer, kind, rows=rows):
+            n_tasks, *cut = prefill.plan(rows, self.weights.shapes[kind][1], count)
+            prefill.multiply(n_tasks, layer, kind, *cut, weights, shape, buffers, keys, values)
+
+        heads = (1, rows, config.n_head, config.head_size)
+        seen = slice(int(positions[-1]) + 1)
+        for layer in range(config.n_layer):
+            multiply(layer, decode.QKV)
+            k, v = (a[layer, sequence, None, :, seen].swapaxes(1, 2) for a in (cache.keys, cache.values))
+            attention.attention_forward(buffers.q.reshape(heads), k, v, alloc=lambda *_: buffers.heads.reshape(heads))
+            for kind in (decode.PROJ, decode.FC, decode.MLP_PROJ):
+                multiply(layer, kind)
+        multiply(config.n_layer, decode.HEAD, len(wanted))
+        return buffers.logits
+
+    def _begin(self, buffers, tokens, sequences, positions):
+        buffers.sequences[:], buffers.positions[:] = sequences, positions
+        np.add(self.weights.embed(tokens), self.weights.positions[positions], out=buffers.x)
+
+    def _arguments(self, chunk, rows, cache):
+        """The kernels' weights, in chunks of so many k, and shape."""
+        from ..kernels import decode
+
+        w, config = self.weights, self.config
+        weights = decode.Weights(w.data, w.offsets, w.panel_sizes, panel_size(w.format, chunk), w.vectors)
+        return weights, decode.Shape(rows, config.n_layer, config.n_head, config.head_size, config.n_embd,
+                                     config.vocab_size, cache.batch, cache.capacity)  # fmt: skip
 
     def _buffers_for(self, *key):
         if key not in self._buffers:
@@ -74,8 +115,11 @@ class PanelDecoder(OpsDecoder):
         return self._buffers[key]
 
 
-def make_buffers(weights, rows, threads, capacity):
-    """``kernels.decode.Buffers`` for so many rows, threads and cached tokens."""
+def make_buffers(weights, rows, threads, capacity, block=None, sums=None):
+    """``kernels.decode.Buffers`` for so many rows, threads and cached tokens.
+
+    A thread has activations of ``block`` rows and ``sums`` rows of sums at a time; default: all rows.
+    """
     from ..kernels.decode import STAGES, Buffers
     from ..kernels.stages import STAGE_WORDS
 
@@ -93,9 +137,9 @@ def make_buffers(weights, rows, threads, capacity):
         "hidden": (rows, 4 * C),
         "wanted": (0,),
         "logits": (0, 0),  # both are given with each call
-        "activations": (threads, rows, step),
-        "scales": (threads, rows, step // BLOCK),
-        "sums": (threads, rows, PANEL),
+        "activations": (threads, block or rows, step),
+        "scales": (threads, block or rows, step // BLOCK),
+        "sums": (threads, sums or rows, PANEL),
         "scratch": (threads, max(capacity, C)),
     }
     integers = {"counters": np.int64, "sequences": np.int64, "positions": np.int64, "wanted": np.int64}

@@ -31,7 +31,7 @@ from .jit import borrowing_part
 from .panel_tile import BLOCK, PANEL, TILE_ROWS, panel_tile
 from .simd import (
     absolute, add_lanes, broadcast, convert, fma, gelu, lanes, load, load_tail, max_lanes, maximum, prefetch, store,
-    where,
+    store_tail, where,
 )  # fmt: skip
 from .stages import claim, finish, wait
 from .threads import launcher, parallel_for
@@ -115,10 +115,16 @@ def _prepare(source, activations, scales):
 
 
 def _copy_row(source, activations, scales):
-    for i in range(len(source)):
-        activations[i] = source[i]
+    copy_numbers(source, 0, activations, 0, len(source))
     if len(source) % 2:
         activations[len(source)] = 0
+
+
+@borrowing_part
+def copy_numbers(source, start, target, place, count):
+    """target[place …] = ``count`` numbers of source from ``start`` on, counted from either's first, side by side."""
+    for i in range(0, count, lanes(source)):
+        store_tail(target, place + i, load_tail(source, start + i, count - i), count - i)
 
 
 def _quantise_row(source, activations, scales):
@@ -139,22 +145,18 @@ def _quantise_row(source, activations, scales):
 
 
 @borrowing_part
-def prepare_rows(task, kind, vector, w, s, b):
-    """activations[task] = what a matrix of this kind is multiplied by."""
+def prepare_rows(task, kind, first, count, w, s, b, vector):
+    """activations[task] = what a matrix of this kind is multiplied by: ``count`` rows from ``first`` on."""
     normed = b.scratch[task, : s.n_embd]
-    if kind == HEAD:
-        for i in range(len(b.wanted)):
-            layernorm_row(b.x[b.wanted[i]], normed, vector, vector + s.n_embd, w.vectors)
-            prepare(normed, b.activations[task, i], b.scales[task, i])
-        return
-    for row in range(s.rows):
+    for i in range(count):
+        row = b.wanted[first + i] if kind == HEAD else first + i
         if kind == PROJ:
-            prepare(b.heads[row], b.activations[task, row], b.scales[task, row])
+            prepare(b.heads[row], b.activations[task, i], b.scales[task, i])
         elif kind == MLP_PROJ:
-            prepare(b.hidden[row], b.activations[task, row], b.scales[task, row])
+            prepare(b.hidden[row], b.activations[task, i], b.scales[task, i])
         else:
             layernorm_row(b.x[row], normed, vector, vector + s.n_embd, w.vectors)
-            prepare(normed, b.activations[task, row], b.scales[task, row])
+            prepare(normed, b.activations[task, i], b.scales[task, i])
 
 
 @borrowing_part
@@ -176,60 +178,83 @@ def multiply_panel(task, rows, start, depth, bias, count, w, b):
 
 
 @borrowing_part
-def _scatter(sums, first, count, layer, row, s, b, keys, values):
-    """Columns ``first`` … of one row of (q, k, v) to where they belong: the query buffer, or a head's cache."""
-    C, size = s.n_embd, s.head_size
-    third, head, i = first // C, first % C // size, first % C % size
-    cached = (layer * s.batch + b.sequences[row]) * s.n_head
-    done = 0
+def _scatter(sums, place, rows, row, first, count, layer, s, b, keys, values):
+    """Columns ``first`` … of rows of (q, k, v) to where they belong: the query buffer, or a head's cache."""
+    C, size, done = s.n_embd, s.head_size, 0
     while done < count:
+        column = first + done
+        third, head, i = column // C, column % C // size, column % size
         run = min(count - done, size - i)  # columns of the same head
-        if third == 0:
-            for j in range(run):
-                b.q[row, head * size + i + j] = sums[done + j]
-        else:
-            index = ((cached + head) * s.capacity + b.positions[row]) * size + i
-            target = keys if third == 1 else values
-            for j in range(run):
-                target[index + j] = sums[done + j]
-        done, i, head = done + run, 0, head + 1
-        if head == s.n_head:
-            head, third = 0, third + 1
+        for r in range(rows):
+            to = row + r
+            if third == 0:
+                copy_numbers(sums, place + r * PANEL + done, b.q, to * C + column, run)
+            else:
+                cached = (layer * s.batch + b.sequences[to]) * s.n_head + head
+                copy_numbers(sums, place + r * PANEL + done, keys if third == 1 else values,
+                             (cached * s.capacity + b.positions[to]) * size + i, run)  # fmt: skip
+        done += run
 
 
 @borrowing_part
-def _deliver(kind, sums, first, count, layer, row, s, b, keys, values):
-    """Hand ``count`` columns of one row of a product, from column ``first`` on, to whoever reads them."""
+def deliver(kind, sums, place, rows, row, first, count, layer, s, b, keys, values):
+    """Hand ``count`` columns of a product, from column ``first`` on, to whoever reads them.
+
+    sums: ``rows`` × PANEL of them at ``place``; the first is row number ``row``.
+    """
+    C = s.n_embd
     if kind == QKV:
-        _scatter(sums, first, count, layer, row, s, b, keys, values)
-    elif kind == FC:
-        for i in range(0, PANEL, lanes(sums)):
-            store(sums, i, gelu(load(sums, i)))
-        for j in range(count):
-            b.hidden[row, first + j] = sums[j]
-    elif kind == HEAD:
-        for j in range(count):
-            b.logits[row, first + j] = sums[j]
-    else:
-        for j in range(count):
-            b.x[row, first + j] += sums[j]
+        _scatter(sums, place, rows, row, first, count, layer, s, b, keys, values)
+        return
+    for to in range(row, row + rows):
+        if kind == FC:
+            for i in range(0, count, lanes(sums)):
+                store_tail(b.hidden, to * 4 * C + first + i, gelu(load(sums, place + i)), count - i)
+        elif kind == HEAD:
+            copy_numbers(sums, place, b.logits, to * s.vocab_size + first, count)
+        else:
+            for i in range(0, count, lanes(sums)):
+                at, left = to * C + first + i, count - i
+                store_tail(b.x, at, load_tail(b.x, at, left) + load(sums, place + i), left)
+        place += PANEL
 
 
 @borrowing_part
-def _matrix_stage(task, stage, layer, kind, vector, w, s, b, keys, values):
-    """One matrix: layernorm or not before it, its bias, and what follows. ``vector``: its place in the vectors."""
+def matrix_shape(kind, s):
+    """(K, N) of a matrix of this kind."""
     C = s.n_embd
     depth = 4 * C if kind == MLP_PROJ else C
-    columns = 3 * C if kind == QKV else 4 * C if kind == FC else s.vocab_size if kind == HEAD else C
-    bias = vector + 2 * C if kind == QKV or kind == FC else vector
+    return depth, 3 * C if kind == QKV else 4 * C if kind == FC else s.vocab_size if kind == HEAD else C
+
+
+@borrowing_part
+def vector_place(layer, kind, s):
+    """Where this matrix's vectors begin; a layer has ln_1 and c_attn's bias (5C), c_proj's (C), ln_2 and c_fc's (6C),
+    mlp.c_proj's (C)."""
+    before = 5 if kind == PROJ else 6 if kind == FC else 12 if kind == MLP_PROJ else 0
+    return (13 * layer + before) * s.n_embd
+
+
+@borrowing_part
+def bias_place(kind, vector, s):
+    """Where this matrix's bias is: behind its layernorm, if it has one. (The head has no bias.)"""
+    return vector + 2 * s.n_embd if kind == QKV or kind == FC else vector
+
+
+@borrowing_part
+def _matrix_stage(task, stage, layer, kind, w, s, b, keys, values):
+    """One matrix: layernorm or not before it, its bias, and what follows."""
+    vector = vector_place(layer, kind, s)
+    depth, columns = matrix_shape(kind, s)
+    bias = bias_place(kind, vector, s)
     panels = (columns + PANEL - 1) // PANEL
-    step = 1 if columns == C else PIECE_PANELS
+    step = 1 if columns == s.n_embd else PIECE_PANELS
     pieces = (panels + step - 1) // step
     size, matrix = w.panel_sizes[kind], w.offsets[4 * layer + kind % HEAD]
     rows = len(b.wanted) if kind == HEAD else s.rows
     piece = claim(b.counters, stage)
     _fetch(w.data, matrix + piece * step * size)  # arrives while the activations are made ready
-    prepare_rows(task, kind, vector, w, s, b)
+    prepare_rows(task, kind, 0, rows, w, s, b, vector)
     while piece < pieces:
         following = claim(b.counters, stage)
         _fetch(w.data, matrix + following * step * size)
@@ -237,8 +262,8 @@ def _matrix_stage(task, stage, layer, kind, vector, w, s, b, keys, values):
             first = panel * PANEL
             count = min(PANEL, columns - first)
             multiply_panel(task, rows, matrix + panel * size, depth, bias + first, 0 if kind == HEAD else count, w, b)
-            for row in range(rows):
-                _deliver(kind, b.sums[task, row], first, count, layer, row, s, b, keys, values)
+            sums = task * b.sums.shape[1] * PANEL
+            deliver(kind, b.sums, sums, rows, 0, first, count, layer, s, b, keys, values)
         finish(b.counters, stage)
         piece = following
     wait(b.counters, stage, pieces)
@@ -269,22 +294,13 @@ def _attention_stage(task, stage, layer, s, b, keys, values):
 
 @borrowing_part
 def _walk(worker, task, w, s, b, keys, values):
-    C = s.n_embd
     for stage in range(STAGES * s.n_layer + 1):
         layer, step = stage // STAGES, stage % STAGES
         if step == 1:
             _attention_stage(task, stage, layer, s, b, keys, values)
         else:
             kind = HEAD if layer == s.n_layer else max(step - 1, 0)
-            # A layer's vectors: ln_1 and c_attn's bias (5C), c_proj's (C), ln_2 and c_fc's (6C), mlp.c_proj's (C).
-            vector = 13 * C * layer
-            if kind == PROJ:
-                vector += 5 * C
-            elif kind == FC:
-                vector += 6 * C
-            elif kind == MLP_PROJ:
-                vector += 12 * C
-            _matrix_stage(task, stage, layer, kind, vector, w, s, b, keys, values)
+            _matrix_stage(task, stage, layer, kind, w, s, b, keys, values)
 
 
 @launcher

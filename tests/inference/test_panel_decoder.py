@@ -10,7 +10,7 @@ from gpt_numpy.errors import ConfigError, ContextLengthError
 from gpt_numpy.inference import KVCache, panel_decoder
 from gpt_numpy.inference.decoder import OpsDecoder
 from gpt_numpy.inference.panel_decoder import PanelDecoder
-from gpt_numpy.kernels import threads
+from gpt_numpy.kernels import prefill, threads
 
 CONFIG = GPTConfig(vocab_size=37, block_size=23, n_layer=2, n_head=3, n_embd=30)
 FORMATS = ["float32", "bfloat16", "int8"]
@@ -103,3 +103,34 @@ def test_faults():
     fast, cache = PanelDecoder.pack(random_model()), KVCache(CONFIG, capacity=3)
     with pytest.raises(ContextLengthError, match="full"):
         fast.extend(np.zeros((1, 4), int), cache)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_prompt_that_is_read_in_one_piece(format):
+    # Wide enough that a column of mlp.c_proj is added up in two parts, long enough for several blocks of rows.
+    config = GPTConfig(vocab_size=53, block_size=140, n_layer=2, n_head=3, n_embd=204)
+    assert 4 * config.n_embd > prefill.DEPTH
+    model = GPT(config, ops=layers)
+    rng = np.random.default_rng(5)
+    for name, view in model.params.items():
+        view[...] = rng.standard_normal(view.shape) * 0.1 + (1 if ".ln_" in f".{name}" and "weight" in name else 0)
+    fast = PanelDecoder.pack(model, format)
+    exact = GPT(config, dtype=np.float64, ops=layers)
+    for name, values in fast.weights.unpacked().items():
+        exact.params[name][...] = values
+    exact = OpsDecoder(exact)
+    tokens = rng.integers(0, 53, (2, 131))
+    caches = KVCache(config, 3), KVCache(config, 3, dtype=np.float64)
+    for start, stop, every in [(0, 3, False), (3, 80, True), (80, 81, True), (81, 131, False)]:
+        found, expected = (d.extend(tokens[:, start:stop], c, [2, 0], every)
+                           for d, c in zip((fast, exact), caches))  # fmt: skip
+        assert found.shape == expected.shape
+        assert np.abs(found - expected).max() <= 10 * TOLERANCE[format] * expected.std()
+    together = fast.extend(tokens, KVCache(config, 2))
+    assert np.abs(together - found[[0, 1]]).max() <= 10 * TOLERANCE[format] * expected.std()
+    before = threads.set_count(1)
+    try:
+        for row in range(2):  # the same bits by itself, and on one thread
+            assert np.array_equal(fast.extend(tokens[row : row + 1], KVCache(config))[0], together[row])
+    finally:
+        threads.set_count(before)
