@@ -1,4 +1,4 @@
-"""``python -m benchmarks list | run NAME… | peers [NAME…] | tokenizer [CASE…]``; the last line of every run is JSON."""
+"""``python -m benchmarks list | run NAME… | peers [NAME…] | tokenizer [CASE…] | recipe``; the last line is JSON."""
 
 import argparse
 import json
@@ -6,7 +6,7 @@ import sys
 
 from gpt_numpy.machine import environment, hindrances
 
-from . import bpe, ladder, machine, peers, timing
+from . import bpe, ladder, machine, peers, recipe, timing
 
 
 def main(argv=None):
@@ -21,18 +21,20 @@ def main(argv=None):
     against.add_argument("--rounds", type=int, default=7, help="timed rounds of each contender (default 7)")
     tokenizer = commands.add_parser("tokenizer", help="the tokenizer next to tiktoken, tokenizers and rustbpe")
     bpe.configure(tokenizer)
-    for command in (run, against, tokenizer):
+    whole = commands.add_parser("recipe", help="a whole training run, start-up included, next to PyTorch")
+    recipe.configure(whole)
+    for command in (run, against, tokenizer, whole):
         command.add_argument("--json", metavar="FILE", help="also write the results to FILE")
     args = parser.parse_args(argv)
     if args.command == "list":
         return _list()
-    known = tuple({"run": ladder.CASES, "peers": peers.RUNS, "tokenizer": bpe.CASES}[args.command])
-    unknown = [name for name in args.names if name not in known]
+    known = tuple({"run": ladder.CASES, "peers": peers.RUNS, "tokenizer": bpe.CASES}.get(args.command, ()))
+    unknown = [name for name in getattr(args, "names", ()) if name not in known]
     if unknown:
         parser.error(f"unknown name {unknown[0]!r}; known: {', '.join(known)}")
     for line in hindrances():
         print(f"note: {line}", file=sys.stderr)
-    results = {"run": _run, "peers": _peers, "tokenizer": _tokenizer}[args.command](args)
+    results = {"run": _run, "peers": _peers, "tokenizer": _tokenizer, "recipe": _recipe}[args.command](args)
     document = {"environment": environment(), **results}
     if args.json:
         with open(args.json, "w", encoding="utf-8") as file:
@@ -49,6 +51,7 @@ def _list():
         print(f"peers     {name:20} {run.summary}: {', '.join(run.contenders)}")
     for name, summary in bpe.CASES.items():
         print(f"tokenizer {name:20} {summary}")
+    print("recipe    --data FILE          a whole training run, start-up included, next to PyTorch")
     return 0
 
 
@@ -93,6 +96,10 @@ def _peers(args):
 
 def _tokenizer(args):
     return {"tokenizer": bpe.run(args)}
+
+
+def _recipe(args):
+    return {"recipe": recipe.run(args)}
 
 
 def _sizes(size):

@@ -3,9 +3,11 @@
     python scripts/python_docs.py
 
 What ``gpt-numpy train`` does, but longer, wider and with dropout, because the corpus is small and is seen many times.
+Every flag of ``gpt-numpy train`` goes on top (``--help``).
 """
 
-from gpt_numpy.training import Settings, start
+from gpt_numpy.commands.train import recipe
+from gpt_numpy.training import Settings
 
 settings = Settings(
     data=("python-docs",),
@@ -30,5 +32,4 @@ settings = Settings(
 )
 
 if __name__ == "__main__":
-    outcome = start(settings)
-    print(f"validation loss {outcome.validation_loss:.4f}, a unigram model's {outcome.unigram_loss:.4f}")
+    recipe(settings)

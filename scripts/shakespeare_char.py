@@ -1,17 +1,17 @@
 """A character-level GPT on Tiny Shakespeare: nanoGPT's recipe for a CPU, number by number.
 
     gpt-numpy download shakespeare
-    python scripts/shakespeare_char.py data/shakespeare/tinyshakespeare.txt
+    python scripts/shakespeare_char.py
 
-Copy it and change it; every name is a setting of ``gpt-numpy train`` (see ``gpt-numpy train --help``).
+Copy it and change it: every name is a setting of ``gpt-numpy train``, and every flag of that command goes on top here
+(``--data FILE``, ``--out DIR``, ``--max-steps 100``; see ``--help``).
 """
 
-import sys
-
-from gpt_numpy.training import Settings, start
+from gpt_numpy.commands.train import recipe
+from gpt_numpy.training import Settings
 
 settings = Settings(
-    data=(sys.argv[1],),
+    data=("data/shakespeare/tinyshakespeare.txt",),
     tokenizer="char",
     n_layer=4,
     n_head=4,
@@ -35,5 +35,4 @@ settings = Settings(
 )
 
 if __name__ == "__main__":
-    outcome = start(settings)
-    print(f"validation loss {outcome.validation_loss:.4f}: {outcome.folder}")
+    recipe(settings)

@@ -5,7 +5,8 @@ import contextlib
 from . import problem
 
 
-def prepare(name, spec):
+def model_of(spec):
+    """The model, with GPT-2's initial values; its forward takes tokens and targets and returns the mean loss."""
     import torch
     import torch.nn.functional as F
     from torch import nn
@@ -42,13 +43,26 @@ def prepare(name, spec):
             logits = F.linear(self.ln_f(self.blocks(x)), self.wte.weight)
             return F.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
-    model = Model()
-    forward = torch.compile(model) if "compiled" in name else model
+    return Model()
+
+
+def optimizer_of(model, learning_rate, betas, weight_decay, fused):
+    """AdamW that decays the matrices and nothing else."""
+    import torch
+
     decayed = [p for p in model.parameters() if p.dim() == 2]
     plain = [p for p in model.parameters() if p.dim() != 2]
-    groups = [{"params": decayed, "weight_decay": problem.WEIGHT_DECAY}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(
-        groups, lr=problem.LEARNING_RATE, betas=(problem.BETA1, problem.BETA2), eps=problem.EPSILON, fused=True
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, eps=problem.EPSILON, fused=fused)
+
+
+def prepare(name, spec):
+    import torch
+
+    model = model_of(spec)
+    forward = torch.compile(model) if "compiled" in name else model
+    optimizer = optimizer_of(
+        model, problem.LEARNING_RATE, (problem.BETA1, problem.BETA2), problem.WEIGHT_DECAY, fused=True
     )
     tokens, targets = map(torch.from_numpy, problem.batch(spec))
 

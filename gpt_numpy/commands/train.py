@@ -1,6 +1,8 @@
 """``gpt-numpy train``: train a new model, or go on with a run."""
 
 import argparse
+import dataclasses
+import sys
 
 from ..errors import ConfigError
 from ..training import config_file
@@ -17,6 +19,30 @@ def configure(parser):
         group = parser.add_argument_group(f"{section} settings")
         for field in fields:
             _add_flag(group, field)
+
+
+def recipe(settings):
+    """The whole of a script that has ``settings`` of its own: ``gpt-numpy train`` with them, and the caller's flags on top.
+
+    Ends the process with the command's exit code.
+    """
+    from . import main
+
+    raise SystemExit(main(["train", *flags_of(settings), *sys.argv[1:]]))
+
+
+def flags_of(settings):
+    """The flags that make ``settings`` of the defaults."""
+    flags, defaults = [], Settings()
+    for field in dataclasses.fields(settings):
+        value, flag = getattr(settings, field.name), field.name.replace("_", "-")
+        if value == getattr(defaults, field.name):
+            continue
+        if kind_of(field) is bool:
+            flags.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            flags += [f"--{flag}", *map(str, value if isinstance(value, tuple) else (value,))]
+    return flags
 
 
 def _add_flag(group, field):

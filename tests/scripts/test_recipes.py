@@ -1,28 +1,16 @@
 """The recipes are made to be copied: each has to be complete and, shortened, to run."""
 
-import importlib.util
+import runpy
 import sys
 from pathlib import Path
 
 import pytest
 
-from gpt_numpy.training import checkpoint, start
+from gpt_numpy.commands.train import flags_of
+from gpt_numpy.training import Settings, checkpoint, config_file
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
-
-
-@pytest.fixture
-def recipe(monkeypatch):
-    """Load a script as a module, with the arguments that its first lines show."""
-
-    def load(name, *arguments):
-        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
-        spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    return load
+SHORT = "--max-steps 2 --eval-every 1 --eval-windows 2 --sample-every 2 --sample-tokens 3 --batch-size 2 --ops layers".split()
 
 
 @pytest.fixture
@@ -32,28 +20,54 @@ def text(tmp_path):
     return path
 
 
-SHORT = dict(max_steps=2, eval_every=1, eval_windows=2, sample_every=2, sample_tokens=3, batch_size=2, ops="layers")
+@pytest.fixture
+def run(monkeypatch, tmp_path):
+    """Run a script shortened, with more arguments; returns the settings of its run and its newest checkpoint."""
+
+    def run(name, *arguments):
+        out = tmp_path / "run"
+        monkeypatch.setattr(sys, "argv", [name, *SHORT, "--out", str(out), *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(SCRIPTS / f"{name}.py"), run_name="__main__")
+        assert ended.value.code == 0
+        return config_file.read(out / "config.toml"), checkpoint.load_newest(out / "checkpoints")
+
+    return run
 
 
-def test_shakespeare_char_is_nanogpts(recipe, text, tmp_path):
-    settings = recipe("shakespeare_char", text).settings
+def test_shakespeare_char_is_nanogpts(run, text):
+    settings = runpy.run_path(str(SCRIPTS / "shakespeare_char.py"))["settings"]
     assert (settings.n_layer, settings.n_head, settings.n_embd, settings.block_size) == (4, 4, 128, 64)
     assert (settings.batch_size, settings.max_steps, settings.dropout) == (12, 2000, 0.0)
-    assert start(settings.replace(**SHORT), tmp_path / "run").step == 2
+    used, newest = run("shakespeare_char", "--data", text)
+    assert newest.step == 2 and used["n_embd"] == 128 and used["tokenizer"] == "char"
 
 
-def test_python_docs(recipe, tmp_path):
-    settings = recipe("python_docs").settings
-    small = dict(vocab_size=300, n_layer=1, n_head=2, n_embd=8, block_size=500)  # a second instead of a minute
-    assert start(settings.replace(**SHORT, **small), tmp_path / "run").step == 2
+def test_shakespeare_char_without_its_text_says_which_file(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["shakespeare_char.py"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(SCRIPTS / "shakespeare_char.py"), run_name="__main__")
+    assert ended.value.code == 3 and "data/shakespeare/tinyshakespeare.txt" in capsys.readouterr().err
 
 
-def test_finetune(recipe, text, tmp_path):
+def test_python_docs(run):
+    small = "--vocab-size 300 --n-layer 1 --n-head 2 --n-embd 8 --block-size 500".split()  # a second, not a minute
+    used, newest = run("python_docs", *small)
+    assert newest.step == 2 and used["dropout"] == 0.2
+
+
+def test_finetune(run, text, tmp_path):
     from gpt_numpy import GPT, GPTConfig, layers
     from gpt_numpy.tokenizer import Tokenizer
 
     GPT(GPTConfig(300, 512, 1, 2, 16), seed=1, ops=layers).save(tmp_path / "model")
     Tokenizer.train([text.read_text(encoding="utf-8") + "abcdefghijklmnopqrstuvwxyz" * 9], 300).save(tmp_path / "model")
-    settings = recipe("finetune", tmp_path / "model", text).settings(str(tmp_path / "model"), str(text))
-    assert start(settings.replace(**SHORT, micro_batch_size=1), tmp_path / "run").step == 2
-    assert checkpoint.load_newest(tmp_path / "run" / "checkpoints").config.block_size == 256
+    used, newest = run("finetune", "--data", text, "--init-from", tmp_path / "model")
+    assert newest.config.block_size == 256 and used["schedule"] == "constant"
+
+
+def test_the_flags_of_settings():
+    assert flags_of(Settings()) == []
+    settings = Settings(data=("a", "b"), recompute=True, learning_rate=1e-3)
+    assert sorted(flags_of(settings)) == sorted(["--data", "a", "b", "--recompute", "--learning-rate", "0.001"])

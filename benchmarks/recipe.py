@@ -1,0 +1,70 @@
+"""A whole training run from process start to the last figure, next to the same recipe in PyTorch.
+
+    python -m benchmarks recipe --data tinyshakespeare.txt
+
+Ours is ``scripts/shakespeare_char.py``: besides training it evaluates, samples, and writes two checkpoints and a picture.
+The runs alternate, each in a process of its own, and the loss is that over the whole validation text. Kernels come
+from numba's cache: ours runs a few steps beforehand.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from . import timing
+from .peers import INSTALL, ROOT
+
+
+def configure(parser):
+    """Declare the arguments of ``python -m benchmarks recipe``."""
+    parser.add_argument("--data", type=Path, required=True, help="tinyshakespeare.txt")
+    parser.add_argument("--rounds", type=int, default=1, help="runs of either (default 1)")
+
+
+def run(args):
+    """Time the runs; name → seconds and loss."""
+    data = args.data.resolve()
+    _ours(data, "--max-steps", "3")
+    results = {"gpt_numpy": [], "pytorch": []}
+    for _ in range(args.rounds):
+        for name, train in (("gpt_numpy", _ours), ("pytorch", _torch)):
+            start = time.perf_counter()
+            loss = train(data)
+            results[name].append((time.perf_counter() - start, loss))
+            if loss is None:
+                print(f"  {name:12}not installed: {INSTALL}")
+            else:
+                print(f"  {name:12}{timing.format_seconds(results[name][-1][0]):>10}   validation loss {loss:.4f}")
+    return {name: _summary(runs) for name, runs in results.items()}
+
+
+def _summary(runs):
+    seconds, losses = zip(*runs)
+    if losses[0] is None:
+        return {"missing": "torch"}
+    return timing.summary(seconds) | {"validation_loss": statistics.median(losses)}
+
+
+def _ours(data, *flags):
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "run")
+        command = [sys.executable, ROOT / "scripts" / "shakespeare_char.py", "--data", data, "--out", out, *flags]
+        subprocess.run(command, cwd=ROOT, env=dict(os.environ, PYTHONPATH=str(ROOT)), stderr=subprocess.DEVNULL, check=True)
+        lines = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    return json.loads(lines[-1])["loss"]
+
+
+def _torch(data):
+    command = [sys.executable, "-m", "benchmarks.peers.torch_recipe", data]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if "No module named 'torch'" in done.stderr:
+        return None
+    done.check_returncode()
+    return json.loads(done.stdout.splitlines()[-1])["validation_loss"]
