@@ -27,7 +27,7 @@ def run(args):
         raise ConfigError("too few to measure on", field="--max-tokens", found=args.max_tokens, expected="at least 2")
     if args.out is not None and args.out.resolve() == Path(folder).resolve():
         raise ConfigError("the model would stand beside its own copy", field="--out", found=str(args.out))
-    config, params = huggingface.load(folder)
+    config, params = huggingface.load_views(folder)
     tokenizer = load_tokenizer(folder)
     exact, other = (PanelDecoder(PackedWeights.pack(config, params, f)) for f in ("float32", args.format))
     before, after = exact.weights.nbytes, other.weights.nbytes

@@ -54,5 +54,5 @@ def load_decoder(path, format=None):
             raise ConfigError("these weights were packed in another format", path=folder, field="format",
                               found=weights.format, expected=format)  # fmt: skip
     else:
-        weights = PackedWeights.pack(*huggingface.load(folder), format or "float32")
+        weights = PackedWeights.pack(*huggingface.load_views(folder), format or "float32")
     return PanelDecoder(weights), tokenizer

@@ -86,22 +86,24 @@ class PackedWeights:
 
     @classmethod
     def pack(cls, config, params, format):
-        """From a model's parameters (a mapping name → float32 array)."""
+        """From a model's parameters: a mapping name → contiguous float32 array, each read where it lies."""
         packed = cls(config, format)
         packed.positions[...] = params["wpe.weight"]
         np.concatenate([params[name] for name in _vector_names(config)], out=packed.vectors)
         for i in range(config.n_layer):
             for kind, name in enumerate(_MATRICES):
                 packed._pack_matrix(4 * i + kind, kind, params[f"h.{i}.{name}"])
-        packed._pack_matrix(4 * config.n_layer, 4, params["wte.weight"].T)
+        packed._pack_matrix(4 * config.n_layer, 4, params["wte.weight"], transposed=True)
         return packed
 
-    def _pack_matrix(self, place, kind, source):
+    def _pack_matrix(self, place, kind, source, transposed=False):
         from ..kernels import pack
 
+        K, N = self.shapes[kind]
+        steps = (1, K) if transposed else (N, 1)  # from k to k, from column to column
         launch = getattr(pack, f"pack_{self.format}")
-        n = self.shapes[kind][1]
-        launch(_ceil(n), source, n, self.data, int(self.offsets[place]), int(self.panel_sizes[kind]))
+        launch(_ceil(N), source.reshape(-1), K, *steps, N, self.data, int(self.offsets[place]),
+               int(self.panel_sizes[kind]))  # fmt: skip
 
     @property
     def nbytes(self):

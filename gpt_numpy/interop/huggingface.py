@@ -99,18 +99,34 @@ def load(folder, dtype=np.float32):
     Raises ``CheckpointCorrupt`` for files that are damaged and ``CheckpointMismatch``, naming the tensors,
     for sound files of another model. Nothing is allocated before the shapes are known to be right.
     """
+    with _opened(folder) as (config, found):
+        params = Parameters(config, flat=np.empty(count(config), dtype))
+        for name, view in params.items():
+            file, stored = found[name]
+            file.read_into(stored, view)
+    return config, params
+
+
+def load_views(folder):
+    """``(GPTConfig, a dict name → float32 array)`` from a folder: `load` for whoever reads each tensor once.
+
+    Arrays are the files themselves, mapped into memory, where those hold float32. The errors are those of ``load``.
+    """
+    with _opened(folder) as (config, found):
+        return config, {name: found[name][0].view(found[name][1]) for name in table(config)}
+
+
+@contextlib.contextmanager
+def _opened(folder):
+    """(config, name → (file, stored name) of every parameter): checked, but for what the tensors hold."""
     folder = Path(folder)
     config, fields = load_config(folder)
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(SafetensorsFile(path)) for path in weight_files(folder)]
         found = _by_name(files)
         check_tensors(config, {name: file.tensors[stored].shape for name, (file, stored) in found.items()}, folder)
-        params = Parameters(config, flat=np.empty(count(config), dtype))
-        for name, view in params.items():
-            file, stored = found[name]
-            file.read_into(stored, view)
-        _check_head(found.get(_HEAD), params, fields, folder)
-    return config, params
+        _check_head(found, fields, folder)
+        yield config, found
 
 
 def load_config(folder):
@@ -209,22 +225,23 @@ def check_tensors(config, shapes, path):
         raise CheckpointMismatch("; ".join(faults), path=path)
 
 
-def _check_head(head, params, fields, folder):
-    wte = params["wte.weight"]
-    if head is None:
+def _check_head(found, fields, folder):
+    if _HEAD not in found:
         if fields.get("tie_word_embeddings", True) is False:
             raise CheckpointMismatch("missing tensors: lm_head.weight (tie_word_embeddings is false)", path=folder)
         return
-    file, stored = head
-    own = np.empty_like(wte)
-    file.read_into(stored, own)
+    pair = [(file, stored, file.tensors[stored]) for file, stored in (found["wte.weight"], found[_HEAD])]
+    dtype = np.float64 if any(tensor.dtype == "F64" for *_, tensor in pair) else np.float32
+    wte, own = (np.empty(tensor.shape, dtype) for *_, tensor in pair)
+    for array, (file, stored, _) in zip((wte, own), pair):
+        file.read_into(stored, array)
     if not np.array_equal(own, wte):
         row = int(np.argmax((own != wte).any(axis=1)))
+        file, stored = found[_HEAD]
         raise CheckpointMismatch(
             f"the output head differs from wte.weight (first in row {row}); this model ties the two",
             path=file.path, field=stored,
         )  # fmt: skip
-
 
 
 def _some(names, limit=6):

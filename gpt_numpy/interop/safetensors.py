@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 import os
+import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -48,6 +50,7 @@ class SafetensorsFile:
     def __init__(self, path):
         self.path = path
         self._file = open(path, "rb")  # noqa: SIM115 (closed by __exit__)
+        self._map = None  # of the whole file, once a view of it is asked for; it lives as long as its views
         try:
             self.tensors, self.metadata = _read_header(self._file, path)
         except BaseException:
@@ -83,12 +86,32 @@ class SafetensorsFile:
                 raw = np.empty(len(part), stored)
                 self._fill(raw, name)
                 part[...] = bfloat16_to_float32(raw) if tensor.dtype == "BF16" else raw
-            finite = np.isfinite(part)
-            if not finite.all():
-                where = np.unravel_index(first + int(np.argmin(finite)), tensor.shape)
-                value = float(out[where])
-                where = "[" + ", ".join(str(int(i)) for i in where) + "]"
-                raise CheckpointMismatch("not a finite number", path=self.path, field=name + where, found=value)
+            self._check_finite(name, part, first)
+
+    def view(self, name):
+        """The tensor as a float32 array: the file itself, mapped into memory, where it holds just that; else a copy.
+
+        Raises as ``read_into`` does. A file that is cut while it is mapped ends the process, as mapped files do.
+        """
+        tensor = self.tensors[name]
+        if tensor.dtype != "F32" or sys.byteorder != "little" or tensor.start % 4 or tensor.start == tensor.stop:
+            out = np.empty(tensor.shape, np.float32)
+            self.read_into(name, out)
+            return out
+        if self._map is None:  # copied where somebody writes to it, so that nobody can change the file
+            self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_COPY)
+        flat = np.frombuffer(self._map, np.float32, math.prod(tensor.shape), tensor.start)
+        for first in range(0, len(flat), _CHUNK):
+            self._check_finite(name, flat[first : first + _CHUNK], first)
+        return flat.reshape(tensor.shape)
+
+    def _check_finite(self, name, part, first):
+        finite = np.isfinite(part)
+        if not finite.all():
+            worst = int(np.argmin(finite))
+            where = ", ".join(str(int(i)) for i in np.unravel_index(first + worst, self.tensors[name].shape))
+            raise CheckpointMismatch("not a finite number", path=self.path, field=f"{name}[{where}]",
+                                     found=float(part[worst]))  # fmt: skip
 
     def read_exactly(self, name, out):
         """Fill ``out``, C-contiguous, of the tensor's shape and of just its type (BF16 and U16: uint16)."""

@@ -1,9 +1,14 @@
-"""Making panels of weight matrices, in parallel. For the layout, see ``panel_tile``."""
+"""Making panels of weight matrices, in parallel. For the layout, see ``panel_tile``.
+
+The source is flat: element (k, n) lies at k · k_step + n · n_step, so that a matrix and its transpose, wherever they are
+kept, are read where they lie.
+"""
 
 import numpy as np
 
 from .jit import part
 from .panel_tile import BLOCK, BLOCK_BYTES, PANEL
+from .simd import lanes, load_tail, read, store, write
 from .threads import launcher, parallel_for
 
 
@@ -20,61 +25,72 @@ def widen_bfloat16(half):
 
 
 @part
-def _pack_float32(worker, panel, source, n_columns, data, offset, panel_size):
-    place = offset + panel * panel_size
-    for k in range(source.shape[0]):
-        for j in range(PANEL):
-            n = panel * PANEL + j
-            data[place] = source[k, n] if n < n_columns else np.float32(0)
-            place += 1
+def _clear(data, start, stop):
+    for i in range(start, stop):
+        write(data, i, data.dtype.type(0))
 
 
 @part
-def _pack_bfloat16(worker, panel, source, n_columns, data, offset, panel_size):
+def _pack_float32(worker, panel, source, K, k_step, n_step, n_columns, data, offset, panel_size):
+    start, first = offset + panel * panel_size, panel * PANEL
+    columns = min(PANEL, n_columns - first)
+    if n_step == 1:
+        for k in range(K):
+            for j in range(0, PANEL, lanes(source)):
+                store(data, start + k * PANEL + j, load_tail(source, k * k_step + first + j, columns - j))
+        return
+    if columns < PANEL:
+        _clear(data, start, start + panel_size)
+    for block in range(0, K, BLOCK):  # so many k of a panel stay in the nearest cache
+        for j in range(columns):
+            for k in range(block, min(K, block + BLOCK)):
+                write(data, start + k * PANEL + j, read(source, k * k_step + (first + j) * n_step))
+
+
+@part
+def _pack_bfloat16(worker, panel, source, K, k_step, n_step, n_columns, data, offset, panel_size):
+    start, first = offset + panel * panel_size, panel * PANEL
+    _clear(data, start, start + panel_size)
+    for block in range(0, K, BLOCK):
+        for j in range(min(PANEL, n_columns - first)):
+            for k in range(block, min(K, block + BLOCK)):
+                value = read(source, k * k_step + (first + j) * n_step)
+                write(data, start + k // 2 * 2 * PANEL + 2 * j + k % 2, round_to_bfloat16(value))
+
+
+@part
+def _pack_int8(worker, panel, source, K, k_step, n_step, n_columns, data, offset, panel_size):
     start = offset + panel * panel_size
-    for i in range(start, start + panel_size):
-        data[i] = 0
-    for k in range(source.shape[0]):
-        for j in range(min(PANEL, n_columns - panel * PANEL)):
-            place = start + (k // 2) * 2 * PANEL + 2 * j + k % 2
-            data[place] = round_to_bfloat16(source[k, panel * PANEL + j])
-
-
-@part
-def _pack_int8(worker, panel, source, n_columns, data, offset, panel_size):
-    start, K = offset + panel * panel_size, source.shape[0]
-    for i in range(start, start + panel_size):
-        data[i] = 0
+    _clear(data, start, start + panel_size)
     for block in range((K + BLOCK - 1) // BLOCK):
         place = start + block * BLOCK_BYTES
-        last = min(K, block * BLOCK + BLOCK)
+        count = min(BLOCK, K - block * BLOCK)
         for j in range(min(PANEL, n_columns - panel * PANEL)):
-            n = panel * PANEL + j
+            column = block * BLOCK * k_step + (panel * PANEL + j) * n_step
             peak = np.float32(0)
-            for k in range(block * BLOCK, last):
-                peak = max(peak, abs(source[k, n]))
+            for i in range(count):
+                peak = max(peak, abs(read(source, column + i * k_step)))
             half = round_to_bfloat16(peak / np.float32(127))
             scale = widen_bfloat16(half)
-            data[place + BLOCK * PANEL + 2 * j] = np.int8(half & np.uint16(0xFF))
-            data[place + BLOCK * PANEL + 2 * j + 1] = np.int8(half >> np.uint16(8))
-            for k in range(block * BLOCK, last):
-                q = np.rint(source[k, n] / scale) if scale > 0 else np.float32(0)
-                i = k - block * BLOCK
+            write(data, place + BLOCK * PANEL + 2 * j, np.int8(half & np.uint16(0xFF)))
+            write(data, place + BLOCK * PANEL + 2 * j + 1, np.int8(half >> np.uint16(8)))
+            for i in range(count):
+                q = np.rint(read(source, column + i * k_step) / scale) if scale > 0 else np.float32(0)
                 # The rounded scale may be a little small for the largest weight: it gets the largest number.
-                data[place + (i // 2) * 2 * PANEL + 2 * j + i % 2] = np.int8(min(max(q, -127), 127))
+                write(data, place + i // 2 * 2 * PANEL + 2 * j + i % 2, np.int8(min(max(q, -127), 127)))
 
 
 @launcher
-def pack_float32(n_panels, source, n_columns, data, offset, panel_size):
+def pack_float32(n_panels, source, K, k_step, n_step, n_columns, data, offset, panel_size):
     """Panels of ``source`` (K, n_columns) at ``offset`` of ``data``."""
-    parallel_for(_pack_float32, n_panels, (source, n_columns, data, offset, panel_size))
+    parallel_for(_pack_float32, n_panels, (source, K, k_step, n_step, n_columns, data, offset, panel_size))
 
 
 @launcher
-def pack_bfloat16(n_panels, source, n_columns, data, offset, panel_size):
-    parallel_for(_pack_bfloat16, n_panels, (source, n_columns, data, offset, panel_size))
+def pack_bfloat16(n_panels, source, K, k_step, n_step, n_columns, data, offset, panel_size):
+    parallel_for(_pack_bfloat16, n_panels, (source, K, k_step, n_step, n_columns, data, offset, panel_size))
 
 
 @launcher
-def pack_int8(n_panels, source, n_columns, data, offset, panel_size):
-    parallel_for(_pack_int8, n_panels, (source, n_columns, data, offset, panel_size))
+def pack_int8(n_panels, source, K, k_step, n_step, n_columns, data, offset, panel_size):
+    parallel_for(_pack_int8, n_panels, (source, K, k_step, n_step, n_columns, data, offset, panel_size))

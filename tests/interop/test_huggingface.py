@@ -8,7 +8,7 @@ from safetensors.numpy import load_file, save_file
 
 from gpt_numpy import GPT, GPTConfig, kernels, layers
 from gpt_numpy.errors import CheckpointCorrupt, CheckpointMismatch
-from gpt_numpy.interop import replacing
+from gpt_numpy.interop import huggingface, replacing
 from gpt_numpy.interop.safetensors import float32_to_bfloat16
 from gpt_numpy.parameters import Parameters, table
 
@@ -241,3 +241,10 @@ def test_missing_files_are_ordinary_errors(folder):
     shutil.rmtree(folder)
     with pytest.raises(FileNotFoundError):
         GPT.load(folder, ops=layers)
+
+
+def test_views_are_the_parameters(folder):
+    config, params = huggingface.load(folder)
+    found_config, views = huggingface.load_views(folder)
+    assert found_config == config and list(views) == list(params)
+    assert all(np.array_equal(views[name], params[name]) for name in params)

@@ -152,3 +152,26 @@ def test_mutated_headers_end_in_our_errors_only(tmp_path):
 @pytest.mark.campaign
 def test_mutated_headers_long(tmp_path):
     assert attack(tmp_path, 20_000, seed=2) > 10_000
+
+
+def test_a_view_is_the_file_where_it_holds_float32(tmp_path):
+    path = tmp_path / "model.safetensors"
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((3, 5)).astype(np.float32), rng.standard_normal(7).astype(np.float16)
+    save_file({"a": a, "b": b, "empty": np.empty((0, 2), np.float32)}, path)
+    before = path.read_bytes()
+    with SafetensorsFile(path) as file:
+        views = {name: file.view(name) for name in file.tensors}
+    assert np.array_equal(views["a"], a) and np.array_equal(views["b"], b) and views["empty"].shape == (0, 2)
+    assert all(view.dtype == np.float32 for view in views.values())
+    views["a"][...] = 0  # the views outlive the file object, and are nobody's but ours
+    assert path.read_bytes() == before
+
+
+def test_a_view_of_what_is_no_number_is_refused(tmp_path):
+    path = tmp_path / "model.safetensors"
+    a = np.zeros((3, 5), np.float32)
+    a[1, 4] = np.inf
+    save_file({"a": a}, path)
+    with SafetensorsFile(path) as file, pytest.raises(CheckpointMismatch, match=r"a\[1, 4\].*inf"):
+        file.view("a")
