@@ -1,41 +1,50 @@
 """Checkpoints written while training goes on.
 
-Parameters and moments only change in the optimizer's update. Copying them for a checkpoint can therefore run beside
-the next step's forward and backward, and only the update has to wait until the copy is done; hashing, writing
-and flushing then work on the copy. Training loses close to nothing, and what is written is one step's state.
+A save copies parameters and moments into memory of its own, on all cores, which takes as long as reading and writing
+them once; hashing, writing and flushing then work on the copy, in a thread. (A copy made in that thread would cost
+training more: it takes a core from the step that it runs beside, and a step is as slow as its slowest thread.)
 """
 
 from __future__ import annotations
 
+import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from ..parameters import Parameters
 from . import checkpoint
 
+_PIECE = 1 << 22  # elements that a thread copies at a time
+_MOST_THREADS = 4  # more do not make memory faster
+
 
 class Saver:
-    """Writes checkpoints into ``folder``, one at a time, in a thread of its own."""
+    """Writes checkpoints of models with parameters like ``params`` into ``folder``, one at a time, in a thread."""
 
-    def __init__(self, folder, keep):
+    def __init__(self, folder, keep, params):
         self.folder, self.keep = folder, keep
-        self._thread, self._error, self._buffers = None, None, None
-        self._copied = threading.Event()
+        self._thread, self._error = None, None
+        self._buffers = [np.empty_like(params.flat) for _ in range(3)]
+        # The first touch of so much memory can take longer than the copy: it is done before there is anything to save.
+        self._touch = threading.Thread(target=self._touch_all, name="checkpoint memory", daemon=True)
+        self._touch.start()
 
     def save(self, live):
-        """Begin to write the ``Checkpoint`` ``live``, whose arrays must not change before ``wait_until_copied``."""
+        """Begin to write the ``Checkpoint`` ``live``; when this returns, its arrays may change."""
         self.finish()
-        self._copied.clear()
-        self._thread = threading.Thread(target=self._write, args=(live,), name="checkpoint", daemon=True)
+        self._touch.join()
+        _copy(self._buffers, (live.params.flat, live.first, live.second))
+        params, first, second = self._buffers
+        snapshot = live._replace(params=Parameters(live.config, flat=params), first=first, second=second)
+        self._thread = threading.Thread(target=self._write, args=(snapshot,), name="checkpoint", daemon=True)
         self._thread.start()
 
-    def wait_until_copied(self):
-        """Return when the arrays may change again; raise what a save that has already ended raised."""
-        if self._thread is not None:
-            self._copied.wait()
-            if self._error is not None:
-                self.finish()
+    def check(self):
+        """Raise what a save that has already ended raised."""
+        if self._error is not None:
+            self.finish()
 
     def finish(self):
         """Wait for the save under way, and raise its error."""
@@ -46,21 +55,24 @@ class Saver:
         if error is not None:
             raise error
 
-    def _write(self, live):
+    def _write(self, snapshot):
         try:
-            snapshot = self._copy(live)
-            self._copied.set()
             checkpoint.save(self.folder, snapshot, self.keep)
-        except BaseException as error:  # handed to the training thread by finish()
+        except BaseException as error:  # handed to the training thread by check() or finish()
             self._error = error
-        finally:
-            self._copied.set()
 
-    def _copy(self, live):
-        sources = (live.params.flat, live.first, live.second)
-        if self._buffers is None:
-            self._buffers = [np.empty_like(source) for source in sources]
-        for buffer, source in zip(self._buffers, sources):
-            np.copyto(buffer, source)
-        params, first, second = self._buffers
-        return live._replace(params=Parameters(live.config, flat=params), first=first, second=second)
+    def _touch_all(self):
+        for buffer in self._buffers:
+            buffer.fill(0)
+
+
+def _copy(targets, sources):
+    """Copy arrays onto arrays, in threads."""
+    pieces = [
+        (target[start : start + _PIECE], source[start : start + _PIECE])
+        for target, source in zip(targets, sources, strict=True)
+        for start in range(0, len(source), _PIECE)
+    ]
+    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
+        for _ in pool.map(lambda piece: np.copyto(*piece), pieces):
+            pass

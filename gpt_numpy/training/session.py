@@ -120,7 +120,7 @@ def _train(settings, run, model, saved, corpus, state, group):
         optimizer.set_moments(saved.first, saved.second)
     if first:
         run.begin(settings, state.step)
-    saver = Saver(run.checkpoints, settings.keep) if first else None
+    saver = Saver(run.checkpoints, settings.keep, model.params) if first else None
     with StopSignal() as stop:
         watcher = Watcher(settings, run, corpus, fingerprint, state, quiet=not first)
         trainer = Trainer(settings, model, optimizer, corpus, state, group, saver, watcher, stop)

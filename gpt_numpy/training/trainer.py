@@ -81,7 +81,7 @@ class Trainer:
             raise self._non_finite(loss)
         rate = learning_rate(step, s)
         if self.saver is not None:
-            self.saver.wait_until_copied()
+            self.saver.check()
         self.optimizer.update(self.model.params, self.model.grads, rate, step, clip_scale(norm, s.clip))
         self.group.gather_parameters(self.model.params, s.zero)
         self.state.step += 1

@@ -38,11 +38,11 @@ class Stop:
     number = 0
 
 
-def make_trainer(settings, saver=None, dtype=np.float64, group=None):
+def make_trainer(settings, dtype=np.float64, group=None):
     corpus = load_corpus(settings)
     model = GPT(settings.model_config(corpus.tokenizer.n_vocab), settings.seed, dtype, layers)
     optimizer = AdamW(model.params, settings, layers)
-    return Trainer(settings, model, optimizer, corpus, TrainState(), group or Alone(), saver, Silent(), Stop())
+    return Trainer(settings, model, optimizer, corpus, TrainState(), group or Alone(), None, Silent(), Stop())
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
@@ -114,8 +114,8 @@ def test_a_non_finite_gradient_touches_nothing_and_names_itself(tiny, poison):
 
 
 def test_a_non_finite_loss_saves_what_was_good_before(tiny, tmp_path):
-    saver = Saver(tmp_path, keep=2)
-    trainer = make_trainer(tiny(save_every=100, eval_every=100), saver, np.float32)
+    trainer = make_trainer(tiny(save_every=100, eval_every=100), dtype=np.float32)
+    saver = trainer.saver = Saver(tmp_path, 2, trainer.model.params)
     plain = trainer.model.loss_and_gradients
     trainer.model.loss_and_gradients = lambda *a, **k: plain(*a, **k) if trainer.state.step < 3 else math.nan
     with pytest.raises(NonFinite, match="step 3: the loss"):
@@ -139,8 +139,8 @@ def test_time_budget(tiny):
 
 
 def test_a_signal_ends_the_run_after_its_step_and_saves(tiny, tmp_path):
-    saver = Saver(tmp_path, keep=2)
-    trainer = make_trainer(tiny(max_steps=100), saver)
+    trainer = make_trainer(tiny(max_steps=100))
+    saver = trainer.saver = Saver(tmp_path, 2, trainer.model.params)
     trainer.observer.on_step = lambda t, result: setattr(t.stop, "number", 2 if t.state.step == 3 else 0)
     assert trainer.run() == "stopped by a signal"
     saver.finish()
@@ -175,9 +175,9 @@ def test_state_survives_json():
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="only on Linux: reads /proc/self/statm")
 def test_memory_does_not_grow(tiny, tmp_path):
-    saver = Saver(tmp_path, keep=2)
     settings = tiny(max_steps=500, eval_every=20, save_every=20, dropout=0.1, micro_batch_size=2)
-    trainer = make_trainer(settings, saver, np.float32)
+    trainer = make_trainer(settings, dtype=np.float32)
+    saver = trainer.saver = Saver(tmp_path, 2, trainer.model.params)
     trainer.model.workspace = Workspace()
     resident = {}
 
