@@ -1,15 +1,14 @@
 """This machine: what it can do at most, measured here and now, and what is set to hold it back.
 
-Used by ``gpt-numpy info`` and the benchmarks. Two figures bound every kernel
-(Williams, Waterman and Patterson, "Roofline", 2009): the rate of float32 matrix products, and that of reading memory
-that is in no cache. On a shared machine both drift, so they are measured again by whoever quotes them.
+Two figures bound every kernel (Williams, Waterman and Patterson, "Roofline", 2009): the rate of float32 multiply-adds,
+and that of reading memory that is in no cache. Whoever quotes a share of peak, in training, inference or a benchmark,
+takes them from here. On a shared machine both drift, so they are measured again each time, briefly.
 """
 
 from __future__ import annotations
 
 import os
 import platform
-import statistics
 import time
 
 import numpy as np
@@ -21,23 +20,29 @@ SPEED_VARIABLES = (
 )  # fmt: skip
 
 
-def peak_flops():
-    """float32 operations a second of a matrix product through the kernels, the median of a few."""
-    from . import kernels
+def peak_flops(seconds=0.1):
+    """float32 operations a second of all threads' fused multiply-adds, a multiply-add as two: what no kernel exceeds.
 
-    M, K, N = 1024, 768, 3072
-    rng = np.random.default_rng(0)
-    a, b = rng.standard_normal((M, K), np.float32), rng.standard_normal((K, N), np.float32)
-    bias, out = np.zeros(N, np.float32), np.empty((M, N), np.float32)
-    return 2 * M * K * N / _median_seconds(lambda: kernels.linear_forward(a, b, bias, lambda shape, dtype: out))
+    The best burst of some milliseconds in about ``seconds``: others on the machine only ever make it less.
+    """
+    from .kernels import lanes, peak, threads
+
+    count, rounds = threads.count(), 1 << 16
+    sums = np.zeros(16 * count, np.float32)
+    operations = 2 * count * peak.CHAINS * lanes.VECTOR_BYTES // 4 * rounds
+    return operations / _best_seconds(lambda: peak.multiply_add(count, sums, rounds), seconds)
 
 
-def read_bandwidth(size=256 << 20):
-    """Bytes a second of reading ``size`` bytes, far more than a cache holds, on all threads."""
-    from . import kernels
+def read_bandwidth(seconds=0.1, size=128 << 20):
+    """Bytes a second that all threads together read from ``size`` bytes, far more than a cache holds.
 
-    array = np.ones(size // 4, np.float32)
-    return array.nbytes / _median_seconds(lambda: kernels.gradient_norm(array))
+    The best pass of those in about ``seconds``.
+    """
+    from .kernels import peak, threads
+
+    count = threads.count()
+    array, sums = np.ones(size // 4, np.float32), np.empty(16 * count, np.float32)
+    return array.nbytes / _best_seconds(lambda: peak.read_all(count, array, sums), seconds)
 
 
 def environment():
@@ -79,14 +84,14 @@ def hindrances():
     return found
 
 
-def _median_seconds(function, rounds=7):
+def _best_seconds(function, seconds):
     function()
-    seconds = []
-    for _ in range(rounds):
+    best, end = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < end:
         start = time.perf_counter()
         function()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+        best = min(best, time.perf_counter() - start)
+    return best
 
 
 def _cpu_name():

@@ -1,5 +1,6 @@
 """``gpt-numpy generate``: continue a prompt with a trained model, as it is being written."""
 
+import argparse
 import sys
 
 from ..errors import ConfigError, GenerationError, TokenizerError
@@ -24,7 +25,8 @@ def configure(parser):
     parser.add_argument("--format", choices=["float32", "bfloat16", "int8"],
                         help="how the weights are kept: fewer bytes are read faster (default: as saved)")  # fmt: skip
     parser.add_argument("--draft", metavar="FOLDER", help="a smaller model that proposes tokens: same text, faster")
-    parser.add_argument("--figures", action="store_true", help="say at the end how fast it was, and could be")
+    parser.add_argument("--figures", action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS,
+                        help="say after each text, on standard error, how fast it was and could be (default: on a terminal)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed writes the same text")
 
 
@@ -47,8 +49,6 @@ def run(args):
     else:
         prompt = sys.stdin.read() if args.prompt == "-" else args.prompt
         write(args, model, draft, tokenizer, prompt, sampling)
-    if args.figures:
-        print(*model.report(), sep="\n", file=sys.stderr)
 
 
 def converse(args, answer):
@@ -86,6 +86,8 @@ def write(args, model, draft, tokenizer, prompt, sampling):
         write_as_it_comes(prompt, found)
     else:
         write_in_order(prompt, found, args.samples)
+    if getattr(args, "figures", sys.stderr.isatty()):
+        print(*model.report(), sep="\n", file=sys.stderr)
 
 
 def sampling_options(args):

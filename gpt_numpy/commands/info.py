@@ -1,4 +1,4 @@
-"""``gpt-numpy info``: what a model of a given shape costs here, and what holds this machine back."""
+"""``gpt-numpy info``: what a model of a given shape costs here, how fast a trained one is, and what holds it back."""
 
 import sys
 
@@ -8,6 +8,10 @@ from ..errors import ConfigError
 
 def configure(parser):
     parser.add_argument("--preset", default="gpt2", metavar="NAME", help=f"the model's shape: {', '.join(preset_names())}")
+    parser.add_argument("--model", metavar="FOLDER", help="generate with this run's or Hugging Face GPT-2 folder instead,"
+                        " and say how fast prefill and decode are, and could be")  # fmt: skip
+    parser.add_argument("--format", choices=["float32", "bfloat16", "int8"],
+                        help="with --model, how the weights are kept (default: as saved)")  # fmt: skip
     parser.add_argument("--batch-size", type=int, default=4, help="sequences in a step")
     parser.add_argument("--block-size", type=int, help="tokens in a sequence (default: all the preset has)")
     parser.add_argument("--recompute", action="store_true", help="run each block again in the backward, to save memory")
@@ -15,6 +19,11 @@ def configure(parser):
 
 
 def run(args):
+    if args.model is not None:
+        _generate(args)
+        return
+    if args.format is not None:
+        raise ConfigError("only a model's weights have a format", field="--format", expected="--model as well")
     config = GPTConfig.preset(args.preset)
     check_integer("--batch-size", args.batch_size, minimum=1)
     T = check_integer("--block-size", args.block_size or config.block_size, minimum=1)
@@ -24,6 +33,18 @@ def run(args):
     _print_model(args, config, T)
     if not args.no_measure:
         _print_machine(args, config, T)
+
+
+def _generate(args):
+    from ..inference.figures import measure
+    from ..inference.loading import load_decoder
+
+    decoder, _ = load_decoder(args.model, args.format)
+    config, weights = decoder.config, decoder.weights
+    print(f"{args.model}: {config.n_layer} layers, {config.n_head} heads, {config.n_embd} wide, "
+          f"{config.block_size} positions, {config.vocab_size:,} tokens")  # fmt: skip
+    print(f"weights in {weights.format}: {weights.nbytes:,} bytes")
+    print(*measure(decoder), sep="\n")
 
 
 def _print_model(args, config, T):
@@ -54,10 +75,10 @@ def _print_machine(args, config, T):
     flops, bandwidth = machine.peak_flops(), machine.read_bandwidth()
     print(f"\nthis machine: {facts['cpu']}, {facts['threads']} of {facts['processors']} processors, "
           f"numba {facts['numba']} on its {facts['threading_layer']} layer")  # fmt: skip
-    print(f"float32 matrix products  {flops / 1e9:>8,.0f} GFLOP/s")
+    print(f"float32 multiply-adds    {flops / 1e9:>8,.0f} GFLOP/s")
     print(f"reading memory           {bandwidth / 1e9:>8,.1f} GB/s")
     seconds = accounting.expected_seconds(config, args.batch_size, T, flops, bandwidth, args.recompute)
     tokens = args.batch_size * T
-    print(f"a step should take about {seconds:>8,.3f} s: {tokens / seconds:,.0f} tokens/s")
+    print(f"a step takes at least {seconds:>8,.3f} s: at most {tokens / seconds:,.0f} tokens/s")
     for hindrance in machine.hindrances():
         print(f"held back: {hindrance}")

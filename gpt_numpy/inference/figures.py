@@ -3,7 +3,7 @@
 A prompt's tokens share each weight that is read: many operations a byte, so the CPU's arithmetic is the limit. A
 new token by itself needs every weight for two operations: the memory is the limit. The same model on the same
 machine therefore has two speeds that differ by an order of magnitude, and each is best seen as a share of its own
-limit, measured here on the spot.
+limit (``machine``), measured on the spot.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ import time
 from typing import NamedTuple
 
 import numpy as np
+
+from .. import machine
+from .cache import KVCache
 
 
 def flops_per_token(config, context, logits=True):
@@ -65,8 +68,11 @@ class Meter:
         return logits
 
     def report(self):
-        """Lines that say how fast each phase was, and what share of the machine's measured peak that is."""
-        peak, bandwidth = peak_flops(), read_bandwidth()
+        """Lines that say how fast each phase was, what share of the machine's measured limits, and why they differ.
+
+        Measuring takes a fifth of a second. What has been reported is forgotten.
+        """
+        peak, bandwidth = machine.peak_flops(), machine.read_bandwidth()
         lines = []
         for name, phase in (("prefill", self.prefill), ("decode", self.decode)):
             if phase.tokens:
@@ -78,35 +84,22 @@ class Meter:
                     f" {read / 1e9:,.1f} GB/s ({read / bandwidth:.0%} of the memory's)"
                 )
         lines.append(f"this machine, measured now: {peak / 1e9:,.0f} GFLOP/s, {bandwidth / 1e9:,.1f} GB/s")
+        lines.append("(a prompt's tokens share every weight that is read, so arithmetic limits prefill; a new token reads"
+                     " every weight for two operations, so memory limits decode)")  # fmt: skip
+        self.prefill, self.decode = Phase(), Phase()
         return lines
 
 
-def read_bandwidth(megabytes=256, repeats=5):
-    """Bytes a second that all threads together read from memory: the best of a few passes over a large array."""
-    from ..kernels import peak, threads
-
-    data, count = np.ones(megabytes << 18, np.float32), threads.count()
-    sums = np.empty(count * 16, np.float32)
-    return data.nbytes / _best(lambda: peak.read_all(count, data, sums), repeats)
-
-
-def peak_flops(repeats=5):
-    """float32 operations a second of all threads together, on operands that never leave the nearest cache."""
-    from ..kernels import peak, threads
-
-    count = threads.count()
-    rows, depth, rounds = peak.TILE_ROWS, 256, 400
-    x = np.ones((count, rows, depth), np.float32)
-    weights, out = np.zeros((count, depth * peak.PANEL), np.float32), np.zeros((count, rows, peak.PANEL), np.float32)
-    flops = 2 * count * rows * depth * peak.PANEL * rounds
-    return flops / _best(lambda: peak.multiply_cached(count, weights, x, out, rounds), repeats)
-
-
-def _best(run, repeats):
-    run()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return min(times)
+def measure(decoder, prompt_tokens=512, new_tokens=32):
+    """The report of one generation of about a second: a prompt, and tokens after it, no more than the context holds."""
+    config, meter = decoder.config, Meter(decoder)
+    total = min(config.block_size, prompt_tokens + new_tokens)
+    new = min(new_tokens, total // 2)
+    prompt = np.random.default_rng(0).integers(0, config.vocab_size, (1, total - new))
+    for _ in range(2):  # the first time, code and weights are brought in
+        cache = KVCache(config)
+        meter.prefill, meter.decode = Phase(), Phase()
+        meter.extend(prompt, cache)
+        for token in range(new):
+            meter.extend(np.array([[token % config.vocab_size]]), cache)
+    return meter.report()

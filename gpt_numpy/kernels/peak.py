@@ -1,10 +1,9 @@
-"""The two limits of the machine, as kernels: reading memory, and multiplying what is in the nearest cache."""
+"""The two limits of the machine, as kernels: reading memory, and multiplying what is in registers."""
 
 import numpy as np
 
 from .jit import part
-from .panel_tile import PANEL, TILE_ROWS, panel_tile
-from .simd import add_lanes, broadcast, lanes, load
+from .simd import add_lanes, broadcast, fma, lanes, load
 from .threads import launcher, parallel_for
 
 
@@ -34,17 +33,23 @@ def read_all(n_threads, data, sums):
     parallel_for(_read, n_threads, (data, sums))
 
 
+CHAINS = 12  # of multiply-adds, each waiting for itself alone: enough to keep any CPU's units busy, few for registers
+
+
 @part
-def _multiply(worker, task, weights, x, out, rounds):
-    depth = x.shape[2]
+def _multiply_add(worker, task, sums, rounds):
+    """Each chain runs towards 1/2 and stays there: x ← x · 1/2 + 1/4."""
+    half, quarter = broadcast(sums, np.float32(0.5)), broadcast(sums, np.float32(0.25))
+    a = broadcast(sums, np.float32(task))
+    b, c, d, e, f, g, h, i, j, k, m = a, a, a, a, a, a, a, a, a, a, a
     for _ in range(rounds):
-        panel_tile(
-            TILE_ROWS, weights, task * depth * PANEL, x, task * TILE_ROWS * depth, depth, x, 0, 0, depth,
-            out, task * TILE_ROWS * PANEL, PANEL,
-        )  # fmt: skip
+        a, b, c, d = fma(a, half, quarter), fma(b, half, quarter), fma(c, half, quarter), fma(d, half, quarter)
+        e, f, g, h = fma(e, half, quarter), fma(f, half, quarter), fma(g, half, quarter), fma(h, half, quarter)
+        i, j, k, m = fma(i, half, quarter), fma(j, half, quarter), fma(k, half, quarter), fma(m, half, quarter)
+    sums[task * 16] = add_lanes(((a + b) + (c + d)) + ((e + f) + (g + h)) + ((i + j) + (k + m)))
 
 
 @launcher
-def multiply_cached(n_threads, weights, x, out, rounds):
-    """``rounds`` tiles a thread, each TILE_ROWS × depth × PANEL: the fastest that a matrix product could be."""
-    parallel_for(_multiply, n_threads, (weights, x, out, rounds))
+def multiply_add(n_threads, sums, rounds):
+    """``rounds`` times CHAINS vectors of fused multiply-adds a thread: what no matrix product can exceed."""
+    parallel_for(_multiply_add, n_threads, (sums, rounds))

@@ -3,25 +3,10 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
-
-import numpy as np
 
 from ..accounting import training_memory
 from ..errors import ConfigError
-
-
-def measure_peak(size=1024, repeats=3):
-    """Operations a second of NumPy's float32 matrix product here: the yardstick for a share of peak."""
-    a = np.ones((size, size), np.float32)
-    out = np.empty_like(a)
-    best = float("inf")
-    for _ in range(repeats):
-        began = time.perf_counter()
-        np.matmul(a, a, out=out)
-        best = min(best, time.perf_counter() - began)
-    return 2 * size**3 / best
 
 
 def needed_memory(config, batch_size, recompute):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 import time
 
+from .. import machine
 from ..parameters import count
 from . import plots
 from .evaluation import unigram_loss
 from .metrics import MetricsLog, read_metrics
 from .progress import Progress
 from .sampling import sample
-from .throughput import measure_peak
 
 PICTURE_SECONDS = 300  # drawing takes about a second, in which nothing is trained
 
@@ -25,7 +25,7 @@ class Watcher:
         self.final = None
         self._progress = Progress(state.step, settings.max_steps, quiet)
         self._log = None if quiet else MetricsLog(run.path, state.step)
-        self._peak = 0.0 if quiet else measure_peak()
+        self._peak = 0.0 if quiet else machine.peak_flops()
         self._speed = 0.0  # tokens a second
         self._last_time = self._last_picture = time.perf_counter()
         self._last_step = state.step

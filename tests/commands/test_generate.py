@@ -83,9 +83,16 @@ def test_every_format_writes_and_says_what_it_cost(run_folder, capsys, format):
     code, out, err = generate(capsys, "--model", run_folder, "--prompt", "xyzzy", "--max-new-tokens", 3,
                               "--format", format, "--figures")  # fmt: skip
     assert code == 0 and out.startswith("xyzzy")
-    prefill, decode, machine = err.splitlines()
+    prefill, decode, machine, why = err.splitlines()
     assert prefill.startswith("prefill 5 tokens") and decode.startswith("decode  2 tokens")
-    assert "GB/s" in decode and "% of the memory's" in decode and "GFLOP/s" in machine
+    assert "GB/s" in decode and "% of the memory's" in decode and "GFLOP/s" in machine and "memory limits decode" in why
+
+
+def test_a_terminal_is_told_the_figures_unless_it_does_not_want_them(run_folder, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    arguments = ("--model", run_folder, "--prompt", "xyzzy", "--max-new-tokens", 3)
+    assert generate(capsys, *arguments)[2].startswith("prefill")
+    assert generate(capsys, *arguments, "--no-figures")[2] == ""
 
 
 def test_a_draft_does_not_change_a_greedy_text(run_folder, capsys):

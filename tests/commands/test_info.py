@@ -1,6 +1,8 @@
 """``gpt-numpy info``: the figures it prints, and the arguments it refuses."""
 
+from gpt_numpy import GPT, GPTConfig, layers
 from gpt_numpy.commands import main
+from gpt_numpy.tokenizer import Tokenizer
 
 
 def test_the_figures_of_gpt2(capsys):
@@ -29,3 +31,15 @@ def test_wrong_arguments(capsys):
     assert "--batch-size" in capsys.readouterr().err
     assert main(["info", "--block-size", "2000"]) == 2
     assert "at most 1024" in capsys.readouterr().err
+    assert main(["info", "--format", "int8"]) == 2
+    assert "--model" in capsys.readouterr().err
+
+
+def test_a_model_is_run_and_measured(tmp_path, capsys):
+    tokenizer = Tokenizer.train(["hello, hello world"], 262)
+    GPT(GPTConfig(tokenizer.n_vocab, block_size=9, n_layer=1, n_head=2, n_embd=8), ops=layers).save(tmp_path)
+    tokenizer.save(tmp_path)
+    assert main(["info", "--model", str(tmp_path), "--format", "int8"]) == 0
+    out = capsys.readouterr().out
+    assert "weights in int8" in out and "prefill 5 tokens" in out and "decode  4 tokens" in out
+    assert "of peak" in out and "memory limits decode" in out

@@ -24,9 +24,17 @@ def test_a_meter_counts_what_passes_through_it():
     assert (meter.prefill.tokens, meter.decode.tokens) == (10, 3)
     weights = meter.inner.weights.bytes_per_token
     assert meter.decode.bytes == 2 * weights + (2 * 5 + 6) * 2 * 2 * 30 * 4
+    assert meter.prefill.flops == 10 * figures.flops_per_token(config, 2.5, logits=False)
     assert meter.decode.flops == 2 * figures.flops_per_token(config, 5) + figures.flops_per_token(config, 6)
 
 
-def test_the_machine_has_limits():
-    assert 1e8 < figures.read_bandwidth(megabytes=16, repeats=1) < 1e13
-    assert 1e8 < figures.peak_flops(repeats=1) < 1e14
+def test_a_report_names_both_phases_once():
+    config = GPTConfig(vocab_size=37, block_size=16, n_layer=2, n_head=3, n_embd=30)
+    meter = figures.Meter(PanelDecoder(PackedWeights.pack(config, parameters.Parameters(config), "float32")))
+    cache = KVCache(config)
+    meter.extend(np.zeros((1, 5), int), cache)
+    meter.extend(np.zeros((1, 1), int), cache)
+    prefill, decode, limits, why = meter.report()
+    assert prefill.startswith("prefill 5 tokens") and decode.startswith("decode  1 tokens")
+    assert "GFLOP/s" in limits and "memory limits decode" in why
+    assert len(meter.report()) == 2  # forgotten
