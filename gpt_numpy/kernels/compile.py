@@ -83,7 +83,7 @@ _OPS = (_linear, _attention, _mlp, _head, _layernorm, _embedding, _residual, _dr
 def compile_kernels(dtype=np.float32, show_progress=True):
     """Compile, or load from the cache, all that training and evaluating a model in ``dtype`` calls; returns seconds."""
     started = time.perf_counter()
-    bar = tqdm(_OPS, desc="compiling kernels", unit="op", leave=False, disable=not show_progress)
+    bar = tqdm(_OPS, desc="compiling kernels", unit="op", leave=False, disable=None if show_progress else True)
     for op in bar:
         bar.set_postfix_str(op.__name__.strip("_"))
         op(np.dtype(dtype))

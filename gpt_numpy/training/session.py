@@ -108,12 +108,22 @@ def _check_agreement(settings, model, fingerprint, state, group):
     group.check_same("parameters", hashlib.sha256(model.params.flat).hexdigest())
 
 
+def _compile_kernels(dtype, group):
+    """Compile them now, where there is a progress line to see, and not in the middle of the first step."""
+    from ..kernels.compile import compile_kernels
+
+    seconds = compile_kernels(dtype, show_progress=group.rank == 0)
+    _say(group)(f"kernels ready after {seconds:.1f} s")
+
+
 def _train(settings, run, model, saved, corpus, state, group):
     first = group.rank == 0
     fingerprint = corpus.fingerprint()
     if group.size > 1:
         _check_agreement(settings, model, fingerprint, state, group)
     check_memory(model.config, settings.micro_batch_size or settings.batch_size, settings.recompute)
+    if settings.ops == "kernels":
+        _compile_kernels(model.params.flat.dtype, group)
     model.workspace = Workspace()
     optimizer = AdamW(model.params, settings, model.ops, *group.optimizer_slice(len(model.params.flat), settings.zero))
     if saved is not None:

@@ -44,8 +44,6 @@ class Watcher:
         sizes = f"{c.n_layer} layers, {c.n_head} heads, {c.n_embd} wide, {c.block_size} tokens"
         self.say(f"{count(c):,} parameters: {sizes}; {trainer.tokens_per_step:,} tokens a step")
         self.say(f"a unigram model has a validation loss of {self.unigram:.3f}; writing to {self.run.path}")
-        if trainer.state.step == 0 and self.settings.ops == "kernels":
-            self.say("the first step compiles the kernels, unless they are in the cache")
 
     # ---- what the trainer tells ---------------------------------------------------------------------------
 

@@ -60,7 +60,7 @@ def kill_and_compare(settings, folder, wanted, seed):
     kills = runs = 0
     while kills < wanted:
         runs += 1
-        assert runs <= 2 * wanted
+        assert runs <= 10 * wanted  # on a machine whose speed changes many kills come too late
         run = folder / f"run-{runs}"
         for _ in range(rng.randint(1, 3)):
             kills += killed_after(rng.uniform(0, duration), lambda: go_on(settings, run))
