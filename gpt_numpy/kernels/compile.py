@@ -45,6 +45,7 @@ def _attention(dtype):
     for first_key, dropout in ((None, None), (np.zeros((1, 8), np.int64), _DROPOUT)):
         out, cache = kernels.attention_forward(*qkv, first_key, dropout)
         kernels.attention_backward(out, cache)
+    kernels.attention_forward(*_arrays(dtype, (1, 1, 1, 4)) * 3)  # `attention_decode`
     out, cache = kernels.multi_head_attention_forward(*_arrays(dtype, (1, 8, 4), (4, 12), 12, (4, 4), 4), n_head=1)
     kernels.multi_head_attention_backward(out, cache)
 
