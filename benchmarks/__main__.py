@@ -90,7 +90,7 @@ def _peers(args):
         run = peers.RUNS[name]
         print(f"\n{name}: {run.summary}")
         results[name] = peers.compare(run, args.rounds)
-        peers.print_table(results[name])
+        peers.print_table(results[name], run.unit)
     return {"peers": results}
 
 

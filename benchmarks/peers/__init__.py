@@ -3,7 +3,8 @@
 Separate processes keep thread pools apart (two spinning pools on two cores halve each other) and make peak
 memory a fact of the operating system. The coordinator starts them all, lets each warm up alone, and then
 goes round: one timed step of each, again and again, so that a noisy neighbour disturbs everybody's figure.
-A contender whose package is missing is named with the command that installs it, and left out.
+Between two steps it waits until the first one's threads have stopped spinning. A contender that misses its oracle is
+not timed. A contender whose package is missing is named with the command that installs it, and left out.
 """
 
 from __future__ import annotations
@@ -13,10 +14,15 @@ import pathlib
 import statistics
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from .. import timing
+from . import generation
 
+SETTLE_SECONDS = 0.3
 ROOT = pathlib.Path(__file__).parents[2]  # where `benchmarks` is importable
 INSTALL = 'pip install ".[peers]"'
 
@@ -26,6 +32,8 @@ class Run(NamedTuple):
     spec: dict  # what every contender is given
     contenders: dict  # name → module in this package
     unit: str = "step"
+    make_folder: Callable | None = None  # (folder, spec): writes what all contenders read; spec["folder"] tells them
+    tolerance: Callable = lambda name, spec: float("inf")  # the largest error of a contender
 
 
 _GPT2 = dict(vocab_size=50257, n_layer=12, n_head=12, n_embd=768)
@@ -47,6 +55,9 @@ RUNS = {
         dict(vocab_size=65, n_layer=4, n_head=4, n_embd=128, batch_size=12, block_size=64),
         _TRAINERS,
     ),
+} | {
+    name: Run(*problem, generation.make_folder, generation.tolerance)
+    for name, problem in generation.PROBLEMS.items()
 }
 
 
@@ -84,18 +95,31 @@ class Contender:
 
 def compare(run, rounds, only=None):
     """Time the contenders of ``run`` in turn; returns a dict for each."""
+    with tempfile.TemporaryDirectory() as folder:
+        spec = run.spec
+        if run.make_folder is not None:
+            run.make_folder(folder, spec)
+            spec = spec | {"folder": folder}
+        return _compare(run, spec, rounds, only)
+
+
+def _compare(run, spec, rounds, only):
     contenders, results = [], {}
     for name, module in run.contenders.items():
         if only and name not in only:
             continue
-        contender = Contender(name, module, run.spec)
+        contender = Contender(name, module, spec)
         if "missing" in contender.info:
             results[name] = {"missing": contender.info["missing"], "install": INSTALL}
+            contender.stop()
+        elif contender.info.get("error", 0.0) > run.tolerance(name, spec):
+            results[name] = {"wrong": contender.info["error"]}
             contender.stop()
         else:
             contenders.append(contender)
     for _ in range(rounds):
         for contender in contenders:
+            time.sleep(SETTLE_SECONDS)
             contender.step()
     for contender in contenders:
         results[contender.name] = timing.summary(contender.times) | contender.stop()
@@ -108,15 +132,22 @@ def compare(run, rounds, only=None):
     return results
 
 
-def print_table(results):
-    """One row a contender: median, spread, ratio to ours, peak memory, loss of the last step."""
-    print(f"  {'contender':22}{'median':>10}{'quartiles':>22}{'× ours':>9}{'peak RSS':>10}{'loss':>9}{'warm-up':>9}")
+def print_table(results, unit="step"):
+    """One row a contender: median a ``unit``, spread, ratio to ours, peak memory, last loss or largest error."""
+    value = "error" if any("error" in r for r in results.values()) else "loss"
+    print(f"  {'contender':22}{'a ' + unit:>16}{'quartiles':>22}{'× ours':>9}{'peak RSS':>10}{value:>9}{'warm-up':>9}")
     for name, r in results.items():
         if "missing" in r:
             print(f"  {name:22}not installed ({r['missing']}): {r['install']}")
             continue
+        if "wrong" in r:
+            print(f"  {name:22}misses its oracle by {r['wrong']:.2e}, not timed")
+            continue
         spread = f"{timing.format_seconds(r['low'])} – {timing.format_seconds(r['high'])}"
+        number = f"{r['error']:.1e}" if value == "error" else f"{r['loss']:.4f}"
         print(
-            f"  {name:22}{timing.format_seconds(r['median']):>10}{spread:>22}{r.get('ratio_to_ours', 1):>9.2f}"
-            f"{r['peak_bytes'] / 1e9:>7.2f} GB{r['loss']:>9.4f}{r['warm_up']:>7.1f} s"
+            f"  {name:22}{timing.format_seconds(r['median']):>16}{spread:>22}{r.get('ratio_to_ours', 1):>9.2f}"
+            f"{r['peak_bytes'] / 1e9:>7.2f} GB{number:>9}{r['warm_up']:>7.1f} s"
         )
+        for what, figure in r.get("more", {}).items():
+            print(f"  {'':22}{what}: {figure}")

@@ -1,8 +1,9 @@
 """One contender's process: ``python -m benchmarks.peers.worker MODULE NAME SPEC``.
 
-MODULE has ``prepare(name, spec)``, which returns a function that does one step and returns the loss. The
-process answers on standard output with one JSON line: when it has warmed up, and after each step it is
-asked for on standard input.
+MODULE has ``prepare(name, spec)``, which returns a function that does one step and returns the loss, or the pair
+(error, seconds) if it knows better what of the step is to be timed and is held to an oracle; its attribute ``report``,
+if there is one, returns more figures at the end. The process answers on standard output with one JSON line: when it has
+warmed up, and after each step it is asked for on standard input.
 """
 
 import importlib
@@ -23,15 +24,24 @@ def main(module, name, spec):
         _say(missing=str(error))
         return
     for _ in range(WARM_UP_STEPS):
-        loss = step()
-    _say(warm_up=time.perf_counter() - start)
+        result, _ = _timed(step)
+    _say(warm_up=time.perf_counter() - start, **result)
     for line in sys.stdin:
         if line.strip() == "stop":
             break
-        start = time.perf_counter()
-        loss = step()
-        _say(seconds=time.perf_counter() - start)
-    _say(loss=float(loss), peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+        result, seconds = _timed(step)
+        _say(seconds=seconds)
+    more = {"more": step.report()} if hasattr(step, "report") else {}
+    _say(**result, peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, **more)
+
+
+def _timed(step):
+    start = time.perf_counter()
+    result = step()
+    seconds = time.perf_counter() - start
+    if isinstance(result, tuple):
+        return {"error": result[0]}, result[1]
+    return {"loss": float(result)}, seconds
 
 
 def _say(**fields):

@@ -26,7 +26,7 @@ def configure(parser):
                         help="how the weights are kept: fewer bytes are read faster (default: as saved)")  # fmt: skip
     parser.add_argument("--draft", metavar="FOLDER", help="a smaller model that proposes tokens: same text, faster")
     parser.add_argument("--figures", action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS,
-                        help="say after each text, on standard error, how fast it was and could be (default: on a terminal)")
+                        help="say after each text, on standard error, how fast it was (default: on a terminal)")
     parser.add_argument("--seed", type=int, default=0, help="the same seed writes the same text")
 
 

@@ -8,8 +8,8 @@ from ..errors import ConfigError
 
 def configure(parser):
     parser.add_argument("--preset", default="gpt2", metavar="NAME", help=f"the model's shape: {', '.join(preset_names())}")
-    parser.add_argument("--model", metavar="FOLDER", help="generate with this run's or Hugging Face GPT-2 folder instead,"
-                        " and say how fast prefill and decode are, and could be")  # fmt: skip
+    parser.add_argument("--model", metavar="FOLDER", help="run this model (a run's or a Hugging Face GPT-2 folder)"
+                        " instead, and say how fast prefill and decode are, and could be")  # fmt: skip
     parser.add_argument("--format", choices=["float32", "bfloat16", "int8"],
                         help="with --model, how the weights are kept (default: as saved)")  # fmt: skip
     parser.add_argument("--batch-size", type=int, default=4, help="sequences in a step")

@@ -84,8 +84,8 @@ class Meter:
                     f" {read / 1e9:,.1f} GB/s ({read / bandwidth:.0%} of the memory's)"
                 )
         lines.append(f"this machine, measured now: {peak / 1e9:,.0f} GFLOP/s, {bandwidth / 1e9:,.1f} GB/s")
-        lines.append("(a prompt's tokens share every weight that is read, so arithmetic limits prefill; a new token reads"
-                     " every weight for two operations, so memory limits decode)")  # fmt: skip
+        lines.append("(a prompt's tokens share every weight that is read, so arithmetic limits prefill; a new token"
+                     " reads every weight for two operations, so memory limits decode)")  # fmt: skip
         self.prefill, self.decode = Phase(), Phase()
         return lines
 

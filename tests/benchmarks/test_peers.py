@@ -1,6 +1,10 @@
 """The peers' machinery with our own step as the only contender, and with a package that is not there."""
 
+import numpy as np
+import pytest
+
 from benchmarks import peers
+from benchmarks.peers import generation
 
 SPEC = dict(vocab_size=65, n_layer=1, n_head=2, n_embd=16, batch_size=2, block_size=8)
 
@@ -19,3 +23,33 @@ def test_a_missing_package_is_named_with_its_install_command(capsys):
     peers.print_table(results)
     printed = capsys.readouterr().out
     assert "not installed" in printed and "no_such_module" in printed and peers.INSTALL in printed
+
+
+def tiny(new_tokens, **more):
+    sizes = dict(vocab_size=65, n_layer=2, n_head=2, n_embd=16, block_size=64, batch_size=2, prompt_tokens=40)
+    spec = sizes | dict(new_tokens=new_tokens) | more
+    return peers.Run("tiny", spec, {"gpt_numpy": "generate_ours"}, "token", generation.make_folder,
+                     lambda name, spec: generation.TOLERANCE["float32"])  # fmt: skip
+
+
+@pytest.mark.parametrize("new_tokens", [0, 3])
+def test_generation_is_timed_against_its_oracle(new_tokens, capsys):
+    results = peers.compare(tiny(new_tokens), rounds=2)
+    result = results["gpt_numpy"]
+    assert result["runs"] == 2 and 0 < result["median"] < 10 and 0 < result["error"] < 1e-4
+    peers.print_table(results, "token")
+    printed = capsys.readouterr().out
+    assert "a token" in printed and "share of" in printed
+
+
+def test_a_contender_that_computes_something_else_is_not_timed(capsys):
+    run = tiny(3)._replace(make_folder=lambda folder, spec: (generation.make_folder(folder, spec), _spoil(folder)))
+    results = peers.compare(run, rounds=1)
+    assert "median" not in results["gpt_numpy"] and results["gpt_numpy"]["wrong"] > 0.5
+    peers.print_table(results)
+    assert "misses its oracle" in capsys.readouterr().out
+
+
+def _spoil(folder):
+    path = f"{folder}/logits.npy"
+    np.save(path, np.load(path) + 1)

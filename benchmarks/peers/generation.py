@@ -1,0 +1,91 @@
+"""The problem that every generating contender gets: the same weights, the same prompts, the same right answer.
+
+A folder is made with a random GPT-2 124M (``model.safetensors``) and the logits after the prompts as the NumPy layers
+compute them; each contender converts the weights to its own format. What a contender computes is compared with those
+logits before it is timed.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+import numpy as np
+
+TOLERANCE = {"float32": 2e-3, "int8": 0.5}  # of logits whose spread is about 1
+
+_GPT2 = dict(vocab_size=50257, n_layer=12, n_head=12, n_embd=768, block_size=1024)
+_OURS, _LLAMA, _CTRANSLATE2 = "generate_ours", "generate_llama", "generate_ctranslate2"
+_TRANSFORMERS = "generate_transformers"
+_FLOATS = {"gpt_numpy": _OURS, "llama.cpp": _LLAMA, "CTranslate2": _CTRANSLATE2, "transformers": _TRANSFORMERS}
+_BYTES = {"gpt_numpy": _OURS, "gpt_numpy float32": _OURS, "llama.cpp q8_0": _LLAMA, "CTranslate2 int8": _CTRANSLATE2}
+
+# name → (summary, spec, contenders, unit of time)
+PROBLEMS = {
+    "decode": ("GPT-2 124M, float32: tokens 65 to 128 of one text",
+               dict(**_GPT2, batch_size=1, prompt_tokens=64, new_tokens=64), _FLOATS, "token"),
+    "decode-batch": ("GPT-2 124M, float32: tokens 65 to 96 of eight texts at a time",
+                     dict(**_GPT2, batch_size=8, prompt_tokens=64, new_tokens=32),
+                     {name: module for name, module in _FLOATS.items() if module != _LLAMA}, "step of 8 tokens"),
+    "decode-int8": ("GPT-2 124M, 8-bit weights: tokens 65 to 128 of one text",
+                    dict(**_GPT2, batch_size=1, prompt_tokens=64, new_tokens=64, format="int8"), _BYTES, "token"),
+    "prefill": ("GPT-2 124M, float32: reading a prompt of 1,000 tokens",
+                dict(**_GPT2, batch_size=1, prompt_tokens=1000, new_tokens=0), _FLOATS, "prompt"),
+}  # fmt: skip
+
+
+def prompts(spec):
+    """(batch_size, prompt_tokens) int64, seeded."""
+    shape = spec["batch_size"], spec["prompt_tokens"]
+    return np.random.default_rng(2).integers(0, spec["vocab_size"], shape)
+
+
+def config_of(spec):
+    """The ``GPTConfig`` of the problem."""
+    from gpt_numpy import GPTConfig
+
+    return GPTConfig(**{key: spec[key] for key in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd")})
+
+
+def make_folder(folder, spec):
+    """Write the model, with logits of about unit spread, and the logits after each prompt."""
+    from gpt_numpy import GPT, layers
+    from gpt_numpy.inference.cache import KVCache
+    from gpt_numpy.inference.decoder import OpsDecoder
+
+    model = GPT(config_of(spec), seed=1, ops=layers)
+    rng = np.random.default_rng(1)
+    for name, view in model.params.items():
+        if name.endswith(".bias"):
+            view[...] = rng.standard_normal(view.shape) * 0.02
+    model.params["wte.weight"][...] *= 1.8
+    model.save(folder)
+    tokens = prompts(spec)
+    np.save(os.path.join(folder, "logits.npy"), OpsDecoder(model).extend(tokens, KVCache(model.config, len(tokens))))
+
+
+def format_of(name, spec):
+    """The number format of a contender: its name's, or the problem's."""
+    return "float32" if "float32" in name else spec.get("format", "float32")
+
+
+def tolerance(name, spec):
+    """The largest error of a logit that a contender may make."""
+    return TOLERANCE[format_of(name, spec)]
+
+
+def threads():
+    """Threads for each contender: the processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def error_of(logits, spec):
+    """The largest difference of ``logits`` (batch_size, V) from the right ones."""
+    return float(np.abs(np.asarray(logits) - np.load(os.path.join(spec["folder"], "logits.npy"))).max())
+
+
+def timed(run, count=1):
+    """Seconds of ``run()``, divided by ``count``."""
+    start = time.perf_counter()
+    run()
+    return (time.perf_counter() - start) / count
