@@ -22,6 +22,7 @@ SUBCOMMANDS = {
     "data": "prepare, inspect and verify folders of token shards",
     "gradcheck": "check every gradient against difference quotients, in float64",
     "generate": "continue a prompt with a trained model",
+    "convert": "turn a model into another file format: Hugging Face's folder, llm.c's .bin",
     "quantize": "keep a model's weights in fewer bytes, and measure what that costs",
     "score": "say how probable a model finds a text",
     "microscope": "write one page that shows every value and gradient of a model for a text",

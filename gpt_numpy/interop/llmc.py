@@ -5,11 +5,14 @@ and then the parameters, one kind after the other, each for all layers at once. 
 transpose of ours, and the embedding's rows are padded to a multiple of 128 so that a GPU's tiles fit.
 
     version 1   float32, the vocabulary as it is
+    version 2   bfloat16, but layernorms in float32, the vocabulary as it is
     version 3   float32, padded
+    version 4   bfloat16, but layernorms in float32, padded
     version 5   bfloat16, padded
 
-Versions 2 and 4 were short-lived mixtures of the two precisions; llm.c itself reads them no more, and neither does
-this. Everything is checked before anything is allocated.
+All of them are read. Those written are 3 and 5, which alone llm.c itself still reads; version 7, float16, of some of its
+descendants is neither. Everything is checked before anything is allocated: a file has exactly the size that its header
+gives it.
 """
 
 from __future__ import annotations
@@ -29,7 +32,7 @@ from .safetensors import bfloat16_to_float32, float32_to_bfloat16
 MAGIC = 20240326
 _HEADER_INTS = 256
 _MULTIPLE = 128
-_VERSIONS = {1: "float32", 3: "float32", 5: "bfloat16"}
+_VERSIONS = (1, 2, 3, 4, 5)
 _LAYER_TENSORS = (
     "ln_1.weight", "ln_1.bias", "attn.c_attn.weight", "attn.c_attn.bias", "attn.c_proj.weight", "attn.c_proj.bias",
     "ln_2.weight", "ln_2.bias", "mlp.c_fc.weight", "mlp.c_fc.bias", "mlp.c_proj.weight", "mlp.c_proj.bias",
@@ -76,11 +79,17 @@ def load(path, dtype=np.float32):
             view = params[name]
             shape = (rows, view.shape[1]) if name == "wte.weight" else view.shape
             transposed = view.ndim == 2 and name not in ("wte.weight", "wpe.weight")
-            values = _read_array(file, path, name, math.prod(shape), _VERSIONS[version])
+            values = _read_array(file, path, name, math.prod(shape), _stored(version, name))
             if not np.isfinite(values).all():
                 raise CheckpointMismatch("not a finite number", path=path, field=name)
             view[...] = values.reshape(shape[::-1]).T if transposed else values.reshape(shape)[: view.shape[0]]
     return config, params
+
+
+def _stored(version, name):
+    """The type of a tensor's numbers in a file of this version."""
+    whole = version in (1, 3) or (version in (2, 4) and ".ln_" in f".{name}")
+    return "float32" if whole else "bfloat16"
 
 
 def _read_header(file, path):
@@ -92,19 +101,20 @@ def _read_header(file, path):
     if magic != MAGIC:
         raise CheckpointCorrupt("not a checkpoint of llm.c", path=path, offset=0, found=magic, expected=str(MAGIC))
     if version not in _VERSIONS:
-        raise CheckpointMismatch("unknown version", path=path, offset=4, found=version, expected="1, 3 or 5")
+        raise CheckpointMismatch("unknown version", path=path, offset=4, found=version, expected="1 to 5")
     block_size, vocab_size, n_layer, n_head, n_embd, padded = sizes
     try:
         config = GPTConfig(vocab_size, block_size, n_layer, n_head, n_embd)
     except ConfigError as error:
         raise CheckpointCorrupt(str(error), path=path) from None
-    rows = vocab_size if version == 1 else padded
+    rows = vocab_size if version < 3 else padded
     if rows < vocab_size:
         raise CheckpointCorrupt("padded to less than the vocabulary", path=path, offset=28, found=padded,
                                 expected=f"at least {vocab_size}")  # fmt: skip
     C = n_embd
-    numbers = (rows + block_size) * C + n_layer * (12 * C * C + 13 * C) + 2 * C
-    expected = 4 * _HEADER_INTS + numbers * (2 if version == 5 else 4)
+    layernorms = (4 * n_layer + 2) * C
+    numbers = (rows + block_size) * C + n_layer * (12 * C * C + 9 * C)
+    expected = 4 * _HEADER_INTS + numbers * (4 if version in (1, 3) else 2) + layernorms * (2 if version == 5 else 4)
     if size != expected:
         raise CheckpointCorrupt("the size is not what the header says", path=path, found=f"{size} bytes",
                                 expected=f"{expected} bytes")  # fmt: skip

@@ -56,11 +56,38 @@ def test_version_1_has_no_padding(model, tmp_path):
     assert np.array_equal(llmc.load(tmp_path / "old.bin")[1].flat, model.params.flat)
 
 
+@pytest.mark.parametrize("version", [2, 4])
+def test_bfloat16_with_layernorms_in_float32(model, tmp_path, version):
+    rows, p = (11 if version == 2 else 128), model.params
+    header = np.zeros(256, "<i4")
+    header[:8] = 20240326, version, 5, 11, 2, 3, 12, rows
+    names = ["ln_1.weight", "ln_1.bias", "attn.c_attn.weight", "attn.c_attn.bias", "attn.c_proj.weight",
+             "attn.c_proj.bias", "ln_2.weight", "ln_2.bias", "mlp.c_fc.weight", "mlp.c_fc.bias", "mlp.c_proj.weight",
+             "mlp.c_proj.bias"]  # fmt: skip
+    parts = [("wte", np.pad(p["wte.weight"], ((0, rows - 11), (0, 0)))), ("wpe", p["wpe.weight"])]
+    parts += [(name, p[f"h.{i}.{name}"].T) for name in names for i in range(2)]
+    parts += [("ln_f", p["ln_f.weight"]), ("ln_f", p["ln_f.bias"])]
+    data = b"".join((np.ascontiguousarray(a) if "ln_" in name else float32_to_bfloat16(np.ascontiguousarray(a))).tobytes()
+                    for name, a in parts)  # fmt: skip
+    (tmp_path / "model.bin").write_bytes(header.tobytes() + data)
+    config, params = llmc.load(tmp_path / "model.bin")
+    assert config == CONFIG
+    for name, values in p.items():
+        if "ln_" in name:
+            assert np.array_equal(params[name], values), name
+        else:
+            rounded = (float32_to_bfloat16(values).astype(np.uint32) << 16).view(np.float32)
+            assert np.array_equal(params[name], rounded), name
+
+
 @pytest.mark.parametrize(
     "place, value, error, message",
     [
         (0, 7, CheckpointCorrupt, "not a checkpoint of llm.c"),
-        (1, 2, CheckpointMismatch, "unknown version: found 2"),
+        (1, 7, CheckpointMismatch, "unknown version: found 7; expected 1 to 5"),
+        (1, 0, CheckpointMismatch, "unknown version: found 0"),
+        (1, 4, CheckpointCorrupt, "size is not what"),
+        (1, 5, CheckpointCorrupt, "size is not what"),
         (2, 0, CheckpointCorrupt, "block_size"),
         (3, -1, CheckpointCorrupt, "vocab_size"),
         (3, 129, CheckpointCorrupt, "less than the vocabulary"),

@@ -1,0 +1,43 @@
+"""``gpt-numpy convert``: a model from one file format into another.
+
+A path that ends in .bin is llm.c's checkpoint, any other a folder: a run's, or one as Hugging Face keeps it.
+"""
+
+from pathlib import Path
+
+from ..errors import ConfigError
+
+
+def configure(parser):
+    parser.add_argument("source", metavar="FROM", help="a run's or a Hugging Face GPT-2 folder, or llm.c's .bin")
+    parser.add_argument("target", metavar="TO", type=Path, help="a new folder, or a new .bin")
+    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the numbers in a .bin")
+    parser.add_argument("--tokenizer", metavar="FOLDER", help="whose tokenizer a new folder gets (default: the source's;"
+                        " a .bin has none)")  # fmt: skip
+
+
+def run(args):
+    from ..inference.loading import find_model
+    from ..interop import huggingface, llmc
+
+    from_bin, to_bin = Path(args.source).suffix == ".bin", args.target.suffix == ".bin"
+    if args.target.exists():
+        raise ConfigError("there is something already", field="TO", found=str(args.target), expected="a new name")
+    if args.dtype != "float32" and not to_bin:
+        raise ConfigError("a folder holds float32", field="--dtype", found=args.dtype, expected="a TO that ends in .bin")
+    folder = None if from_bin else find_model(args.source)
+    tokenizer = None if to_bin else _tokenizer(args.tokenizer or folder)
+    config, params = llmc.load(args.source) if from_bin else huggingface.load(folder)
+    if to_bin:
+        llmc.save(args.target, config, params, args.dtype)
+    else:
+        huggingface.save(args.target, config, params, None if tokenizer is None else tokenizer.eot_id)
+        if tokenizer is not None:
+            tokenizer.save(args.target)
+    print(f"{config.n_layer} layers, {config.n_embd} wide, {len(params.flat):,} parameters: written to {args.target}")
+
+
+def _tokenizer(folder):
+    from ..tokenizer import load_tokenizer
+
+    return None if folder is None else load_tokenizer(folder)
