@@ -133,9 +133,10 @@ def _compare(run, spec, rounds, only):
 
 
 def print_table(results, unit="step"):
-    """One row a contender: median a ``unit``, spread, ratio to ours, peak memory, last loss or largest error."""
+    """One row a contender: median a ``unit``, spread, ratio to ours, peak memory, page faults, last loss or largest error."""
     value = "error" if any("error" in r for r in results.values()) else "loss"
-    print(f"  {'contender':22}{'a ' + unit:>16}{'quartiles':>22}{'× ours':>9}{'peak RSS':>10}{value:>9}{'warm-up':>9}")
+    heads = f"{'× ours':>9}{'peak RSS':>10}{'faults':>10}{value:>9}{'warm-up':>9}"
+    print(f"  {'contender':22}{'a ' + unit:>16}{'quartiles':>22}{heads}")
     for name, r in results.items():
         if "missing" in r:
             print(f"  {name:22}not installed ({r['missing']}): {r['install']}")
@@ -147,7 +148,7 @@ def print_table(results, unit="step"):
         number = f"{r['error']:.1e}" if value == "error" else f"{r['loss']:.4f}"
         print(
             f"  {name:22}{timing.format_seconds(r['median']):>16}{spread:>22}{r.get('ratio_to_ours', 1):>9.2f}"
-            f"{r['peak_bytes'] / 1e9:>7.2f} GB{number:>9}{r['warm_up']:>7.1f} s"
+            f"{r['peak_bytes'] / 1e9:>7.2f} GB{r['faults']:>10,.0f}{number:>9}{r['warm_up']:>7.1f} s"
         )
         for what, figure in r.get("more", {}).items():
             print(f"  {'':22}{what}: {figure}")
