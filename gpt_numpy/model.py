@@ -99,7 +99,7 @@ class GPT:
 
     def zero_gradients(self):
         """Set every gradient to zero. ``backward`` adds."""
-        self.grads.flat.fill(0)
+        self.ops.clear_gradients(self.grads.flat)
 
     # ---- the public passes -------------------------------------------------------------------------------
 

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from .workspace import aligned_zeros
+
 
 def table(config):
     """Ordered dict name → shape of every parameter of ``config``."""
@@ -66,7 +68,7 @@ class Parameters(Mapping):
         sizes = [math.prod(shape) for shape in self.shapes.values()]
         # start of each tensor in the flat array, and the end of the last
         self.boundaries = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        self.flat = np.zeros(self.boundaries[-1], dtype) if flat is None else flat
+        self.flat = aligned_zeros((int(self.boundaries[-1]),), dtype) if flat is None else flat
         starts, stops = self.boundaries[:-1], self.boundaries[1:]
         self._views = {
             name: self.flat[start:stop].reshape(shape)

@@ -71,8 +71,17 @@ class Workspace:
 
 def aligned_empty(shape, dtype):
     """``np.empty`` that begins on a cache line."""
+    return _aligned(np.empty, shape, dtype)
+
+
+def aligned_zeros(shape, dtype):
+    """``np.zeros`` that begins on a cache line."""
+    return _aligned(np.zeros, shape, dtype)
+
+
+def _aligned(make, shape, dtype):
     dtype = np.dtype(dtype)
     size = math.prod(shape) * dtype.itemsize
-    raw = np.empty(size + _ALIGNMENT, np.uint8)
+    raw = make(size + _ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % _ALIGNMENT
     return raw[start : start + size].view(dtype).reshape(shape)

@@ -20,6 +20,7 @@ import numpy as np
 from ..config import GPTConfig
 from ..errors import CheckpointCorrupt, CheckpointMismatch, ConfigError
 from ..parameters import Parameters, count, table
+from ..workspace import aligned_empty
 from .replacing import replace_files
 from .safetensors import SafetensorsFile
 
@@ -100,7 +101,7 @@ def load(folder, dtype=np.float32):
     for sound files of another model. Nothing is allocated before the shapes are known to be right.
     """
     with _opened(folder) as (config, found):
-        params = Parameters(config, flat=np.empty(count(config), dtype))
+        params = Parameters(config, flat=aligned_empty((count(config),), dtype))
         for name, view in params.items():
             file, stored = found[name]
             file.read_into(stored, view)

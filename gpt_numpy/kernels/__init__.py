@@ -4,7 +4,7 @@ Read ``layers`` for what an op computes and why its gradient is what it is; here
 writes vectors as arithmetic, ``threads`` hands out work, ``arguments`` checks what is about to reach compiled code.
 """
 
-from .adamw import adamw_update, gradient_norm
+from .adamw import adamw_update, clear_gradients, gradient_norm
 from .attention import (
     attention_backward,
     attention_forward,

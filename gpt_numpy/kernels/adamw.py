@@ -1,4 +1,4 @@
-"""AdamW over the flat arrays in one pass (four reads, three writes an element), and the gradient's norm.
+"""AdamW over the flat arrays in one pass (four reads, three writes an element), and the gradient's norm and zeroing.
 
 The twin of ``layers.adamw``, whose docstring has the update rule. Clipping costs nothing extra: its factor is
 applied as the gradient is read.
@@ -12,10 +12,12 @@ import numpy as np
 from ..errors import KernelError
 from .arguments import flat, one_dtype, target
 from .jit import part
-from .simd import add_lanes, broadcast, convert, fma, lanes, load, load_tail, sqrt, store, store_tail
+from .lanes import VECTOR_BYTES
+from .simd import add_lanes, broadcast, convert, fma, lanes, load, load_tail, sqrt, store, store_tail, stream
 from .threads import launcher, parallel_for
 
 _BLOCK = 1 << 14  # elements a task
+_CACHED = 16 << 20  # bytes of gradients that may still be in the caches when they are used again
 
 
 class Rule(NamedTuple):
@@ -69,19 +71,49 @@ def _update(n_tasks, params, grads, moments1, moments2, boundaries, keeps, rule)
 
 @part
 def _square_block(worker, task, grads, sums):
-    i, stop = task * _BLOCK, min(grads.size, (task + 1) * _BLOCK)
-    total = convert(broadcast(grads, 0.0), np.float64)
-    while i + lanes(grads) <= stop:
-        g = convert(load(grads, i), np.float64)
-        total = fma(g, g, total)
-        i += lanes(grads)
-    g = convert(load_tail(grads, i, stop - i), np.float64)
-    sums[task] = add_lanes(fma(g, g, total))
+    i, stop, step = task * _BLOCK, min(grads.size, (task + 1) * _BLOCK), lanes(grads)
+    first = second = convert(broadcast(grads, 0.0), np.float64)
+    while i + 2 * step <= stop:
+        a, b = convert(load(grads, i), np.float64), convert(load(grads, i + step), np.float64)
+        first, second = fma(a, a, first), fma(b, b, second)
+        i += 2 * step
+    while i < stop:
+        a = convert(load_tail(grads, i, stop - i), np.float64)
+        first = fma(a, a, first)
+        i += step
+    sums[task] = add_lanes(first + second)
 
 
 @launcher
 def _squares(n_tasks, grads, sums):
     parallel_for(_square_block, n_tasks, (grads, sums))
+
+
+@part
+def _clear_block(worker, task, grads, aligned, past_caches):
+    """Block ``task`` of those that begin at element ``aligned``; the first also clears what lies before."""
+    if task == 0:
+        store_tail(grads, 0, broadcast(grads, 0.0), aligned)
+    i, stop, step = aligned + task * _BLOCK, min(grads.size, aligned + (task + 1) * _BLOCK), lanes(grads)
+    while past_caches and i + step <= stop:
+        stream(grads, i, broadcast(grads, 0.0))
+        i += step
+    while i + step <= stop:
+        store(grads, i, broadcast(grads, 0.0))
+        i += step
+    store_tail(grads, i, broadcast(grads, 0.0), stop - i)
+
+
+@launcher
+def _clear(n_tasks, grads, aligned, past_caches):
+    parallel_for(_clear_block, n_tasks, (grads, aligned, past_caches))
+
+
+def clear_gradients(grads):
+    """Set a flat array (N,) to zero, in place."""
+    grads = target("grads", grads, (grads.size,), one_dtype(grads=grads))
+    aligned = min(-grads.ctypes.data % VECTOR_BYTES // grads.itemsize, grads.size)
+    _clear(max(1, -(-(grads.size - aligned) // _BLOCK)), grads, aligned, grads.nbytes > _CACHED)
 
 
 def adamw_update(

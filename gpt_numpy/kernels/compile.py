@@ -76,6 +76,7 @@ def _head(dtype):
 def _optimizer(dtype):
     kernels.adamw_update(*_arrays(dtype, 4, 4, 4, 4), np.array([0, 4]), np.zeros(1), 0.1, 0.9, 0.99, 1e-8, 1)
     kernels.gradient_norm(*_arrays(dtype, 4))
+    kernels.clear_gradients(*_arrays(dtype, 4))
 
 
 _OPS = (_linear, _attention, _mlp, _head, _layernorm, _embedding, _residual, _dropout, _gelu, _optimizer)

@@ -11,11 +11,14 @@ import numpy as np
 
 from .arguments import check_shape, flat, indices, one_dtype
 from .jit import part
-from .simd import add_lanes, broadcast, exp, keep_first, lanes, load, load_tail, max_lanes, maximum, store, store_tail
+from .simd import (
+    add_lanes, broadcast, exp2_of_negative, keep_first, lanes, load, load_tail, max_lanes, maximum, store, store_tail,
+)  # fmt: skip
 from .threads import launcher, parallel_for
 
 _CHUNK = 4096  # logits, a multiple of every vector's length
-_TASK_ELEMENTS = 1 << 14
+_TASK_ELEMENTS = 1 << 12
+_LOG2_E = 1.4426950408889634
 
 
 class CrossEntropyCache(NamedTuple):
@@ -27,26 +30,34 @@ class CrossEntropyCache(NamedTuple):
 
 
 @part
+def _weight(x, largest):
+    """exp(x − largest): a subtraction first, which is exact where it matters."""
+    return exp2_of_negative((x - largest) * _LOG2_E)
+
+
+@part
 def row_normaliser(x, base, n):
     """The largest of the n elements from ``base`` on and Σ exp(x − largest), in float64; NaN if one is NaN."""
     largest, total = -np.inf, 0.0
     for start in range(0, n, _CHUNK):
         stop, i = min(n, start + _CHUNK), start
-        high = broadcast(x, largest)
-        while i + lanes(x) <= stop:
-            high = maximum(load(x, base + i), high)
-            i += lanes(x)
-        if i < stop:
+        high = high2 = broadcast(x, largest)
+        while i + 2 * lanes(x) <= stop:
+            high, high2 = maximum(load(x, base + i), high), maximum(load(x, base + i + lanes(x)), high2)
+            i += 2 * lanes(x)
+        while i < stop:
             high = maximum(keep_first(load_tail(x, base + i, stop - i), stop - i, -np.inf), high)
+            i += lanes(x)
+        high = maximum(high, high2)
         before, largest = largest, np.float64(max_lanes(high))
         shift = largest if largest > -np.inf else 0.0  # all −∞ so far: exp(−∞ − 0) = 0
         chunk, i = broadcast(x, 0.0), start
         while i + lanes(x) <= stop:
-            chunk += exp(load(x, base + i) - shift)
+            chunk += _weight(load(x, base + i), shift)
             i += lanes(x)
         if i < stop:
-            chunk += keep_first(exp(load_tail(x, base + i, stop - i) - shift), stop - i, 0.0)
-        total = total * np.exp(before - shift) + np.float64(add_lanes(chunk))
+            chunk += keep_first(_weight(load_tail(x, base + i, stop - i), shift), stop - i, 0.0)
+        total = (total * np.exp(before - shift) if start > 0 else 0.0) + np.float64(add_lanes(chunk))
     return largest, total
 
 
@@ -76,9 +87,9 @@ def _backward_rows(worker, task, logits, targets, counted, largest, total, dlogi
             continue
         shift, scale = largest[row], logits.dtype.type(weight / total[row])
         while i + lanes(logits) <= V:
-            store(dlogits, base + i, exp(load(logits, base + i) - shift) * scale)
+            store(dlogits, base + i, _weight(load(logits, base + i), shift) * scale)
             i += lanes(logits)
-        store_tail(dlogits, base + i, exp(load_tail(logits, base + i, V - i) - shift) * scale, V - i)
+        store_tail(dlogits, base + i, _weight(load_tail(logits, base + i, V - i), shift) * scale, V - i)
         dlogits[base + targets[row]] -= weight
 
 

@@ -24,7 +24,7 @@ from .gemm_numpy import BIAS, BIAS_GELU_KEEP, GELU_BACKWARD, NOTHING, gemm_numpy
 from .gemm_tile import TILE, UNROLL, multiply_tile, pack_column_panels, pack_row_panels, tile_columns
 from .jit import part
 from .lanes import VECTOR_BYTES, cpu_features
-from .simd import broadcast, gelu, gelu_and_derivative, lanes, load, load_tail, store_tail
+from .simd import broadcast, gelu, gelu_and_derivative, lanes, load, load_tail, prefetch, store_tail
 from .threads import launcher, parallel_for
 
 _ROWS = TILE.rows
@@ -32,6 +32,13 @@ _PANEL_BYTES = 3072  # depth of a block: a panel of A this deep fits the first-l
 _BLOCK_ROWS = 12 * TILE.rows  # rows of A packed at a time: with that depth, half of a second-level cache
 _BLOCK_COLUMNS = 768  # columns of B packed at a time: a few megabytes of the last-level cache
 _GAP = 16  # elements between panels: at least a vector, and a cache line so that panels do not share cache sets
+
+
+@part
+def _ask_for_rows(array, index, step):
+    """Start bringing a tile's rows close, so that they are there when its sums are."""
+    for i in range(_ROWS):
+        prefetch(array, index + i * step)
 
 
 @part
@@ -106,6 +113,11 @@ def _multiply_task(
                             multiply_tile(panels, a_panel, b_panel, padded, c, here, N, adding, bias, column + j,
                                           epilogue == BIAS and last)  # fmt: skip
                             continue
+                        _ask_for_rows(c, here, N)
+                        if epilogue > BIAS and last:
+                            _ask_for_rows(extra, here, N)
+                        if epilogue == GELU_BACKWARD and last:
+                            _ask_for_rows(activation, here, N)
                         multiply_tile(panels, a_panel, b_panel, padded, panels, tile, width, False, bias, 0, False)
                         _finish_tile(panels, tile, c, here, N, min(_ROWS, rows - i), min(width, columns - j), adding,
                                      epilogue if last else NOTHING, bias, column + j, extra, activation)  # fmt: skip
@@ -131,10 +143,10 @@ def _even(total, at_most, multiple):
     return _round_up(-(-total // -(-total // at_most)), multiple)
 
 
-_PACKING_COST = 10  # multiply-adds per element of a panel that take as long as packing that element
+_PACKING_COST = 16  # multiply-adds per element of a panel that take as long as packing that element
 _ALONE = 1 << 18  # multiply-adds below which waking a second thread costs more than it saves
-_TASK = 1 << 28  # multiply-adds of a task that is worth cutting smaller no more
 _TASKS_PER_THREAD = 4  # at most; several, so that a thread which is held up leaves its share to the others
+_WAIT = 1 / 16  # of a task: what the thread that ends first waits for the last
 
 
 @functools.lru_cache(maxsize=4096)
@@ -146,16 +158,17 @@ def _plan(M, N, K, n_threads, dtype):
     width, depth = _width(dtype), _even(K, _PANEL_BYTES // dtype.itemsize, 16)
     if M * N * K < _ALONE:
         n_threads = 1
-    wanted = n_threads * max(1, min(_TASKS_PER_THREAD, M * N * K // (n_threads * _TASK))) if n_threads > 1 else 1
     best = None
-    for down in range(1, wanted + 1):
-        if wanted % down == 0:
-            rows = _round_up(-(-M // down), _ROWS)
-            columns = _round_up(-(-N // (wanted // down)), width)
-            packed = rows * -(-columns // _BLOCK_COLUMNS) + columns
-            best = min(best or (math.inf,), (rows * columns + _PACKING_COST * packed, rows, columns))
-    _, rows, columns = best
-    n_tasks = -(-M // rows) * -(-N // columns)
+    for wanted in range(n_threads, n_threads * _TASKS_PER_THREAD + 1, n_threads) if n_threads > 1 else (1,):
+        for down in range(1, wanted + 1):
+            if wanted % down == 0:
+                rows = _round_up(-(-M // down), _ROWS)
+                columns = _round_up(-(-N // (wanted // down)), width)
+                n_tasks = -(-M // rows) * -(-N // columns)
+                packed = rows * -(-columns // _BLOCK_COLUMNS) + columns
+                cost = (-(-n_tasks // n_threads) + _WAIT) * (rows * columns + _PACKING_COST * packed)
+                best = min(best or (math.inf,), (cost, n_tasks, rows, columns))
+    _, n_tasks, rows, columns = best
     return n_tasks, rows, columns, depth, _even(columns, _BLOCK_COLUMNS, width)
 
 

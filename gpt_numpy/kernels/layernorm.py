@@ -16,7 +16,7 @@ from .threads import launcher, parallel_for
 
 _TASK_ELEMENTS = 1 << 13
 _BLOCKS = 64  # of rows, at most, in the backward
-_LEAST_ROWS = 8  # in one of them
+_GROUP = 4  # rows that the backward takes at a time: they stay in the first-level cache for its second pass
 
 
 class LayernormCache(NamedTuple):
@@ -28,22 +28,35 @@ class LayernormCache(NamedTuple):
 
 @part
 def _row_mean(x, base, C):
-    total, j = broadcast(x, 0.0), 0
-    while j + lanes(x) <= C:
-        total += load(x, base + j)
-        j += lanes(x)
-    return add_lanes(total + load_tail(x, base + j, C - j)) / x.dtype.type(C)
+    step, j = lanes(x), 0
+    first = second = third = fourth = broadcast(x, 0.0)  # four sums: an addition takes as long as four loads
+    while j + 4 * step <= C:
+        first += load(x, base + j)
+        second += load(x, base + j + step)
+        third += load(x, base + j + 2 * step)
+        fourth += load(x, base + j + 3 * step)
+        j += 4 * step
+    while j < C:
+        first += load_tail(x, base + j, C - j)
+        j += step
+    return add_lanes((first + second) + (third + fourth)) / x.dtype.type(C)
 
 
 @part
 def _row_variance(x, base, C, mean):
-    total, j = broadcast(x, 0.0), 0
-    while j + lanes(x) <= C:
-        centred = load(x, base + j) - mean
-        total = fma(centred, centred, total)
-        j += lanes(x)
-    centred = keep_first(load_tail(x, base + j, C - j) - mean, C - j, 0.0)
-    return add_lanes(fma(centred, centred, total)) / x.dtype.type(C)
+    step, j = lanes(x), 0
+    first = second = third = fourth = broadcast(x, 0.0)
+    while j + 4 * step <= C:
+        a, b = load(x, base + j) - mean, load(x, base + j + step) - mean
+        c, d = load(x, base + j + 2 * step) - mean, load(x, base + j + 3 * step) - mean
+        first, second = fma(a, a, first), fma(b, b, second)
+        third, fourth = fma(c, c, third), fma(d, d, fourth)
+        j += 4 * step
+    while j < C:
+        a = keep_first(load_tail(x, base + j, C - j) - mean, C - j, 0.0)
+        first = fma(a, a, first)
+        j += step
+    return add_lanes((first + second) + (third + fourth)) / x.dtype.type(C)
 
 
 @part
@@ -68,46 +81,56 @@ def _forward(n_tasks, x, weight, bias, out, mean, rstd, rows, epsilon):
 
 
 @part
-def _backward_rows(worker, task, dout, x, mean, rstd, weight, dx, sums, rows):
-    C = weight.size
-    dweight, dbias = task * 2 * C, (task * 2 + 1) * C  # where this block's sums are
-    sums[dweight:dweight + 2 * C] = 0
-    for row in range(task * rows, min(mean.size, (task + 1) * rows)):
-        base, m, r, j = row * C, mean[row], rstd[row], 0
-        shift, stretch = broadcast(x, 0.0), broadcast(x, 0.0)
-        while j + lanes(x) <= C:
-            d, xhat = load(dout, base + j), (load(x, base + j) - m) * r
-            dxhat = d * load(weight, j)
-            shift += dxhat
-            stretch = fma(dxhat, xhat, stretch)
-            store(sums, dweight + j, fma(d, xhat, load(sums, dweight + j)))
-            store(sums, dbias + j, load(sums, dbias + j) + d)
-            j += lanes(x)
-        n = C - j
-        d, xhat = load_tail(dout, base + j, n), (load_tail(x, base + j, n) - m) * r
-        dxhat = d * load_tail(weight, j, n)
-        store_tail(sums, dweight + j, fma(d, xhat, load_tail(sums, dweight + j, n)), n)
-        store_tail(sums, dbias + j, load_tail(sums, dbias + j, n) + d, n)
-        shift_mean = add_lanes(shift + dxhat) / x.dtype.type(C)
-        stretch_mean = add_lanes(fma(dxhat, xhat, stretch)) / x.dtype.type(C)
-        _row_gradient(dout, x, weight, dx, base, C, m, r, shift_mean, stretch_mean)
+def _row_sums(dout, x, weight, base, m, r):
+    """The means over a row of dxhat = dout · weight and of dxhat · xhat."""
+    C, step, j = weight.size, lanes(x), 0
+    shift = shift2 = stretch = stretch2 = broadcast(x, 0.0)
+    while j + 2 * step <= C:
+        dxhat = load(dout, base + j) * load(weight, j)
+        dxhat2 = load(dout, base + j + step) * load(weight, j + step)
+        shift, stretch = shift + dxhat, fma(dxhat, (load(x, base + j) - m) * r, stretch)
+        shift2, stretch2 = shift2 + dxhat2, fma(dxhat2, (load(x, base + j + step) - m) * r, stretch2)
+        j += 2 * step
+    while j < C:
+        dxhat = load_tail(dout, base + j, C - j) * load_tail(weight, j, C - j)
+        shift, stretch = shift + dxhat, fma(dxhat, (load_tail(x, base + j, C - j) - m) * r, stretch)
+        j += step
+    return add_lanes(shift + shift2) / x.dtype.type(C), add_lanes(stretch + stretch2) / x.dtype.type(C)
 
 
 @part
-def _row_gradient(dout, x, weight, dx, base, C, m, r, shift, stretch):
-    j = 0
-    while j + lanes(x) <= C:
-        dxhat, xhat = load(dout, base + j) * load(weight, j), (load(x, base + j) - m) * r
-        store(dx, base + j, (dxhat - shift - xhat * stretch) * r)
-        j += lanes(x)
+def _column_gradients(dout, x, mean, rstd, means, weight, dx, sums, dweight, row, rows, j):
+    """One vector of columns of ``rows`` rows: their dx, and what they add to dweight and dbias."""
+    C = weight.size
     n = C - j
-    dxhat, xhat = load_tail(dout, base + j, n) * load_tail(weight, j, n), (load_tail(x, base + j, n) - m) * r
-    store_tail(dx, base + j, (dxhat - shift - xhat * stretch) * r, n)
+    w, dw, db = load_tail(weight, j, n), load_tail(sums, dweight + j, n), load_tail(sums, dweight + C + j, n)
+    for i in range(rows):
+        here, r = (row + i) * C + j, rstd[row + i]
+        d, xhat = load_tail(dout, here, n), (load_tail(x, here, n) - mean[row + i]) * r
+        dw, db = fma(d, xhat, dw), db + d
+        store_tail(dx, here, (d * w - means[2 * (row + i)] - xhat * means[2 * (row + i) + 1]) * r, n)
+    store_tail(sums, dweight + j, dw, n)
+    store_tail(sums, dweight + C + j, db, n)
+
+
+@part
+def _backward_rows(worker, task, dout, x, mean, rstd, weight, means, dx, sums, rows):
+    C = weight.size
+    dweight = task * 2 * C  # where this block's sums are: dweight, then dbias
+    sums[dweight:dweight + 2 * C] = 0
+    stop = min(mean.size, (task + 1) * rows)
+    for row in range(task * rows, stop, _GROUP):
+        n_rows = min(_GROUP, stop - row)
+        for i in range(n_rows):
+            here = row + i
+            means[2 * here], means[2 * here + 1] = _row_sums(dout, x, weight, here * C, mean[here], rstd[here])
+        for j in range(0, C, lanes(x)):
+            _column_gradients(dout, x, mean, rstd, means, weight, dx, sums, dweight, row, n_rows, j)
 
 
 @launcher
-def _backward(n_tasks, dout, x, mean, rstd, weight, dx, sums, rows):
-    parallel_for(_backward_rows, n_tasks, (dout, x, mean, rstd, weight, dx, sums, rows))
+def _backward(n_tasks, dout, x, mean, rstd, weight, means, dx, sums, rows):
+    parallel_for(_backward_rows, n_tasks, (dout, x, mean, rstd, weight, means, dx, sums, rows))
 
 
 def layernorm_forward(x, weight, bias, epsilon=1e-5, alloc=np.empty):
@@ -130,10 +153,10 @@ def layernorm_backward(dout, cache, into=None, alloc=np.empty):
     dtype = one_dtype(x=x, dout=dout)
     check_shape("dout", dout, x.shape)
     C, dx = weight.size, alloc(x.shape, dtype)
-    rows = max(_LEAST_ROWS, -(-mean.size // _BLOCKS))
+    rows = max(_TASK_ELEMENTS // max(C, 1), -(-mean.size // _BLOCKS), 1)
     n_tasks = -(-mean.size // rows)
-    sums = np.empty((n_tasks, 2, C), dtype)
-    _backward(n_tasks, flat(dout), flat(x), mean, rstd, flat(weight), dx.reshape(-1), sums.reshape(-1), rows)
+    means, sums = np.empty(2 * mean.size, dtype), np.empty((n_tasks, 2, C), dtype)
+    _backward(n_tasks, flat(dout), flat(x), mean, rstd, flat(weight), means, dx.reshape(-1), sums.reshape(-1), rows)
     dweight, dbias = np.add.reduce(sums, axis=0)
     if into is None:
         return dx, dweight, dbias

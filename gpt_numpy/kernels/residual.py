@@ -10,7 +10,7 @@ from .jit import part
 from .simd import lanes, load, load_tail, store, store_tail
 from .threads import launcher, parallel_for
 
-_BLOCK = 1 << 13  # elements a task
+_BLOCK = 1 << 14  # elements a task
 _ROWS = 16  # rows a task, with dropout
 
 

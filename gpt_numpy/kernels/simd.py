@@ -238,6 +238,23 @@ def store(typingctx, array, index, vector):
     return types.void(array, types.int64, target), codegen
 
 
+@intrinsic
+def stream(typingctx, array, index, vector):
+    """As ``store``, but past the caches, for what is not read again soon: memory is not read before it is written.
+
+    The address must be a multiple of the vector's size; the process dies where it is not.
+    """
+
+    def codegen(context, builder, sig, args):
+        pointer = _pointer(context, builder, sig, args, sig.args[2].lanes)
+        ops.stream_vector(Lanes(builder, args[2], sig.args[2]), pointer)
+        return context.get_dummy_value()
+
+    if vector.element != array.dtype:
+        return None
+    return types.void(array, types.int64, vector), codegen
+
+
 def _clip(builder, count, lanes):
     """min(count, lanes), for the check of a masked access."""
     limit = count.type(lanes)

@@ -9,7 +9,7 @@ the caller accumulate parameter gradients.
 or ``ops=kernels`` chooses. These are the judge.
 """
 
-from .adamw import adamw_update, gradient_norm
+from .adamw import adamw_update, clear_gradients, gradient_norm
 from .attention import (
     attention_backward,
     attention_forward,

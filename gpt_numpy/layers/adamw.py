@@ -1,4 +1,4 @@
-"""AdamW (Loshchilov and Hutter 2019, algorithm 2) and the gradient's norm, over flat arrays.
+"""AdamW (Loshchilov and Hutter 2019, algorithm 2) and the gradient's norm and zeroing, over flat arrays.
 
 The only functions here that write to their arguments: an optimizer's purpose is to move the parameters.
 Its fast twin is ``kernels.adamw``.
@@ -41,6 +41,11 @@ def adamw_update(
             v += (1 - beta2) * g * g
             p *= 1 - learning_rate * float(decay)
             p -= (learning_rate / correction1) * m / (np.sqrt(v / correction2) + epsilon)
+
+
+def clear_gradients(grads):
+    """Set a flat array (N,) to zero, in place."""
+    grads.fill(0)
 
 
 def gradient_norm(grads):

@@ -11,6 +11,7 @@ import fnmatch
 import numpy as np
 
 from ..parameters import decays
+from ..workspace import aligned_zeros
 from .settings import parse_decay_group
 
 
@@ -29,8 +30,8 @@ class AdamW:
     def __init__(self, params, settings, ops, start=0, stop=None):
         stop = len(params.flat) if stop is None else stop
         self.settings, self.ops, self.start, self.stop = settings, ops, start, stop
-        self.first = np.zeros(stop - start, params.flat.dtype)
-        self.second = np.zeros(stop - start, params.flat.dtype)
+        self.first = aligned_zeros((stop - start,), params.flat.dtype)
+        self.second = aligned_zeros((stop - start,), params.flat.dtype)
         self._boundaries = np.clip(params.boundaries, start, stop) - start
         self._decays = np.array([decay_of(name, settings) for name in params], np.float64)
 

@@ -33,6 +33,15 @@ def test_norm(rng, assert_parity, N):
     assert_parity(kernels, lambda ops, array: ops.gradient_norm(array(grads)), float32_bound=1e-7)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("start", [0, 1, 5])
+@pytest.mark.parametrize("N", [0, 1, 3, 50_001, 5_000_000])
+def test_clearing_reaches_every_element_and_no_other(rng, dtype, start, N):
+    around = np.ones(N + 40, dtype)
+    kernels.clear_gradients(around[start : start + N])
+    assert not around[start : start + N].any() and around.sum() == 40
+
+
 def test_norm_does_not_overflow_and_reports_nan():
     assert kernels.gradient_norm(np.full(100, 3e38, np.float32)) == pytest.approx(3e39)
     grads = np.ones(20_000, np.float32)
