@@ -13,9 +13,10 @@ hands the pieces out:
     def _double(n_tasks, x, out):
         parallel_for(_double_block, n_tasks, (x, out))
 
-``worker`` (below ``count()``) says which scratch a task may use. Threads take the next task as they become
-free, so uneven tasks need no plan. ``numba.prange`` would do the same with a fixed division, at the price of half
-a second of compilation for each launcher.
+``worker`` (below ``count()``) says which scratch a task may use. Each thread has a range of the tasks, and when that is
+done takes what is left of the others': uneven tasks need no plan, and yet a thread works on the same part of the arrays
+from launch to launch, which its own caches still hold. ``numba.prange`` would divide them for good, at the price of
+half a second of compilation for each launcher.
 
 Launching is guarded, because numba's pools die rather than complain: GNU OpenMP ends a forked child at its
 first launch, and the workqueue layer aborts the process when two Python threads launch at once. Here a child
@@ -150,6 +151,7 @@ def launcher(function):
 
 _BYTES = ir.IntType(8).as_pointer()
 _INDEX = ir.IntType(64)
+_COUNTER_STEP = 8  # counters between two that are used: a cache line
 _FIRST = 64  # any pointer but null, to which the pools add the worker's number
 
 
@@ -165,24 +167,30 @@ def parallel_for(typing, task, n_tasks, args):
         compiled = task.dispatcher.get_compile_result(signature)
         context.active_code_library.add_linking_library(compiled.library)
         _, tasks, arguments = values
-        shared = _store_shared(builder, [tasks, _INDEX(0), *cgutils.unpack_tuple(builder, arguments)])
+        number = _thread_number(builder, tasks)
+        counters = _counters(builder, tasks, number)
+        shared = _store_shared(builder, [tasks, number, counters, *cgutils.unpack_tuple(builder, arguments)])
         worker = _worker_function(context, builder.module, compiled, args.types, shared.type)
-        _launch(builder, worker, tasks, builder.bitcast(shared, _BYTES))
+        _launch(builder, worker, number, builder.bitcast(shared, _BYTES))
         return context.get_dummy_value()
 
     return types.void(task, types.intp, args), generate
 
 
 def _store_shared(builder, values):
-    """Put what the workers share (number of tasks, next task, arguments) into one block of memory."""
+    """Put what the workers share (number of tasks, of ranges, their counters, arguments) into one block of memory."""
     block = cgutils.pack_struct(builder, values)
     place = cgutils.alloca_once(builder, block.type)
     builder.store(block, place)
     return place
 
 
+def _range_start(builder, n_tasks, n_ranges, which):
+    return builder.sdiv(builder.mul(n_tasks, which), n_ranges)
+
+
 def _worker_function(context, module, compiled, arg_types, shared_type):
-    """What each thread runs: take the next number, do that task, until there is none left.
+    """What each thread runs: the tasks of its own range, then what is left of the others'.
 
     Its parameters are those of a numba generalised ufunc: args[0] - _FIRST is the worker's number, and
     dimensions[0] says for how many workers in a row this call stands.
@@ -193,34 +201,46 @@ def _worker_function(context, module, compiled, arg_types, shared_type):
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     args, dimensions, _, data = function.args
     worker = builder.sub(builder.ptrtoint(builder.load(args), _INDEX), _INDEX(_FIRST))
-    shared = builder.bitcast(data, shared_type)
     stand_in = builder.icmp_signed(">", builder.load(dimensions), _INDEX(0))
-    block = builder.load(shared)
-    n_tasks = builder.extract_value(block, 0)
-    arguments = [builder.extract_value(block, 2 + i) for i in range(len(arg_types))]
-    next_task = cgutils.gep_inbounds(builder, shared, 0, 1)
+    block = builder.load(builder.bitcast(data, shared_type))
+    n_tasks, n_ranges, counters, *arguments = (builder.extract_value(block, i) for i in range(3 + len(arg_types)))
     callee = context.declare_function(module, compiled.fndesc)
-
-    loop, work, done = (function.append_basic_block(name) for name in ("loop", "work", "done"))
-    builder.cbranch(stand_in, loop, done)
-    builder.position_at_end(loop)
-    task = builder.atomic_rmw("add", next_task, _INDEX(1), "monotonic")
-    builder.cbranch(builder.icmp_signed("<", task, n_tasks), work, done)
-    builder.position_at_end(work)
-    context.call_conv.call_function(builder, callee, types.none, (types.intp, types.intp, *arg_types),
-                                    [worker, task, *arguments])
-    builder.branch(loop)
-    builder.position_at_end(done)
+    with builder.if_then(stand_in), cgutils.for_range(builder, n_ranges) as ranges:
+        which = builder.urem(builder.add(worker, ranges.index), n_ranges)
+        end = _range_start(builder, n_tasks, n_ranges, builder.add(which, _INDEX(1)))
+        next_task = builder.gep(counters, [builder.mul(which, _INDEX(_COUNTER_STEP))])
+        loop, work, done = (function.append_basic_block(name) for name in ("loop", "work", "done"))
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        task = builder.atomic_rmw("add", next_task, _INDEX(1), "monotonic")
+        builder.cbranch(builder.icmp_signed("<", task, end), work, done)
+        builder.position_at_end(work)
+        context.call_conv.call_function(builder, callee, types.none, (types.intp, types.intp, *arg_types),
+                                        [worker, task, *arguments])
+        builder.branch(loop)
+        builder.position_at_end(done)
     builder.ret_void()
     return function
 
 
-def _launch(builder, worker, n_tasks, data):
-    """Hand ``worker`` to numba's pool, as many times as there are threads, tasks permitting."""
-    module = builder.module
-    threads = builder.call(cgutils.get_or_insert_function(module, ir.FunctionType(_INDEX, []), "get_num_threads"), [])
-    threads = builder.and_(threads, _INDEX(0xFFFFFFFF))  # a C int
-    threads = builder.select(builder.icmp_signed("<", n_tasks, threads), n_tasks, threads)
+def _thread_number(builder, n_tasks):
+    """How many threads share the tasks."""
+    get_number = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_INDEX, []), "get_num_threads")
+    number = builder.and_(builder.call(get_number, []), _INDEX(0xFFFFFFFF))  # a C int
+    return builder.select(builder.icmp_signed("<", n_tasks, number), n_tasks, number)
+
+
+def _counters(builder, n_tasks, n_ranges):
+    """The next task of each range, on cache lines of their own."""
+    counters = builder.alloca(_INDEX, builder.mul(n_ranges, _INDEX(_COUNTER_STEP)))
+    with cgutils.for_range(builder, n_ranges) as ranges:
+        start = _range_start(builder, n_tasks, n_ranges, ranges.index)
+        builder.store(start, builder.gep(counters, [builder.mul(ranges.index, _INDEX(_COUNTER_STEP))]))
+    return counters
+
+
+def _launch(builder, worker, threads, data):
+    """Hand ``worker`` to numba's pool, once for each thread."""
     first = cgutils.alloca_once_value(builder, builder.inttoptr(_INDEX(_FIRST), _BYTES))
     dimensions, steps = (cgutils.alloca_once(builder, _INDEX, size=2) for _ in range(2))
     for place, value in ((dimensions, threads), (steps, _INDEX(1))):
@@ -232,6 +252,6 @@ def _launch(builder, worker, n_tasks, data):
             builder.call(worker, [first, dimensions, steps, data])
         with together:
             kind = ir.FunctionType(ir.VoidType(), [_BYTES] * 5 + [_INDEX] * 3)
-            pool = cgutils.get_or_insert_function(module, kind, "numba_parallel_for")
+            pool = cgutils.get_or_insert_function(builder.module, kind, "numba_parallel_for")
             pointers = [builder.bitcast(p, _BYTES) for p in (worker, first, dimensions, steps)]
             builder.call(pool, [*pointers, data, _INDEX(1), _INDEX(1), threads])
