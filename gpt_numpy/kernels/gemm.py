@@ -24,7 +24,7 @@ from .gemm_numpy import BIAS, BIAS_GELU_KEEP, GELU_BACKWARD, NOTHING, gemm_numpy
 from .gemm_tile import TILE, UNROLL, multiply_tile, pack_column_panels, pack_row_panels, tile_columns
 from .jit import part
 from .lanes import VECTOR_BYTES, cpu_features
-from .simd import broadcast, gelu, gelu_and_derivative, lanes, load, load_tail, prefetch, store_tail
+from .simd import broadcast, gelu, gelu_and_derivative, lanes, load, load_tail, store, store_tail
 from .threads import launcher, parallel_for
 
 _ROWS = TILE.rows
@@ -35,32 +35,51 @@ _GAP = 16  # elements between panels: at least a vector, and a cache line so tha
 
 
 @part
-def _ask_for_rows(array, index, step):
-    """Start bringing a tile's rows close, so that they are there when its sums are."""
-    for i in range(_ROWS):
-        prefetch(array, index + i * step)
-
-
-@part
-def _finish_tile(panels, tile, c, index, step, rows, columns, add, epilogue, bias, column, extra, activation):
-    """Store ``rows`` × ``columns`` of a tile of sums at c[index …], with the epilogue applied."""
+def _store_edge(panels, tile, c, index, step, rows, columns, add, biased, bias, column):
+    """Store the ``rows`` × ``columns`` of a tile of sums that lie in C, at c[index …]."""
     for i in range(rows):
         for j in range(0, columns, lanes(c)):
             left, here = columns - j, index + i * step + j
             value = load(panels, tile + i * tile_columns(c) + j)
             if add:
                 value += load_tail(c, here, left)
-            if epilogue == GELU_BACKWARD:
-                activated, slope = gelu_and_derivative(load_tail(extra, here, left))
-                store_tail(activation, here, activated, left)
-                value *= slope
-            elif epilogue != NOTHING:
+            if biased:
                 value += load_tail(bias, column + j, left)
-                if epilogue == BIAS_GELU_KEEP:
-                    store_tail(extra, here, value, left)
-                if epilogue != BIAS:
-                    value = gelu(value)
             store_tail(c, here, value, left)
+
+
+@part
+def _activate(c, index, step, rows, columns, bias, column, extra, keep):
+    """gelu(C + bias) where C is complete, while it is still in cache; ``keep``: extra = what GELU is applied to."""
+    for here in range(index, index + rows * step, step):
+        j = 0
+        while j + lanes(c) <= columns:
+            value = load(c, here + j) + load(bias, column + j)
+            if keep:
+                store(extra, here + j, value)
+            store(c, here + j, gelu(value))
+            j += lanes(c)
+        n = columns - j
+        value = load_tail(c, here + j, n) + load_tail(bias, column + j, n)
+        if keep:
+            store_tail(extra, here + j, value, n)
+        store_tail(c, here + j, gelu(value), n)
+
+
+@part
+def _differentiate(c, index, step, rows, columns, extra, activation):
+    """C · gelu'(extra), and activation = gelu(extra)."""
+    for here in range(index, index + rows * step, step):
+        j = 0
+        while j + lanes(c) <= columns:
+            activated, slope = gelu_and_derivative(load(extra, here + j))
+            store(activation, here + j, activated)
+            store(c, here + j, load(c, here + j) * slope)
+            j += lanes(c)
+        n = columns - j
+        activated, slope = gelu_and_derivative(load_tail(extra, here + j, n))
+        store_tail(activation, here + j, activated, n)
+        store_tail(c, here + j, load_tail(c, here + j, n) * slope, n)
 
 
 @part
@@ -96,6 +115,7 @@ def _multiply_task(
         columns = min(block_columns, column_end - column)
         for k in range(0, K, depth):
             deep, adding, last = min(depth, K - k), add or k > 0, k + depth >= K
+            biased = last and epilogue == BIAS
             padded = (deep + UNROLL - 1) // UNROLL * UNROLL
             source = column * b_step + k if b_turned else k * b_step + column
             pack_column_panels(b, source, b_step, b_turned, columns, deep, panels, b_panels, b_panel_step)
@@ -109,18 +129,17 @@ def _multiply_task(
                     b_panel = b_panels + j // width * b_panel_step
                     for i in range(0, rows, _ROWS):
                         a_panel, here = a_panels + i // _ROWS * a_panel_step, (row + i) * N + column + j
-                        if i + _ROWS <= rows and j + width <= columns and (epilogue <= BIAS or not last):
+                        if i + _ROWS <= rows and j + width <= columns:
                             multiply_tile(panels, a_panel, b_panel, padded, c, here, N, adding, bias, column + j,
-                                          epilogue == BIAS and last)  # fmt: skip
+                                          biased)  # fmt: skip
                             continue
-                        _ask_for_rows(c, here, N)
-                        if epilogue > BIAS and last:
-                            _ask_for_rows(extra, here, N)
-                        if epilogue == GELU_BACKWARD and last:
-                            _ask_for_rows(activation, here, N)
                         multiply_tile(panels, a_panel, b_panel, padded, panels, tile, width, False, bias, 0, False)
-                        _finish_tile(panels, tile, c, here, N, min(_ROWS, rows - i), min(width, columns - j), adding,
-                                     epilogue if last else NOTHING, bias, column + j, extra, activation)  # fmt: skip
+                        _store_edge(panels, tile, c, here, N, min(_ROWS, rows - i), min(width, columns - j), adding,
+                                    biased, bias, column + j)  # fmt: skip
+                if last and epilogue == GELU_BACKWARD:
+                    _differentiate(c, row * N + column, N, rows, columns, extra, activation)
+                elif last and epilogue > BIAS:
+                    _activate(c, row * N + column, N, rows, columns, bias, column, extra, epilogue == BIAS_GELU_KEEP)
 
 
 @launcher
