@@ -288,13 +288,6 @@ def store_vector(x, pointer):
     store.align = x.type.element.bitwidth // 8
 
 
-def stream_vector(x, pointer):
-    """Store past the caches, to an address that is a multiple of the vector's size."""
-    store = x.builder.store(x.value, x.builder.bitcast(pointer, x.type.ir.as_pointer()))
-    store.align = x.type.lanes * x.type.element.bitwidth // 8
-    store.set_metadata("nontemporal", x.builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
-
-
 def _masked(builder, operation, pointer, type, mask, vector):
     """llvm.masked.load or .store: touches only the lanes that are on; a load gives zero in the others."""
     suffix = f"v{type.lanes}{'f' if isinstance(type.element, types.Float) else 'i'}{type.element.bitwidth}.p0"

@@ -19,6 +19,7 @@ operations is defined). ``add_lanes`` and its kind combine lanes in a fixed orde
 
 import operator
 
+from llvmlite import ir
 from numba import types
 from numba.core.imputils import lower_builtin, lower_cast
 from numba.core.typing import signature
@@ -247,7 +248,9 @@ def stream(typingctx, array, index, vector):
 
     def codegen(context, builder, sig, args):
         pointer = _pointer(context, builder, sig, args, sig.args[2].lanes)
-        ops.stream_vector(Lanes(builder, args[2], sig.args[2]), pointer)
+        store = builder.store(args[2], builder.bitcast(pointer, sig.args[2].ir.as_pointer()))
+        store.align = sig.args[2].lanes * array.dtype.bitwidth // 8
+        store.set_metadata("nontemporal", builder.module.add_metadata([ir.Constant(ir.IntType(32), 1)]))
         return context.get_dummy_value()
 
     if vector.element != array.dtype:
