@@ -119,8 +119,12 @@ def _multiply_task(
             padded = (deep + UNROLL - 1) // UNROLL * UNROLL
             source = column * b_step + k if b_turned else k * b_step + column
             pack_column_panels(b, source, b_step, b_turned, columns, deep, panels, b_panels, b_panel_step)
-            if sums.size > 0 and row_start == 0:
-                _add_column_sums(panels, b_panels, padded, b_panel_step, sums, column, columns, add_sums or k > 0)
+            if sums.size > 0:  # the tasks that meet these columns share them out by panels
+                n_panels, down = (columns + width - 1) // width, (M + task_rows - 1) // task_rows
+                first, end = n_panels * (task // across) // down, n_panels * (task // across + 1) // down
+                _add_column_sums(panels, b_panels + first * b_panel_step, padded, b_panel_step, sums,
+                                 column + first * width, min(columns, end * width) - first * width,
+                                 add_sums or k > 0)  # fmt: skip
             for row in range(row_start, row_end, _BLOCK_ROWS):
                 rows = min(_BLOCK_ROWS, row_end - row)
                 source = row * a_step + k if a_turned else k * a_step + row
