@@ -3,6 +3,9 @@
 import statistics
 import time
 
+_PAUSE = 0.15  # seconds: longer than a thread pool waits for more work
+_TURN, _MOST_CALLS = 0.1, 20  # seconds and calls of a turn
+
 
 def once(function):
     """Seconds of one call."""
@@ -11,20 +14,24 @@ def once(function):
     return time.perf_counter() - start
 
 
-def interleaved(functions, min_seconds=1.0, min_rounds=5, max_rounds=200):
+def interleaved(functions, min_seconds=1.0, min_rounds=5, max_rounds=40):
     """Time each of ``functions`` (name → callable) in turn, round after round; name → list of seconds.
 
-    Rounds go on until ``min_seconds`` per function are spent and ``min_rounds`` are done. The first round, which
-    pays for caches and first touches, is not counted.
+    Rounds go on until ``min_seconds`` per function are spent and ``min_rounds`` are done. What came before a function in
+    a round must not slow it down: threads of a BLAS or of OpenMP wait busily for a while after their work is
+    done, and hold a core that the next one needs. So each turn begins with a pause and a call that is not
+    counted; a short function is then called several times, and the median is the round's figure.
     """
-    for function in functions.values():
-        function()
     times = {name: [] for name in functions}
     spent = 0.0
     while len(next(iter(times.values()))) < max_rounds:
         for name, function in functions.items():
-            times[name].append(once(function))
-            spent += times[name][-1]
+            time.sleep(_PAUSE)
+            calls = [once(function)]  # pays for caches, first touches and threads asleep
+            while len(calls) < 2 or (sum(calls) < _TURN and len(calls) < _MOST_CALLS):
+                calls.append(once(function))
+            times[name].append(statistics.median(calls[1:]))
+            spent += sum(calls)
         if spent >= min_seconds * len(functions) and len(next(iter(times.values()))) >= min_rounds:
             break
     return times

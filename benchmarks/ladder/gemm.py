@@ -47,32 +47,34 @@ def _row_updates(a, b, out):
                 out[i, j] += x * b[k, j]
 
 
-@njit(cache=True, parallel=True, fastmath={"contract", "reassoc"})
+@njit(cache=True, parallel=True, fastmath={"contract"})
 def _tiled(a, b, out):
-    # Four rows and a strip of b that stays in the nearest cache; every loaded b serves four products.
+    # A block of b that stays in the second cache serves a group of rows, four of its rows at a time: every sum is
+    # loaded and stored once for four products. Slices, because an index that might be negative keeps the compiler
+    # from using vectors.
     M, K = a.shape
     N = b.shape[1]
-    strip, depth = 512, 64
-    for group in prange((M + 3) // 4):
-        i0 = 4 * group
-        rows = min(4, M - i0)
-        out[i0 : i0 + rows] = 0
+    group, depth, strip = 32, 64, 512
+    for g in prange((M + group - 1) // group):
+        rows = range(g * group, min((g + 1) * group, M))
+        for i in rows:
+            out[i] = 0
         for j0 in range(0, N, strip):
-            j1 = min(j0 + strip, N)
             for k0 in range(0, K, depth):
-                for k in range(k0, min(k0 + depth, K)):
-                    if rows == 4:
-                        x0, x1, x2, x3 = a[i0, k], a[i0 + 1, k], a[i0 + 2, k], a[i0 + 3, k]
-                        for j in range(j0, j1):
-                            y = b[k, j]
-                            out[i0, j] += x0 * y
-                            out[i0 + 1, j] += x1 * y
-                            out[i0 + 2, j] += x2 * y
-                            out[i0 + 3, j] += x3 * y
-                    else:
-                        for r in range(rows):
-                            for j in range(j0, j1):
-                                out[i0 + r, j] += a[i0 + r, k] * b[k, j]
+                k1 = min(k0 + depth, K)
+                for i in rows:
+                    sums = out[i, j0 : j0 + strip]
+                    k = k0
+                    while k + 4 <= k1:
+                        x0, x1, x2, x3 = a[i, k], a[i, k + 1], a[i, k + 2], a[i, k + 3]
+                        b0, b1 = b[k, j0 : j0 + strip], b[k + 1, j0 : j0 + strip]
+                        b2, b3 = b[k + 2, j0 : j0 + strip], b[k + 3, j0 : j0 + strip]
+                        for j in range(sums.size):
+                            sums[j] += x0 * b0[j] + x1 * b1[j] + x2 * b2[j] + x3 * b3[j]
+                        k += 4
+                    while k < k1:
+                        sums += a[i, k] * b[k, j0 : j0 + strip]
+                        k += 1
 
 
 def _with(kernel):

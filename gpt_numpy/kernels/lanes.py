@@ -260,17 +260,21 @@ def element_pointer(context, builder, array_type, array, index, count):
 
 def _check_extent(context, builder, array_type, array, index, count):
     fields, i64 = context.make_array(array_type)(context, builder, array), ir.IntType(64)
-    extent = fields.itemsize
     shape, strides = (cgutils.unpack_tuple(builder, field) for field in (fields.shape, fields.strides))
+    low, high = i64(0), fields.itemsize  # bytes from the first element; a stride below 0 goes back from it
     for length, stride in zip(shape, strides):
-        extent = builder.add(extent, builder.mul(builder.sub(length, i64(1)), stride))
-    extent = builder.select(builder.icmp_signed(">", fields.nitems, i64(0)), extent, i64(0))
+        reach = builder.mul(builder.sub(length, i64(1)), stride)
+        back = builder.icmp_signed("<", reach, i64(0))
+        low = builder.add(low, builder.select(back, reach, i64(0)))
+        high = builder.add(high, builder.select(back, i64(0), reach))
+    high = builder.select(builder.icmp_signed(">", fields.nitems, i64(0)), high, low)
+    start = builder.mul(index, fields.itemsize)
     end = builder.mul(builder.add(index, count), fields.itemsize)
     empty = builder.icmp_signed("<=", count, i64(0))
-    inside = builder.and_(builder.icmp_signed(">=", index, i64(0)), builder.icmp_signed("<=", end, extent))
+    inside = builder.and_(builder.icmp_signed(">=", start, low), builder.icmp_signed("<=", end, high))
     with builder.if_then(builder.not_(builder.or_(empty, inside)), likely=False):
-        message = f"kernel access outside {array_type}: elements %lld + %lld, extent %lld bytes\n"
-        cgutils.printf(builder, message, index, count, extent)
+        message = f"kernel access outside {array_type}: elements %lld + %lld, bytes %lld to %lld\n"
+        cgutils.printf(builder, message, index, count, low, high)
         trap = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), []), "llvm.trap")
         builder.call(trap, [])
 

@@ -32,6 +32,13 @@ def test_a_wrong_rung_is_reported_and_not_timed():
     assert results[1].passed and results[1].seconds["median"] > 0 and results[1].memory > 0
 
 
+def test_rungs_that_work_in_place_do_not_disturb_each_other():
+    case = ladder.load("adamw")
+    rungs = [rung._replace(small=False) for rung in case.rungs[1:]]
+    results = ladder.climb(case._replace(size=case.small_size, rungs=rungs), LIMITS, lambda result: None)
+    assert [result.passed for result in results] == [True] * 3
+
+
 def test_an_output_with_a_nan_or_another_shape_fails():
     want = (np.ones((2, 3)),)
     assert np.isnan(ladder.error_against(want, (np.full((2, 3), np.nan),)))

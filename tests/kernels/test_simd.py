@@ -42,6 +42,34 @@ def test_a_checked_run_dies_at_an_access_outside_its_array():
         assert survives or "outside" in run.stdout + run.stderr
 
 
+def test_negative_strides_are_inside_their_array():
+    program = (
+        "import numpy as np\n"
+        "from numba import njit\n"
+        "from gpt_numpy.kernels.simd import load, store\n"
+        "@njit\n"
+        "def copy(x, out, i): store(out, 0, load(x, i))\n"
+        "x = np.arange(64, dtype=np.float32)[::-1]\n"
+        "out = np.empty(8, np.float32)\n"
+        "copy(x, out, -63)\n"
+        "assert out[0] == 0\n"
+        "copy(x, out, -64)\n"
+        "print('alive')\n"
+    )
+    environment = dict(os.environ, GPT_NUMPY_VECTOR_BYTES="32", GPT_NUMPY_CHECK_BOUNDS="1")
+    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert run.returncode != 0 and "alive" not in run.stdout and "elements -64 + 8" in run.stdout
+
+
+@pytest.mark.campaign
+def test_all_kernels_stay_inside_their_arrays():
+    """The kernels' and the model's tests once more, with every vector access checked."""
+    environment = dict(os.environ, GPT_NUMPY_CHECK_BOUNDS="1")
+    command = [sys.executable, "-m", "pytest", "-x", "tests/kernels", "tests/test_model.py", "-m", "not campaign"]
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-4000:]
+
+
 def test_width_follows_the_cpu(monkeypatch):
     from gpt_numpy.kernels import lanes
 
