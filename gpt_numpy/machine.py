@@ -23,11 +23,11 @@ SPEED_VARIABLES = (
 def peak_flops(seconds=0.1):
     """float32 operations a second of all threads' fused multiply-adds, a multiply-add as two: what no kernel exceeds.
 
-    The best burst of some milliseconds in about ``seconds``: others on the machine only ever make it less.
+    The best burst of a millisecond or two in about ``seconds``: others on the machine only ever make it less.
     """
     from .kernels import lanes, peak, threads
 
-    count, rounds = threads.count(), 1 << 16
+    count, rounds = threads.count(), 1 << 19
     sums = np.zeros(16 * count, np.float32)
     operations = 2 * count * peak.CHAINS * lanes.VECTOR_BYTES // 4 * rounds
     return operations / _best_seconds(lambda: peak.multiply_add(count, sums, rounds), seconds)

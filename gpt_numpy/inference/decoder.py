@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..errors import ContextLengthError
+from ..errors import ContextLengthError, GenerationError
 from ..model import check_tokens
 
 
@@ -42,6 +42,15 @@ class OpsDecoder:
         x, _ = ops.layernorm_forward(x, p["ln_f.weight"], p["ln_f.bias"])
         logits, _ = ops.lm_head_forward(x, p["wte.weight"])
         return logits if every else logits[:, 0]
+
+    def step_greedily(self, tokens, cache, sequences=None):
+        """The most probable next tokens, int64 (n,), after one more token for each sequence: ``tokens`` (n,).
+
+        The lowest id of equals. Raises ``GenerationError`` where the logits are not numbers.
+        """
+        logits = self.extend(np.asarray(tokens)[:, None], cache, sequences)
+        check_logits(logits.sum(dtype=np.float64))
+        return logits.argmax(1)
 
     def _prepare(self, tokens, cache, sequences):
         tokens = check_tokens(tokens, self.config.vocab_size)
@@ -82,6 +91,12 @@ class OpsDecoder:
             out, _ = self.model.ops.attention_forward(q[row, None], keys[None, :stop], values[None, :stop])
             heads[row] = out.reshape(T, -1)
         return heads
+
+
+def check_logits(total):
+    """Raise ``GenerationError`` if a sum of logits says that one of them is no finite number."""
+    if not np.isfinite(total):
+        raise GenerationError("the logits are not numbers", field="logits", found=float(total))
 
 
 def decoder_for(model):

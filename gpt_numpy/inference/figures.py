@@ -51,11 +51,19 @@ class Meter:
         self.prefill, self.decode = Phase(), Phase()
 
     def extend(self, tokens, cache, sequences=None, every=False):
-        n, T = np.shape(tokens)
+        return self._count(np.shape(tokens), every, cache, sequences,
+                           lambda: self.inner.extend(tokens, cache, sequences, every))  # fmt: skip
+
+    def step_greedily(self, tokens, cache, sequences=None):
+        return self._count((len(tokens), 1), False, cache, sequences,
+                           lambda: self.inner.step_greedily(tokens, cache, sequences))  # fmt: skip
+
+    def _count(self, shape, every, cache, sequences, run):
+        n, T = shape
         chosen = slice(None) if sequences is None else sequences
         before = float(cache.lengths[chosen].mean())
         start = time.perf_counter()
-        logits = self.inner.extend(tokens, cache, sequences, every)
+        result = run()
         seconds = time.perf_counter() - start
         weights = self.inner.weights.bytes_per_token
         if T == 1:
@@ -65,7 +73,7 @@ class Meter:
         else:
             flops = n * T * flops_per_token(self.config, before + T / 2, logits=every)
             self.prefill = self.prefill.plus(n * T, seconds, flops, weights)
-        return logits
+        return result
 
     def report(self):
         """Lines that say how fast each phase was, what share of the machine's measured limits, and why they differ.

@@ -69,11 +69,15 @@ def stream(model, prompts, max_new_tokens, *, samples=1, stop_tokens=(), finishe
     if max_new_tokens == 0:
         return
     sequences, logits = _prefill(model, prompts, samples, max_new_tokens)
+    greedily, best = sampling.takes_the_largest and not logprobs, None
     active = list(range(len(logits)))
     for count in range(1, max_new_tokens + 1):
         chosen = []
         for row, sequence in enumerate(active):
-            token = sampling.choose(logits[row], sequences.tokens[sequence], sequence % samples)
+            if best is not None:
+                token = int(best[row])
+            else:
+                token = sampling.choose(logits[row], sequences.tokens[sequence], sequence % samples)
             if token not in stop_tokens:
                 chosen.append((token, sequence))
                 logprob = log_probability(logits[row], token) if logprobs else math.nan
@@ -82,7 +86,8 @@ def stream(model, prompts, max_new_tokens, *, samples=1, stop_tokens=(), finishe
         active = [sequence for _, sequence in chosen]
         if not active or count == max_new_tokens:
             return
-        logits = sequences.step([token for token, _ in chosen], active)
+        result = sequences.step([token for token, _ in chosen], active, greedily)
+        logits, best = (None, result) if greedily else (result, None)
 
 
 def _prefill(model, prompts, samples, max_new_tokens):

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import ConfigError
 from ..workspace import aligned_empty
-from .decoder import OpsDecoder
+from .decoder import OpsDecoder, check_logits
 from .packed import BLOCK, PANEL, PackedWeights, panel_size
 
 KEPT_BUFFERS = 4  # shapes of calls whose memory is kept
@@ -56,6 +56,19 @@ class PanelDecoder(OpsDecoder):
         cache.lengths[sequences] += T
         return logits.reshape(T, n, -1).swapaxes(0, 1) if every else logits
 
+    def step_greedily(self, tokens, cache, sequences=None):
+        """As ``OpsDecoder.step_greedily``, which specifies it; logits are never written to memory."""
+        tokens, sequences, positions = self._prepare(np.asarray(tokens)[:, None], cache, sequences)
+        chosen, rows = [], [tokens[:, 0], sequences, positions[:, 0], np.ones(len(tokens), bool)]
+        for first in range(0, len(tokens), PASS_ROWS):
+            part = [a[first : first + PASS_ROWS] for a in rows]
+            best = self._run(cache, *part, np.empty((0, 0), np.float32)).best
+            check_logits(best[:, :, 2].sum())
+            largest = best[:, :, 0].max(axis=0)
+            chosen.append(np.where(best[:, :, 0] == largest, best[:, :, 1], np.inf).min(axis=0).astype(np.int64))
+        cache.lengths[sequences] += 1
+        return np.concatenate(chosen)
+
     def _run(self, cache, tokens, sequences, positions, wanted, logits):
         from ..kernels import decode, threads
 
@@ -66,6 +79,7 @@ class PanelDecoder(OpsDecoder):
         buffers = buffers._replace(wanted=np.flatnonzero(wanted), logits=logits)
         weights, shape = self._arguments(decode.CHUNK, len(tokens), cache)
         decode.decode_rows(count, weights, shape, buffers, cache.keys.reshape(-1), cache.values.reshape(-1))
+        return buffers
 
     def _read(self, cache, tokens, sequence, positions, every):
         """Logits after the last (or ``every``) token of one sequence's new ones, by far more than a few."""
@@ -137,12 +151,13 @@ def make_buffers(weights, rows, threads, capacity, block=None, sums=None):
         "hidden": (rows, 4 * C),
         "wanted": (0,),
         "logits": (0, 0),  # both are given with each call
+        "best": (threads, rows, 3),
         "activations": (threads, block or rows, step),
         "scales": (threads, block or rows, step // BLOCK),
         "sums": (threads, sums or rows, PANEL),
         "scratch": (threads, max(capacity, C)),
     }
-    integers = {"counters": np.int64, "sequences": np.int64, "positions": np.int64, "wanted": np.int64}
+    others = dict.fromkeys(("counters", "sequences", "positions", "wanted"), np.int64) | {"best": np.float64}
     if quantised:
-        integers["activations"] = np.int16
-    return Buffers(**{name: aligned_empty(shape, integers.get(name, np.float32)) for name, shape in shapes.items()})
+        others["activations"] = np.int16
+    return Buffers(**{name: aligned_empty(shape, others.get(name, np.float32)) for name, shape in shapes.items()})

@@ -52,6 +52,11 @@ class Sampling:
         if not _is_integer(self.seed):
             raise GenerationError("not a seed", field="seed", found=self.seed, expected="an integer")
 
+    @property
+    def takes_the_largest(self):
+        """Whether the choice is that of the largest logit, whatever else the logits are."""
+        return self.temperature == 0 and not self.logit_bias and self.repetition_penalty == 1
+
     def check(self, vocab_size):
         """Raise ``GenerationError`` for what cannot be meant for a vocabulary of this size."""
         if self.top_k is not None and self.top_k > vocab_size:

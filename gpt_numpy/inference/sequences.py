@@ -55,22 +55,31 @@ class Sequences:
         self.tokens[sequence] = seen
         return logits[0]
 
-    def step(self, tokens, sequences):
-        """Append one token to each of ``sequences``; logits (n, V). A sequence that outgrew its context is reread."""
-        logits = [None] * len(sequences)
+    def step(self, tokens, sequences, greedily=False):
+        """Append one token to each of ``sequences``; logits (n, V), or ``greedily`` the most probable next tokens (n,).
+
+        A sequence that outgrew its context is read again.
+        """
+        results = [None] * len(sequences)
         together = []
         for row, (token, sequence) in enumerate(zip(tokens, sequences)):
             count = len(self.tokens[sequence])
             if context_start(count + 1, self.block_size) > context_start(count, self.block_size):
-                logits[row] = self.append(sequence, [token])
+                results[row] = self.append(sequence, [token])
+                if greedily:
+                    results[row] = results[row].argmax()
             else:
                 together.append(row)
         if together:
             new, where = (np.array([values[row] for row in together]) for values in (tokens, sequences))
-            for row, row_logits in zip(together, self.decoder.extend(new[:, None], self.cache, where)):
+            if greedily:
+                found = self.decoder.step_greedily(new, self.cache, where)
+            else:
+                found = self.decoder.extend(new[:, None], self.cache, where)
+            for row, result in zip(together, found):
                 self.tokens[sequences[row]].append(int(tokens[row]))
-                logits[row] = row_logits
-        return np.stack(logits)
+                results[row] = result
+        return np.stack(results)
 
     def copy(self, source, target):
         """Make sequence ``target`` a copy of ``source``."""

@@ -13,10 +13,10 @@ neither on the number of threads nor on the other rows:
     layernorm 2 and c_fc     with GELU
     mlp.c_proj               added to the residual stream
 
-and last, layernorm and the output head. A row is one new token of one sequence; several rows may be consecutive tokens
-of the same one (a prompt, or a draft to be verified), since all keys are written before any row attends. With many rows
-the work is matrix multiplication: each panel is taken ``CHUNK`` deep at a time, which stays in the nearest cache while
-all rows pass over it.
+and last, layernorm and the output head, whose largest logit can be found in passing. A row is one new token of one
+sequence; several rows may be consecutive tokens of the same one (a prompt, or a draft to be verified), since all keys
+are written before any row attends. With many rows the work is matrix multiplication: each panel is taken ``CHUNK`` deep
+at a time, which stays in the nearest cache while all rows pass over it.
 
 Its specification is ``inference.decoder.OpsDecoder``.
 """
@@ -30,8 +30,8 @@ from .decode_attention import attend
 from .jit import borrowing_part
 from .panel_tile import BLOCK, PANEL, TILE_ROWS, panel_tile
 from .simd import (
-    absolute, add_lanes, broadcast, convert, fma, gelu, lanes, load, load_tail, max_lanes, maximum, prefetch, store,
-    store_tail, where,
+    absolute, add_lanes, broadcast, convert, fma, gelu, keep_first, lanes, load, load_tail, max_lanes, maximum,
+    prefetch, read, store, store_tail, where,
 )  # fmt: skip
 from .stages import claim, finish, wait
 from .threads import launcher, parallel_for
@@ -63,7 +63,7 @@ class Shape(NamedTuple):
 
 
 class Buffers(NamedTuple):
-    """Memory of one token, kept from call to call. The last four have one part for each thread."""
+    """Memory of one token, kept from call to call. The last four, and ``best``, have one part for each thread."""
 
     counters: np.ndarray  # int64, zero at the start of a launch
     sequences: np.ndarray  # (rows,) int64: each row's place in the cache
@@ -73,7 +73,8 @@ class Buffers(NamedTuple):
     heads: np.ndarray  # (rows, C)
     hidden: np.ndarray  # (rows, 4C)
     wanted: np.ndarray  # (n,) int64: the rows whose logits are wanted, in ascending order
-    logits: np.ndarray  # (n, V)
+    logits: np.ndarray  # (n, V), or (0, 0) where only ``best`` is wanted
+    best: np.ndarray  # (threads, rows, 3) float64: a thread's largest logit, its token, the sum of all; without logits
     activations: np.ndarray  # (threads, rows, step): what a matrix is multiplied by; float32, or int16 for int8 weights
     scales: np.ndarray  # (threads, rows, step / BLOCK) of int16 activations
     sums: np.ndarray  # (threads, rows, PANEL)
@@ -150,6 +151,8 @@ def prepare_rows(task, kind, first, count, w, s, b, vector):
     normed = b.scratch[task, : s.n_embd]
     for i in range(count):
         row = b.wanted[first + i] if kind == HEAD else first + i
+        if kind == HEAD and b.logits.size == 0:
+            b.best[task, i, 0], b.best[task, i, 1], b.best[task, i, 2] = -np.inf, -1, 0
         if kind == PROJ:
             prepare(b.heads[row], b.activations[task, i], b.scales[task, i])
         elif kind == MLP_PROJ:
@@ -168,10 +171,12 @@ def multiply_panel(task, rows, start, depth, bias, count, w, b):
             sums[row, j] = w.vectors[bias + j] if j < count else np.float32(0)
     x_step, s_step = b.activations.shape[2], b.scales.shape[2]
     x0, s0, sums0 = task * b.sums.shape[1] * x_step, task * b.sums.shape[1] * s_step, task * b.sums.shape[1] * PANEL
+    tiles = max(1, (rows + TILE_ROWS - 1) // TILE_ROWS)  # a pass may want no logits at all
+    step = max(1, (rows + tiles - 1) // tiles)  # even tiles: few sums do not hide the additions' latency
     for k in range(0, depth, CHUNK):
-        for row in range(0, rows, TILE_ROWS):
+        for row in range(0, rows, step):
             panel_tile(
-                min(TILE_ROWS, rows - row), w.data, start + k // CHUNK * w.chunk_size,
+                min(step, rows - row), w.data, start + k // CHUNK * w.chunk_size,
                 b.activations, x0 + row * x_step + k, x_step, b.scales, s0 + row * s_step + k // BLOCK, s_step,
                 min(CHUNK, depth - k), b.sums, sums0 + row * PANEL, PANEL,
             )  # fmt: skip
@@ -197,7 +202,26 @@ def _scatter(sums, place, rows, row, first, count, layer, s, b, keys, values):
 
 
 @borrowing_part
-def deliver(kind, sums, place, rows, row, first, count, layer, s, b, keys, values):
+def _keep_best(sums, place, first, count, best):
+    """best = the largest number so far, its column (the lowest of equals) and the sum, with ``count`` more of them."""
+    lowest, width = np.float32(-np.inf), lanes(sums)
+    largest, total = broadcast(sums, lowest), broadcast(sums, np.float32(0))
+    for i in range(0, count, width):
+        numbers = load(sums, place + i)
+        largest = maximum(keep_first(numbers, count - i, lowest), largest)
+        total += keep_first(numbers, count - i, np.float32(0))
+    best[2] += add_lanes(total)
+    peak = max_lanes(largest)
+    if peak >= best[0]:
+        j = 0
+        while read(sums, place + j) < peak:
+            j += 1
+        if peak > best[0] or first + j < best[1]:
+            best[0], best[1] = peak, first + j
+
+
+@borrowing_part
+def deliver(task, kind, sums, place, rows, row, first, count, layer, s, b, keys, values):
     """Hand ``count`` columns of a product, from column ``first`` on, to whoever reads them.
 
     sums: ``rows`` × PANEL of them at ``place``; the first is row number ``row``.
@@ -210,6 +234,8 @@ def deliver(kind, sums, place, rows, row, first, count, layer, s, b, keys, value
         if kind == FC:
             for i in range(0, count, lanes(sums)):
                 store_tail(b.hidden, to * 4 * C + first + i, gelu(load(sums, place + i)), count - i)
+        elif kind == HEAD and b.logits.size == 0:
+            _keep_best(sums, place, first, count, b.best[task, to])
         elif kind == HEAD:
             copy_numbers(sums, place, b.logits, to * s.vocab_size + first, count)
         else:
@@ -263,7 +289,7 @@ def _matrix_stage(task, stage, layer, kind, w, s, b, keys, values):
             count = min(PANEL, columns - first)
             multiply_panel(task, rows, matrix + panel * size, depth, bias + first, 0 if kind == HEAD else count, w, b)
             sums = task * b.sums.shape[1] * PANEL
-            deliver(kind, b.sums, sums, rows, 0, first, count, layer, s, b, keys, values)
+            deliver(task, kind, b.sums, sums, rows, 0, first, count, layer, s, b, keys, values)
         finish(b.counters, stage)
         piece = following
     wait(b.counters, stage, pieces)
@@ -305,7 +331,7 @@ def _walk(worker, task, w, s, b, keys, values):
 
 @launcher
 def decode_rows(n_threads, w, s, b, keys, values):
-    """Logits of ``s.rows`` new tokens, whose embeddings are in ``b.x``, into ``b.logits``.
+    """Logits of ``s.rows`` new tokens, whose embeddings are in ``b.x``, into ``b.logits``, or the largest into ``b.best``.
 
     keys and values: the cache's arrays, flat; the new tokens' are written to them.
     """

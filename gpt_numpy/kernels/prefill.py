@@ -67,7 +67,7 @@ def _multiply_block(worker, layer, kind, row, rows, first, last, w, s, b, keys, 
                     min(DEPTH, depth - k), b.sums, place + i * PANEL, PANEL,
                 )  # fmt: skip
             if k + DEPTH >= depth:
-                deliver(kind, b.sums, place, rows, row, panel * PANEL, count, layer, s, b, keys, values)
+                deliver(worker, kind, b.sums, place, rows, row, panel * PANEL, count, layer, s, b, keys, values)
 
 
 @borrowing_part

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gpt_numpy import GPT, GPTConfig, generate, layers
-from gpt_numpy.errors import ConfigError, ContextLengthError
+from gpt_numpy.errors import ConfigError, ContextLengthError, GenerationError
 from gpt_numpy.inference import KVCache, panel_decoder
 from gpt_numpy.inference.decoder import OpsDecoder
 from gpt_numpy.inference.panel_decoder import PanelDecoder
@@ -84,6 +84,44 @@ def test_the_same_bits_in_any_batch_on_any_number_of_threads_in_any_number_of_pa
         assert np.array_equal(run([0, 1, 2, 3]), together)
     finally:
         threads.set_count(before)
+
+
+def test_the_largest_logit_is_found_in_passing(pair, monkeypatch):
+    fast, exact, _ = pair
+    rng = np.random.default_rng(6)
+    tokens = rng.integers(0, 37, (5, 6))
+    monkeypatch.setattr(panel_decoder, "PASS_ROWS", 4)
+    caches = [KVCache(CONFIG, 5) for _ in range(2)]
+    for cache in caches:
+        fast.extend(tokens, cache)
+    for step, sequences in enumerate([None, [3, 1], None, [4]]):
+        new = rng.integers(0, 37, 5 if sequences is None else len(sequences))
+        found = fast.step_greedily(new, caches[0], sequences)
+        assert np.array_equal(found, fast.extend(new[:, None], caches[1], sequences).argmax(1)), step
+    assert np.array_equal(caches[0].lengths, caches[1].lengths) and found.dtype == np.int64
+    cache = KVCache(CONFIG, 1, dtype=np.float64)
+    logits = exact.extend(tokens[:1], cache)
+    cache.truncate(0, 5)
+    assert exact.step_greedily(tokens[:1, 5], cache) == logits.argmax()
+
+
+def test_of_equal_logits_the_lowest_token_is_taken():
+    model = random_model()
+    wte = model.params["wte.weight"]
+    wte[5:] = wte[5]  # the tokens from 5 on are the same to the head, over several panels
+    fast = PanelDecoder.pack(model)
+    for token in range(5):
+        expected = fast.extend(np.array([[token]]), KVCache(CONFIG))[0]
+        found = fast.step_greedily([token], KVCache(CONFIG))
+        assert found == expected.argmax() <= 5
+
+
+def test_logits_that_are_not_numbers_are_refused_greedily_too():
+    model = random_model()
+    model.params["ln_f.bias"][3] = np.inf
+    fast = PanelDecoder.pack(model)
+    with pytest.raises(GenerationError, match="not numbers"):
+        fast.step_greedily([1], KVCache(CONFIG))
 
 
 def test_generation_with_it(pair):
