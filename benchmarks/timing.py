@@ -3,7 +3,7 @@
 import statistics
 import time
 
-_PAUSE = 0.15  # seconds: longer than a thread pool waits for more work
+PAUSE = 0.15  # seconds: longer than a thread pool waits for more work
 _TURN, _MOST_CALLS = 0.1, 20  # seconds and calls of a turn
 
 
@@ -14,7 +14,7 @@ def once(function):
     return time.perf_counter() - start
 
 
-def interleaved(functions, min_seconds=1.0, min_rounds=5, max_rounds=40):
+def interleaved(functions, min_seconds=1.0, min_rounds=5, max_rounds=15):
     """Time each of ``functions`` (name → callable) in turn, round after round; name → list of seconds.
 
     Rounds go on until ``min_seconds`` per function are spent and ``min_rounds`` are done. What came before a function in
@@ -26,7 +26,7 @@ def interleaved(functions, min_seconds=1.0, min_rounds=5, max_rounds=40):
     spent = 0.0
     while len(next(iter(times.values()))) < max_rounds:
         for name, function in functions.items():
-            time.sleep(_PAUSE)
+            time.sleep(PAUSE)
             calls = [once(function)]  # pays for caches, first touches and threads asleep
             while len(calls) < 2 or (sum(calls) < _TURN and len(calls) < _MOST_CALLS):
                 calls.append(once(function))

@@ -2,8 +2,13 @@
 
 import pytest
 
-from benchmarks import bpe
+from benchmarks import bpe, timing
 from gpt_numpy.tokenizer import Tokenizer
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch):
+    monkeypatch.setattr(timing, "PAUSE", 0.0)
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import ladder
+from benchmarks import ladder, timing
 
 LIMITS = {"gflops": 100.0, "gbytes": 10.0}
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch):
+    monkeypatch.setattr(timing, "PAUSE", 0.0)
 
 
 @pytest.mark.parametrize("name", ladder.CASES)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gpt_numpy import GPT, GPTConfig, layers
+from gpt_numpy import GPT, GPTConfig, layers, machine
 from gpt_numpy.tokenizer import CharTokenizer
 from gpt_numpy.training import Settings, plots
 from gpt_numpy.training.checkpoint import Checkpoint
@@ -12,9 +12,10 @@ WORDS = "the cat sat on a mat and the dog ran to the cat while it rained all day
 
 
 @pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    """Drawing takes longer than a tiny run does; who wants the picture undoes this."""
+def nothing_slow(monkeypatch):
+    """Drawing, and measuring the machine, take longer than a tiny run does; who wants the picture undoes this."""
     monkeypatch.setattr(plots, "available", lambda: False)
+    monkeypatch.setattr(machine, "peak_flops", lambda: 1e11)
 
 
 @pytest.fixture(scope="session")
