@@ -27,7 +27,7 @@ import numpy as np
 from numba.extending import overload
 
 from .decode_attention import attend
-from .jit import borrowing_part
+from .jit import part
 from .panel_tile import BLOCK, PANEL, TILE_ROWS, panel_tile
 from .simd import (
     absolute, add_lanes, broadcast, convert, fma, gelu, keep_first, lanes, load, load_tail, max_lanes, maximum,
@@ -81,7 +81,7 @@ class Buffers(NamedTuple):
     scratch: np.ndarray  # (threads, max(capacity, C))
 
 
-@borrowing_part
+@part
 def layernorm_row(x, out, weight, bias, vectors):
     """out (C,) = layernorm of x (C,); weight and bias are where they begin in ``vectors``."""
     C, width = len(x), lanes(x)
@@ -121,7 +121,7 @@ def _copy_row(source, activations, scales):
         activations[len(source)] = 0
 
 
-@borrowing_part
+@part
 def copy_numbers(source, start, target, place, count):
     """target[place …] = ``count`` numbers of source from ``start`` on, counted from either's first, side by side."""
     for i in range(0, count, lanes(source)):
@@ -145,7 +145,7 @@ def _quantise_row(source, activations, scales):
             store(activations, i, convert(convert(rounded, np.int32), np.int16))
 
 
-@borrowing_part
+@part
 def prepare_rows(task, kind, first, count, w, s, b, vector):
     """activations[task] = what a matrix of this kind is multiplied by: ``count`` rows from ``first`` on."""
     normed = b.scratch[task, : s.n_embd]
@@ -162,7 +162,7 @@ def prepare_rows(task, kind, first, count, w, s, b, vector):
             prepare(normed, b.activations[task, i], b.scales[task, i])
 
 
-@borrowing_part
+@part
 def multiply_panel(task, rows, start, depth, bias, count, w, b):
     """sums[task] (rows, PANEL) = activations[task] · the panel at ``start``, plus ``count`` biases (0 for none)."""
     sums = b.sums[task]
@@ -182,7 +182,7 @@ def multiply_panel(task, rows, start, depth, bias, count, w, b):
             )  # fmt: skip
 
 
-@borrowing_part
+@part
 def _scatter(sums, place, rows, row, first, count, layer, s, b, keys, values):
     """Columns ``first`` … of rows of (q, k, v) to where they belong: the query buffer, or a head's cache."""
     C, size, done = s.n_embd, s.head_size, 0
@@ -201,7 +201,7 @@ def _scatter(sums, place, rows, row, first, count, layer, s, b, keys, values):
         done += run
 
 
-@borrowing_part
+@part
 def _keep_best(sums, place, first, count, best):
     """best = the largest number so far, its column (the lowest of equals) and the sum, with ``count`` more of them."""
     lowest, width = np.float32(-np.inf), lanes(sums)
@@ -220,7 +220,7 @@ def _keep_best(sums, place, first, count, best):
             best[0], best[1] = peak, first + j
 
 
-@borrowing_part
+@part
 def deliver(task, kind, sums, place, rows, row, first, count, layer, s, b, keys, values):
     """Hand ``count`` columns of a product, from column ``first`` on, to whoever reads them.
 
@@ -245,7 +245,7 @@ def deliver(task, kind, sums, place, rows, row, first, count, layer, s, b, keys,
         place += PANEL
 
 
-@borrowing_part
+@part
 def matrix_shape(kind, s):
     """(K, N) of a matrix of this kind."""
     C = s.n_embd
@@ -253,7 +253,7 @@ def matrix_shape(kind, s):
     return depth, 3 * C if kind == QKV else 4 * C if kind == FC else s.vocab_size if kind == HEAD else C
 
 
-@borrowing_part
+@part
 def vector_place(layer, kind, s):
     """Where this matrix's vectors begin; a layer has ln_1 and c_attn's bias (5C), c_proj's (C), ln_2 and c_fc's (6C),
     mlp.c_proj's (C)."""
@@ -261,13 +261,13 @@ def vector_place(layer, kind, s):
     return (13 * layer + before) * s.n_embd
 
 
-@borrowing_part
+@part
 def bias_place(kind, vector, s):
     """Where this matrix's bias is: behind its layernorm, if it has one. (The head has no bias.)"""
     return vector + 2 * s.n_embd if kind == QKV or kind == FC else vector
 
 
-@borrowing_part
+@part
 def _matrix_stage(task, stage, layer, kind, w, s, b, keys, values):
     """One matrix: layernorm or not before it, its bias, and what follows."""
     vector = vector_place(layer, kind, s)
@@ -295,7 +295,7 @@ def _matrix_stage(task, stage, layer, kind, w, s, b, keys, values):
     wait(b.counters, stage, pieces)
 
 
-@borrowing_part
+@part
 def _fetch(data, start):
     """Ask for the first lines of a piece: the CPU's own prefetching takes its time to see a new stream."""
     line = 64 // data.itemsize
@@ -303,7 +303,7 @@ def _fetch(data, start):
         prefetch(data, start + i * line)
 
 
-@borrowing_part
+@part
 def _attention_stage(task, stage, layer, s, b, keys, values):
     pieces = s.rows * s.n_head
     piece = claim(b.counters, stage)
@@ -318,7 +318,7 @@ def _attention_stage(task, stage, layer, s, b, keys, values):
     wait(b.counters, stage, pieces)
 
 
-@borrowing_part
+@part
 def _walk(worker, task, w, s, b, keys, values):
     for stage in range(STAGES * s.n_layer + 1):
         layer, step = stage // STAGES, stage % STAGES

@@ -4,11 +4,11 @@ import math
 
 import numpy as np
 
-from .jit import borrowing_part
+from .jit import part
 from .simd import add_lanes, broadcast, exp, fma, keep_first, lanes, load, load_tail, max_lanes, maximum, store_tail
 
 
-@borrowing_part
+@part
 def attend(q, keys, values, start, count, out, scores):
     """out (head_size,) = softmax(q · kᵀ / √head_size) · v over ``count`` keys.
 
@@ -51,7 +51,7 @@ def attend(q, keys, values, start, count, out, scores):
     _weigh(values, start, count, out, scores, np.float32(1) / total)
 
 
-@borrowing_part
+@part
 def softmax_in_place(scores, count):
     """scores[:count] = exp(scores − their maximum); returns the sum."""
     width, lowest = lanes(scores), np.float32(-np.inf)
@@ -67,7 +67,7 @@ def softmax_in_place(scores, count):
     return add_lanes(total)
 
 
-@borrowing_part
+@part
 def _weigh(values, start, count, out, weights, factor):
     """out = factor · Σ_j weights[j] · value j."""
     size, width = len(out), lanes(out)

@@ -71,6 +71,3 @@ def part(function=None, **options):
         nogil=True, error_model="numpy", boundscheck=False, no_cpython_wrapper=True, no_cfunc_wrapper=True,
         pipeline_class=_Unoptimised, _nrt=False, **options,
     )(function)  # fmt: skip
-
-
-borrowing_part = part

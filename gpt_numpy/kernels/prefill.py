@@ -12,7 +12,7 @@ runs between two of these launches, in tiles (``attention_forward``), and agrees
 import numpy as np
 
 from .decode import HEAD, bias_place, copy_numbers, deliver, matrix_shape, prepare_rows, vector_place
-from .jit import borrowing_part
+from .jit import part
 from .panel_tile import BLOCK, PANEL, TILE_ROWS, panel_tile
 from .simd import broadcast, lanes, store
 from .threads import launcher, parallel_for
@@ -34,7 +34,7 @@ def plan(rows, columns, threads):
     return -(-rows // block) * -(-panels // per_range), block, per_range
 
 
-@borrowing_part
+@part
 def _begin_sums(sums, place, rows, bias, first, count, vectors):
     """Every row's sums of a panel begin with ``count`` biases (0 for none)."""
     for row in range(rows):
@@ -45,7 +45,7 @@ def _begin_sums(sums, place, rows, bias, first, count, vectors):
         copy_numbers(vectors, bias + first, sums, at, count)
 
 
-@borrowing_part
+@part
 def _multiply_block(worker, layer, kind, row, rows, first, last, w, s, b, keys, values):
     """Panels ``first`` … ``last`` of one matrix times ``rows`` rows from ``row`` on."""
     vector = vector_place(layer, kind, s)
@@ -70,7 +70,7 @@ def _multiply_block(worker, layer, kind, row, rows, first, last, w, s, b, keys, 
                 deliver(worker, kind, b.sums, place, rows, row, panel * PANEL, count, layer, s, b, keys, values)
 
 
-@borrowing_part
+@part
 def _multiply_task(worker, task, layer, kind, block, panels, w, s, b, keys, values):
     columns = (matrix_shape(kind, s)[1] + PANEL - 1) // PANEL
     ranges = (columns + panels - 1) // panels

@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import lanes as ops
-from .jit import borrowing_part
+from .jit import part
 
 SPINS = 5000  # looks at a counter before giving up the processor
 STAGE_WORDS = 16  # int64 for each stage: two counters, each on a cache line of its own
@@ -45,13 +45,13 @@ def _read_counter(typingctx, counters, index):
     return types.int64(counters, types.int64), codegen
 
 
-@borrowing_part
+@part
 def claim(counters, stage):
     """The number of a piece of this stage that nobody else has; there may be no such piece any more."""
     return _fetch_add(counters, stage * STAGE_WORDS)
 
 
-@borrowing_part
+@part
 def finish(counters, stage):
     """Say that one piece is done."""
     _fetch_add(counters, stage * STAGE_WORDS + STAGE_WORDS // 2)
@@ -70,7 +70,7 @@ def _yield(typingctx):
     return types.void(), codegen
 
 
-@borrowing_part
+@part
 def wait(counters, stage, pieces):
     """Return when all pieces of the stage are done.
 

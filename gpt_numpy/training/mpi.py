@@ -147,6 +147,7 @@ class MPIGroup(Alone):
             else:
                 traceback.print_exc()
                 sys.stderr.flush()
+            time.sleep(0.5)  # mpiexec passes on what ranks write, and may stop doing so as soon as one aborts
             self.comm.Abort(getattr(error, "exit_code", 3))
 
 
