@@ -158,6 +158,7 @@ class GPT:
     def _trunk_forward(self, tokens, positions, first_key, dropout_at):
         tokens, positions, first_key = self._check_inputs(tokens, positions, first_key)
         ops, p = self.ops, self.params
+        self._pass = None  # its arrays can go before the next ones come, where the workspace has yet to grow
         alloc = self._alloc("activations")
         x, embedding = ops.embedding_forward(tokens, positions, p["wte.weight"], p["wpe.weight"], alloc)
         dropout = self._dropout(dropout_at, -1, _EMBEDDING)

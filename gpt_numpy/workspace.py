@@ -17,6 +17,7 @@ import math
 import numpy as np
 
 _ALIGNMENT = 64  # a cache line, and the width of the widest vector register
+_CHUNK = 1 << 26  # bytes taken at a time by a pass that outgrows its block: so many go back to the system when freed
 
 
 class Region:
@@ -25,12 +26,14 @@ class Region:
     def __init__(self):
         self._block = np.empty(0, np.uint8)
         self._used = 0
-        self._overflow = []  # arrays of a pass that outgrew the block; a bigger block follows at reset
+        self._overflow = []  # chunks for a pass that outgrew the block; a bigger block follows at reset
+        self._left = 0  # bytes of the last chunk
 
     def reset(self):
         """Forget every array handed out; grow the block to what the last pass needed."""
         if self._used > len(self._block):
             self._overflow.clear()
+            self._left = 0
             self._block = aligned_empty((self._used,), np.uint8)
         self._used = 0
 
@@ -41,9 +44,17 @@ class Region:
         start = self._used
         self._used += -(-size // _ALIGNMENT) * _ALIGNMENT
         if self._used > len(self._block):
-            self._overflow.append(aligned_empty(shape, dtype))
-            return self._overflow[-1]
+            return self._beyond(size).view(dtype).reshape(shape)
         return self._block[start : start + size].view(dtype).reshape(shape)
+
+    def _beyond(self, size):
+        padded = -(-size // _ALIGNMENT) * _ALIGNMENT
+        if padded > self._left or not self._overflow:
+            self._left = max(padded, _CHUNK)
+            self._overflow.append(aligned_empty((self._left,), np.uint8))
+        start = len(self._overflow[-1]) - self._left
+        self._left -= padded
+        return self._overflow[-1][start : start + size]
 
     @property
     def nbytes(self):
