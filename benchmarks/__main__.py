@@ -23,18 +23,21 @@ def main(argv=None):
     bpe.configure(tokenizer)
     whole = commands.add_parser("recipe", help="a whole training run, start-up included, next to PyTorch")
     recipe.configure(whole)
+    run.set_defaults(measure=_run, known=ladder.CASES)
+    against.set_defaults(measure=_peers, known=peers.RUNS)
+    tokenizer.set_defaults(measure=_tokenizer, known=bpe.CASES)
+    whole.set_defaults(measure=_recipe, known=(), names=())
     for command in (run, against, tokenizer, whole):
         command.add_argument("--json", metavar="FILE", help="also write the results to FILE")
     args = parser.parse_args(argv)
     if args.command == "list":
         return _list()
-    known = tuple({"run": ladder.CASES, "peers": peers.RUNS, "tokenizer": bpe.CASES}.get(args.command, ()))
-    unknown = [name for name in getattr(args, "names", ()) if name not in known]
+    unknown = [name for name in args.names if name not in args.known]
     if unknown:
-        parser.error(f"unknown name {unknown[0]!r}; known: {', '.join(known)}")
+        parser.error(f"unknown name {unknown[0]!r}; known: {', '.join(args.known)}")
     for line in hindrances():
         print(f"note: {line}", file=sys.stderr)
-    results = {"run": _run, "peers": _peers, "tokenizer": _tokenizer, "recipe": _recipe}[args.command](args)
+    results = args.measure(args)
     document = {"environment": environment(), **results}
     if args.json:
         with open(args.json, "w", encoding="utf-8") as file:
