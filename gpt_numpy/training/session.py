@@ -130,9 +130,10 @@ def _train(settings, run, model, saved, corpus, state, group):
         optimizer.set_moments(saved.first, saved.second)
     if first:
         run.begin(settings, state.step)
-    saver = Saver(run.checkpoints, settings.keep, model.params) if first else None
     with StopSignal() as stop:
         watcher = Watcher(settings, run, corpus, fingerprint, state, quiet=not first)
+        # After the watcher, which measures the machine: the saver keeps a core busy at first.
+        saver = Saver(run.checkpoints, settings.keep, model.params) if first else None
         trainer = Trainer(settings, model, optimizer, corpus, state, group, saver, watcher, stop)
         watcher.introduce(trainer)
         try:
