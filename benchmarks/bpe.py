@@ -23,6 +23,7 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
+from gpt_numpy.cores import cores
 from gpt_numpy.tokenizer import GPT2_PATTERN, Tokenizer
 
 from . import timing
@@ -135,13 +136,13 @@ def encode(tokenizer, documents, rounds):
 
 def batch(tokenizer, documents, rounds):
     """Many documents, all cores."""
-    theirs, results, cores = tiktoken_of(tokenizer), {}, len(os.sched_getaffinity(0))
+    theirs, results, count = tiktoken_of(tokenizer), {}, len(cores())
     for title, parts in documents.items():
         size = sum(len(part.encode()) for part in parts)
-        print(f"  {title}, {len(parts):,} documents, {size:,} bytes, {cores} threads")
+        print(f"  {title}, {len(parts):,} documents, {size:,} bytes, {count} threads")
         contenders = {
             "tiktoken encode_ordinary_batch": (
-                lambda parts=parts: theirs.encode_ordinary_batch(parts, num_threads=cores),
+                lambda parts=parts: theirs.encode_ordinary_batch(parts, num_threads=count),
                 list,
             ),
             f"{OURS} encode_batch": (lambda parts=parts: tokenizer.encode_batch(parts, disallowed_special=()), list),

@@ -12,6 +12,8 @@ import time
 
 import numpy as np
 
+from gpt_numpy.cores import cores
+
 TOLERANCE = {"float32": 2e-3, "int8": 0.5}  # of logits whose spread is about 1
 
 _GPT2 = dict(vocab_size=50257, n_layer=12, n_head=12, n_embd=768, block_size=1024)
@@ -76,7 +78,7 @@ def tolerance(name, spec):
 
 def threads():
     """Threads for each contender: the processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return len(cores())
 
 
 def error_of(logits, spec):

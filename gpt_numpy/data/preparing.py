@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..cores import cores
 from ..errors import ConfigError, DataError, RunLocked
 from .collecting import Collector, Position, shard_tokens
 from .dataset import PROGRESS, TOKENIZER_FOLDER, hash_folder
@@ -106,7 +107,7 @@ def prepare(
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
         _clear(folder, restart)
-        return _Preparation(paths, tokenizer, folder, settings).run(threads or _cores(), on_bytes)
+        return _Preparation(paths, tokenizer, folder, settings).run(threads or len(cores()), on_bytes)
 
 
 def _refuse_inside(inputs, folder):
@@ -114,11 +115,6 @@ def _refuse_inside(inputs, folder):
     for name in [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs:
         if os.path.isdir(name) and Path(name).resolve() in [folder.resolve(), *folder.resolve().parents]:
             raise DataError("lies inside the input", path=folder, found=str(name), expected="a folder of its own")
-
-
-def _cores():
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager

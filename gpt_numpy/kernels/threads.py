@@ -34,6 +34,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numba.np.ufunc import parallel as numba_pool
 
+from ..cores import cores
 from ..errors import ConfigError, KernelError
 from .jit import kernel
 
@@ -45,9 +46,7 @@ _launched_by = None  # the process whose pool is running
 
 def available():
     """Processors this process may use, which is not always as many as the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(cores())
 
 
 def count():

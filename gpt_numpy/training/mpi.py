@@ -17,6 +17,7 @@ import traceback
 import numpy as np
 from mpi4py import MPI
 
+from ..cores import cores
 from ..errors import GPTNumpyError, RankFailed
 from .distributed import Alone
 
@@ -40,9 +41,9 @@ class MPIGroup(Alone):
 
         here = self.comm.Split_type(MPI.COMM_TYPE_SHARED)
         # Ranks that mpiexec has bound to cores see those alone; ranks that see all cores share them.
-        seen = sum(map(len, here.allgather(sorted(_cores()))))
-        distinct = len(set().union(*here.allgather(sorted(_cores()))))
-        threads.set_count(max(1, len(_cores()) * distinct // seen))
+        seen = sum(map(len, here.allgather(sorted(cores()))))
+        distinct = len(set().union(*here.allgather(sorted(cores()))))
+        threads.set_count(max(1, len(cores()) * distinct // seen))
         here.Free()
 
     # ---- small sums ----------------------------------------------------------------------------------------
@@ -149,10 +150,6 @@ class MPIGroup(Alone):
                 sys.stderr.flush()
             time.sleep(0.5)  # mpiexec passes on what ranks write, and may stop doing so as soon as one aborts
             self.comm.Abort(getattr(error, "exit_code", 3))
-
-
-def _cores():
-    return os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
 
 
 def _type(array):

@@ -21,6 +21,7 @@ from importlib import metadata
 from pathlib import Path
 
 from .. import __version__
+from ..cores import cores
 from ..errors import ConfigError, RunLocked
 from . import checkpoint, config_file, durable
 
@@ -124,7 +125,7 @@ def environment():
         "packages": packages,
         "platform": platform.platform(),
         "processor": _processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": len(cores()),
         "threads": threads,
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "command": sys.argv,

@@ -7,12 +7,12 @@ training more: it takes a core from the step that it runs beside, and a step is 
 
 from __future__ import annotations
 
-import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from ..cores import cores
 from ..parameters import Parameters
 from . import checkpoint
 
@@ -73,6 +73,6 @@ def _copy(targets, sources):
         for target, source in zip(targets, sources, strict=True)
         for start in range(0, len(source), _PIECE)
     ]
-    with ThreadPoolExecutor(min(_MOST_THREADS, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(_MOST_THREADS, len(cores()))) as pool:
         for _ in pool.map(lambda piece: np.copyto(*piece), pieces):
             pass
