@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from .. import timing
-from . import generation
+from . import generation, operations
 
 SETTLE_SECONDS = 0.3
 ROOT = pathlib.Path(__file__).parents[2]  # where `benchmarks` is importable
@@ -58,6 +58,9 @@ RUNS = {
 } | {
     name: Run(*problem, generation.make_folder, generation.tolerance)
     for name, problem in generation.PROBLEMS.items()
+} | {
+    name: Run(*problem, operations.make_folder, lambda name, spec: operations.TOLERANCE)
+    for name, problem in operations.PROBLEMS.items()
 }
 
 

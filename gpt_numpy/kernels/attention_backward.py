@@ -14,13 +14,15 @@ written out.
 import numpy as np
 
 from .attention_tile import (
-    KEYS, QUERIES, ROWS, SCORES_STEP, add_weighted, add_weighted_turned, copy_rows, element_steps, fill_zeros,
-    first_seen, multiply_by_keys, pack_keys, pack_keys_turned, panel, strip_ranges,
+    KEYS, QUERIES, ROWS, SCORES_STEP, add_weighted, add_weighted_turned, copy_rows, element_steps, fetch_rows,
+    fill_zeros, first_seen, multiply_by_keys, pack_keys, pack_keys_turned, panel, strip_ranges,
 )  # fmt: skip
 from .dropout import keep_factors, row_hash
 from .jit import part
 from .simd import add_lanes, broadcast, exp2_of_negative, fma, lanes, load, load_tail, store, store_tail
 from .threads import launcher, parallel_for
+
+_AHEAD = 24  # rows of the next tile's keys and values to ask for with each block of queries
 
 
 def scratch_size(n_keys, group, width, panel_columns):
@@ -57,9 +59,10 @@ def _differentiate_rows(s, scores, dscores, ranges, first_key, b, head_row, star
             hashed = row_hash(mask, head_row + i) if mask.threshold > 0 else np.uint32(0)
             _differentiate_row(s, scores + row, dscores + row, low, high, scale, log_sums[head_row + i], s[deltas + r],
                                mask, hashed, tile)
-        for matrix in (scores, dscores):
-            fill_zeros(s, matrix + row, matrix + row + seen_low)
-            fill_zeros(s, matrix + row + seen_high, matrix + row + KEYS)
+        if seen_low > 0 or seen_high < KEYS:
+            for matrix in (scores, dscores):
+                fill_zeros(s, matrix + row, matrix + row + seen_low)
+                fill_zeros(s, matrix + row + seen_high, matrix + row + KEYS)
 
 
 @part
@@ -68,6 +71,7 @@ def _row_products(s, douts, step, out, index, n_rows, deltas):
     n_head, head_size = out.shape[2:]
     for r in range(n_rows):
         here, row, total, j = index + r * n_head * head_size, douts + r * step, broadcast(s, 0.0), 0
+        fetch_rows(out, here + 4 * n_head * head_size, n_head * head_size, 1, head_size)
         while j + lanes(s) <= head_size:
             total = fma(load(s, row + j), load(out, here + j), total)
             j += lanes(s)
@@ -90,7 +94,7 @@ def _write_rows(s, sums, step, n_rows, scale, out, index, out_step):
 def _add_tile(s, ranges, packed, k, v, k_index, v_index, n_keys, head_size, width, queries, douts, dqueries, deltas,
               rows, dkeys, dvalues, scores, first_key, b, head_row, start, offset, tile, scale, mask, log_sums):
     """One tile of keys against a group of ``rows`` queries: adds to the group's dq and the tile's dk and dv."""
-    step, is_packed = width + panel(s), False
+    step, is_packed, ahead = width + panel(s), False, KEYS
     plain_keys, turned_values = packed + KEYS * width, packed + 2 * KEYS * width
     dscores = scores + QUERIES * SCORES_STEP
     for r in range(max(0, tile - offset - start) // ROWS * ROWS, rows, QUERIES):
@@ -102,6 +106,9 @@ def _add_tile(s, ranges, packed, k, v, k_index, v_index, n_keys, head_size, widt
             pack_keys(k, k_index, element_steps(k)[1], n_keys, head_size, s, plain_keys)
             pack_keys_turned(v, v_index, element_steps(v)[1], n_keys, head_size, s, turned_values, width)
             is_packed = True
+        fetch_rows(k, k_index + ahead * element_steps(k)[1], element_steps(k)[1], _AHEAD, head_size)
+        fetch_rows(v, v_index + ahead * element_steps(v)[1], element_steps(v)[1], _AHEAD, head_size)
+        ahead += _AHEAD
         strips, q_rows, dout_rows = (n_rows + ROWS - 1) // ROWS, queries + r * step, douts + r * step
         multiply_by_keys(ranges, strips, s, q_rows, step, packed, width, scores)
         multiply_by_keys(ranges, strips, s, dout_rows, step, turned_values, width, dscores)

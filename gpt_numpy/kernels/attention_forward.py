@@ -17,8 +17,8 @@ Key tiles begin at multiples of KEYS, so that a row's sums do not depend on how 
 import numpy as np
 
 from .attention_tile import (
-    KEYS, QUERIES, ROWS, SCORES_STEP, add_weighted, copy_rows, element_steps, fill_zeros, first_seen, multiply_by_keys,
-    pack_keys, pack_keys_turned, panel, strip_ranges,
+    KEYS, QUERIES, ROWS, SCORES_STEP, add_weighted, copy_rows, element_steps, fetch_rows, fill_zeros, first_seen,
+    multiply_by_keys, pack_keys, pack_keys_turned, panel, strip_ranges,
 )  # fmt: skip
 from .dropout import keep_factors, row_hash
 from .jit import part
@@ -27,6 +27,9 @@ from .simd import (
     store_tail, where,
 )  # fmt: skip
 from .threads import launcher, parallel_for
+
+_AHEAD = 16  # rows of the next tile's keys and values to ask for with each block of queries
+_SLACK = 8  # powers of two by which a score may exceed m: exponentials and their sums are far from overflow
 
 
 def scratch_size(task_rows, width, panel_columns):
@@ -38,6 +41,10 @@ def scratch_size(task_rows, width, panel_columns):
 def largest_score(s, row, low, high, seen_low, seen_high):
     """The largest score in [low, high) of a row; what lies outside [seen_low, seen_high) becomes −∞."""
     largest = broadcast(s, -np.inf)
+    if seen_low <= low and high <= seen_high:
+        for j in range(low, high, lanes(s)):
+            largest = maximum(load(s, row + j), largest)
+        return max_lanes(largest)
     for j in range(low, high, lanes(s)):
         score = load(s, row + j)
         if j < seen_low or j + lanes(s) > seen_high:
@@ -75,8 +82,10 @@ def _find_maxima(s, scores, ranges, first_key, b, start, n_rows, offset, tile, s
         seen_low, seen_high = first_seen(first_key, b, i) - tile, offset + i + 1 - tile
         before, place = s[state + 2 * r], sums + r * step
         m = max(before, largest_score(s, scores + r * SCORES_STEP, low, high, seen_low, seen_high) * scale)
+        if m <= before + _SLACK:
+            continue
         s[state + 2 * r] = m
-        if m > before > -np.inf:
+        if before > -np.inf:
             shrink = np.exp2(before - m)
             for j in range(place, place + width, lanes(s)):
                 store(s, j, load(s, j) * shrink)
@@ -135,8 +144,11 @@ def _forward_task(worker, task, q, k, v, first_key, out, log_sums, mask, scale, 
         n_keys = min(KEYS, Tk - tile)
         pack_keys_turned(k, b * k_b + tile * k_t + h * k_h, k_t, n_keys, head_size, s, keys, width)
         pack_keys(v, b * v_b + tile * v_t + h * v_h, v_t, n_keys, head_size, s, values)
+        ahead = tile + KEYS
         for r in range(max(0, tile - offset - start) // ROWS * ROWS, n_rows, QUERIES):
-            rows = min(QUERIES, n_rows - r)
+            fetch_rows(k, b * k_b + ahead * k_t + h * k_h, k_t, _AHEAD, head_size)
+            fetch_rows(v, b * v_b + ahead * v_t + h * v_h, v_t, _AHEAD, head_size)
+            rows, ahead = min(QUERIES, n_rows - r), ahead + _AHEAD
             if strip_ranges(ranges, first_key, b, start + r, rows, offset, tile, panel(q)):
                 strips, at = (rows + ROWS - 1) // ROWS, sums + r * step
                 multiply_by_keys(ranges, strips, s, queries + r * step, step, keys, width, scores)

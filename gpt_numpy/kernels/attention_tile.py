@@ -19,7 +19,7 @@ from . import lanes as ops
 from .gemm_tile import TILE, pack_column_panels
 from .jit import part
 from .lanes import Lanes, native
-from .simd import broadcast, lanes, load, load_tail, store, store_tail
+from .simd import broadcast, lanes, load, load_tail, prefetch, store, store_tail
 
 ROWS = TILE.rows
 UNROLL = 2  # divides every tile's rows and columns, hence every depth there is
@@ -106,10 +106,26 @@ QUERIES = -(-48 // ROWS) * ROWS
 SCORES_STEP = KEYS + _PANEL  # elements between rows of scores: not a power of two, which would crowd the cache
 
 
+_AHEAD = 4  # rows
+
+
+@part
+def fetch_rows(source, index, step, n_rows, count):
+    """Ask for rows of ``count`` elements, ``step`` apart, ahead of their use; none need exist.
+
+    A head's rows are short and far apart: the processor by itself does not see what will be read next.
+    """
+    for row in range(n_rows):
+        start = index + row * step
+        for i in range(start, start + count, 64 // source.itemsize):
+            prefetch(source, i)
+
+
 @part
 def copy_rows(source, index, step, n_rows, count, out, place, out_step, n_padded, width):
     """Rows of ``count`` elements, ``step`` apart, to rows of ``width`` elements, ``out_step`` apart; the rest zeros."""
     for row in range(n_padded):
+        fetch_rows(source, index + (row + _AHEAD) * step, step, 1, count)
         left, start, to, j = count if row < n_rows else 0, index + row * step, place + row * out_step, 0
         while j + lanes(out) <= left:
             store(out, to + j, load(source, start + j))

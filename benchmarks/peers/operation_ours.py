@@ -1,0 +1,34 @@
+"""One operation by our kernels, with memory that is kept from call to call as in training; or products by NumPy's BLAS."""
+
+import numpy as np
+
+from . import operations
+
+
+def prepare(name, spec):
+    arrays, operation = operations.inputs(spec), spec["operation"]
+    if operation == "gemm":
+        return operations.products_step(spec, arrays, _blas if name == "NumPy" else _kernels(), _zeros)
+    from gpt_numpy import kernels
+    from gpt_numpy.workspace import Workspace
+
+    workspace = Workspace()
+
+    def call():
+        return operations.through(kernels, operation, arrays, workspace.begin("outputs"))
+
+    return operations.step_of(call, spec, call())
+
+
+def _zeros(shape):
+    return np.zeros(shape, np.float32)
+
+
+def _kernels():
+    from gpt_numpy.kernels.gemm import gemm
+
+    return lambda a, b, out, a_t, b_t: gemm(a, b, out, a_transposed=a_t, b_transposed=b_t)
+
+
+def _blas(a, b, out, a_t, b_t):
+    np.matmul(a.T if a_t else a, b.T if b_t else b, out=out)
