@@ -18,6 +18,8 @@ def main(argv=None):
     run.add_argument("--plot", metavar="FILE", help="draw the rungs on this machine's roofline (needs matplotlib)")
     against = commands.add_parser("peers", help="whole programs next to other libraries, each in its own process")
     against.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(peers.RUNS)}; all when none is given")
+    against.add_argument("--only", action="append", metavar="CONTENDER", help="this contender, as `list` names it, and no"
+                         " other; may be repeated (all of a run are in memory together)")  # fmt: skip
     against.add_argument("--rounds", type=int, default=7, help="timed rounds of each contender (default 7)")
     tokenizer = commands.add_parser("tokenizer", help="the tokenizer next to tiktoken, tokenizers and rustbpe")
     bpe.configure(tokenizer)
@@ -88,11 +90,14 @@ def _print_rung(result):
 
 
 def _peers(args):
-    results = {}
-    for name in args.names or peers.RUNS:
-        run = peers.RUNS[name]
+    results, chosen = {}, {name: peers.RUNS[name] for name in args.names or peers.RUNS}
+    contenders = {contender for run in chosen.values() for contender in run.contenders}
+    unknown = set(args.only or ()) - contenders
+    if unknown:
+        sys.exit(f"error: --only: no contender {sorted(unknown)[0]!r}; known: {', '.join(sorted(contenders))}")
+    for name, run in chosen.items():
         print(f"\n{name}: {run.summary}")
-        results[name] = peers.compare(run, args.rounds)
+        results[name] = peers.compare(run, args.rounds, args.only)
         peers.print_table(results[name], run.unit)
     return {"peers": results}
 

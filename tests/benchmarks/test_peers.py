@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from benchmarks import __main__ as command
 from benchmarks import peers
 from benchmarks.peers import generation
 
@@ -23,6 +24,12 @@ def test_a_missing_package_is_named_with_its_install_command(capsys):
     peers.print_table(results)
     printed = capsys.readouterr().out
     assert "not installed" in printed and "no_such_module" in printed and peers.INSTALL in printed
+
+
+def test_an_unknown_contender_is_refused():
+    with pytest.raises(SystemExit) as stop:
+        command.main(["peers", "train-small", "--only", "gpt_numpy", "--only", "pytorch"])
+    assert "no contender 'pytorch'" in str(stop.value) and "pytorch eager" in str(stop.value)
 
 
 def tiny(new_tokens, **more):
