@@ -10,7 +10,8 @@ import numpy as np
 
 class CrossEntropyCache(NamedTuple):
     logits: np.ndarray  # (..., V)
-    log_normaliser: np.ndarray  # (N, 1), log Σ exp(logits) of each row
+    maximum: np.ndarray  # (N, 1), the largest logit of each row
+    total: np.ndarray  # (N, 1), Σ exp(logits − maximum)
     targets: np.ndarray  # (N,) int
     counted: np.ndarray  # (N,) bool, False where the target is ignored
 
@@ -23,15 +24,16 @@ def cross_entropy_forward(logits, targets, ignore_index=-1, alloc=np.empty):
     """
     rows, targets = logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)
     counted = targets != ignore_index
-    # log Σ exp(x) = m + log Σ exp(x − m) for any m; with m the maximum no exponential overflows.
+    # log Σ exp(x) = m + log Σ exp(x − m) for any m; with m the maximum no exponential overflows. The sum m + log Σ is never
+    # taken by itself: far from 0 it would have no digits left for log Σ.
     maximum = rows.max(axis=-1, keepdims=True)
     shifted = np.subtract(rows, maximum, out=alloc(rows.shape, rows.dtype))
     np.exp(shifted, out=shifted)
-    log_normaliser = maximum + np.log(shifted.sum(axis=-1, keepdims=True))
+    total = shifted.sum(axis=-1, keepdims=True)
     index = np.flatnonzero(counted)
-    losses = log_normaliser[index, 0] - rows[index, targets[index]]
+    losses = np.log(total[index, 0]) + (maximum[index, 0] - rows[index, targets[index]])
     loss = float(losses.sum(dtype=np.float64)) / max(len(index), 1)
-    return loss, CrossEntropyCache(logits, log_normaliser, targets, counted)
+    return loss, CrossEntropyCache(logits, maximum, total, targets, counted)
 
 
 def cross_entropy_backward(dloss, cache, alloc=np.empty):
@@ -43,10 +45,11 @@ def cross_entropy_backward(dloss, cache, alloc=np.empty):
 
     each row weighted by 1/N, N being the number of rows in the mean; an ignored row gets zeros.
     """
-    logits, log_normaliser, targets, counted = cache
+    logits, maximum, total, targets, counted = cache
     rows = logits.reshape(-1, logits.shape[-1])
-    dlogits = np.subtract(rows, log_normaliser, out=alloc(rows.shape, rows.dtype))
+    dlogits = np.subtract(rows, maximum, out=alloc(rows.shape, rows.dtype))
     np.exp(dlogits, out=dlogits)
+    dlogits /= total
     index = np.flatnonzero(counted)
     dlogits[index, targets[index]] -= 1
     dlogits *= (counted * (dloss / max(len(index), 1))).astype(rows.dtype)[:, None]

@@ -55,6 +55,15 @@ def test_large_logits_do_not_overflow(dtype):
     assert dlogits.dtype == dtype
 
 
+def test_no_digit_is_lost_where_all_logits_are_far_from_zero(rng):
+    logits, targets = (rng.integers(-8, 8, (6, 7)) / 4).astype(np.float32), rng.integers(0, 7, 6)
+    near = layers.cross_entropy_forward(logits, targets)
+    far = layers.cross_entropy_forward(logits + np.float32(2**20), targets)  # exact: quarters below 2^21
+    assert near[0] == far[0]
+    gradients = [layers.cross_entropy_backward(1.0, cache) for _, cache in (near, far)]
+    np.testing.assert_array_equal(*gradients)
+
+
 def test_no_counted_row_at_all(rng):
     logits, targets = make(rng)
     loss, cache = layers.cross_entropy_forward(logits, np.full_like(targets, -1))

@@ -136,15 +136,15 @@ BOXES = {
     ),
     "lm_head.log_normaliser": Box(
         "z = log Σ exp(logits)", "dz = 1/N:  −Σ dlog p",
-        ("cross_entropy", "log_normaliser = maximum"), ("cross_entropy", "dlogits = np.subtract(rows"), _LOSS,
+        ("cross_entropy", "total = shifted.sum"), ("cross_entropy", "dlogits = np.subtract(rows"), _LOSS,
     ),
     "lm_head.log_probabilities": Box(
         "log p = logits − z", "dlog p = −1/N at the target, 0 elsewhere",
-        ("cross_entropy", "losses = log_normaliser"), ("cross_entropy", "dlogits[index, targets[index]] -= 1"), _LOSS,
+        ("cross_entropy", "losses = np.log(total"), ("cross_entropy", "dlogits[index, targets[index]] -= 1"), _LOSS,
     ),
     "lm_head.losses": Box(
         "loss_t = −log p[target_t]", "dloss_t = 1/N",
-        ("cross_entropy", "losses = log_normaliser"), ("cross_entropy", "dlogits *= "), _LOSS,
+        ("cross_entropy", "losses = np.log(total"), ("cross_entropy", "dlogits *= "), _LOSS,
     ),
     "lm_head.loss": Box(
         "loss = mean of loss_t", "1: here the way back begins",
