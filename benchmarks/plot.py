@@ -13,18 +13,32 @@ def roofline(results, limits, path):
     figure, axes = plt.subplots(figsize=(9, 6))
     intensity = np.logspace(-2, 4, 200)  # FLOP per byte
     axes.loglog(intensity, np.minimum(limits["gflops"], intensity * limits["gbytes"]), "k-", lw=1.5, label="roofline")
+    labels = []  # (text, x, y, colour)
     cases = list(dict.fromkeys(r.case for r in timed))
     for case, colour in zip(cases, plt.cm.tab10.colors):
         points = [r for r in timed if r.case == case]
         x = [r.gflops / r.gbytes for r in points]
         axes.loglog(x, [r.gflops for r in points], "o-", color=colour, label=case, alpha=0.8)
-        for r, place in zip(points, x):
-            axes.annotate(r.rung, (place, r.gflops), textcoords="offset points", xytext=(6, -3), fontsize=7, color=colour)
+        labels += [(r.rung, place, r.gflops, colour) for r, place in zip(points, x)]
     axes.set_xlabel("arithmetic intensity, FLOP per byte that must move")
     axes.set_ylabel("GFLOP/s")
     axes.set_title(f"Rungs under the roofline ({limits['gflops']:.0f} GFLOP/s, {limits['gbytes']:.0f} GB/s, float32)")
     axes.grid(True, which="major", alpha=0.3)
     axes.legend(loc="lower right")
     figure.tight_layout()
+    _write_labels(axes, labels)
     figure.savefig(path, dpi=130)
     plt.close(figure)
+
+
+_LINE = 8  # height of a label, in points
+
+
+def _write_labels(axes, labels):
+    """Write each label beside its point, or above the one before it where two points of a case are close."""
+    to_points, free = 72 / axes.figure.dpi, {}
+    for text, x, y, colour in sorted(labels, key=lambda label: label[2]):
+        _, up = axes.transData.transform((x, y)) * to_points
+        lift = max(0, free.get(colour, up) - up)
+        free[colour] = up + lift + _LINE
+        axes.annotate(text, (x, y), textcoords="offset points", xytext=(6, lift - 3), fontsize=7, color=colour)

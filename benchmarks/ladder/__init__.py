@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gpt_numpy.workspace import Workspace
+
 from .. import timing
 
 CASES = ("attention", "gemm", "layernorm", "gelu", "head_cross_entropy", "adamw", "bpe")
@@ -81,6 +83,15 @@ def climb(case, machine, report):
 def fresh(inputs):
     """``inputs`` with arrays of their own, for a rung that works in place."""
     return {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in inputs.items()}
+
+
+def keeping(run):
+    """A rung's ``run(inputs, alloc)`` with outputs in memory that stays from call to call, as in training.
+
+    Fresh memory comes page by page from the operating system, which takes longer than many kernels take to fill it.
+    """
+    workspace = Workspace()
+    return lambda inputs: run(inputs, workspace.begin("outputs"))
 
 
 def error_against(expected, outputs):

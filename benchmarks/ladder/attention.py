@@ -7,7 +7,7 @@ from numba import njit, prange
 
 from gpt_numpy import kernels, layers
 
-from . import Case, Rung
+from . import Case, Rung, keeping
 
 
 def make(rng, B, T, n_head, head_size):
@@ -15,9 +15,9 @@ def make(rng, B, T, n_head, head_size):
     return {"q": q, "k": k, "v": v, "dout": dout}
 
 
-def _through(ops, q, k, v, dout):
-    out, cache = ops.attention_forward(q, k, v)
-    return out, *ops.attention_backward(dout, cache)
+def _through(ops, q, k, v, dout, alloc=np.empty):
+    out, cache = ops.attention_forward(q, k, v, alloc=alloc)
+    return out, *ops.attention_backward(dout, cache, alloc=alloc)
 
 
 def oracle(inputs):
@@ -102,6 +102,7 @@ CASE = Case(
         Rung("numba loops, one query", numba_loops),
         Rung("numpy (layers)", lambda inputs: _through(layers, **inputs)),
         Rung("kernels (tiles, vectors)", lambda inputs: _through(kernels, **inputs)),
+        Rung("kernels, memory kept", keeping(lambda inputs, alloc: _through(kernels, **inputs, alloc=alloc))),
     ],
     # 2 products forward and 5 backward (the scores are made again), each over half of T × T
     flops=lambda B, T, n_head, head_size: 7 * B * n_head * T * (T + 1) * head_size,
