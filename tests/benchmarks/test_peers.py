@@ -60,3 +60,29 @@ def test_a_contender_that_computes_something_else_is_not_timed(capsys):
 def _spoil(folder):
     path = f"{folder}/logits.npy"
     np.save(path, np.load(path) + 1)
+
+
+class Pretender:
+    """A contender whose step takes ``seconds``, given in place of its module, without anything being run."""
+
+    info = {}
+
+    def __init__(self, name, seconds, spec):
+        self.name, self.seconds, self.times = name, seconds, []
+
+    def step(self):
+        self.times.append(self.seconds)
+
+    def stop(self):
+        return {"peak_bytes": 1, "faults": 0, "loss": 1.0, "warm_up": 0.0}
+
+
+def test_a_much_slower_contender_is_timed_once(monkeypatch, capsys):
+    monkeypatch.setattr(peers, "Contender", Pretender)
+    monkeypatch.setattr(peers, "SETTLE_SECONDS", 0)
+    run = peers.Run("tiny", SPEC, {"gpt_numpy": 0.1, "snail": 2.0})
+    results = peers.compare(run, rounds=3)
+    assert results["gpt_numpy"]["runs"] == 3 and results["snail"]["runs"] == 1
+    assert results["snail"]["ratio_to_ours"] == 20
+    peers.print_table(results)
+    assert "timed 1 of 3 times: more than 10 times as slow" in capsys.readouterr().out
