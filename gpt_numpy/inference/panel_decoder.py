@@ -135,6 +135,7 @@ def make_buffers(weights, rows, threads, capacity, block=None, sums=None):
     A thread has activations of ``block`` rows and ``sums`` rows of sums at a time; default: all rows.
     """
     from ..kernels.decode import STAGES, Buffers
+    from ..kernels.panel_tile import STREAMS
     from ..kernels.stages import STAGE_WORDS
 
     config, C = weights.config, weights.config.n_embd
@@ -154,7 +155,7 @@ def make_buffers(weights, rows, threads, capacity, block=None, sums=None):
         "best": (threads, rows, 3),
         "activations": (threads, block or rows, step),
         "scales": (threads, block or rows, step // BLOCK),
-        "sums": (threads, sums or rows, PANEL),
+        "sums": (threads, sums or rows, PANEL if sums else STREAMS * PANEL),
         "scratch": (threads, max(capacity, C)),
     }
     others = dict.fromkeys(("counters", "sequences", "positions", "wanted"), np.int64) | {"best": np.float64}

@@ -28,7 +28,7 @@ from numba.extending import overload
 
 from .decode_attention import attend
 from .jit import part
-from .panel_tile import BLOCK, PANEL, TILE_ROWS, panel_tile
+from .panel_tile import BLOCK, PANEL, STREAMS, TILE_ROWS, panel_tile
 from .simd import (
     absolute, add_lanes, broadcast, convert, fma, gelu, keep_first, lanes, load, load_tail, max_lanes, maximum,
     prefetch, read, store, store_tail, where,
@@ -38,8 +38,7 @@ from .threads import launcher, parallel_for
 
 QKV, PROJ, FC, MLP_PROJ, HEAD = range(5)  # the kinds of matrix, in the order of ``Weights.offsets``
 STAGES = 5  # of a layer: the matrices, and attention between the first two
-PIECE_PANELS = 4
-FETCH_LINES = 32
+FETCH_LINES = 8  # of each panel of the next piece
 CHUNK = 256  # k; a multiple of BLOCK
 
 
@@ -77,7 +76,7 @@ class Buffers(NamedTuple):
     best: np.ndarray  # (threads, rows, 3) float64: a thread's largest logit, its token, the sum of all; without logits
     activations: np.ndarray  # (threads, rows, step): what a matrix is multiplied by; float32, or int16 for int8 weights
     scales: np.ndarray  # (threads, rows, step / BLOCK) of int16 activations
-    sums: np.ndarray  # (threads, rows, PANEL)
+    sums: np.ndarray  # (threads, rows, STREAMS · PANEL)
     scratch: np.ndarray  # (threads, max(capacity, C))
 
 
@@ -163,27 +162,31 @@ def prepare_rows(task, kind, first, count, w, s, b, vector):
 
 
 @part
-def multiply_panel(task, rows, start, depth, bias, count, w, b):
-    """sums[task] (rows, PANEL) = activations[task] · the panel at ``start``, plus ``count`` biases (0 for none)."""
+def multiply_panels(task, rows, panels, start, size, depth, bias, count, w, b):
+    """sums[task] (rows, panels · PANEL) = activations[task] · the ``panels`` panels from ``start`` on.
+
+    size: elements from panel to panel. The first ``count`` columns' sums begin with biases.
+    """
     sums = b.sums[task]
     for row in range(rows):
-        for j in range(PANEL):
+        for j in range(panels * PANEL):
             sums[row, j] = w.vectors[bias + j] if j < count else np.float32(0)
-    x_step, s_step = b.activations.shape[2], b.scales.shape[2]
-    x0, s0, sums0 = task * b.sums.shape[1] * x_step, task * b.sums.shape[1] * s_step, task * b.sums.shape[1] * PANEL
-    tiles = max(1, (rows + TILE_ROWS - 1) // TILE_ROWS)  # a pass may want no logits at all
+    x_step, s_step, o_step = b.activations.shape[2], b.scales.shape[2], b.sums.shape[2]
+    x0, s0, sums0 = task * b.sums.shape[1] * x_step, task * b.sums.shape[1] * s_step, task * b.sums.shape[1] * o_step
+    tiles = max(1, (rows * panels + TILE_ROWS - 1) // TILE_ROWS)  # a pass may want no logits at all
     step = max(1, (rows + tiles - 1) // tiles)  # even tiles: few sums do not hide the additions' latency
-    for k in range(0, depth, CHUNK):
+    chunk = depth if tiles == 1 else CHUNK
+    for k in range(0, depth, chunk):
         for row in range(0, rows, step):
             panel_tile(
-                min(step, rows - row), w.data, start + k // CHUNK * w.chunk_size,
+                min(step, rows - row), panels, w.data, start + k // CHUNK * w.chunk_size, size,
                 b.activations, x0 + row * x_step + k, x_step, b.scales, s0 + row * s_step + k // BLOCK, s_step,
-                min(CHUNK, depth - k), b.sums, sums0 + row * PANEL, PANEL,
+                min(chunk, depth - k), b.sums, sums0 + row * o_step, o_step,
             )  # fmt: skip
 
 
 @part
-def _scatter(sums, place, rows, row, first, count, layer, s, b, keys, values):
+def _scatter(sums, place, step, rows, row, first, count, layer, s, b, keys, values):
     """Columns ``first`` … of rows of (q, k, v) to where they belong: the query buffer, or a head's cache."""
     C, size, done = s.n_embd, s.head_size, 0
     while done < count:
@@ -193,10 +196,10 @@ def _scatter(sums, place, rows, row, first, count, layer, s, b, keys, values):
         for r in range(rows):
             to = row + r
             if third == 0:
-                copy_numbers(sums, place + r * PANEL + done, b.q, to * C + column, run)
+                copy_numbers(sums, place + r * step + done, b.q, to * C + column, run)
             else:
                 cached = (layer * s.batch + b.sequences[to]) * s.n_head + head
-                copy_numbers(sums, place + r * PANEL + done, keys if third == 1 else values,
+                copy_numbers(sums, place + r * step + done, keys if third == 1 else values,
                              (cached * s.capacity + b.positions[to]) * size + i, run)  # fmt: skip
         done += run
 
@@ -221,14 +224,14 @@ def _keep_best(sums, place, first, count, best):
 
 
 @part
-def deliver(task, kind, sums, place, rows, row, first, count, layer, s, b, keys, values):
+def deliver(task, kind, sums, place, step, rows, row, first, count, layer, s, b, keys, values):
     """Hand ``count`` columns of a product, from column ``first`` on, to whoever reads them.
 
-    sums: ``rows`` × PANEL of them at ``place``; the first is row number ``row``.
+    sums: ``rows`` rows of them, the first at ``place`` and number ``row``, the others ``step`` elements apart.
     """
     C = s.n_embd
     if kind == QKV:
-        _scatter(sums, place, rows, row, first, count, layer, s, b, keys, values)
+        _scatter(sums, place, step, rows, row, first, count, layer, s, b, keys, values)
         return
     for to in range(row, row + rows):
         if kind == FC:
@@ -242,7 +245,7 @@ def deliver(task, kind, sums, place, rows, row, first, count, layer, s, b, keys,
             for i in range(0, count, lanes(sums)):
                 at, left = to * C + first + i, count - i
                 store_tail(b.x, at, load_tail(b.x, at, left) + load(sums, place + i), left)
-        place += PANEL
+        place += step
 
 
 @part
@@ -273,34 +276,37 @@ def _matrix_stage(task, stage, layer, kind, w, s, b, keys, values):
     vector = vector_place(layer, kind, s)
     depth, columns = matrix_shape(kind, s)
     bias = bias_place(kind, vector, s)
+    rows = len(b.wanted) if kind == HEAD else s.rows
     panels = (columns + PANEL - 1) // PANEL
-    step = 1 if columns == s.n_embd else PIECE_PANELS
+    fitting = TILE_ROWS // max(1, rows)  # panels whose sums fit the registers together
+    step = max(1, min(STREAMS, fitting, panels // (2 * len(b.activations))))
     pieces = (panels + step - 1) // step
     size, matrix = w.panel_sizes[kind], w.offsets[4 * layer + kind % HEAD]
-    rows = len(b.wanted) if kind == HEAD else s.rows
     piece = claim(b.counters, stage)
-    _fetch(w.data, matrix + piece * step * size)  # arrives while the activations are made ready
+    _fetch(w.data, matrix + piece * step * size, step, size)  # arrives while the activations are made ready
     prepare_rows(task, kind, 0, rows, w, s, b, vector)
     while piece < pieces:
         following = claim(b.counters, stage)
-        _fetch(w.data, matrix + following * step * size)
-        for panel in range(piece * step, min(panels, piece * step + step)):
-            first = panel * PANEL
-            count = min(PANEL, columns - first)
-            multiply_panel(task, rows, matrix + panel * size, depth, bias + first, 0 if kind == HEAD else count, w, b)
-            sums = task * b.sums.shape[1] * PANEL
-            deliver(task, kind, b.sums, sums, rows, 0, first, count, layer, s, b, keys, values)
+        _fetch(w.data, matrix + following * step * size, step, size)
+        panel = piece * step
+        width, first = min(step, panels - panel), panel * PANEL
+        count = min(width * PANEL, columns - first)
+        multiply_panels(task, rows, width, matrix + panel * size, size, depth, bias + first,
+                        0 if kind == HEAD else count, w, b)  # fmt: skip
+        deliver(task, kind, b.sums, task * b.sums.shape[1] * b.sums.shape[2], b.sums.shape[2], rows, 0, first, count,
+                layer, s, b, keys, values)  # fmt: skip
         finish(b.counters, stage)
         piece = following
     wait(b.counters, stage, pieces)
 
 
 @part
-def _fetch(data, start):
-    """Ask for the first lines of a piece: the CPU's own prefetching takes its time to see a new stream."""
+def _fetch(data, start, panels, size):
+    """Ask for the first lines of some panels: the CPU's own prefetching takes its time to see a new stream."""
     line = 64 // data.itemsize
     for i in range(FETCH_LINES):
-        prefetch(data, start + i * line)
+        for panel in range(panels):
+            prefetch(data, start + panel * size + i * line)
 
 
 @part

@@ -62,12 +62,12 @@ def _multiply_block(worker, layer, kind, row, rows, first, last, w, s, b, keys, 
                 _begin_sums(b.sums, place, rows, bias, panel * PANEL, 0 if kind == HEAD else count, w.vectors)
             for i in range(0, rows, TILE_ROWS):
                 panel_tile(
-                    min(TILE_ROWS, rows - i), w.data, matrix + panel * size + k // DEPTH * w.chunk_size,
+                    min(TILE_ROWS, rows - i), 1, w.data, matrix + panel * size + k // DEPTH * w.chunk_size, size,
                     b.activations, x0 + i * x_step + k, x_step, b.scales, s0 + i * s_step + k // BLOCK, s_step,
                     min(DEPTH, depth - k), b.sums, place + i * PANEL, PANEL,
                 )  # fmt: skip
             if k + DEPTH >= depth:
-                deliver(worker, kind, b.sums, place, rows, row, panel * PANEL, count, layer, s, b, keys, values)
+                deliver(worker, kind, b.sums, place, PANEL, rows, row, panel * PANEL, count, layer, s, b, keys, values)
 
 
 @part

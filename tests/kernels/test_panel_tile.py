@@ -20,8 +20,9 @@ def parameters(seed=0):
 
 
 @kernel()
-def multiply(rows, weights, start, x, scales, depth, out):
-    panel_tile.panel_tile(rows, weights, start, x, 0, x.shape[1], scales, 0, scales.shape[1], depth, out, 0, 16)
+def multiply(rows, panels, weights, start, size, x, scales, depth, out):
+    panel_tile.panel_tile(rows, panels, weights, start, size, x, 0, x.shape[1], scales, 0, scales.shape[1], depth, out,
+                          0, out.shape[1])  # fmt: skip
 
 
 def test_both_sides_mean_the_same_layout():
@@ -53,21 +54,26 @@ def test_packing_rounds_as_little_as_the_format_allows(format):
                 assert np.median(error[first : first + BLOCK] / step) < 0.3
 
 
-@pytest.mark.parametrize("rows", range(1, panel_tile.TILE_ROWS + 1))
+SIZES = [(rows, panels) for panels in range(1, panel_tile.STREAMS + 1)
+         for rows in range(1, panel_tile.TILE_ROWS // panels + 1)]  # fmt: skip
+
+
+@pytest.mark.parametrize("rows, panels", SIZES)
 @pytest.mark.parametrize("format", ["float32", "bfloat16", "int8"])
-def test_a_tile_is_a_product(format, rows):
+def test_a_tile_is_a_product(format, rows, panels):
     rng = np.random.default_rng(rows)
     packed = PackedWeights.pack(CONFIG, parameters(), format)
     x = np.zeros((rows, 128), np.float32)
     x[:, :27] = rng.standard_normal((rows, 27))
-    out = rng.standard_normal((rows, PANEL)).astype(np.float32)
-    expected = out + x[:, :27] @ packed.columns(4, 0, np.arange(16, 32)).T
+    out = rng.standard_normal((rows, panels * PANEL + 3)).astype(np.float32)
+    expected = out.copy()
+    expected[:, : panels * PANEL] += x[:, :27] @ packed.columns(4, 0, np.arange(16, 16 + panels * PANEL)).T
     scales = np.ones((rows, 2), np.float32)
     if format == "int8":
         scales[:, 0] = np.abs(x).max(axis=1) / 32767
         x = np.rint(x / scales[:, :1]).astype(np.int16)
     start = int(packed.offsets[4]) + int(packed.panel_sizes[0])  # second panel of layer 1's c_attn
-    multiply(rows, packed.data, start, x, scales, 27, out)
+    multiply(rows, panels, packed.data, start, int(packed.panel_sizes[0]), x, scales, 27, out)
     assert np.abs(out - expected).max() <= (2e-3 if format == "int8" else 1e-5)
 
 
@@ -77,5 +83,5 @@ def test_int8_sums_at_their_largest_do_not_overflow():
     for sign in (1, -1):
         x = np.full((1, BLOCK), sign * 32767, np.int16)
         out = np.zeros((1, PANEL), np.float32)
-        multiply(1, data, 0, x, np.ones((1, 1), np.float32), BLOCK, out)
+        multiply(1, 1, data, 0, 0, x, np.ones((1, 1), np.float32), BLOCK, out)
         assert np.all(out == np.float32(sign * BLOCK * 127 * 32767))
