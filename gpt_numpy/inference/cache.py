@@ -59,12 +59,12 @@ class KVCache:
         expected = (config.n_layer, config.n_head, config.head_size, decoder.dtype)
         if found != expected or (self._owner is not None and self._owner is not decoder.identity):
             raise GenerationError("this cache belongs to another model")
-        if len(sequences) and not 0 <= int(sequences.min()) <= int(sequences.max()) < batch:
-            raise GenerationError("no such sequence", field="cache", found=int(sequences.max()),
-                                  expected=f"0 to {batch - 1}")  # fmt: skip
-        if len(np.unique(sequences)) < len(sequences):
-            raise GenerationError("a sequence is named twice", field="sequences", found=sequences.tolist())
-        longest = int(self.lengths[sequences].max(initial=0))
+        named = sequences.tolist()  # plain numbers: this is done for every token
+        if named and not 0 <= min(named) <= max(named) < batch:
+            raise GenerationError("no such sequence", field="cache", found=max(named), expected=f"0 to {batch - 1}")
+        if len(set(named)) < len(named):
+            raise GenerationError("a sequence is named twice", field="sequences", found=named)
+        longest = max(self.lengths[sequences].tolist(), default=0)
         if longest + count > capacity:
             raise ContextLengthError("the cache is full", found=f"{longest} cached and {count} new tokens",
                                      expected=f"at most {capacity}")  # fmt: skip

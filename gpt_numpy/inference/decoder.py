@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import ContextLengthError, GenerationError
 from ..model import check_tokens
+from .sampling import largest
 
 
 class OpsDecoder:
@@ -43,14 +44,15 @@ class OpsDecoder:
         logits, _ = ops.lm_head_forward(x, p["wte.weight"])
         return logits if every else logits[:, 0]
 
-    def step_greedily(self, tokens, cache, sequences=None):
-        """The most probable next tokens, int64 (n,), after one more token for each sequence: ``tokens`` (n,).
+    def step_to_largest(self, tokens, cache, count, sequences=None):
+        """The ``count`` largest logits after one more token for each sequence, ``tokens`` (n,).
 
-        The lowest id of equals. Raises ``GenerationError`` where the logits are not numbers.
+        Returns ``(ids, logits)``, both (n, min(count, V)), ids in ascending order; of equal logits the lowest ids.
+        Raises ``GenerationError`` where the logits are not finite numbers.
         """
         logits = self.extend(np.asarray(tokens)[:, None], cache, sequences)
         check_logits(logits.sum(dtype=np.float64))
-        return logits.argmax(1)
+        return tuple(map(np.stack, zip(*(largest(row, count) for row in logits))))
 
     def _prepare(self, tokens, cache, sequences):
         tokens = check_tokens(tokens, self.config.vocab_size)

@@ -54,9 +54,9 @@ class Meter:
         return self._count(np.shape(tokens), every, cache, sequences,
                            lambda: self.inner.extend(tokens, cache, sequences, every))  # fmt: skip
 
-    def step_greedily(self, tokens, cache, sequences=None):
+    def step_to_largest(self, tokens, cache, count, sequences=None):
         return self._count((len(tokens), 1), False, cache, sequences,
-                           lambda: self.inner.step_greedily(tokens, cache, sequences))  # fmt: skip
+                           lambda: self.inner.step_to_largest(tokens, cache, count, sequences))  # fmt: skip
 
     def _count(self, shape, every, cache, sequences, run):
         n, T = shape

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import GenerationError
 from ..model import check_tokens
-from .sampling import Sampling, _is_integer, log_probability
+from .sampling import Sampling, _is_integer, largest, log_probability
 from .sequences import Sequences
 
 
@@ -68,26 +68,28 @@ def stream(model, prompts, max_new_tokens, *, samples=1, stop_tokens=(), finishe
     stop_tokens = frozenset(stop_tokens)
     if max_new_tokens == 0:
         return
-    sequences, logits = _prefill(model, prompts, samples, max_new_tokens)
-    greedily, best = sampling.takes_the_largest and not logprobs, None
-    active = list(range(len(logits)))
+    sequences, found = _prefill(model, prompts, samples, max_new_tokens)
+    needed = None if logprobs else sampling.largest_needed
+    if needed is not None:
+        found = [largest(logits, needed) for logits in found]
+    active = list(range(len(found)))
     for count in range(1, max_new_tokens + 1):
         chosen = []
         for row, sequence in enumerate(active):
-            if best is not None:
-                token = int(best[row])
+            where = sequences.tokens[sequence], sequence % samples
+            if needed is None:
+                token = sampling.choose(found[row], *where)
             else:
-                token = sampling.choose(logits[row], sequences.tokens[sequence], sequence % samples)
+                token = sampling.choose_among(*found[row], *where)
             if token not in stop_tokens:
                 chosen.append((token, sequence))
-                logprob = log_probability(logits[row], token) if logprobs else math.nan
+                logprob = log_probability(found[row], token) if logprobs else math.nan
                 yield NewToken(sequence, token, logprob)
         chosen = [(token, sequence) for token, sequence in chosen if sequence not in finished]
         active = [sequence for _, sequence in chosen]
         if not active or count == max_new_tokens:
             return
-        result = sequences.step([token for token, _ in chosen], active, greedily)
-        logits, best = (None, result) if greedily else (result, None)
+        found = sequences.step([token for token, _ in chosen], active, needed)
 
 
 def _prefill(model, prompts, samples, max_new_tokens):
@@ -100,7 +102,7 @@ def _prefill(model, prompts, samples, max_new_tokens):
         logits += [sequences.append(first, prompt)] * samples
         for other in range(first + 1, first + samples):
             sequences.copy(first, other)
-    return sequences, np.stack(logits)
+    return sequences, logits
 
 
 def check_prompt(prompt, vocab_size):

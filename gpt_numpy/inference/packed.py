@@ -117,19 +117,20 @@ class PackedWeights:
 
     def columns(self, place, kind, indices):
         """float32 (len(indices), K): the columns ``indices`` of matrix number ``place``, of kind 0 … 4."""
-        depth = self.shapes[kind][0]
-        k = np.arange(depth)
-        indices = np.asarray(indices)[:, None]
-        start = int(self.offsets[place]) + indices // PANEL * int(self.panel_sizes[kind])
-        column = indices % PANEL
+        (depth, columns), size = self.shapes[kind], int(self.panel_sizes[kind])
+        start, indices = int(self.offsets[place]), np.asarray(indices)
+        panels = self.data[start : start + _ceil(columns) * size].reshape(-1, size)
+        panel, column = indices // PANEL, indices % PANEL
         if self.format == "float32":
-            return self.data[start + k * PANEL + column]
+            return panels.reshape(-1, depth, PANEL)[panel, :, column]
         if self.format == "bfloat16":
-            return bfloat16_to_float32(self.data[start + k // 2 * 2 * PANEL + 2 * column + k % 2])
-        block, i = k // BLOCK * BLOCK_BYTES, k % BLOCK
-        numbers = self.data[start + block + i // 2 * 2 * PANEL + 2 * column + i % 2]
-        halves = self.data.view(np.uint16)[(start + block + BLOCK * PANEL) // 2 + column]
-        return numbers * bfloat16_to_float32(halves)
+            pairs = panels.reshape(-1, size // (2 * PANEL), PANEL, 2)[panel, :, column]
+            return bfloat16_to_float32(pairs.reshape(len(indices), -1)[:, :depth])
+        blocks = panels.reshape(-1, size // BLOCK_BYTES, BLOCK_BYTES)
+        scales = blocks[:, :, BLOCK * PANEL :].view(np.uint16)[panel, :, column]
+        pairs = blocks[:, :, : BLOCK * PANEL].reshape(*blocks.shape[:2], BLOCK // 2, PANEL, 2)[panel, :, :, column]
+        numbers = pairs.reshape(len(indices), -1, BLOCK) * bfloat16_to_float32(scales)[:, :, None]
+        return numbers.reshape(len(indices), -1)[:, :depth]
 
     def embed(self, tokens):
         """Token embeddings, float32 (*tokens.shape, C): columns of the output head."""

@@ -16,6 +16,7 @@ from .packed import BLOCK, PANEL, PackedWeights, panel_size
 KEPT_BUFFERS = 4  # shapes of calls whose memory is kept
 PASS_ROWS = 256  # rows of one launch: their activations stay in the cache
 PROMPT_TOKENS = 32  # from here on, a sequence's new tokens are read as a prompt
+_NO_LOGITS = np.empty((0, 0), np.float32)
 
 
 class PanelDecoder(OpsDecoder):
@@ -41,43 +42,43 @@ class PanelDecoder(OpsDecoder):
             logits = [self._read(cache, *row, every) for row in zip(tokens, sequences, positions)]
             cache.lengths[sequences] += T
             return np.stack(logits) if every else np.concatenate(logits)
-        wanted = np.ones((n, T), bool)
-        if not every:
-            wanted[:, :-1] = False
-        logits = np.empty((int(wanted.sum()), self.config.vocab_size), np.float32)
+        logits = np.empty((n * T if every else n, self.config.vocab_size), np.float32)
         # A row attends to rows of earlier passes and of its own; by columns, no sequence is ahead of another.
-        rows = [a.T.reshape(-1) for a in (tokens, np.repeat(sequences[:, None], T, axis=1), positions, wanted)]
-        done = 0
+        rows = tokens.T.reshape(-1), np.concatenate([sequences] * T), positions.T.reshape(-1)
+        unwanted = n * T - len(logits)
         for first in range(0, n * T, PASS_ROWS):
-            part = [a[first : first + PASS_ROWS] for a in rows]
-            count = int(part[-1].sum())
-            self._run(cache, *part, logits[done : done + count])
-            done += count
+            last = first + PASS_ROWS
+            part = logits[max(0, first - unwanted) : max(0, last - unwanted)]
+            self._run(cache, *(a[first:last] for a in rows), len(part), part)
         cache.lengths[sequences] += T
         return logits.reshape(T, n, -1).swapaxes(0, 1) if every else logits
 
-    def step_greedily(self, tokens, cache, sequences=None):
-        """As ``OpsDecoder.step_greedily``, which specifies it; logits are never written to memory."""
+    def step_to_largest(self, tokens, cache, count, sequences=None):
+        """As ``OpsDecoder.step_to_largest``, which specifies it; up to 128 are found without writing the logits."""
+        from ..kernels.decode import MOST_LARGEST
+
+        count = min(count, self.config.vocab_size)
+        if count > MOST_LARGEST:
+            return super().step_to_largest(tokens, cache, count, sequences)
         tokens, sequences, positions = self._prepare(np.asarray(tokens)[:, None], cache, sequences)
-        chosen, rows = [], [tokens[:, 0], sequences, positions[:, 0], np.ones(len(tokens), bool)]
+        found, rows = [], (tokens[:, 0], sequences, positions[:, 0])
         for first in range(0, len(tokens), PASS_ROWS):
             part = [a[first : first + PASS_ROWS] for a in rows]
-            best = self._run(cache, *part, np.empty((0, 0), np.float32)).best
-            check_logits(best[:, :, 2].sum())
-            largest = best[:, :, 0].max(axis=0)
-            chosen.append(np.where(best[:, :, 0] == largest, best[:, :, 1], np.inf).min(axis=0).astype(np.int64))
+            best = self._run(cache, *part, len(part[0]), _NO_LOGITS, count).best
+            check_logits(best[:, :, 0, 0].sum())
+            found.append(_merge(best[:, :, 1 : count + 1], count))
         cache.lengths[sequences] += 1
-        return np.concatenate(chosen)
+        return tuple(map(np.concatenate, zip(*found)))
 
-    def _run(self, cache, tokens, sequences, positions, wanted, logits):
+    def _run(self, cache, tokens, sequences, positions, wanted, logits, largest=0):
+        """One pass: ``logits`` of the last ``wanted`` rows, or each thread's largest in ``best`` of what is returned."""
         from ..kernels import decode, threads
 
-        w, config = self.weights, self.config
         count = threads.count()
         buffers = self._buffers_for(len(tokens), count, cache.capacity)
         self._begin(buffers, tokens, sequences, positions)
-        buffers = buffers._replace(wanted=np.flatnonzero(wanted), logits=logits)
-        weights, shape = self._arguments(decode.CHUNK, len(tokens), cache)
+        buffers = buffers._replace(logits=logits)
+        weights, shape = self._arguments(decode.CHUNK, cache, len(tokens), wanted, largest)
         decode.decode_rows(count, weights, shape, buffers, cache.keys.reshape(-1), cache.values.reshape(-1))
         return buffers
 
@@ -88,9 +89,9 @@ class PanelDecoder(OpsDecoder):
         config, count, rows = self.config, threads.count(), len(tokens)
         buffers = make_buffers(self.weights, rows, count, cache.capacity, prefill.ROWS, prefill.ROWS * prefill.RANGE)
         self._begin(buffers, tokens, sequence, positions)
-        wanted = np.arange(rows) if every else np.array([rows - 1])
-        buffers = buffers._replace(wanted=wanted, logits=np.empty((len(wanted), config.vocab_size), np.float32))
-        weights, shape = self._arguments(prefill.DEPTH, rows, cache)
+        wanted = rows if every else 1
+        buffers = buffers._replace(logits=np.empty((wanted, config.vocab_size), np.float32))
+        weights, shape = self._arguments(prefill.DEPTH, cache, rows, wanted, 0)
         keys, values = cache.keys.reshape(-1), cache.values.reshape(-1)
 
         def multiply(layer, kind, rows=rows):
@@ -105,21 +106,21 @@ class PanelDecoder(OpsDecoder):
             attention.attention_forward(buffers.q.reshape(heads), k, v, alloc=lambda *_: buffers.heads.reshape(heads))
             for kind in (decode.PROJ, decode.FC, decode.MLP_PROJ):
                 multiply(layer, kind)
-        multiply(config.n_layer, decode.HEAD, len(wanted))
+        multiply(config.n_layer, decode.HEAD, wanted)
         return buffers.logits
 
     def _begin(self, buffers, tokens, sequences, positions):
         buffers.sequences[:], buffers.positions[:] = sequences, positions
         np.add(self.weights.embed(tokens), self.weights.positions[positions], out=buffers.x)
 
-    def _arguments(self, chunk, rows, cache):
+    def _arguments(self, chunk, cache, rows, wanted, largest):
         """The kernels' weights, in chunks of so many k, and shape."""
         from ..kernels import decode
 
         w, config = self.weights, self.config
         weights = decode.Weights(w.data, w.offsets, w.panel_sizes, panel_size(w.format, chunk), w.vectors)
-        return weights, decode.Shape(rows, config.n_layer, config.n_head, config.head_size, config.n_embd,
-                                     config.vocab_size, cache.batch, cache.capacity)  # fmt: skip
+        return weights, decode.Shape(rows, wanted, largest, config.n_layer, config.n_head, config.head_size,
+                                     config.n_embd, config.vocab_size, cache.batch, cache.capacity)  # fmt: skip
 
     def _buffers_for(self, *key):
         if key not in self._buffers:
@@ -129,12 +130,21 @@ class PanelDecoder(OpsDecoder):
         return self._buffers[key]
 
 
+def _merge(best, count):
+    """(ids, logits), both (rows, count), of the largest among all threads' (threads, rows, count, 2), ids ascending."""
+    logits, ids = (np.concatenate(best[..., i], axis=-1) for i in range(2))  # (rows, threads · count)
+    chosen = np.lexsort((ids, -logits))[:, :count]  # the lowest of equals first
+    chosen = np.take_along_axis(chosen, np.take_along_axis(ids, chosen, 1).argsort(1), 1)
+    return (np.take_along_axis(ids, chosen, 1).astype(np.int64),
+            np.take_along_axis(logits, chosen, 1).astype(np.float32))  # fmt: skip
+
+
 def make_buffers(weights, rows, threads, capacity, block=None, sums=None):
     """``kernels.decode.Buffers`` for so many rows, threads and cached tokens.
 
     A thread has activations of ``block`` rows and ``sums`` rows of sums at a time; default: all rows.
     """
-    from ..kernels.decode import STAGES, Buffers
+    from ..kernels.decode import MOST_LARGEST, STAGES, Buffers
     from ..kernels.panel_tile import STREAMS
     from ..kernels.stages import STAGE_WORDS
 
@@ -150,15 +160,14 @@ def make_buffers(weights, rows, threads, capacity, block=None, sums=None):
         "q": (rows, C),
         "heads": (rows, C),
         "hidden": (rows, 4 * C),
-        "wanted": (0,),
-        "logits": (0, 0),  # both are given with each call
-        "best": (threads, rows, 3),
+        "logits": (0, 0),  # given with each call
+        "best": (threads, block or rows, 1 + MOST_LARGEST, 2),
         "activations": (threads, block or rows, step),
         "scales": (threads, block or rows, step // BLOCK),
         "sums": (threads, sums or rows, PANEL if sums else STREAMS * PANEL),
         "scratch": (threads, max(capacity, C)),
     }
-    others = dict.fromkeys(("counters", "sequences", "positions", "wanted"), np.int64) | {"best": np.float64}
+    others = dict.fromkeys(("counters", "sequences", "positions"), np.int64) | {"best": np.float64}
     if quantised:
         others["activations"] = np.int16
     return Buffers(**{name: aligned_empty(shape, others.get(name, np.float32)) for name, shape in shapes.items()})

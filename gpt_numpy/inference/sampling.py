@@ -53,9 +53,15 @@ class Sampling:
             raise GenerationError("not a seed", field="seed", found=self.seed, expected="an integer")
 
     @property
-    def takes_the_largest(self):
-        """Whether the choice is that of the largest logit, whatever else the logits are."""
-        return self.temperature == 0 and not self.logit_bias and self.repetition_penalty == 1
+    def largest_needed(self):
+        """How many of the largest logits decide, whatever the others are; None where any may.
+
+        What comes before top-k may lift any token into the first k. What comes after it, top-p and min-p, sees those
+        alone.
+        """
+        if self.logit_bias or self.repetition_penalty != 1:
+            return None
+        return 1 if self.temperature == 0 else self.top_k
 
     def check(self, vocab_size):
         """Raise ``GenerationError`` for what cannot be meant for a vocabulary of this size."""
@@ -75,14 +81,24 @@ class Sampling:
         ids, probabilities = self.distribution(logits, history)
         return draw(ids, probabilities, uniform(self.seed, sample, len(history)))
 
+    def choose_among(self, ids, logits, history, sample=0):
+        """As `choose`, to the last bit, from what `largest` finds for `largest_needed`."""
+        if self.temperature == 0:
+            return int(ids[0])
+        return draw(*self._filter(ids, logits), uniform(self.seed, sample, len(history)))
+
     def distribution(self, logits, history):
         """``(ids, probabilities)`` of the tokens that may come next, most probable first; float64, sum 1."""
         logits = self._adjusted(logits, history)
         if self.temperature == 0:
             return np.array([np.argmax(logits)]), np.ones(1)
-        ids = self._top_k(logits)
+        ids = np.flatnonzero(logits > -math.inf) if self.top_k is None else largest(logits, self.top_k)[0]
+        return self._filter(ids, logits[ids])
+
+    def _filter(self, ids, logits):
+        # Everything from the temperature on. A sum's last bits depend on the order: it is that of the ids.
         with np.errstate(over="ignore"):
-            scaled = (logits[ids].astype(np.float64) - float(logits.max())) / self.temperature
+            scaled = (logits.astype(np.float64) - float(logits.max())) / self.temperature
         probabilities = np.exp(scaled)
         probabilities /= probabilities.sum()
         if self.top_p is not None and self.top_p < 1:
@@ -108,21 +124,29 @@ class Sampling:
                 seen = np.unique(history)
                 penalty = np.where(logits[seen] > 0, 1 / self.repetition_penalty, self.repetition_penalty)
                 logits[seen] *= penalty
-        largest = logits.max()
-        if not math.isfinite(largest):
-            reason = "no token is left to choose" if largest == -math.inf else "the logits are not numbers"
-            raise GenerationError(reason, field="logits", found=float(largest))
+        _check_finite(logits.max())
         return logits
 
-    def _top_k(self, logits):
-        if self.top_k is None or self.top_k >= len(logits):
-            return np.flatnonzero(logits > -math.inf)
-        threshold = logits[np.argpartition(logits, -self.top_k)[-self.top_k]]  # the k-th largest
+
+def largest(logits, count):
+    """``(ids, logits)`` of the ``count`` largest of logits (V,), ids in ascending order; of equals the lowest ids.
+
+    Fewer where there are not as many, or not as many above −∞.
+    """
+    _check_finite(logits.max())
+    ids = np.flatnonzero(logits > -math.inf)
+    if count < len(ids):
+        threshold = logits[np.argpartition(logits, -count)[-count]]  # the count-th largest
         above = np.flatnonzero(logits > threshold)
-        if threshold == -math.inf:
-            return above
-        equal = np.flatnonzero(logits == threshold)[: self.top_k - len(above)]
-        return np.concatenate([above, equal])
+        equal = np.flatnonzero(logits == threshold)[: count - len(above)]
+        ids = np.sort(np.concatenate([above, equal]))
+    return ids, logits[ids]
+
+
+def _check_finite(largest):
+    if not math.isfinite(largest):
+        reason = "no token is left to choose" if largest == -math.inf else "the logits are not numbers"
+        raise GenerationError(reason, field="logits", found=float(largest))
 
 
 def uniform(seed, *coordinates):

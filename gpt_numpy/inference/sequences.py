@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import GenerationError
 from .cache import KVCache
 from .decoder import decoder_for
+from .sampling import largest
 
 
 def context_start(count, block_size):
@@ -55,31 +56,31 @@ class Sequences:
         self.tokens[sequence] = seen
         return logits[0]
 
-    def step(self, tokens, sequences, greedily=False):
-        """Append one token to each of ``sequences``; logits (n, V), or ``greedily`` the most probable next tokens (n,).
+    def step(self, tokens, sequences, count=None):
+        """Append one token to each of ``sequences``; a list of logits (V,), one for each sequence.
 
-        A sequence that outgrew its context is read again.
+        With ``count``, a list of ``(ids, logits)`` of that many largest ones, as of ``OpsDecoder.step_to_largest``. A
+        sequence that outgrew its context is read again.
         """
         results = [None] * len(sequences)
         together = []
         for row, (token, sequence) in enumerate(zip(tokens, sequences)):
-            count = len(self.tokens[sequence])
-            if context_start(count + 1, self.block_size) > context_start(count, self.block_size):
-                results[row] = self.append(sequence, [token])
-                if greedily:
-                    results[row] = results[row].argmax()
+            length = len(self.tokens[sequence])
+            if context_start(length + 1, self.block_size) > context_start(length, self.block_size):
+                logits = self.append(sequence, [token])
+                results[row] = logits if count is None else largest(logits, count)
             else:
                 together.append(row)
         if together:
             new, where = (np.array([values[row] for row in together]) for values in (tokens, sequences))
-            if greedily:
-                found = self.decoder.step_greedily(new, self.cache, where)
-            else:
+            if count is None:
                 found = self.decoder.extend(new[:, None], self.cache, where)
+            else:
+                found = zip(*self.decoder.step_to_largest(new, self.cache, count, where))
             for row, result in zip(together, found):
                 self.tokens[sequences[row]].append(int(tokens[row]))
                 results[row] = result
-        return np.stack(results)
+        return results
 
     def copy(self, source, target):
         """Make sequence ``target`` a copy of ``source``."""

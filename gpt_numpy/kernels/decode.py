@@ -13,10 +13,11 @@ neither on the number of threads nor on the other rows:
     layernorm 2 and c_fc     with GELU
     mlp.c_proj               added to the residual stream
 
-and last, layernorm and the output head, whose largest logit can be found in passing. A row is one new token of one
-sequence; several rows may be consecutive tokens of the same one (a prompt, or a draft to be verified), since all keys
-are written before any row attends. With many rows the work is matrix multiplication: each panel is taken ``CHUNK`` deep
-at a time, which stays in the nearest cache while all rows pass over it.
+and last, layernorm and the output head. Where a few of the largest logits are all that is wanted, each thread keeps its
+own in passing, and none is written. A row is one new token of one sequence; several rows may be consecutive tokens of
+the same one (a prompt, or a draft to be verified), since all keys are written before any row attends.
+With many rows the work is matrix multiplication: each panel is taken ``CHUNK`` deep at a time, which stays in the
+nearest cache while all rows pass over it.
 
 Its specification is ``inference.decoder.OpsDecoder``.
 """
@@ -31,15 +32,16 @@ from .jit import part
 from .panel_tile import BLOCK, PANEL, STREAMS, TILE_ROWS, panel_tile
 from .simd import (
     absolute, add_lanes, broadcast, convert, fma, gelu, keep_first, lanes, load, load_tail, max_lanes, maximum,
-    prefetch, read, store, store_tail, where,
+    read, store, store_tail, where,
 )  # fmt: skip
 from .stages import claim, finish, wait
 from .threads import launcher, parallel_for
 
 QKV, PROJ, FC, MLP_PROJ, HEAD = range(5)  # the kinds of matrix, in the order of ``Weights.offsets``
 STAGES = 5  # of a layer: the matrices, and attention between the first two
-FETCH_LINES = 8  # of each panel of the next piece
+PIECES = 8  # of a matrix for each thread, at least, where there are as many panels
 CHUNK = 256  # k; a multiple of BLOCK
+MOST_LARGEST = 128  # logits of a row that are found in passing
 
 
 class Weights(NamedTuple):
@@ -52,6 +54,8 @@ class Weights(NamedTuple):
 
 class Shape(NamedTuple):
     rows: int
+    wanted: int  # rows whose logits are wanted: the last ones
+    largest: int  # how many of a row's largest logits are wanted, 1 … MOST_LARGEST; 0 for all, written to ``logits``
     n_layer: int
     n_head: int
     head_size: int
@@ -62,7 +66,7 @@ class Shape(NamedTuple):
 
 
 class Buffers(NamedTuple):
-    """Memory of one token, kept from call to call. The last four, and ``best``, have one part for each thread."""
+    """Memory of one token, kept from call to call. The last five have one part for each thread."""
 
     counters: np.ndarray  # int64, zero at the start of a launch
     sequences: np.ndarray  # (rows,) int64: each row's place in the cache
@@ -71,9 +75,8 @@ class Buffers(NamedTuple):
     q: np.ndarray  # (rows, C)
     heads: np.ndarray  # (rows, C)
     hidden: np.ndarray  # (rows, 4C)
-    wanted: np.ndarray  # (n,) int64: the rows whose logits are wanted, in ascending order
-    logits: np.ndarray  # (n, V), or (0, 0) where only ``best`` is wanted
-    best: np.ndarray  # (threads, rows, 3) float64: a thread's largest logit, its token, the sum of all; without logits
+    logits: np.ndarray  # (wanted, V), or (0, 0) where only the largest are wanted
+    best: np.ndarray  # (threads, rows, 1 + MOST_LARGEST, 2) float64: see `_keep_largest`
     activations: np.ndarray  # (threads, rows, step): what a matrix is multiplied by; float32, or int16 for int8 weights
     scales: np.ndarray  # (threads, rows, step / BLOCK) of int16 activations
     sums: np.ndarray  # (threads, rows, STREAMS · PANEL)
@@ -149,9 +152,11 @@ def prepare_rows(task, kind, first, count, w, s, b, vector):
     """activations[task] = what a matrix of this kind is multiplied by: ``count`` rows from ``first`` on."""
     normed = b.scratch[task, : s.n_embd]
     for i in range(count):
-        row = b.wanted[first + i] if kind == HEAD else first + i
-        if kind == HEAD and b.logits.size == 0:
-            b.best[task, i, 0], b.best[task, i, 1], b.best[task, i, 2] = -np.inf, -1, 0
+        row = s.rows - s.wanted + first + i if kind == HEAD else first + i
+        if kind == HEAD and s.largest > 0:
+            b.best[task, i, 0, 0] = 0
+            for j in range(1, s.largest + 1):
+                b.best[task, i, j, 0], b.best[task, i, j, 1] = -np.inf, -1
         if kind == PROJ:
             prepare(b.heads[row], b.activations[task, i], b.scales[task, i])
         elif kind == MLP_PROJ:
@@ -162,17 +167,25 @@ def prepare_rows(task, kind, first, count, w, s, b, vector):
 
 
 @part
+def begin_sums(sums, place, step, rows, columns, vectors, bias, count):
+    """Every row's sums begin with ``count`` biases, zeros in the rest of the columns; rows are ``step`` apart."""
+    for row in range(rows):
+        at = place + row * step
+        if count < columns:
+            for j in range(0, columns, lanes(sums)):
+                store(sums, at + j, broadcast(sums, np.float32(0)))
+        copy_numbers(vectors, bias, sums, at, count)
+
+
+@part
 def multiply_panels(task, rows, panels, start, size, depth, bias, count, w, b):
     """sums[task] (rows, panels · PANEL) = activations[task] · the ``panels`` panels from ``start`` on.
 
     size: elements from panel to panel. The first ``count`` columns' sums begin with biases.
     """
-    sums = b.sums[task]
-    for row in range(rows):
-        for j in range(panels * PANEL):
-            sums[row, j] = w.vectors[bias + j] if j < count else np.float32(0)
     x_step, s_step, o_step = b.activations.shape[2], b.scales.shape[2], b.sums.shape[2]
     x0, s0, sums0 = task * b.sums.shape[1] * x_step, task * b.sums.shape[1] * s_step, task * b.sums.shape[1] * o_step
+    begin_sums(b.sums, sums0, o_step, rows, panels * PANEL, w.vectors, bias, count)
     tiles = max(1, (rows * panels + TILE_ROWS - 1) // TILE_ROWS)  # a pass may want no logits at all
     step = max(1, (rows + tiles - 1) // tiles)  # even tiles: few sums do not hide the additions' latency
     chunk = depth if tiles == 1 else CHUNK
@@ -205,22 +218,27 @@ def _scatter(sums, place, step, rows, row, first, count, layer, s, b, keys, valu
 
 
 @part
-def _keep_best(sums, place, first, count, best):
-    """best = the largest number so far, its column (the lowest of equals) and the sum, with ``count`` more of them."""
+def _keep_largest(sums, place, first, count, keep, best):
+    """Go through ``count`` more logits, of the tokens from ``first`` on.
+
+    best (1 + keep, 2): best[0, 0] is the sum of all so far, then come the largest (logit, token), largest first. Tokens
+    come in ascending order, so of equals the lower stays ahead.
+    """
     lowest, width = np.float32(-np.inf), lanes(sums)
     largest, total = broadcast(sums, lowest), broadcast(sums, np.float32(0))
     for i in range(0, count, width):
         numbers = load(sums, place + i)
         largest = maximum(keep_first(numbers, count - i, lowest), largest)
         total += keep_first(numbers, count - i, np.float32(0))
-    best[2] += add_lanes(total)
-    peak = max_lanes(largest)
-    if peak >= best[0]:
-        j = 0
-        while read(sums, place + j) < peak:
-            j += 1
-        if peak > best[0] or first + j < best[1]:
-            best[0], best[1] = peak, first + j
+    best[0, 0] += add_lanes(total)
+    if max_lanes(largest) > best[keep, 0]:  # seldom, once the first few have been seen
+        for i in range(count):
+            number, j = np.float64(read(sums, place + i)), keep
+            if number > best[keep, 0]:
+                while j > 1 and number > best[j - 1, 0]:
+                    best[j, 0], best[j, 1] = best[j - 1, 0], best[j - 1, 1]
+                    j -= 1
+                best[j, 0], best[j, 1] = number, first + i
 
 
 @part
@@ -237,8 +255,8 @@ def deliver(task, kind, sums, place, step, rows, row, first, count, layer, s, b,
         if kind == FC:
             for i in range(0, count, lanes(sums)):
                 store_tail(b.hidden, to * 4 * C + first + i, gelu(load(sums, place + i)), count - i)
-        elif kind == HEAD and b.logits.size == 0:
-            _keep_best(sums, place, first, count, b.best[task, to])
+        elif kind == HEAD and s.largest > 0:
+            _keep_largest(sums, place, first, count, s.largest, b.best[task, to])
         elif kind == HEAD:
             copy_numbers(sums, place, b.logits, to * s.vocab_size + first, count)
         else:
@@ -276,37 +294,26 @@ def _matrix_stage(task, stage, layer, kind, w, s, b, keys, values):
     vector = vector_place(layer, kind, s)
     depth, columns = matrix_shape(kind, s)
     bias = bias_place(kind, vector, s)
-    rows = len(b.wanted) if kind == HEAD else s.rows
+    rows = s.wanted if kind == HEAD else s.rows
     panels = (columns + PANEL - 1) // PANEL
-    fitting = TILE_ROWS // max(1, rows)  # panels whose sums fit the registers together
-    step = max(1, min(STREAMS, fitting, panels // (2 * len(b.activations))))
+    step = max(1, min(STREAMS, panels // (PIECES * len(b.activations))))
+    together = max(1, min(step, TILE_ROWS // max(1, rows)))  # panels whose sums fit the registers side by side
     pieces = (panels + step - 1) // step
     size, matrix = w.panel_sizes[kind], w.offsets[4 * layer + kind % HEAD]
     piece = claim(b.counters, stage)
-    _fetch(w.data, matrix + piece * step * size, step, size)  # arrives while the activations are made ready
     prepare_rows(task, kind, 0, rows, w, s, b, vector)
     while piece < pieces:
-        following = claim(b.counters, stage)
-        _fetch(w.data, matrix + following * step * size, step, size)
-        panel = piece * step
-        width, first = min(step, panels - panel), panel * PANEL
-        count = min(width * PANEL, columns - first)
-        multiply_panels(task, rows, width, matrix + panel * size, size, depth, bias + first,
-                        0 if kind == HEAD else count, w, b)  # fmt: skip
-        deliver(task, kind, b.sums, task * b.sums.shape[1] * b.sums.shape[2], b.sums.shape[2], rows, 0, first, count,
-                layer, s, b, keys, values)  # fmt: skip
+        last = min(panels, piece * step + step)
+        for panel in range(piece * step, last, together):
+            first, width = panel * PANEL, min(together, last - panel)
+            count = min(width * PANEL, columns - first)
+            multiply_panels(task, rows, width, matrix + panel * size, size, depth, bias + first,
+                            0 if kind == HEAD else count, w, b)  # fmt: skip
+            deliver(task, kind, b.sums, task * b.sums.shape[1] * b.sums.shape[2], b.sums.shape[2], rows, 0, first,
+                    count, layer, s, b, keys, values)  # fmt: skip
         finish(b.counters, stage)
-        piece = following
+        piece = claim(b.counters, stage)
     wait(b.counters, stage, pieces)
-
-
-@part
-def _fetch(data, start, panels, size):
-    """Ask for the first lines of some panels: the CPU's own prefetching takes its time to see a new stream."""
-    line = 64 // data.itemsize
-    for i in range(FETCH_LINES):
-        for panel in range(panels):
-            prefetch(data, start + panel * size + i * line)
 
 
 @part
@@ -337,7 +344,8 @@ def _walk(worker, task, w, s, b, keys, values):
 
 @launcher
 def decode_rows(n_threads, w, s, b, keys, values):
-    """Logits of ``s.rows`` new tokens, whose embeddings are in ``b.x``, into ``b.logits``, or the largest into ``b.best``.
+    """Logits of ``s.rows`` new tokens, whose embeddings are in ``b.x``, into ``b.logits``, or the largest into
+    ``b.best``.
 
     keys and values: the cache's arrays, flat; the new tokens' are written to them.
     """

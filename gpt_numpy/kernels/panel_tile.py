@@ -101,7 +101,8 @@ def _rows_of(builder, x, rows, row_step):
 def _vectors_at(builder, panels, offset, type):
     """A line of each panel, from element ``offset`` of it on: the vectors of all columns."""
     lines = [_at(builder, panel, offset) for panel in panels]
-    return [ops.load_vector(builder, _at(builder, line, j * type.lanes), type) for line in lines for j in range(_VECTORS)]
+    places = [_at(builder, line, j * type.lanes) for line in lines for j in range(_VECTORS)]
+    return [ops.load_vector(builder, place, type) for place in places]
 
 
 def _splat_at(builder, pointer, index):

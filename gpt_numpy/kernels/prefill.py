@@ -11,10 +11,9 @@ runs between two of these launches, in tiles (``attention_forward``), and agrees
 
 import numpy as np
 
-from .decode import HEAD, bias_place, copy_numbers, deliver, matrix_shape, prepare_rows, vector_place
+from .decode import HEAD, begin_sums, bias_place, deliver, matrix_shape, prepare_rows, vector_place
 from .jit import part
 from .panel_tile import BLOCK, PANEL, TILE_ROWS, panel_tile
-from .simd import broadcast, lanes, store
 from .threads import launcher, parallel_for
 
 ROWS = 48  # of a task, at most: a multiple of every CPU's TILE_ROWS
@@ -35,17 +34,6 @@ def plan(rows, columns, threads):
 
 
 @part
-def _begin_sums(sums, place, rows, bias, first, count, vectors):
-    """Every row's sums of a panel begin with ``count`` biases (0 for none)."""
-    for row in range(rows):
-        at = place + row * PANEL
-        if count < PANEL:
-            for j in range(0, PANEL, lanes(sums)):
-                store(sums, at + j, broadcast(sums, np.float32(0)))
-        copy_numbers(vectors, bias + first, sums, at, count)
-
-
-@part
 def _multiply_block(worker, layer, kind, row, rows, first, last, w, s, b, keys, values):
     """Panels ``first`` … ``last`` of one matrix times ``rows`` rows from ``row`` on."""
     vector = vector_place(layer, kind, s)
@@ -59,7 +47,8 @@ def _multiply_block(worker, layer, kind, row, rows, first, last, w, s, b, keys, 
         for panel in range(first, last):
             count, place = min(PANEL, columns - panel * PANEL), sums0 + (panel - first) * slot
             if k == 0:
-                _begin_sums(b.sums, place, rows, bias, panel * PANEL, 0 if kind == HEAD else count, w.vectors)
+                begin_sums(b.sums, place, PANEL, rows, PANEL, w.vectors, bias + panel * PANEL,
+                           0 if kind == HEAD else count)  # fmt: skip
             for i in range(0, rows, TILE_ROWS):
                 panel_tile(
                     min(TILE_ROWS, rows - i), 1, w.data, matrix + panel * size + k // DEPTH * w.chunk_size, size,
@@ -75,7 +64,7 @@ def _multiply_task(worker, task, layer, kind, block, panels, w, s, b, keys, valu
     columns = (matrix_shape(kind, s)[1] + PANEL - 1) // PANEL
     ranges = (columns + panels - 1) // panels
     row, first = task // ranges * block, task % ranges * panels
-    rows = len(b.wanted) if kind == HEAD else s.rows
+    rows = s.wanted if kind == HEAD else s.rows
     _multiply_block(worker, layer, kind, row, min(block, rows - row), first, min(columns, first + panels), w, s, b,
                     keys, values)  # fmt: skip
 

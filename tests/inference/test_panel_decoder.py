@@ -10,7 +10,8 @@ from gpt_numpy.errors import ConfigError, ContextLengthError, GenerationError
 from gpt_numpy.inference import KVCache, panel_decoder
 from gpt_numpy.inference.decoder import OpsDecoder
 from gpt_numpy.inference.panel_decoder import PanelDecoder
-from gpt_numpy.kernels import prefill, threads
+from gpt_numpy.inference.sampling import Sampling
+from gpt_numpy.kernels import decode, prefill, threads
 
 CONFIG = GPTConfig(vocab_size=37, block_size=23, n_layer=2, n_head=3, n_embd=30)
 FORMATS = ["float32", "bfloat16", "int8"]
@@ -86,7 +87,8 @@ def test_the_same_bits_in_any_batch_on_any_number_of_threads_in_any_number_of_pa
         threads.set_count(before)
 
 
-def test_the_largest_logit_is_found_in_passing(pair, monkeypatch):
+@pytest.mark.parametrize("count", [1, 2, 5, 36, 37, 50])
+def test_the_largest_logits_are_found_in_passing(pair, monkeypatch, count):
     fast, exact, _ = pair
     rng = np.random.default_rng(6)
     tokens = rng.integers(0, 37, (5, 6))
@@ -96,32 +98,67 @@ def test_the_largest_logit_is_found_in_passing(pair, monkeypatch):
         fast.extend(tokens, cache)
     for step, sequences in enumerate([None, [3, 1], None, [4]]):
         new = rng.integers(0, 37, 5 if sequences is None else len(sequences))
-        found = fast.step_greedily(new, caches[0], sequences)
-        assert np.array_equal(found, fast.extend(new[:, None], caches[1], sequences).argmax(1)), step
-    assert np.array_equal(caches[0].lengths, caches[1].lengths) and found.dtype == np.int64
+        before = threads.set_count(1 + step % 2)
+        try:
+            ids, found = fast.step_to_largest(new, caches[0], count, sequences)
+        finally:
+            threads.set_count(before)
+        logits = fast.extend(new[:, None], caches[1], sequences)
+        expected = np.sort(np.argsort(-logits, axis=1, kind="stable")[:, :count])
+        assert np.array_equal(ids, expected) and ids.dtype == np.int64, step
+        assert np.array_equal(found, np.take_along_axis(logits, ids, 1)) and found.dtype == np.float32
+    assert np.array_equal(caches[0].lengths, caches[1].lengths)
     cache = KVCache(CONFIG, 1, dtype=np.float64)
     logits = exact.extend(tokens[:1], cache)
     cache.truncate(0, 5)
-    assert exact.step_greedily(tokens[:1, 5], cache) == logits.argmax()
+    ids, found = exact.step_to_largest(tokens[:1, 5], cache, count)
+    assert np.array_equal(ids, np.sort(np.argsort(-logits, axis=1)[:, :count]))
+    assert np.abs(found - np.take_along_axis(logits, ids, 1)).max() <= 1e-12
 
 
-def test_of_equal_logits_the_lowest_token_is_taken():
+def test_more_than_are_found_in_passing(monkeypatch):
+    fast = PanelDecoder.pack(random_model())
+    expected = fast.step_to_largest([3], KVCache(CONFIG), 3)
+    monkeypatch.setattr(decode, "MOST_LARGEST", 2)
+    found = fast.step_to_largest([3], KVCache(CONFIG), 3)
+    assert all(np.array_equal(f, e) for f, e in zip(found, expected))
+
+
+@pytest.mark.parametrize("count", [1, 3, 7, 33])
+def test_of_equal_logits_the_lowest_tokens_are_taken(count):
     model = random_model()
     wte = model.params["wte.weight"]
     wte[5:] = wte[5]  # the tokens from 5 on are the same to the head, over several panels
     fast = PanelDecoder.pack(model)
+    chosen = set()
     for token in range(5):
-        expected = fast.extend(np.array([[token]]), KVCache(CONFIG))[0]
-        found = fast.step_greedily([token], KVCache(CONFIG))
-        assert found == expected.argmax() <= 5
+        logits = fast.extend(np.array([[token]]), KVCache(CONFIG))
+        expected = np.sort(np.argsort(-logits, axis=1, kind="stable")[:, :count])
+        ids, _ = fast.step_to_largest([token], KVCache(CONFIG), count)
+        assert np.array_equal(ids, expected)
+        chosen |= set(ids[0].tolist())
+    assert 5 in chosen and (count == 33 or 36 not in chosen)
 
 
-def test_logits_that_are_not_numbers_are_refused_greedily_too():
+def test_logits_that_are_not_numbers_are_refused_in_passing_too():
     model = random_model()
     model.params["ln_f.bias"][3] = np.inf
     fast = PanelDecoder.pack(model)
-    with pytest.raises(GenerationError, match="not numbers"):
-        fast.step_greedily([1], KVCache(CONFIG))
+    for count in (1, 4):
+        with pytest.raises(GenerationError, match="not numbers"):
+            fast.step_to_largest([1], KVCache(CONFIG), count)
+
+
+@pytest.mark.parametrize("options", [dict(temperature=0), dict(top_k=1), dict(top_k=4, temperature=0.7), dict(top_k=37),
+                                     dict(top_k=20, top_p=0.8, min_p=0.05)])  # fmt: skip
+def test_sampling_from_the_largest_gives_the_same_text_as_from_all(pair, options, monkeypatch):
+    fast, _, _ = pair
+    assert Sampling(**options).largest_needed is not None
+    prompts = [[3, 1, 4], [15, 9, 2, 6, 5], [35]]
+    found = generate(fast, prompts, 30, seed=5, samples=2, **options)  # past the context of 23
+    monkeypatch.setattr(Sampling, "largest_needed", None)
+    expected = generate(fast, prompts, 30, seed=5, samples=2, **options)
+    assert [f.tolist() for f in found] == [e.tolist() for e in expected]
 
 
 def test_generation_with_it(pair):

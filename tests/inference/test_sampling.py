@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gpt_numpy.errors import GenerationError
-from gpt_numpy.inference.sampling import Sampling, draw, log_probability, uniform
+from gpt_numpy.inference.sampling import Sampling, draw, largest, log_probability, uniform
 
 LOGITS = np.log(np.array([0.1, 0.4, 0.05, 0.3, 0.15]))
 
@@ -43,6 +43,31 @@ def test_top_k_takes_the_lowest_of_equals():
     assert Sampling(top_k=2).distribution(logits, [0])[0].tolist() == [1, 0]
     assert Sampling(top_k=3).distribution(logits, [0])[0].tolist() == [1, 0, 2]
     assert Sampling(top_k=5).distribution(logits, [0])[0].tolist() == [1, 0, 2, 3]
+
+
+def test_the_largest_are_those_that_sorting_finds():
+    rng = np.random.default_rng(2)
+    for count in (1, 2, 7, 39, 40, 41):
+        logits = np.round(rng.standard_normal(40), 1)  # with equals
+        ids, values = largest(logits, count)
+        assert ids.tolist() == sorted(np.argsort(-logits, kind="stable")[:count])
+        assert np.array_equal(values, logits[ids])
+    assert largest(np.array([-np.inf, 1.0, -np.inf]), 2)[0].tolist() == [1]
+
+
+@pytest.mark.parametrize("options, needed", [
+    (dict(), None), (dict(temperature=0), 1), (dict(temperature=0, top_k=9), 1), (dict(top_k=9), 9),
+    (dict(top_k=9, top_p=0.5, min_p=0.1), 9), (dict(top_p=0.5), None), (dict(min_p=0.1), None),
+    (dict(top_k=9, logit_bias={3: 1.0}), None), (dict(temperature=0, repetition_penalty=1.2), None),
+])  # fmt: skip
+def test_how_many_of_the_largest_decide(options, needed):
+    sampling = Sampling(**options)
+    assert sampling.largest_needed == needed
+    if needed is not None:
+        logits = np.random.default_rng(3).standard_normal(50).astype(np.float32)
+        for place in range(1, 200):
+            history = [0] * place
+            assert sampling.choose_among(*largest(logits, needed), history) == sampling.choose(logits, history)
 
 
 @pytest.mark.parametrize("p, count", [(1e-9, 1), (0.39, 1), (0.41, 2), (0.69, 2), (0.71, 3), (0.99, 5), (1, 5)])
