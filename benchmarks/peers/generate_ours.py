@@ -26,7 +26,7 @@ def prepare(name, spec):
     def decode():
         chosen = first.argmax(1)
         for _ in range(new):
-            chosen = decoder.extend(chosen[:, None], cache).argmax(1)
+            chosen = decoder.step_to_largest(chosen, cache, 1)[0][:, 0]
 
     def step():
         if not new:
