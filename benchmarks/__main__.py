@@ -67,7 +67,8 @@ def _run(args):
     for name in args.names or ladder.CASES:
         case = ladder.load(name)
         print(f"\n{case.name}: {case.summary}   {_sizes(case.size)}   (* on {_sizes(case.small_size)})")
-        print(f"  {'rung':28}{'error':>10}{'time':>12}{'GFLOP/s':>10}{'GB/s':>8}{'of limit':>10}{'memory':>10}{'compile':>9}")
+        heads = f"{'GFLOP/s':>10}{'GB/s':>10}{'of limit':>10}{'memory':>10}{'compile':>9}"
+        print(f"  {'rung':28}{'error':>10}{'time':>12}{heads}")
         results += ladder.climb(case, limits, _print_rung)
     if args.plot:
         from . import plot
@@ -84,7 +85,7 @@ def _print_rung(result):
         return
     print(
         f"  {result.rung + star:28}{result.error:>10.1e}{timing.format_seconds(result.seconds['median']):>12}"
-        f"{result.gflops:>10.3g}{result.gbytes:>8.3g}{result.share:>10.1%}{result.memory / 1e6:>7.1f} MB"
+        f"{result.gflops:>10.3g}{result.gbytes:>10.3g}{result.share:>10.1%}{result.memory / 1e6:>7.1f} MB"
         f"{result.compile_seconds:>7.1f} s"
     )
 

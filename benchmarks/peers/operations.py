@@ -1,7 +1,7 @@
 """The problem that every contender gets for one operation: the same inputs, the same right answer in float64.
 
-A folder is made with what ``gpt_numpy.layers`` computes in float64 from the float32 inputs; what a contender computes the
-first time is compared with it. Then a step is as many calls as fit ``TURN`` seconds, and its time is their median.
+A folder is made with what ``gpt_numpy.layers`` computes in float64 from the float32 inputs; what a contender computes
+the first time is compared with it. Then a step is as many calls as fit ``TURN`` seconds, and its time is their median.
 
 ``gemm-…`` is all that the linear layers of one block multiply: x·W, dout·Wᵀ and xᵀ·dout, each for four matrices.
 """
@@ -147,13 +147,13 @@ def timed(call):
 
 
 def step_of(call, spec, outputs):
-    """A worker's step: times ``call`` after ``outputs``, what its first call gave, were compared with the right ones."""
+    """A worker's step: times ``call``; ``outputs``, what its first call gave, are compared with the right ones."""
     error = error_of(outputs, spec)
     return lambda: (error, timed(call))
 
 
 def products_step(spec, arrays, multiply, empty, to_numpy=np.asarray):
-    """A worker's step that times every product by itself: ``multiply`` takes a, b, out and whether each is transposed."""
+    """A worker's step that times each product: ``multiply`` takes a, b, out, and whether a and b are transposed."""
     calls = {}
     for title, a, b, a_t, b_t in products(arrays):
         out = empty((a.shape[1] if a_t else a.shape[0], b.shape[0] if b_t else b.shape[1]))

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import __main__ as command
 from benchmarks import peers
-from benchmarks.peers import generation
+from benchmarks.peers import generation, worker
 
 SPEC = dict(vocab_size=65, n_layer=1, n_head=2, n_embd=16, batch_size=2, block_size=8)
 
@@ -86,3 +86,11 @@ def test_a_much_slower_contender_is_timed_once(monkeypatch, capsys):
     assert results["snail"]["ratio_to_ours"] == 20
     peers.print_table(results)
     assert "timed 1 of 3 times: more than 10 times as slow" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("first, expected", [(0.5, (1.0, 4)), (9.0, (9.0, 1))])
+def test_short_steps_are_timed_in_a_row_and_a_long_one_by_itself(first, expected, monkeypatch):
+    seconds = iter([first, 1.0, 2.0, 1.0])
+    monkeypatch.setattr(worker, "TURN", 4.0)
+    monkeypatch.setattr(worker, "_timed", lambda step: ({"loss": 0.0}, next(seconds)))
+    assert worker._turn(None)[1:] == expected
