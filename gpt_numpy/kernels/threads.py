@@ -151,6 +151,7 @@ def launcher(function):
 _BYTES = ir.IntType(8).as_pointer()
 _INDEX = ir.IntType(64)
 _COUNTER_STEP = 8  # counters between two that are used: a cache line
+_FAILED = "a task of a kernel raised an exception: its part of the result is missing"
 _FIRST = 64  # any pointer but null, to which the pools add the worker's number
 
 
@@ -158,7 +159,8 @@ _FIRST = 64  # any pointer but null, to which the pools add the worker's number
 def parallel_for(typing, task, n_tasks, args):
     """Call ``task(worker, i, *args)`` for every i below ``n_tasks``, each once, on all threads.
 
-    Only inside a `launcher`. A single task, or a single thread, runs without the pool.
+    Only inside a `launcher`. A single task, or a single thread, runs without the pool. Where a task raises, the others
+    are still done, and then ``KernelError`` is raised; what the task itself had to say is lost.
     """
     signature = task.get_call_type(typing, (types.intp, types.intp, *args.types), {})
 
@@ -168,16 +170,19 @@ def parallel_for(typing, task, n_tasks, args):
         _, tasks, arguments = values
         number = _thread_number(builder, tasks)
         counters = _counters(builder, tasks, number)
-        shared = _store_shared(builder, [tasks, number, counters, *cgutils.unpack_tuple(builder, arguments)])
+        failed = cgutils.alloca_once_value(builder, _INDEX(0))
+        shared = _store_shared(builder, [tasks, number, counters, failed, *cgutils.unpack_tuple(builder, arguments)])
         worker = _worker_function(context, builder.module, compiled, args.types, shared.type)
         _launch(builder, worker, number, builder.bitcast(shared, _BYTES))
+        with builder.if_then(builder.icmp_signed("!=", builder.load(failed), _INDEX(0)), likely=False):
+            context.call_conv.return_user_exc(builder, KernelError, (_FAILED,))
         return context.get_dummy_value()
 
     return types.void(task, types.intp, args), generate
 
 
 def _store_shared(builder, values):
-    """Put what the workers share (number of tasks, of ranges, their counters, arguments) into one block of memory."""
+    """Put what the workers share (number of tasks, of ranges, their counters, …, arguments) into one block of memory."""
     block = cgutils.pack_struct(builder, values)
     place = cgutils.alloca_once(builder, block.type)
     builder.store(block, place)
@@ -202,7 +207,9 @@ def _worker_function(context, module, compiled, arg_types, shared_type):
     worker = builder.sub(builder.ptrtoint(builder.load(args), _INDEX), _INDEX(_FIRST))
     stand_in = builder.icmp_signed(">", builder.load(dimensions), _INDEX(0))
     block = builder.load(builder.bitcast(data, shared_type))
-    n_tasks, n_ranges, counters, *arguments = (builder.extract_value(block, i) for i in range(3 + len(arg_types)))
+    n_tasks, n_ranges, counters, failed, *arguments = (
+        builder.extract_value(block, i) for i in range(4 + len(arg_types))
+    )
     callee = context.declare_function(module, compiled.fndesc)
     with builder.if_then(stand_in), cgutils.for_range(builder, n_ranges) as ranges:
         which = builder.urem(builder.add(worker, ranges.index), n_ranges)
@@ -214,8 +221,10 @@ def _worker_function(context, module, compiled, arg_types, shared_type):
         task = builder.atomic_rmw("add", next_task, _INDEX(1), "monotonic")
         builder.cbranch(builder.icmp_signed("<", task, end), work, done)
         builder.position_at_end(work)
-        context.call_conv.call_function(builder, callee, types.none, (types.intp, types.intp, *arg_types),
-                                        [worker, task, *arguments])
+        status, _ = context.call_conv.call_function(builder, callee, types.none, (types.intp, types.intp, *arg_types),
+                                                    [worker, task, *arguments])
+        with builder.if_then(status.is_error, likely=False):
+            builder.atomic_rmw("add", failed, _INDEX(1), "monotonic")
         builder.branch(loop)
         builder.position_at_end(done)
     builder.ret_void()

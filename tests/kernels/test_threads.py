@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpt_numpy.errors import ConfigError
+from gpt_numpy.errors import ConfigError, KernelError
 from gpt_numpy.kernels import threads
 from gpt_numpy.kernels.jit import part
 from gpt_numpy.kernels.threads import launcher, parallel_for
@@ -41,6 +41,28 @@ def test_every_task_runs_once_on_a_known_worker(n_tasks, n_threads):
         threads.set_count(before)
     assert visits[:n_tasks].tolist() == [1] * n_tasks and visits[n_tasks] == 0
     assert all(0 <= worker < n_threads for worker in workers[:n_tasks])
+
+
+@part
+def _refuse_the_third(worker, task, visits):
+    if task == 2:
+        raise ValueError("not this one")
+    visits[task] += 1
+
+
+@launcher
+def refuse_the_third(n_tasks, visits):
+    parallel_for(_refuse_the_third, n_tasks, (visits,))
+
+
+@pytest.mark.parametrize("n_tasks", [3, 100])
+def test_a_task_that_raises_is_not_passed_over(n_tasks):
+    visits = np.zeros(n_tasks, np.int64)
+    with pytest.raises(KernelError, match="a task of a kernel raised"):
+        refuse_the_third(n_tasks, visits)
+    assert visits.tolist() == [1, 1, 0] + [1] * (n_tasks - 3)
+    refuse_the_third(2, visits)
+    assert visits[:3].tolist() == [2, 2, 0]
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 10**6, True, 2.0, "2"])
