@@ -185,12 +185,15 @@ class _Preparation:
         pieces = encode_pieces(
             self.paths, self.tokenizer, self.settings, first, self._wanted, self.records, on_bytes, threads
         )
-        for encoded in pieces:
-            split = self._split(encoded.place)
-            collector = self.collectors[split]
-            collector.add(encoded)
-            while collector.buffered >= self.settings.shard_tokens:
-                self._shard(split)
+        # Closed here whatever happens: left to the garbage collector, it would wait for its threads wherever that runs,
+        # and forever if it runs while another thread starts.
+        with contextlib.closing(pieces):
+            for encoded in pieces:
+                split = self._split(encoded.place)
+                collector = self.collectors[split]
+                collector.add(encoded)
+                while collector.buffered >= self.settings.shard_tokens:
+                    self._shard(split)
         for split, collector in self.collectors.items():
             if collector.buffered:
                 self._shard(split)

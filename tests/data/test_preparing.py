@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -159,6 +160,21 @@ def test_a_failure_at_any_write_is_made_good(corpus, tokenizer, tmp_path, small_
             break
     assert len(counts) == fail_at - 1 > 15
     assert folder_bytes(out) == expected
+
+
+def test_a_failure_leaves_no_thread_behind(corpus, tokenizer, tmp_path, small_pieces, monkeypatch):
+    replace = os.replace
+
+    def failing(source, target):
+        if Path(target).name == "train-00001.bin":
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    before = threading.active_count()
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(OSError) as kept:  # with its traceback, and so with all that the frames refer to
+        prepare([corpus], tokenizer, tmp_path / "out", Settings(shard_tokens=200))
+    assert kept.tb is not None and threading.active_count() == before
 
 
 def test_a_resumed_run_encodes_only_what_is_left(corpus, tokenizer, tmp_path, monkeypatch):
