@@ -1,5 +1,6 @@
 """How time is taken: in turn, many times, and reported as a median with its spread."""
 
+import math
 import statistics
 import time
 
@@ -12,6 +13,14 @@ def once(function):
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
+
+
+def turn(function, seconds, most_calls=math.inf):
+    """Seconds of each call of a turn; the first pays for caches, first touches and threads asleep: leave it out."""
+    calls = [once(function)]
+    while len(calls) < 2 or (sum(calls) < seconds and len(calls) < most_calls):
+        calls.append(once(function))
+    return calls
 
 
 def interleaved(functions, min_seconds=1.0, min_rounds=5, max_rounds=15):
@@ -27,9 +36,7 @@ def interleaved(functions, min_seconds=1.0, min_rounds=5, max_rounds=15):
     while len(next(iter(times.values()))) < max_rounds:
         for name, function in functions.items():
             time.sleep(PAUSE)
-            calls = [once(function)]  # pays for caches, first touches and threads asleep
-            while len(calls) < 2 or (sum(calls) < _TURN and len(calls) < _MOST_CALLS):
-                calls.append(once(function))
+            calls = turn(function, _TURN, _MOST_CALLS)
             times[name].append(statistics.median(calls[1:]))
             spent += sum(calls)
         if spent >= min_seconds * len(functions) and len(next(iter(times.values()))) >= min_rounds:

@@ -116,7 +116,7 @@ def _compare(run, spec, rounds, only):
         if "missing" in contender.info:
             results[name] = {"missing": contender.info["missing"], "install": INSTALL}
             contender.stop()
-        elif contender.info.get("error", 0.0) > run.tolerance(name, spec):
+        elif not contender.info.get("error", 0.0) <= run.tolerance(name, spec):  # NaN is no better than too much
             results[name] = {"wrong": contender.info["error"]}
             contender.stop()
         else:

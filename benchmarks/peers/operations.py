@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import os
 import statistics
-import time
 
 import numpy as np
+
+from .. import ladder, timing
 
 TURN = 0.3  # seconds
 TOLERANCE = 2e-5  # of the largest entry of each output
@@ -127,23 +128,14 @@ def make_folder(folder, spec):
 
 
 def error_of(outputs, spec):
-    """The largest error of any output, relative to the largest entry of that output."""
-    worst = 0.0
-    for i, output in enumerate(outputs):
-        right = np.load(os.path.join(spec["folder"], f"{i}.npy"))
-        worst = max(worst, float(np.abs(np.asarray(output) - right).max() / np.abs(right).max()))
-    return worst
+    """The largest error of any output, relative to the largest entry of that output; NaN where one is not right at all."""
+    right = [np.load(os.path.join(spec["folder"], f"{i}.npy")) for i in range(len(outputs))]
+    return ladder.error_against(right, outputs)
 
 
 def timed(call):
-    """The median seconds of as many calls as fit into a turn; one call comes first, for caches and threads asleep."""
-    call()
-    seconds, end = [], time.perf_counter() + TURN
-    while not seconds or time.perf_counter() < end:
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
+    """The median seconds of the calls of a turn."""
+    return statistics.median(timing.turn(call, TURN)[1:])
 
 
 def step_of(call, spec, outputs):

@@ -60,6 +60,8 @@ def test_a_wrong_output_shows_as_an_error(operation, tmp_path):
     assert operations.error_of(right, spec) == 0
     right[-1].reshape(-1)[0] += 0.5 * np.abs(right[-1]).max()
     assert operations.error_of(right, spec) == pytest.approx(0.5, rel=1e-3)
+    right[-1].reshape(-1)[0] = np.nan
+    assert np.isnan(operations.error_of(right, spec))
 
 
 def test_every_problem_has_inputs_for_its_operation():
