@@ -18,8 +18,12 @@ def main(argv=None):
     run.add_argument("--plot", metavar="FILE", help="draw the rungs on this machine's roofline (needs matplotlib)")
     against = commands.add_parser("peers", help="whole programs next to other libraries, each in its own process")
     against.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(peers.RUNS)}; all when none is given")
-    against.add_argument("--only", action="append", metavar="CONTENDER", help="this contender, as `list` names it, and no"
-                         " other; may be repeated (all of a run are in memory together)")  # fmt: skip
+    against.add_argument(
+        "--only",
+        action="append",
+        metavar="CONTENDER",
+        help="this contender, as `list` names it, and no other; may be repeated (all of a run are in memory together)",
+    )
     against.add_argument("--rounds", type=int, default=7, help="timed rounds of each contender (default 7)")
     tokenizer = commands.add_parser("tokenizer", help="the tokenizer next to tiktoken, tokenizers and rustbpe")
     bpe.configure(tokenizer)

@@ -56,7 +56,9 @@ def _ours(data, *flags):
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "run")
         command = [sys.executable, ROOT / "scripts" / "shakespeare_char.py", "--data", data, "--out", out, *flags]
-        subprocess.run(command, cwd=ROOT, env=dict(os.environ, PYTHONPATH=str(ROOT)), stderr=subprocess.DEVNULL, check=True)
+        subprocess.run(
+            command, cwd=ROOT, env=dict(os.environ, PYTHONPATH=str(ROOT)), stderr=subprocess.DEVNULL, check=True
+        )
         lines = (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     return json.loads(lines[-1])["loss"]
 

@@ -15,9 +15,16 @@ import numpy as np
 
 # Variables that change the speed of a BLAS or of a thread pool without anybody noticing.
 SPEED_VARIABLES = (
-    "OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS",
-    "NUMBA_NUM_THREADS", "NUMBA_THREADING_LAYER", "NUMBA_DISABLE_JIT", "GPT_NUMPY_GEMM",
-)  # fmt: skip
+    "OPENBLAS_CORETYPE",
+    "OPENBLAS_L2_SIZE",
+    "OPENBLAS_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "NUMBA_THREADING_LAYER",
+    "NUMBA_DISABLE_JIT",
+    "GPT_NUMPY_GEMM",
+)
 
 
 def peak_flops(seconds=0.1):
@@ -76,11 +83,15 @@ def hindrances():
     if threads.count() < threads.available():
         found.append(f"{threads.count()} of {threads.available()} processors are used: unset NUMBA_NUM_THREADS")
     if threads.layer() == "workqueue":
-        found.append("numba's threads run on its workqueue layer, the slowest to start: install libgomp (Debian: libgomp1)")
+        found.append(
+            "numba's threads run on its workqueue layer, the slowest to start: install libgomp (Debian: libgomp1)"
+        )
     if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
         found.append("NUMBA_DISABLE_JIT turns every kernel into a Python loop: unset it")
     if gemm.IMPLEMENTATION is gemm.gemm_numpy:
-        found.append("matrix products go to NumPy (an unknown CPU, or GPT_NUMPY_GEMM=numpy): the epilogues are not fused")
+        found.append(
+            "matrix products go to NumPy (an unknown CPU, or GPT_NUMPY_GEMM=numpy): the epilogues are not fused"
+        )
     return found
 
 

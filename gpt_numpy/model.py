@@ -137,9 +137,7 @@ class GPT:
         if self._pass is None or self._pass.head is None:
             raise RuntimeError("backward() needs a forward() or loss() before it")
         head_backward, head_cache = self._pass.head
-        dx, _ = head_backward(
-            dout, head_cache, into=(self.grads["wte.weight"],), alloc=self._alloc("backward head")
-        )
+        dx, _ = head_backward(dout, head_cache, into=(self.grads["wte.weight"],), alloc=self._alloc("backward head"))
         return self._trunk_backward(dx)
 
     def loss_and_gradients(self, tokens, targets, dloss=1.0, *, positions=None, first_key=None, dropout_at=None):
@@ -147,8 +145,13 @@ class GPT:
         targets = self._check_targets(targets, np.shape(tokens))
         x = self._trunk_forward(tokens, positions, first_key, dropout_at)
         loss, dx, _ = self.ops.lm_head_cross_entropy_gradients(
-            x, self.params["wte.weight"], targets, dloss, IGNORE_INDEX,
-            into=(self.grads["wte.weight"],), alloc=self._alloc("backward head"),
+            x,
+            self.params["wte.weight"],
+            targets,
+            dloss,
+            IGNORE_INDEX,
+            into=(self.grads["wte.weight"],),
+            alloc=self._alloc("backward head"),
         )
         self._trunk_backward(dx)
         return loss
@@ -203,15 +206,27 @@ class GPT:
         ops, p, h = self.ops, self.params, f"h.{i}."
         normed, ln_1 = ops.layernorm_forward(x, p[h + "ln_1.weight"], p[h + "ln_1.bias"], alloc=alloc)
         branch, attn = ops.multi_head_attention_forward(
-            normed, p[h + "attn.c_attn.weight"], p[h + "attn.c_attn.bias"],
-            p[h + "attn.c_proj.weight"], p[h + "attn.c_proj.bias"], self.config.n_head,
-            first_key, self._dropout(dropout_at, i, _ATTENTION), alloc, self._alloc("branch"),
+            normed,
+            p[h + "attn.c_attn.weight"],
+            p[h + "attn.c_attn.bias"],
+            p[h + "attn.c_proj.weight"],
+            p[h + "attn.c_proj.bias"],
+            self.config.n_head,
+            first_key,
+            self._dropout(dropout_at, i, _ATTENTION),
+            alloc,
+            self._alloc("branch"),
         )
         x, residual_1 = ops.residual_forward(x, branch, self._dropout(dropout_at, i, _RESIDUAL_1), alloc)
         normed, ln_2 = ops.layernorm_forward(x, p[h + "ln_2.weight"], p[h + "ln_2.bias"], alloc=alloc)
         branch, mlp = ops.mlp_forward(
-            normed, p[h + "mlp.c_fc.weight"], p[h + "mlp.c_fc.bias"],
-            p[h + "mlp.c_proj.weight"], p[h + "mlp.c_proj.bias"], alloc, self._alloc("branch"),
+            normed,
+            p[h + "mlp.c_fc.weight"],
+            p[h + "mlp.c_fc.bias"],
+            p[h + "mlp.c_proj.weight"],
+            p[h + "mlp.c_proj.bias"],
+            alloc,
+            self._alloc("branch"),
         )
         x, residual_2 = ops.residual_forward(x, branch, self._dropout(dropout_at, i, _RESIDUAL_2), alloc)
         return x, BlockCache(ln_1, attn, residual_1, ln_2, mlp, residual_2)
@@ -220,10 +235,15 @@ class GPT:
         ops, g, h = self.ops, self.grads, f"h.{i}."
         dstream, dbranch = ops.residual_backward(dout, cache.residual_2, alloc)
         dnormed, *_ = ops.mlp_backward(
-            dbranch, cache.mlp, into=(
-                g[h + "mlp.c_fc.weight"], g[h + "mlp.c_fc.bias"],
-                g[h + "mlp.c_proj.weight"], g[h + "mlp.c_proj.bias"],
-            ), alloc=alloc,
+            dbranch,
+            cache.mlp,
+            into=(
+                g[h + "mlp.c_fc.weight"],
+                g[h + "mlp.c_fc.bias"],
+                g[h + "mlp.c_proj.weight"],
+                g[h + "mlp.c_proj.bias"],
+            ),
+            alloc=alloc,
         )
         dx, *_ = ops.layernorm_backward(
             dnormed, cache.ln_2, into=(g[h + "ln_2.weight"], g[h + "ln_2.bias"]), alloc=alloc
@@ -231,10 +251,15 @@ class GPT:
         dx += dstream  # x went two ways, into the branch and past it: its gradients add up
         dstream, dbranch = ops.residual_backward(dx, cache.residual_1, alloc)
         dnormed, *_ = ops.multi_head_attention_backward(
-            dbranch, cache.attn, into=(
-                g[h + "attn.c_attn.weight"], g[h + "attn.c_attn.bias"],
-                g[h + "attn.c_proj.weight"], g[h + "attn.c_proj.bias"],
-            ), alloc=alloc,
+            dbranch,
+            cache.attn,
+            into=(
+                g[h + "attn.c_attn.weight"],
+                g[h + "attn.c_attn.bias"],
+                g[h + "attn.c_proj.weight"],
+                g[h + "attn.c_proj.bias"],
+            ),
+            alloc=alloc,
         )
         dx, *_ = ops.layernorm_backward(
             dnormed, cache.ln_1, into=(g[h + "ln_1.weight"], g[h + "ln_1.bias"]), alloc=alloc_dx
@@ -271,7 +296,9 @@ class GPT:
             valid = first_key.shape == (B, T) and np.all((first_key >= 0) & (first_key <= np.arange(T)))
             if not valid:
                 raise DataError(
-                    "every query sees at least itself", field="first_key", expected=f"shape {(B, T)}, 0 <= first_key <= t"
+                    "every query sees at least itself",
+                    field="first_key",
+                    expected=f"shape {(B, T)}, 0 <= first_key <= t",
                 )
         return tokens, positions, first_key
 

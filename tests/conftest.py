@@ -14,7 +14,9 @@ import regex
 sys.path.append(str(pathlib.Path(__file__).parents[1]))
 
 # With --no-skips these reasons alone are fine: what a test needs that `pip install ".[test]"` does not bring.
-ALLOWED_SKIPS = re.compile(r"^Skipped: (needs (torch|transformers|jax|rustbpe|mpiexec|chromium|strace|a machine with)|only on )")
+ALLOWED_SKIPS = re.compile(
+    r"^Skipped: (needs (torch|transformers|jax|rustbpe|mpiexec|chromium|strace|a machine with)|only on )"
+)
 
 
 def pytest_addoption(parser):
@@ -110,11 +112,65 @@ def agreed_characters(characters):
 
 
 _PIECES = [
-    "'s", "'t", "'re", "'ve", "'m", "'ll", "'d", "'S", "'l", "'r", "'v", "'", "''", " '", " ", "  ", "   ", "\n", "\n\n",
-    "\r\n", "\t", "\x00", "\x1c", "\x85", "\xa0", "\u2028", "\u3000", "\ufeff", "\ufffd", "\u200d", "a", "Z", "the",
-    " the", " of", "naïve", "é", "e\u0301", "ß", "中", "文", "½", " ½", "²", "٣", "Ⅷ", "0", "12", " 3", "_", "-", "--", "...",
-    " <|endoftext", "| >", "🙂", "👩\u200d👧", "🇫🇷",
-]  # fmt: skip
+    "'s",
+    "'t",
+    "'re",
+    "'ve",
+    "'m",
+    "'ll",
+    "'d",
+    "'S",
+    "'l",
+    "'r",
+    "'v",
+    "'",
+    "''",
+    " '",
+    " ",
+    "  ",
+    "   ",
+    "\n",
+    "\n\n",
+    "\r\n",
+    "\t",
+    "\x00",
+    "\x1c",
+    "\x85",
+    "\xa0",
+    "\u2028",
+    "\u3000",
+    "\ufeff",
+    "\ufffd",
+    "\u200d",
+    "a",
+    "Z",
+    "the",
+    " the",
+    " of",
+    "naïve",
+    "é",
+    "e\u0301",
+    "ß",
+    "中",
+    "文",
+    "½",
+    " ½",
+    "²",
+    "٣",
+    "Ⅷ",
+    "0",
+    "12",
+    " 3",
+    "_",
+    "-",
+    "--",
+    "...",
+    " <|endoftext",
+    "| >",
+    "🙂",
+    "👩\u200d👧",
+    "🇫🇷",
+]
 
 
 def _hard_string(rng, characters, known):

@@ -217,7 +217,10 @@ def test_every_site_of_dropout_has_a_mask_of_its_own():
 @pytest.mark.parametrize(
     "name, n_parameters",
     [
-        ("gpt2", 124_439_808), ("gpt2-medium", 354_823_168), ("gpt2-large", 774_030_080), ("gpt2-xl", 1_557_611_200),
+        ("gpt2", 124_439_808),
+        ("gpt2-medium", 354_823_168),
+        ("gpt2-large", 774_030_080),
+        ("gpt2-xl", 1_557_611_200),
         ("distilgpt2", 81_912_576),
     ],
 )

@@ -121,8 +121,14 @@ def _check(rung, inputs, expected, tolerance):
 
 
 def _result(case, rung, size, check, seconds, machine):
-    base = dict(case=case.name, rung=rung.name, error=check["error"], passed=check["passed"],
-                compile_seconds=check["compile"], size=size)
+    base = dict(
+        case=case.name,
+        rung=rung.name,
+        error=check["error"],
+        passed=check["passed"],
+        compile_seconds=check["compile"],
+        size=size,
+    )
     if seconds is None:
         return Result(**base, seconds=None, gflops=None, gbytes=None, share=None, memory=None)
     summary = timing.summary(seconds)

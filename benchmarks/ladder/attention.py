@@ -71,8 +71,9 @@ def _all_heads(q, k, v, dout, out, dq, dk, dv):
     B, _, n_head, _ = q.shape
     for pair in prange(B * n_head):
         b, h = pair // n_head, pair % n_head
-        _one_head_compiled(q[b, :, h], k[b, :, h], v[b, :, h], dout[b, :, h],
-                           out[b, :, h], dq[b, :, h], dk[b, :, h], dv[b, :, h])
+        _one_head_compiled(
+            q[b, :, h], k[b, :, h], v[b, :, h], dout[b, :, h], out[b, :, h], dq[b, :, h], dk[b, :, h], dv[b, :, h]
+        )
 
 
 def python_loops(inputs):

@@ -12,8 +12,12 @@ EPSILON = 1e-5
 
 def make(rng, rows, columns):
     x, dout = rng.standard_normal((2, rows, columns), np.float32)
-    return {"x": x, "dout": dout, "weight": 1 + 0.1 * rng.standard_normal(columns, np.float32),
-            "bias": rng.standard_normal(columns, np.float32)}
+    return {
+        "x": x,
+        "dout": dout,
+        "weight": 1 + 0.1 * rng.standard_normal(columns, np.float32),
+        "bias": rng.standard_normal(columns, np.float32),
+    }
 
 
 def _through(ops, x, dout, weight, bias, alloc=np.empty):

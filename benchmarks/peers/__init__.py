@@ -48,21 +48,29 @@ _TRAINERS = {
 }
 _STEP = "forward + backward + clip + AdamW, float32"
 
-RUNS = {
-    "train-124m-short": Run(f"GPT-2 124M, B=4 T=64: {_STEP}", dict(**_GPT2, batch_size=4, block_size=64), _TRAINERS),
-    "train-124m-long": Run(f"GPT-2 124M, B=4 T=1024: {_STEP}", dict(**_GPT2, batch_size=4, block_size=1024), _TRAINERS),
-    "train-small": Run(
-        f"L=4 C=128 heads=4, B=12 T=64: {_STEP}",
-        dict(vocab_size=65, n_layer=4, n_head=4, n_embd=128, batch_size=12, block_size=64),
-        _TRAINERS,
-    ),
-} | {
-    name: Run(*problem, generation.make_folder, generation.tolerance)
-    for name, problem in generation.PROBLEMS.items()
-} | {
-    name: Run(*problem, operations.make_folder, lambda name, spec: operations.TOLERANCE)
-    for name, problem in operations.PROBLEMS.items()
-}
+RUNS = (
+    {
+        "train-124m-short": Run(
+            f"GPT-2 124M, B=4 T=64: {_STEP}", dict(**_GPT2, batch_size=4, block_size=64), _TRAINERS
+        ),
+        "train-124m-long": Run(
+            f"GPT-2 124M, B=4 T=1024: {_STEP}", dict(**_GPT2, batch_size=4, block_size=1024), _TRAINERS
+        ),
+        "train-small": Run(
+            f"L=4 C=128 heads=4, B=12 T=64: {_STEP}",
+            dict(vocab_size=65, n_layer=4, n_head=4, n_embd=128, batch_size=12, block_size=64),
+            _TRAINERS,
+        ),
+    }
+    | {
+        name: Run(*problem, generation.make_folder, generation.tolerance)
+        for name, problem in generation.PROBLEMS.items()
+    }
+    | {
+        name: Run(*problem, operations.make_folder, lambda name, spec: operations.TOLERANCE)
+        for name, problem in operations.PROBLEMS.items()
+    }
+)
 
 
 class Contender:

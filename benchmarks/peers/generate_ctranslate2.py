@@ -19,14 +19,26 @@ def prepare(name, spec):
     folder = os.path.join(spec["folder"], "ctranslate2")
     if not os.path.exists(folder):
         _write(common_spec, transformer_spec, folder, spec)
-    generator = ctranslate2.Generator(folder, device="cpu", compute_type=generation.format_of(name, spec),
-                                      inter_threads=1, intra_threads=generation.threads())  # fmt: skip
+    generator = ctranslate2.Generator(
+        folder,
+        device="cpu",
+        compute_type=generation.format_of(name, spec),
+        inter_threads=1,
+        intra_threads=generation.threads(),
+    )
     texts, new = [[str(i) for i in row] for row in generation.prompts(spec).tolist()], spec["new_tokens"]
     error = generation.error_of(np.array(generator.forward_batch(texts))[:, -1], spec)
 
     def write(count):
-        results = generator.generate_batch(texts, max_length=count, min_length=count, sampling_topk=1, beam_size=1,
-                                           include_prompt_in_result=False, end_token=[])  # fmt: skip
+        results = generator.generate_batch(
+            texts,
+            max_length=count,
+            min_length=count,
+            sampling_topk=1,
+            beam_size=1,
+            include_prompt_in_result=False,
+            end_token=[],
+        )
         if any(len(result.sequences_ids[0]) != count for result in results):
             raise RuntimeError(f"CTranslate2 did not write {count} tokens")
 

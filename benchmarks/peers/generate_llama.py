@@ -6,8 +6,14 @@ import numpy as np
 
 from . import generation
 
-_NAMES = {"ln_1": "attn_norm", "attn.c_attn": "attn_qkv", "attn.c_proj": "attn_output", "ln_2": "ffn_norm",
-          "mlp.c_fc": "ffn_up", "mlp.c_proj": "ffn_down"}  # fmt: skip
+_NAMES = {
+    "ln_1": "attn_norm",
+    "attn.c_attn": "attn_qkv",
+    "attn.c_proj": "attn_output",
+    "ln_2": "ffn_norm",
+    "mlp.c_fc": "ffn_up",
+    "mlp.c_proj": "ffn_down",
+}
 
 
 def prepare(name, spec):
@@ -23,8 +29,14 @@ def prepare(name, spec):
         if llama_cpp.llama_model_quantize(source.encode(), path.encode(), options) != 0:
             raise RuntimeError("llama.cpp could not quantise the model")
     count, tokens, new = generation.threads(), generation.prompts(spec)[0].tolist(), spec["new_tokens"]
-    model = llama_cpp.Llama(path, n_ctx=spec["block_size"], n_batch=spec["block_size"], n_threads=count,
-                            n_threads_batch=count, verbose=False)  # fmt: skip
+    model = llama_cpp.Llama(
+        path,
+        n_ctx=spec["block_size"],
+        n_batch=spec["block_size"],
+        n_threads=count,
+        n_threads_batch=count,
+        verbose=False,
+    )
 
     def logits():
         return np.ctypeslib.as_array(model._ctx.get_logits_ith(-1), (spec["vocab_size"],))

@@ -24,16 +24,31 @@ _BYTES = {"gpt_numpy": _OURS, "gpt_numpy float32": _OURS, "llama.cpp q8_0": _LLA
 
 # name → (summary, spec, contenders, unit of time)
 PROBLEMS = {
-    "decode": ("GPT-2 124M, float32: tokens 65 to 128 of one text",
-               dict(**_GPT2, batch_size=1, prompt_tokens=64, new_tokens=64), _FLOATS, "token"),
-    "decode-batch": ("GPT-2 124M, float32: tokens 65 to 96 of eight texts at a time",
-                     dict(**_GPT2, batch_size=8, prompt_tokens=64, new_tokens=32),
-                     {name: module for name, module in _FLOATS.items() if module != _LLAMA}, "step of 8 tokens"),
-    "decode-int8": ("GPT-2 124M, 8-bit weights: tokens 65 to 128 of one text",
-                    dict(**_GPT2, batch_size=1, prompt_tokens=64, new_tokens=64, format="int8"), _BYTES, "token"),
-    "prefill": ("GPT-2 124M, float32: reading a prompt of 1,000 tokens",
-                dict(**_GPT2, batch_size=1, prompt_tokens=1000, new_tokens=0), _FLOATS, "prompt"),
-}  # fmt: skip
+    "decode": (
+        "GPT-2 124M, float32: tokens 65 to 128 of one text",
+        dict(**_GPT2, batch_size=1, prompt_tokens=64, new_tokens=64),
+        _FLOATS,
+        "token",
+    ),
+    "decode-batch": (
+        "GPT-2 124M, float32: tokens 65 to 96 of eight texts at a time",
+        dict(**_GPT2, batch_size=8, prompt_tokens=64, new_tokens=32),
+        {name: module for name, module in _FLOATS.items() if module != _LLAMA},
+        "step of 8 tokens",
+    ),
+    "decode-int8": (
+        "GPT-2 124M, 8-bit weights: tokens 65 to 128 of one text",
+        dict(**_GPT2, batch_size=1, prompt_tokens=64, new_tokens=64, format="int8"),
+        _BYTES,
+        "token",
+    ),
+    "prefill": (
+        "GPT-2 124M, float32: reading a prompt of 1,000 tokens",
+        dict(**_GPT2, batch_size=1, prompt_tokens=1000, new_tokens=0),
+        _FLOATS,
+        "prompt",
+    ),
+}
 
 
 def prompts(spec):

@@ -16,13 +16,18 @@ def prepare(name, spec):
 
     def block():
         return dict(
-            ln_1=(jnp.ones(C), jnp.zeros(C)), ln_2=(jnp.ones(C), jnp.zeros(C)),
-            attn=(normal(C, 3 * C), jnp.zeros(3 * C)), proj=(normal(C, C), jnp.zeros(C)),
-            fc=(normal(C, 4 * C), jnp.zeros(4 * C)), out=(normal(4 * C, C), jnp.zeros(C)),
+            ln_1=(jnp.ones(C), jnp.zeros(C)),
+            ln_2=(jnp.ones(C), jnp.zeros(C)),
+            attn=(normal(C, 3 * C), jnp.zeros(3 * C)),
+            proj=(normal(C, C), jnp.zeros(C)),
+            fc=(normal(C, 4 * C), jnp.zeros(4 * C)),
+            out=(normal(4 * C, C), jnp.zeros(C)),
         )
 
     params = dict(
-        wte=normal(spec["vocab_size"], C), wpe=normal(spec["block_size"], C), blocks=[block() for _ in range(L)],
+        wte=normal(spec["vocab_size"], C),
+        wpe=normal(spec["block_size"], C),
+        blocks=[block() for _ in range(L)],
         ln_f=(jnp.ones(C), jnp.zeros(C)),
     )
 

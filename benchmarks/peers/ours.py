@@ -25,8 +25,18 @@ def prepare(name, spec):
         loss = model.loss_and_gradients(tokens, targets)
         scale = min(1.0, problem.CLIP / (kernels.gradient_norm(grads.flat) + 1e-6))
         kernels.adamw_update(
-            params.flat, grads.flat, first, second, params.boundaries, weight_decays, problem.LEARNING_RATE,
-            problem.BETA1, problem.BETA2, problem.EPSILON, done, scale,
+            params.flat,
+            grads.flat,
+            first,
+            second,
+            params.boundaries,
+            weight_decays,
+            problem.LEARNING_RATE,
+            problem.BETA1,
+            problem.BETA2,
+            problem.EPSILON,
+            done,
+            scale,
         )
         return loss
 

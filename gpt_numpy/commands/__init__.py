@@ -35,17 +35,13 @@ SUBCOMMANDS = {
 def build_parser(chosen=None):
     """The argument parser; only the subcommand named ``chosen`` is imported and gets its arguments."""
     parser = argparse.ArgumentParser(
-        prog="gpt-numpy",
-        description="GPT-2 in NumPy: train it, read its gradients, generate with it, measure it.",
+        prog="gpt-numpy", description="GPT-2 in NumPy: train it, read its gradients, generate with it, measure it."
     )
     parser.add_argument("--version", action="version", version=f"gpt-numpy {__version__}")
     subparsers = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
     for name, summary in SUBCOMMANDS.items():
         subparser = subparsers.add_parser(
-            name,
-            help=summary,
-            description=summary,
-            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            name, help=summary, description=summary, formatter_class=argparse.ArgumentDefaultsHelpFormatter
         )
         if name == chosen:
             module = importlib.import_module(f".{name.replace('-', '_')}", __name__)

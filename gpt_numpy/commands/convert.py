@@ -12,8 +12,11 @@ def configure(parser):
     parser.add_argument("source", metavar="FROM", help="a run's or a Hugging Face GPT-2 folder, or llm.c's .bin")
     parser.add_argument("target", metavar="TO", type=Path, help="a new folder, or a new .bin")
     parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the numbers in a .bin")
-    parser.add_argument("--tokenizer", metavar="FOLDER", help="whose tokenizer a new folder gets (default: the source's;"
-                        " a .bin has none)")  # fmt: skip
+    parser.add_argument(
+        "--tokenizer",
+        metavar="FOLDER",
+        help="whose tokenizer a new folder gets (default: the source's; a .bin has none)",
+    )
 
 
 def run(args):
@@ -24,7 +27,9 @@ def run(args):
     if args.target.exists():
         raise ConfigError("there is something already", field="TO", found=str(args.target), expected="a new name")
     if args.dtype != "float32" and not to_bin:
-        raise ConfigError("a folder holds float32", field="--dtype", found=args.dtype, expected="a TO that ends in .bin")
+        raise ConfigError(
+            "a folder holds float32", field="--dtype", found=args.dtype, expected="a TO that ends in .bin"
+        )
     folder = None if from_bin else find_model(args.source)
     tokenizer = None if to_bin else _tokenizer(args.tokenizer or folder)
     config, params = llmc.load(args.source) if from_bin else huggingface.load(folder)

@@ -28,24 +28,45 @@ def _configure_prepare(parser):
     from ..data.reading import SPLITS
 
     default = Settings()
-    parser.add_argument("inputs", nargs="+", metavar="INPUT",
-                        help="files (.gz too), folders, globs, - for standard input, or python-docs")  # fmt: skip
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="files (.gz too), folders, globs, - for standard input, or python-docs",
+    )
     parser.add_argument("--tokenizer", required=True, metavar="DIR", help="folder of a saved tokenizer")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write")
-    parser.add_argument("--split", default=default.split, choices=SPLITS,
-                        help="what is a document; auto: a JSON record in .jsonl, else a file")  # fmt: skip
+    parser.add_argument(
+        "--split",
+        default=default.split,
+        choices=SPLITS,
+        help="what is a document; auto: a JSON record in .jsonl, else a file",
+    )
     parser.add_argument("--separator", help=r"text between documents, e.g. '<|endoftext|>' or '\n\n'")
     parser.add_argument("--text-field", default=default.text_field, help="of a JSON record")
     parser.add_argument("--encoding", default=default.encoding, help="of the files")
     parser.add_argument("--errors", default=default.errors, choices=["strict", "replace"], help="at a bad byte")
-    parser.add_argument("--normalize", default=",".join(DEFAULT_STEPS), metavar="STEPS",
-                        help=f"comma-separated steps, or none; known: {', '.join(STEPS)}")  # fmt: skip
-    parser.add_argument("--packing", default="concat", choices=["concat", "fit"],
-                        help="let documents flow across blocks, or fit them into rows")  # fmt: skip
+    parser.add_argument(
+        "--normalize",
+        default=",".join(DEFAULT_STEPS),
+        metavar="STEPS",
+        help=f"comma-separated steps, or none; known: {', '.join(STEPS)}",
+    )
+    parser.add_argument(
+        "--packing",
+        default="concat",
+        choices=["concat", "fit"],
+        help="let documents flow across blocks, or fit them into rows",
+    )
     parser.add_argument("--block-size", type=int, help="the rows' block size, for --packing fit")
     parser.add_argument("--shard-tokens", type=int, default=default.shard_tokens, metavar="N", help="tokens a shard")
-    parser.add_argument("--validation-every", type=int, default=default.validation_every, metavar="N",
-                        help="one of N documents goes to validation; 0: none")  # fmt: skip
+    parser.add_argument(
+        "--validation-every",
+        type=int,
+        default=default.validation_every,
+        metavar="N",
+        help="one of N documents goes to validation; 0: none",
+    )
     parser.add_argument("--seed", type=int, default=default.seed, help="draws the validation documents")
     parser.add_argument("--threads", type=int, default=None, help="else one a core")
     parser.add_argument("--restart", action="store_true", help="discard what an earlier run left in the folder")
@@ -124,17 +145,21 @@ def _describe(tokens, tokenizer, row_length, args):
     from ..data.inspecting import document_lengths, examples, histogram_lines, packing_reports
 
     lengths = document_lengths(tokens, tokenizer.eot_id, row_length)
-    print(f"\nlengths of {len(lengths):,} {'pieces of documents' if row_length else 'documents'} in tokens,"
-          f" end-of-text included (train):")  # fmt: skip
+    print(
+        f"\nlengths of {len(lengths):,} {'pieces of documents' if row_length else 'documents'} in tokens,"
+        f" end-of-text included (train):"
+    )
     for line in histogram_lines(lengths):
         print(line)
     if not row_length:
         block_size = args.block_size or 1024
         print(f"\nblocks of {block_size} from these documents, by either policy:")
         for name, report in packing_reports(lengths, block_size).items():
-            print(f"  {name:6}  {report.blocks:,} blocks, utilisation {report.utilisation:.2%},"
-                  f" tokens kept {report.kept:.2%}, documents cut {report.cut_documents:,}"
-                  f" in {report.cuts:,} places, padding {report.padding:,} tokens")  # fmt: skip
+            print(
+                f"  {name:6}  {report.blocks:,} blocks, utilisation {report.utilisation:.2%},"
+                f" tokens kept {report.kept:.2%}, documents cut {report.cut_documents:,}"
+                f" in {report.cuts:,} places, padding {report.padding:,} tokens"
+            )
     for number, text in enumerate(examples(tokens, tokenizer.eot_id, tokenizer.decode, args.examples, 40), 1):
         print(f"\nexample {number}: {text!r}")
 
@@ -143,12 +168,16 @@ def _summary(manifest):
     """What is in each split."""
     for split, record in manifest["splits"].items():
         tokens, documents = record["tokens"], record["documents"]
-        yield (f"{split}: {tokens:,} tokens in {len(record['shards'])} shards, {documents:,} documents,"
-               f" {record['text_bytes'] / max(tokens - record['padding'], 1):.3f} bytes a token")  # fmt: skip
+        yield (
+            f"{split}: {tokens:,} tokens in {len(record['shards'])} shards, {documents:,} documents,"
+            f" {record['text_bytes'] / max(tokens - record['padding'], 1):.3f} bytes a token"
+        )
         if manifest["row_length"]:
-            yield (f"  rows of {manifest['row_length']}: utilisation {1 - record['padding'] / max(tokens, 1):.2%},"
-                   f" padding {record['padding']:,} tokens, documents cut {record['cut_documents']:,}"
-                   f" in {record['cuts']:,} places")  # fmt: skip
+            yield (
+                f"  rows of {manifest['row_length']}: utilisation {1 - record['padding'] / max(tokens, 1):.2%},"
+                f" padding {record['padding']:,} tokens, documents cut {record['cut_documents']:,}"
+                f" in {record['cuts']:,} places"
+            )
 
 
 def _settings(manifest):

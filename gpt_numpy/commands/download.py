@@ -31,8 +31,12 @@ _SHAKESPEARE = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed
 
 CATALOGUE = {
     "shakespeare": [
-        File("tinyshakespeare.txt", "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/"
-             "input.txt", 1_115_394, _SHAKESPEARE),
+        File(
+            "tinyshakespeare.txt",
+            "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+            1_115_394,
+            _SHAKESPEARE,
+        )
     ],
     "gpt2-vocabulary": [
         File("vocab.json", f"{_GPT2}/vocab.json", None, _VOCAB),
@@ -43,7 +47,7 @@ CATALOGUE = {
         File("merges.txt", f"{_GPT2}/merges.txt", None, _MERGES),
         File("model.safetensors", f"{_GPT2}/model.safetensors", 548_105_171, _WEIGHTS),
     ],
-}  # fmt: skip
+}
 _CONFIGS = {"gpt2": "gpt2"}  # a model's config.json is written, from the preset, not downloaded
 
 
@@ -122,9 +126,10 @@ def _receive(file, part):
             have = 0  # the server sends all of it again
         length = response.headers.get("Content-Length")
         total = file.size if file.size is not None else have + int(length) if length else None
-        with open(part, "ab" if have else "wb") as out, tqdm(
-            total=total, initial=have, unit="B", unit_scale=True, desc=file.name, disable=None
-        ) as bar:
+        with (
+            open(part, "ab" if have else "wb") as out,
+            tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=file.name, disable=None) as bar,
+        ):
             while chunk := response.read(_CHUNK):
                 out.write(chunk)
                 bar.update(len(chunk))

@@ -8,25 +8,40 @@ from ..errors import ConfigError, GenerationError, TokenizerError
 
 def configure(parser):
     parser.add_argument("--model", required=True, metavar="FOLDER", help="a run's or a Hugging Face GPT-2 folder")
-    parser.add_argument("--prompt", metavar="TEXT",
-                        help="the text to continue; - reads it from standard input; without it, a terminal is asked")
+    parser.add_argument(
+        "--prompt",
+        metavar="TEXT",
+        help="the text to continue; - reads it from standard input; without it, a terminal is asked",
+    )
     parser.add_argument("--max-new-tokens", type=int, default=200, metavar="N", help="tokens to write at most")
     parser.add_argument("--temperature", type=float, default=0.8, help="0 always takes the most probable token")
     parser.add_argument("--top-k", type=int, metavar="K", help="choose among the K most probable tokens")
     parser.add_argument("--top-p", type=float, metavar="P", help="only the fewest tokens of total probability P")
     parser.add_argument("--min-p", type=float, metavar="P", help="only tokens P times as probable as the first")
     parser.add_argument("--repetition-penalty", type=float, default=1.0, metavar="X", help="above 1: repeat less")
-    parser.add_argument("--logit-bias", action="append", default=[], metavar="ID=X",
-                        help="add X to the logit of token ID (-inf forbids it); repeatable")  # fmt: skip
+    parser.add_argument(
+        "--logit-bias",
+        action="append",
+        default=[],
+        metavar="ID=X",
+        help="add X to the logit of token ID (-inf forbids it); repeatable",
+    )
     parser.add_argument("--samples", type=int, default=1, metavar="N", help="continuations of the prompt")
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
     parser.add_argument("--no-end", action="store_true", help="go on after the model's own end of text")
     parser.add_argument("--allow-special", action="store_true", help="let the prompt hold special tokens")
-    parser.add_argument("--format", choices=["float32", "bfloat16", "int8"],
-                        help="how the weights are kept: fewer bytes are read faster (default: as saved)")  # fmt: skip
+    parser.add_argument(
+        "--format",
+        choices=["float32", "bfloat16", "int8"],
+        help="how the weights are kept: fewer bytes are read faster (default: as saved)",
+    )
     parser.add_argument("--draft", metavar="FOLDER", help="a smaller model that proposes tokens: same text, faster")
-    parser.add_argument("--figures", action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS,
-                        help="say after each text, on standard error, how fast it was (default: on a terminal)")
+    parser.add_argument(
+        "--figures",
+        action=argparse.BooleanOptionalAction,
+        default=argparse.SUPPRESS,
+        help="say after each text, on standard error, how fast it was (default: on a terminal)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="the same seed writes the same text")
 
 
@@ -77,8 +92,16 @@ def write(args, model, draft, tokenizer, prompt, sampling):
     tokens = tokenizer.encode(prompt, allowed_special="all" if args.allow_special else ())
     stop_tokens = () if args.no_end or tokenizer.eot_id is None else (tokenizer.eot_id,)
     if draft is None:
-        found = stream_text(model, tokenizer, [tokens], args.max_new_tokens, samples=args.samples, stop=args.stop,
-                            stop_tokens=stop_tokens, **sampling)  # fmt: skip
+        found = stream_text(
+            model,
+            tokenizer,
+            [tokens],
+            args.max_new_tokens,
+            samples=args.samples,
+            stop=args.stop,
+            stop_tokens=stop_tokens,
+            **sampling,
+        )
     else:
         new = speculate(model, draft, tokens, args.max_new_tokens, stop_tokens=stop_tokens, **sampling)
         found = pieces(new, tokenizer, 1, args.stop)

@@ -18,7 +18,9 @@ def configure(parser):
     parser.add_argument("--step", type=float, help="difference step h (unset: near the best for float64)")
     parser.add_argument("--tolerance", type=float, default=TOLERANCE, help="largest relative error that passes")
     parser.add_argument(
-        "--method", choices=("central", "complex"), default="central",
+        "--method",
+        choices=("central", "complex"),
+        default="central",
         help="central differences, or the complex step (NumPy layers but the loss: exact to rounding)",
     )
     parser.add_argument("--v-curve", action="store_true", help="show the error against the step instead")

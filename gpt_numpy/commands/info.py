@@ -7,11 +7,20 @@ from ..errors import ConfigError
 
 
 def configure(parser):
-    parser.add_argument("--preset", default="gpt2", metavar="NAME", help=f"the model's shape: {', '.join(preset_names())}")
-    parser.add_argument("--model", metavar="FOLDER", help="run this model (a run's or a Hugging Face GPT-2 folder)"
-                        " instead, and say how fast prefill and decode are, and could be")  # fmt: skip
-    parser.add_argument("--format", choices=["float32", "bfloat16", "int8"],
-                        help="with --model, how the weights are kept (default: as saved)")  # fmt: skip
+    parser.add_argument(
+        "--preset", default="gpt2", metavar="NAME", help=f"the model's shape: {', '.join(preset_names())}"
+    )
+    parser.add_argument(
+        "--model",
+        metavar="FOLDER",
+        help="run this model (a run's or a Hugging Face GPT-2 folder)"
+        " instead, and say how fast prefill and decode are, and could be",
+    )
+    parser.add_argument(
+        "--format",
+        choices=["float32", "bfloat16", "int8"],
+        help="with --model, how the weights are kept (default: as saved)",
+    )
     parser.add_argument("--batch-size", type=int, default=4, help="sequences in a step")
     parser.add_argument("--block-size", type=int, help="tokens in a sequence (default: all the preset has)")
     parser.add_argument("--recompute", action="store_true", help="run each block again in the backward, to save memory")
@@ -28,8 +37,9 @@ def run(args):
     check_integer("--batch-size", args.batch_size, minimum=1)
     T = check_integer("--block-size", args.block_size or config.block_size, minimum=1)
     if T > config.block_size:
-        raise ConfigError("longer than the model's positions", field="--block-size", found=T,
-                          expected=f"at most {config.block_size}")  # fmt: skip
+        raise ConfigError(
+            "longer than the model's positions", field="--block-size", found=T, expected=f"at most {config.block_size}"
+        )
     _print_model(args, config, T)
     if not args.no_measure:
         _print_machine(args, config, T)
@@ -41,8 +51,10 @@ def _generate(args):
 
     decoder, _ = load_decoder(args.model, args.format)
     config, weights = decoder.config, decoder.weights
-    print(f"{args.model}: {config.n_layer} layers, {config.n_head} heads, {config.n_embd} wide, "
-          f"{config.block_size} positions, {config.vocab_size:,} tokens")  # fmt: skip
+    print(
+        f"{args.model}: {config.n_layer} layers, {config.n_head} heads, {config.n_embd} wide, "
+        f"{config.block_size} positions, {config.vocab_size:,} tokens"
+    )
     print(f"weights in {weights.format}: {weights.nbytes:,} bytes")
     print(*measure(decoder), sep="\n")
 
@@ -51,8 +63,10 @@ def _print_model(args, config, T):
     from .. import accounting, parameters
 
     B = args.batch_size
-    print(f"{args.preset}: {config.n_layer} layers, {config.n_head} heads, {config.n_embd} wide, "
-          f"{config.block_size} positions, {config.vocab_size:,} tokens")  # fmt: skip
+    print(
+        f"{args.preset}: {config.n_layer} layers, {config.n_head} heads, {config.n_embd} wide, "
+        f"{config.block_size} positions, {config.vocab_size:,} tokens"
+    )
     print(f"parameters   {parameters.count(config):>17,}")
     for name, number in accounting.parameters_by_part(config).items():
         print(f"  {name:24}{number:>13,}")
@@ -73,8 +87,10 @@ def _print_machine(args, config, T):
     print("\nmeasuring this machine (the first time, kernels are compiled) …", file=sys.stderr)
     facts = machine.environment()
     flops, bandwidth = machine.peak_flops(), machine.read_bandwidth()
-    print(f"\nthis machine: {facts['cpu']}, {facts['threads']} of {facts['processors']} processors, "
-          f"numba {facts['numba']} on its {facts['threading_layer']} layer")  # fmt: skip
+    print(
+        f"\nthis machine: {facts['cpu']}, {facts['threads']} of {facts['processors']} processors, "
+        f"numba {facts['numba']} on its {facts['threading_layer']} layer"
+    )
     print(f"float32 multiply-adds    {flops / 1e9:>8,.0f} GFLOP/s")
     print(f"reading memory           {bandwidth / 1e9:>8,.1f} GB/s")
     seconds = accounting.expected_seconds(config, args.batch_size, T, flops, bandwidth, args.recompute)

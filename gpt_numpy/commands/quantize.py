@@ -57,9 +57,13 @@ def report(exact, other, tokens_and_kind):
 
     tokens, is_text = tokens_and_kind
     difference = logit_difference(exact, other, tokens[: min(exact.config.block_size, 256)])
-    print(f"logits move by {difference.rms:.4f} (root mean square), at most {difference.largest:.4f}; their spread"
-          f" is {difference.spread:.3f}; the most probable token stays in {difference.same_choice:.1%}")  # fmt: skip
+    print(
+        f"logits move by {difference.rms:.4f} (root mean square), at most {difference.largest:.4f}; their spread"
+        f" is {difference.spread:.3f}; the most probable token stays in {difference.same_choice:.1%}"
+    )
     if is_text:
         before, after = perplexities(exact, other, tokens)
-        print(f"perplexity on {len(tokens):,} tokens: {before:.4f} in float32, {after:.4f} after:"
-              f" {after / before - 1:+.3%}")  # fmt: skip
+        print(
+            f"perplexity on {len(tokens):,} tokens: {before:.4f} in float32, {after:.4f} after:"
+            f" {after / before - 1:+.3%}"
+        )

@@ -32,7 +32,7 @@ def find_runs(paths):
     found = {}
     for path in map(Path, paths):
         inner = sorted(path.glob(f"*/{FILE_NAME}")) if path.is_dir() else []
-        for log in ([path / FILE_NAME] if (path / FILE_NAME).exists() else inner):
+        for log in [path / FILE_NAME] if (path / FILE_NAME).exists() else inner:
             found.setdefault(log.parent.resolve(), log.parent)
     return list(found.values())
 
@@ -51,14 +51,20 @@ def summarise(runs):
         last, final = (train or [{}])[-1], (validation or [{}])[-1]
         best = min((r["loss"] for r in validation), default=float("inf"))
         speeds = sorted(r["tokens_per_second"] for r in train)
-        rows.append({
-            "run": str(run), "step": f"{max((r['step'] for r in records), default=0):,}",
-            "train": _number(last.get("loss")), "val": _number(final.get("loss")), "best": _number(best),
-            "bits/byte": _number(final.get("bits_per_byte")),
-            "tok/s": f"{speeds[len(speeds) // 2]:,.0f}" if speeds else "-",
-            "time": _duration(last.get("seconds")), "sort": best,
-            "settings that differ": " ".join(f"{name}={_short(values.get(name))}" for name in differing),
-        })  # fmt: skip
+        rows.append(
+            {
+                "run": str(run),
+                "step": f"{max((r['step'] for r in records), default=0):,}",
+                "train": _number(last.get("loss")),
+                "val": _number(final.get("loss")),
+                "best": _number(best),
+                "bits/byte": _number(final.get("bits_per_byte")),
+                "tok/s": f"{speeds[len(speeds) // 2]:,.0f}" if speeds else "-",
+                "time": _duration(last.get("seconds")),
+                "sort": best,
+                "settings that differ": " ".join(f"{name}={_short(values.get(name))}" for name in differing),
+            }
+        )
     return rows
 
 
@@ -82,8 +88,10 @@ def format_table(rows):
     rows = [list(COLUMNS), *rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
     left = (0, len(COLUMNS) - 1)
-    lines = ["  ".join(f"{cell:<{w}}" if i in left else f"{cell:>{w}}" for i, (cell, w) in enumerate(zip(row, widths)))
-             for row in rows]  # fmt: skip
+    lines = [
+        "  ".join(f"{cell:<{w}}" if i in left else f"{cell:>{w}}" for i, (cell, w) in enumerate(zip(row, widths)))
+        for row in rows
+    ]
     return "\n".join(line.rstrip() for line in lines)
 
 

@@ -11,11 +11,18 @@ def configure(parser):
     parser.add_argument("text", nargs="?", metavar="TEXT", help="the text; - reads it from standard input")
     parser.add_argument("--file", type=Path, help="score this UTF-8 file instead")
     parser.add_argument("--model", required=True, metavar="FOLDER", help="a run's or a Hugging Face GPT-2 folder")
-    parser.add_argument("--format", choices=["float32", "bfloat16", "int8"],
-                        help="how the weights are kept (default: as saved, float32 if that is open)")  # fmt: skip
+    parser.add_argument(
+        "--format",
+        choices=["float32", "bfloat16", "int8"],
+        help="how the weights are kept (default: as saved, float32 if that is open)",
+    )
     parser.add_argument("--tokens", action="store_true", help="list every token with its probability")
-    parser.add_argument("--colour", choices=["auto", "always", "never"], default="auto",
-                        help="show the text coloured by surprise: auto does so on a terminal")  # fmt: skip
+    parser.add_argument(
+        "--colour",
+        choices=["auto", "always", "never"],
+        default="auto",
+        help="show the text coloured by surprise: auto does so on a terminal",
+    )
 
 
 def run(args):
@@ -32,8 +39,10 @@ def run(args):
     if args.colour == "always" or (args.colour == "auto" and sys.stdout.isatty()):
         print(coloured(score, tokenizer))
     print(f"tokens {len(score.logprobs)}, bytes {score.n_bytes}")
-    print(f"loss {score.loss:.4f} nats a token, perplexity {score.perplexity:.3f},"
-          f" bits per byte {score.bits_per_byte:.4f}")  # fmt: skip
+    print(
+        f"loss {score.loss:.4f} nats a token, perplexity {score.perplexity:.3f},"
+        f" bits per byte {score.bits_per_byte:.4f}"
+    )
 
 
 def read_text(args):

@@ -17,8 +17,9 @@ def configure(parser):
         action = actions.add_parser(name, help=summary, description=summary, formatter_class=parser.formatter_class)
         configure_action(action)
         # The parser above has it too; this default must not undo a --debug that stood before ACTION.
-        action.add_argument("--debug", action="store_true", default=argparse.SUPPRESS,
-                            help="show the traceback of an error")
+        action.add_argument(
+            "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
+        )
 
 
 def run(args):
@@ -34,8 +35,9 @@ def configure_train(parser):
 
     parser.add_argument("files", nargs="+", metavar="FILE", help="text files, folders, globs; - is standard input")
     parser.add_argument("--vocab-size", type=int, required=True, metavar="N", help="how many ids in all")
-    parser.add_argument("--special", action="append", metavar="TOKEN",
-                        help=f"a special token; may be repeated (unset: {END_OF_TEXT})")
+    parser.add_argument(
+        "--special", action="append", metavar="TOKEN", help=f"a special token; may be repeated (unset: {END_OF_TEXT})"
+    )
     parser.add_argument("--pattern", default=GPT2_PATTERN, help="cuts text into words, as `regex` reads it")
     parser.add_argument("--encoding", default="utf-8", help="of the files")
     parser.add_argument("--errors", choices=("strict", "replace"), default="strict", help="for bytes that are no text")
@@ -64,14 +66,17 @@ def train(args):
     started = time.perf_counter()
     with _Bars(find_files(args.files)) as bars, warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always", UserWarning)
-        tokenizer = Tokenizer.train(_texts(args, specials, bars), args.vocab_size, specials, args.pattern,
-                                    progress=bars.merged)
+        tokenizer = Tokenizer.train(
+            _texts(args, specials, bars), args.vocab_size, specials, args.pattern, progress=bars.merged
+        )
     for note in notes:
         print(f"gpt-numpy tokenizer: {note.message}", file=sys.stderr)
     tokenizer.save(args.out, args.form)
     n_merges = len(tokenizer.vocabulary.merges)
-    print(f"{tokenizer.n_vocab:,} ids: 256 bytes, {n_merges:,} merges, {len(specials)} special; from "
-          f"{bars.n_characters:,} characters in {time.perf_counter() - started:.1f} s")
+    print(
+        f"{tokenizer.n_vocab:,} ids: 256 bytes, {n_merges:,} merges, {len(specials)} special; from "
+        f"{bars.n_characters:,} characters in {time.perf_counter() - started:.1f} s"
+    )
     _print_output(args)
 
 
@@ -140,8 +145,9 @@ def _check_output(args):
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise ConfigError("not a folder that can be written to", path=nearest, field="--out")
     if (found := present(out)) and not args.overwrite:
-        raise ConfigError("there is a tokenizer already", path=found[0], field="--out",
-                          expected="another folder, or --overwrite")
+        raise ConfigError(
+            "there is a tokenizer already", path=found[0], field="--out", expected="another folder, or --overwrite"
+        )
 
 
 def _print_output(args):
@@ -155,15 +161,23 @@ def _print_output(args):
 
 
 def _add_tokenizer(parser):
-    parser.add_argument("--tokenizer", required=True, metavar="DIR",
-                        help="folder with the vocabulary (or a tokenizer.json or .tiktoken file)")
+    parser.add_argument(
+        "--tokenizer",
+        required=True,
+        metavar="DIR",
+        help="folder with the vocabulary (or a tokenizer.json or .tiktoken file)",
+    )
 
 
 def _add_text(parser):
     parser.add_argument("text", nargs="?", help="the text itself (unset: --file)")
     parser.add_argument("--file", metavar="FILE", default="-", help="read the text from FILE; - is standard input")
-    parser.add_argument("--specials", choices=tuple(SPECIALS), default="refuse",
-                        help="special tokens in the text: an error, their ids, or ordinary text")
+    parser.add_argument(
+        "--specials",
+        choices=tuple(SPECIALS),
+        default="refuse",
+        help="special tokens in the text: an error, their ids, or ordinary text",
+    )
 
 
 SPECIALS = {"refuse": {}, "allow": {"allowed_special": "all"}, "text": {"disallowed_special": ()}}
@@ -287,15 +301,17 @@ def compare(args):
         ids = [i for text in texts for i in tokenizer.encode_ordinary(text)]
         used = set(ids)
         longest = max((tokenizer.decode([i]) for i in sorted(used)), key=len, default="")
-        columns.append({
-            "": name,
-            "ids": f"{tokenizer.n_vocab:,}",
-            "tokens": f"{len(ids):,}",
-            "bytes per token": f"{n_bytes / max(len(ids), 1):.3f}",
-            "tokens per word": f"{len(ids) / max(n_words, 1):.3f}",
-            "ids used": f"{len(used):,}",
-            "longest token": repr(longest if len(longest) <= 24 else longest[:24] + "…"),
-        })
+        columns.append(
+            {
+                "": name,
+                "ids": f"{tokenizer.n_vocab:,}",
+                "tokens": f"{len(ids):,}",
+                "bytes per token": f"{n_bytes / max(len(ids), 1):.3f}",
+                "tokens per word": f"{len(ids) / max(n_words, 1):.3f}",
+                "ids used": f"{len(used):,}",
+                "longest token": repr(longest if len(longest) <= 24 else longest[:24] + "…"),
+            }
+        )
     print(f"{n_bytes:,} bytes and {n_words:,} words (between white space) in {len(texts):,} texts")
     widths = [max(map(len, column.values())) for column in columns]
     for label in columns[0]:

@@ -53,9 +53,12 @@ class TokenDataset:
         row_length = self.manifest["row_length"]
         if row_length and row_length != block_size + 1:
             raise DataError(
-                "documents were fitted into rows for another block size", path=self.folder, field="block_size",
-                found=block_size, expected=row_length - 1,
-            )  # fmt: skip
+                "documents were fitted into rows for another block size",
+                path=self.folder,
+                field="block_size",
+                found=block_size,
+                expected=row_length - 1,
+            )
         return row_length or block_size
 
 
@@ -95,9 +98,13 @@ def _check_entries(folder, manifest):
 def _open_shard(path, shard, manifest, verify):
     header = read_header(path)
     expected = ShardHeader(
-        shard_dtype(manifest), shard["tokens"], shard["documents"], manifest["vocab_size"], manifest["eot_id"],
+        shard_dtype(manifest),
+        shard["tokens"],
+        shard["documents"],
+        manifest["vocab_size"],
+        manifest["eot_id"],
         manifest["row_length"],
-    )  # fmt: skip
+    )
     if header != expected:
         raise DataError("the header is not the one in the manifest", path=path, found=header, expected=expected)
     if verify:

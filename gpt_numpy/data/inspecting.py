@@ -45,8 +45,9 @@ def packing_reports(lengths, block_size):
     """``{"concat": PackingReport, "fit": PackingReport}`` of documents of ``lengths``."""
     total = int(np.sum(lengths))
     blocks = max(total - 1, 0) // block_size
-    concat = PackingReport(blocks, 1.0, min(1.0, (blocks * block_size + 1) / max(total, 1)),
-                           *concat_cuts(lengths, block_size), 0)  # fmt: skip
+    concat = PackingReport(
+        blocks, 1.0, min(1.0, (blocks * block_size + 1) / max(total, 1)), *concat_cuts(lengths, block_size), 0
+    )
     rows = fit_rows(np.asarray(lengths).tolist(), block_size + 1)
     places = len(rows) * (block_size + 1)
     return {
@@ -63,8 +64,10 @@ def histogram_lines(lengths):
     for exponent in range(int(exponents.min()) if len(exponents) else 0, len(counts)):
         tokens = int(np.sum(np.asarray(lengths)[exponents == exponent]))
         bar = "#" * -(-_BAR * int(counts[exponent]) // max(int(counts.max()), 1))
-        lines.append(f"{1 << exponent:>10,} … {(2 << exponent) - 1:<10,} {counts[exponent]:>10,} documents "
-                     f"{tokens:>14,} tokens  {bar}")  # fmt: skip
+        lines.append(
+            f"{1 << exponent:>10,} … {(2 << exponent) - 1:<10,} {counts[exponent]:>10,} documents "
+            f"{tokens:>14,} tokens  {bar}"
+        )
     return lines
 
 

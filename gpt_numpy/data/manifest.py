@@ -21,13 +21,25 @@ SPLITS = ("train", "validation")
 MAX_MANIFEST_BYTES = 1 << 28
 
 _FIELDS = {
-    "format": str, "vocab_size": int, "eot_id": int, "row_length": int, "settings": dict, "tokenizer": dict,
-    "inputs": list, "splits": dict, "sha256": str,
-}  # fmt: skip
+    "format": str,
+    "vocab_size": int,
+    "eot_id": int,
+    "row_length": int,
+    "settings": dict,
+    "tokenizer": dict,
+    "inputs": list,
+    "splits": dict,
+    "sha256": str,
+}
 _SPLIT_FIELDS = {
-    "tokens": int, "documents": int, "text_bytes": int, "cut_documents": int, "cuts": int, "padding": int,
+    "tokens": int,
+    "documents": int,
+    "text_bytes": int,
+    "cut_documents": int,
+    "cuts": int,
+    "padding": int,
     "shards": list,
-}  # fmt: skip
+}
 _SHARD_FIELDS = {"name": str, "tokens": int, "documents": int, "sha256": str}
 _INPUT_FIELDS = {"name": str, "bytes": int, "sha256": str}
 
@@ -133,8 +145,13 @@ def _check_fields(record, fields, path, where):
         raise DataError(f"{state} field", path=path, field=f"{where}{name}")
     for name, kind in fields.items():
         if type(record[name]) is not kind:
-            raise DataError("has another type", path=path, field=f"{where}{name}", found=type(record[name]).__name__,
-                            expected=kind.__name__)  # fmt: skip
+            raise DataError(
+                "has another type",
+                path=path,
+                field=f"{where}{name}",
+                found=type(record[name]).__name__,
+                expected=kind.__name__,
+            )
         if kind is int and not 0 <= record[name] < 2**63:
             raise DataError("out of range", path=path, field=f"{where}{name}", found=record[name])
         if name == "sha256":
@@ -167,9 +184,13 @@ def _check_split(split, record, row_length, path):
     for number, shard in enumerate(record["shards"]):
         _check_fields(shard, _SHARD_FIELDS, path, f"{where}shards[{number}].")
         if shard["name"] != shard_name(split, number):
-            raise DataError("shards are missing, reordered or misnamed", path=path,
-                            field=f"{where}shards[{number}].name", found=shard["name"],
-                            expected=shard_name(split, number))  # fmt: skip
+            raise DataError(
+                "shards are missing, reordered or misnamed",
+                path=path,
+                field=f"{where}shards[{number}].name",
+                found=shard["name"],
+                expected=shard_name(split, number),
+            )
         if row_length and shard["tokens"] % row_length:
             raise DataError("not whole rows", path=path, field=f"{where}shards[{number}].tokens", found=shard["tokens"])
     most = record["tokens"] if row_length else 0
@@ -178,8 +199,9 @@ def _check_split(split, record, row_length, path):
     for name in ("tokens", "documents"):
         total = sum(shard[name] for shard in record["shards"])
         if total != record[name]:
-            raise DataError("the shards do not add up", path=path, field=f"{where}{name}", found=total,
-                            expected=record[name])  # fmt: skip
+            raise DataError(
+                "the shards do not add up", path=path, field=f"{where}{name}", found=total, expected=record[name]
+            )
 
 
 def shard_dtype(manifest):

@@ -35,9 +35,7 @@ def as_tokens(ids, dtype, where):
     """``ids`` as a 1-D array of ``dtype``; ``where`` names them in the DataError for an id it cannot hold."""
     array = np.asarray(ids)
     if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise DataError(
-            "not a sequence of integer ids", field=where, found=f"{array.dtype} of shape {array.shape}",
-        )  # fmt: skip
+        raise DataError("not a sequence of integer ids", field=where, found=f"{array.dtype} of shape {array.shape}")
     check_tokens(array, np.iinfo(dtype).max + 1, where, f"an id that {np.dtype(dtype)} can hold")
     return array.astype(dtype)
 

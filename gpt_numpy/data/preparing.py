@@ -24,14 +24,7 @@ from .encoding import encode_pieces, in_validation
 from .files import STDIN, find_files
 from .manifest import MANIFEST, read_manifest, shard_dtype, shard_name, write_durably, write_manifest
 from .normalizing import DEFAULT_STEPS, check_steps
-from .progress import (
-    ADVICE,
-    compare_identity,
-    position_from_json,
-    position_to_json,
-    read_progress,
-    write_progress,
-)
+from .progress import ADVICE, compare_identity, position_from_json, position_to_json, read_progress, write_progress
 from .sources import hash_source, identify
 from .token_files import ShardHeader, format_header
 
@@ -67,11 +60,16 @@ class Settings:
         if self.block_size is not None and self.block_size < 1:
             raise ConfigError("too small", field="block_size", found=self.block_size, expected="at least 1")
         if not self.row_length < self.shard_tokens < 2**31:
-            raise ConfigError("out of range", field="shard_tokens", found=self.shard_tokens,
-                              expected=f"more than a row's {self.row_length}, less than 2**31")  # fmt: skip
+            raise ConfigError(
+                "out of range",
+                field="shard_tokens",
+                found=self.shard_tokens,
+                expected=f"more than a row's {self.row_length}, less than 2**31",
+            )
         if self.validation_every < 0 or self.validation_every == 1:
-            raise ConfigError("out of range", field="validation_every", found=self.validation_every,
-                              expected="0, or 2 and more")  # fmt: skip
+            raise ConfigError(
+                "out of range", field="validation_every", found=self.validation_every, expected="0, or 2 and more"
+            )
 
     @property
     def row_length(self):
@@ -100,8 +98,11 @@ def prepare(
     if tokenizer.eot_id is None:
         raise DataError("the tokenizer has no end-of-text token to put after each document", field="tokenizer")
     if settings.split == "file" and settings.validation_every > len(paths):
-        raise DataError(f"{len(paths)} files, each a document, are too few", field="validation_every",
-                        found=settings.validation_every)  # fmt: skip
+        raise DataError(
+            f"{len(paths)} files, each a document, are too few",
+            field="validation_every",
+            found=settings.validation_every,
+        )
     folder = Path(folder)
     _refuse_inside(inputs, folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -240,9 +241,11 @@ class _Preparation:
         for split, totals in self.totals.items():
             if not totals["shards"]:
                 raise DataError(
-                    f"the input has no document for {split}", path=self.folder, field="inputs",
+                    f"the input has no document for {split}",
+                    path=self.folder,
+                    field="inputs",
                     expected="text" if split == "train" else "a smaller validation_every, or more documents",
-                )  # fmt: skip
+                )
             del totals["position"]
         write_manifest(self.folder, {**self.identity, "inputs": self.records, "splits": self.totals})
         (self.folder / PROGRESS).unlink()

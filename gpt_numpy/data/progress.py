@@ -34,8 +34,12 @@ def read_progress(folder, identity, sources):
         if was != now:
             raise DataError("the input changed since the work began", path=now[0], expected=ADVICE)
     if len(content["sources"]) != len(sources):
-        raise DataError("the work was begun with other inputs", path=path, found=f"{len(sources)} files",
-                        expected=f"{len(content['sources'])} files; {ADVICE}")  # fmt: skip
+        raise DataError(
+            "the work was begun with other inputs",
+            path=path,
+            found=f"{len(sources)} files",
+            expected=f"{len(content['sources'])} files; {ADVICE}",
+        )
     for totals in content["splits"].values():
         for shard in totals["shards"]:
             check_hash(Path(folder) / shard["name"], shard["sha256"])
@@ -47,8 +51,13 @@ def compare_identity(was, now, path):
     flat_was, flat_now = ({**identity, **identity["settings"]} for identity in (was, now))
     for name in now["settings"] | now:
         if name != "settings" and flat_was.get(name) != flat_now[name]:
-            raise DataError("the folder was written with another value", path=path, field=name, found=flat_now[name],
-                            expected=f"{flat_was.get(name)!r}: {ADVICE}")  # fmt: skip
+            raise DataError(
+                "the folder was written with another value",
+                path=path,
+                field=name,
+                found=flat_now[name],
+                expected=f"{flat_was.get(name)!r}: {ADVICE}",
+            )
 
 
 def position_to_json(position):

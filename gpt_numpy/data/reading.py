@@ -161,8 +161,13 @@ def _json_texts(lines, field, errors, path):
             )
         if field not in record:
             known = ", ".join(map(str, list(record)[:8])) or "none"
-            raise DataError("the record lacks its text field", path=path, line=number, field=field,
-                            expected=f"one of its fields: {known}")  # fmt: skip
+            raise DataError(
+                "the record lacks its text field",
+                path=path,
+                line=number,
+                field=field,
+                expected=f"one of its fields: {known}",
+            )
         yield _checked(record[field], field, errors, path, number)
 
 
@@ -176,6 +181,9 @@ def _checked(text, field, errors, path, line):
     if bad:
         raise DataError(
             f"U+{ord(bad[0]):04X} at character {bad.start()}, which text does not have",
-            path=path, line=line, field=field, expected="text, or errors=replace",
-        )  # fmt: skip
+            path=path,
+            line=line,
+            field=field,
+            expected="text, or errors=replace",
+        )
     return text

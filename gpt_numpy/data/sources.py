@@ -49,6 +49,8 @@ class Watch:
 
     def _changed(self):
         raise DataError(
-            "the file changed while it was read", path=self._path, found=f"{self._bytes} bytes",
+            "the file changed while it was read",
+            path=self._path,
+            found=f"{self._bytes} bytes",
             expected=f"{self._size}",
-        )  # fmt: skip
+        )

@@ -60,9 +60,12 @@ def read_header(path):
     expected = HEADER_BYTES + words[2] * dtype.itemsize
     if words[2] < 0 or size != expected:
         raise DataError(
-            f"the header promises {words[2]} tokens", path=path, offset=8, found=f"a file of {size} bytes",
+            f"the header promises {words[2]} tokens",
+            path=path,
+            offset=8,
+            found=f"a file of {size} bytes",
             expected=f"{expected} bytes",
-        )  # fmt: skip
+        )
     return ShardHeader(dtype, *words[2:7])
 
 
@@ -76,9 +79,11 @@ def read_token_file(path, vocab_size, dtype=np.uint16):
         dtype, offset = np.dtype(dtype).newbyteorder("<"), 0
         if _regular_size(path) % dtype.itemsize:
             raise DataError(
-                f"not whole {dtype.name} tokens", path=path, found=f"{_regular_size(path)} bytes",
+                f"not whole {dtype.name} tokens",
+                path=path,
+                found=f"{_regular_size(path)} bytes",
                 expected="an even number of bytes, or another dtype" if dtype.itemsize == 2 else "another dtype",
-            )  # fmt: skip
+            )
     else:
         dtype, offset = header.dtype, HEADER_BYTES
     tokens = map_tokens(path, dtype, offset)

@@ -25,8 +25,12 @@ class KVCache:
     def __init__(self, config, batch=1, capacity=None, dtype=np.float32):
         capacity = config.block_size if capacity is None else capacity
         if not 1 <= capacity <= config.block_size:
-            raise ContextLengthError("impossible cache", field="capacity", found=capacity,
-                                     expected=f"1 to the model's {config.block_size} positions")  # fmt: skip
+            raise ContextLengthError(
+                "impossible cache",
+                field="capacity",
+                found=capacity,
+                expected=f"1 to the model's {config.block_size} positions",
+            )
         if batch < 1:
             raise GenerationError("impossible cache", field="batch", found=batch, expected="at least 1 sequence")
         shape = (config.n_layer, batch, config.n_head, capacity, config.head_size)
@@ -66,15 +70,20 @@ class KVCache:
             raise GenerationError("a sequence is named twice", field="sequences", found=named)
         longest = max(self.lengths[sequences].tolist(), default=0)
         if longest + count > capacity:
-            raise ContextLengthError("the cache is full", found=f"{longest} cached and {count} new tokens",
-                                     expected=f"at most {capacity}")  # fmt: skip
+            raise ContextLengthError(
+                "the cache is full", found=f"{longest} cached and {count} new tokens", expected=f"at most {capacity}"
+            )
         self._owner = decoder.identity
 
     def truncate(self, sequence, length):
         """Forget all but the first ``length`` tokens of one sequence."""
         if not 0 <= length <= self.lengths[sequence]:
-            raise GenerationError("a cache is cut, never extended", field="length", found=length,
-                                  expected=f"0 to {self.lengths[sequence]}")  # fmt: skip
+            raise GenerationError(
+                "a cache is cut, never extended",
+                field="length",
+                found=length,
+                expected=f"0 to {self.lengths[sequence]}",
+            )
         self.lengths[sequence] = length
 
     def copy_sequence(self, source, target):

@@ -28,9 +28,11 @@ def logit_difference(exact, other, tokens):
     )
     error = found - expected
     return Difference(
-        float(np.abs(error).max()), math.sqrt(float(np.mean(error**2))), float(expected.std()),
+        float(np.abs(error).max()),
+        math.sqrt(float(np.mean(error**2))),
+        float(expected.std()),
         float(np.mean(found.argmax(axis=1) == expected.argmax(axis=1))),
-    )  # fmt: skip
+    )
 
 
 def perplexities(exact, other, tokens):

@@ -59,8 +59,12 @@ class OpsDecoder:
         n, T = tokens.shape
         sequences = np.arange(cache.batch) if sequences is None else np.asarray(sequences, np.int64)
         if len(sequences) != n or T == 0:
-            raise ContextLengthError("one row of new tokens for each sequence", field="tokens", found=tokens.shape,
-                                     expected=f"({len(sequences)}, at least 1)")  # fmt: skip
+            raise ContextLengthError(
+                "one row of new tokens for each sequence",
+                field="tokens",
+                found=tokens.shape,
+                expected=f"({len(sequences)}, at least 1)",
+            )
         cache.claim(self, sequences, T)
         return tokens, sequences, cache.lengths[sequences, None] + np.arange(T)
 
@@ -73,9 +77,12 @@ class OpsDecoder:
         x, _ = ops.residual_forward(x, branch)
         normed, _ = ops.layernorm_forward(x, p[h + "ln_2.weight"], p[h + "ln_2.bias"])
         branch, _ = ops.mlp_forward(
-            normed, p[h + "mlp.c_fc.weight"], p[h + "mlp.c_fc.bias"],
-            p[h + "mlp.c_proj.weight"], p[h + "mlp.c_proj.bias"],
-        )  # fmt: skip
+            normed,
+            p[h + "mlp.c_fc.weight"],
+            p[h + "mlp.c_fc.bias"],
+            p[h + "mlp.c_proj.weight"],
+            p[h + "mlp.c_proj.bias"],
+        )
         x, _ = ops.residual_forward(x, branch)
         return x
 

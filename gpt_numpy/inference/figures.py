@@ -51,12 +51,18 @@ class Meter:
         self.prefill, self.decode = Phase(), Phase()
 
     def extend(self, tokens, cache, sequences=None, every=False):
-        return self._count(np.shape(tokens), every, cache, sequences,
-                           lambda: self.inner.extend(tokens, cache, sequences, every))  # fmt: skip
+        return self._count(
+            np.shape(tokens), every, cache, sequences, lambda: self.inner.extend(tokens, cache, sequences, every)
+        )
 
     def step_to_largest(self, tokens, cache, count, sequences=None):
-        return self._count((len(tokens), 1), False, cache, sequences,
-                           lambda: self.inner.step_to_largest(tokens, cache, count, sequences))  # fmt: skip
+        return self._count(
+            (len(tokens), 1),
+            False,
+            cache,
+            sequences,
+            lambda: self.inner.step_to_largest(tokens, cache, count, sequences),
+        )
 
     def _count(self, shape, every, cache, sequences, run):
         n, T = shape
@@ -92,8 +98,10 @@ class Meter:
                     f" {read / 1e9:,.1f} GB/s ({read / bandwidth:.0%} of the memory's)"
                 )
         lines.append(f"this machine, measured now: {peak / 1e9:,.0f} GFLOP/s, {bandwidth / 1e9:,.1f} GB/s")
-        lines.append("(a prompt's tokens share every weight that is read, so arithmetic limits prefill; a new token"
-                     " reads every weight for two operations, so memory limits decode)")  # fmt: skip
+        lines.append(
+            "(a prompt's tokens share every weight that is read, so arithmetic limits prefill; a new token"
+            " reads every weight for two operations, so memory limits decode)"
+        )
         self.prefill, self.decode = Phase(), Phase()
         return lines
 

@@ -111,8 +111,12 @@ def check_prompt(prompt, vocab_size):
     if array.size == 0:
         raise GenerationError("nothing to continue: the prompt is empty", field="tokens")
     if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise GenerationError("a prompt is a list of token ids", field="tokens", found=f"{array.dtype} {array.shape}",
-                              expected="integers (T,)")  # fmt: skip
+        raise GenerationError(
+            "a prompt is a list of token ids",
+            field="tokens",
+            found=f"{array.dtype} {array.shape}",
+            expected="integers (T,)",
+        )
     return check_tokens(array[None], vocab_size)[0]
 
 

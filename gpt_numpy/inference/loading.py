@@ -51,8 +51,13 @@ def load_decoder(path, format=None):
     if (folder / packed_file.NAME).exists():
         weights = packed_file.load_packed(folder)
         if format not in (None, weights.format):
-            raise ConfigError("these weights were packed in another format", path=folder, field="format",
-                              found=weights.format, expected=format)  # fmt: skip
+            raise ConfigError(
+                "these weights were packed in another format",
+                path=folder,
+                field="format",
+                found=weights.format,
+                expected=format,
+            )
     else:
         weights = PackedWeights.pack(*huggingface.load_views(folder), format or "float32")
     return PanelDecoder(weights), tokenizer

@@ -22,8 +22,16 @@ PANEL, BLOCK = 16, 64  # columns of a panel, inputs of an int8 block: the kernel
 BLOCK_BYTES = BLOCK * PANEL + 2 * PANEL
 DTYPES = {"float32": np.float32, "bfloat16": np.uint16, "int8": np.int8}
 _MATRICES = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
-_VECTORS = ("ln_1.weight", "ln_1.bias", "attn.c_attn.bias", "attn.c_proj.bias",
-            "ln_2.weight", "ln_2.bias", "mlp.c_fc.bias", "mlp.c_proj.bias")  # fmt: skip
+_VECTORS = (
+    "ln_1.weight",
+    "ln_1.bias",
+    "attn.c_attn.bias",
+    "attn.c_proj.bias",
+    "ln_2.weight",
+    "ln_2.bias",
+    "mlp.c_fc.bias",
+    "mlp.c_proj.bias",
+)
 
 
 def panel_size(format, depth):
@@ -102,8 +110,9 @@ class PackedWeights:
         K, N = self.shapes[kind]
         steps = (1, K) if transposed else (N, 1)  # from k to k, from column to column
         launch = getattr(pack, f"pack_{self.format}")
-        launch(_ceil(N), source.reshape(-1), K, *steps, N, self.data, int(self.offsets[place]),
-               int(self.panel_sizes[kind]))  # fmt: skip
+        launch(
+            _ceil(N), source.reshape(-1), K, *steps, N, self.data, int(self.offsets[place]), int(self.panel_sizes[kind])
+        )
 
     @property
     def nbytes(self):

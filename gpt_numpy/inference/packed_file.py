@@ -27,10 +27,13 @@ def save_packed(folder, weights):
     metadata = {"format": weights.format, "panel": str(PANEL), "block": str(BLOCK), "version": "1"}
     tensors = {name: getattr(weights, name) for name in _TENSORS}
     text = json.dumps(huggingface.config_fields(weights.config), indent=2) + "\n"
-    replace_files(folder, {
-        NAME: lambda path: save_file(tensors, path, metadata=metadata),
-        huggingface.CONFIG: lambda path: path.write_text(text, encoding="utf-8"),
-    })  # fmt: skip
+    replace_files(
+        folder,
+        {
+            NAME: lambda path: save_file(tensors, path, metadata=metadata),
+            huggingface.CONFIG: lambda path: path.write_text(text, encoding="utf-8"),
+        },
+    )
 
 
 def load_packed(folder):
@@ -46,8 +49,11 @@ def load_packed(folder):
             raise CheckpointMismatch("packed in another way", path=path, found=file.metadata, expected=str(expected))
         shapes = {name: tensor.shape for name, tensor in file.tensors.items()}
         C = config.n_embd
-        wanted = {"data": (PackedWeights.data_size(config, format),), "positions": (config.block_size, C),
-                  "vectors": ((13 * config.n_layer + 2) * C,)}  # fmt: skip
+        wanted = {
+            "data": (PackedWeights.data_size(config, format),),
+            "positions": (config.block_size, C),
+            "vectors": ((13 * config.n_layer + 2) * C,),
+        }
         if shapes != wanted:
             raise CheckpointMismatch("not the tensors of this model", path=path, found=shapes, expected=str(wanted))
         weights = PackedWeights(config, format)

@@ -119,8 +119,18 @@ class PanelDecoder(OpsDecoder):
 
         w, config = self.weights, self.config
         weights = decode.Weights(w.data, w.offsets, w.panel_sizes, panel_size(w.format, chunk), w.vectors)
-        return weights, decode.Shape(rows, wanted, largest, config.n_layer, config.n_head, config.head_size,
-                                     config.n_embd, config.vocab_size, cache.batch, cache.capacity)  # fmt: skip
+        return weights, decode.Shape(
+            rows,
+            wanted,
+            largest,
+            config.n_layer,
+            config.n_head,
+            config.head_size,
+            config.n_embd,
+            config.vocab_size,
+            cache.batch,
+            cache.capacity,
+        )
 
     def _buffers_for(self, *key):
         if key not in self._buffers:
@@ -135,8 +145,10 @@ def _merge(best, count):
     logits, ids = (np.concatenate(best[..., i], axis=-1) for i in range(2))  # (rows, threads · count)
     chosen = np.lexsort((ids, -logits))[:, :count]  # the lowest of equals first
     chosen = np.take_along_axis(chosen, np.take_along_axis(ids, chosen, 1).argsort(1), 1)
-    return (np.take_along_axis(ids, chosen, 1).astype(np.int64),
-            np.take_along_axis(logits, chosen, 1).astype(np.float32))  # fmt: skip
+    return (
+        np.take_along_axis(ids, chosen, 1).astype(np.int64),
+        np.take_along_axis(logits, chosen, 1).astype(np.float32),
+    )
 
 
 def make_buffers(weights, rows, threads, capacity, block=None, sums=None):

@@ -66,12 +66,14 @@ class Sampling:
     def check(self, vocab_size):
         """Raise ``GenerationError`` for what cannot be meant for a vocabulary of this size."""
         if self.top_k is not None and self.top_k > vocab_size:
-            raise GenerationError("more than there are tokens", field="top_k", found=self.top_k,
-                                  expected=f"1 to {vocab_size}")  # fmt: skip
+            raise GenerationError(
+                "more than there are tokens", field="top_k", found=self.top_k, expected=f"1 to {vocab_size}"
+            )
         for token, bias in (self.logit_bias or {}).items():
             if not _is_integer(token) or not 0 <= token < vocab_size:
-                raise GenerationError("no such token", field="logit_bias", found=token,
-                                      expected=f"0 to {vocab_size - 1}")  # fmt: skip
+                raise GenerationError(
+                    "no such token", field="logit_bias", found=token, expected=f"0 to {vocab_size - 1}"
+                )
             _number(f"logit_bias[{token}]", bias, "a number or -inf", lambda x: x < math.inf)
 
     def choose(self, logits, history, sample=0):

@@ -61,8 +61,12 @@ def speculate(model, draft, tokens, max_new_tokens, *, lookahead=4, stop_tokens=
     target, drafter = _Reader(model), _Reader(draft)
     vocab_size = target.decoder.config.vocab_size
     if drafter.decoder.config.vocab_size != vocab_size:
-        raise GenerationError("the draft model has another vocabulary", field="draft",
-                              found=drafter.decoder.config.vocab_size, expected=str(vocab_size))  # fmt: skip
+        raise GenerationError(
+            "the draft model has another vocabulary",
+            field="draft",
+            found=drafter.decoder.config.vocab_size,
+            expected=str(vocab_size),
+        )
     check_counts(max_new_tokens=(max_new_tokens, 0), lookahead=(lookahead, 1))
     sampling.check(vocab_size)
     history, stop_tokens = check_prompt(tokens, vocab_size).tolist(), frozenset(stop_tokens)

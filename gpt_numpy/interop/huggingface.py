@@ -55,11 +55,14 @@ def save(folder, config, params, eos_token_id=None):
 
     tensors = {name: np.ascontiguousarray(params[name]) for name in table(config)}
     text = json.dumps(config_fields(config, params.flat.dtype, eos_token_id), indent=2) + "\n"
-    replace_files(folder, {
-        # Older versions of transformers refuse a file whose metadata does not name a framework.
-        WEIGHTS: lambda path: save_file(tensors, path, metadata={"format": "pt"}),
-        CONFIG: lambda path: path.write_text(text, encoding="utf-8"),
-    })  # fmt: skip
+    replace_files(
+        folder,
+        {
+            # Older versions of transformers refuse a file whose metadata does not name a framework.
+            WEIGHTS: lambda path: save_file(tensors, path, metadata={"format": "pt"}),
+            CONFIG: lambda path: path.write_text(text, encoding="utf-8"),
+        },
+    )
 
 
 def config_fields(config, dtype=np.float32, eos_token_id=None):
@@ -138,8 +141,11 @@ def load_config(folder):
         if fields.get(name, allowed[0]) not in allowed:
             raise CheckpointMismatch(
                 "not a model of this kind",
-                path=path, field=name, found=fields[name], expected=" or ".join(map(repr, allowed)),
-            )  # fmt: skip
+                path=path,
+                field=name,
+                found=fields[name],
+                expected=" or ".join(map(repr, allowed)),
+            )
     sizes = {"block_size": fields.get("n_positions", fields.get("n_ctx"))}
     sizes |= {name: fields.get(name) for name in ("vocab_size", "n_layer", "n_head", "n_embd")}
     dropouts = [fields.get(name, 0.0) for name in _DROPOUTS]
@@ -155,8 +161,11 @@ def load_config(folder):
     if fields.get("n_inner") not in (None, 4 * config.n_embd):
         raise CheckpointMismatch(
             "the hidden layer is 4 n_embd wide",
-            path=path, field="n_inner", found=fields["n_inner"], expected=str(4 * config.n_embd),
-        )  # fmt: skip
+            path=path,
+            field="n_inner",
+            found=fields["n_inner"],
+            expected=str(4 * config.n_embd),
+        )
     return config, fields
 
 
@@ -201,8 +210,9 @@ def _by_name(files):
         for stored in file.tensors:
             name = canonical_name(stored)
             if name in found:
-                raise CheckpointMismatch(f"the tensor is there twice, also in {found[name][0].path}",
-                                         path=file.path, field=stored)  # fmt: skip
+                raise CheckpointMismatch(
+                    f"the tensor is there twice, also in {found[name][0].path}", path=file.path, field=stored
+                )
             if name is not None:
                 found[name] = file, stored
     return found
@@ -218,8 +228,9 @@ def check_tensors(config, shapes, path):
     expected = {**expected, _HEAD: expected["wte.weight"]}
     wrong = [
         f"{name} is {list(shapes[name])} instead of {list(expected[name])}"
-        for name in expected if name in shapes and tuple(shapes[name]) != expected[name]
-    ]  # fmt: skip
+        for name in expected
+        if name in shapes and tuple(shapes[name]) != expected[name]
+    ]
     kinds = {"missing tensors": missing, "unexpected tensors": extra, "misshapen tensors": wrong}
     faults = [f"{kind}: {_some(names)}" for kind, names in kinds.items() if names]
     if faults:
@@ -241,8 +252,9 @@ def _check_head(found, fields, folder):
         file, stored = found[_HEAD]
         raise CheckpointMismatch(
             f"the output head differs from wte.weight (first in row {row}); this model ties the two",
-            path=file.path, field=stored,
-        )  # fmt: skip
+            path=file.path,
+            field=stored,
+        )
 
 
 def _some(names, limit=6):

@@ -35,9 +35,19 @@ _HEADER_INTS = 256
 _MULTIPLE = 128
 _VERSIONS = (1, 2, 3, 4, 5)
 _LAYER_TENSORS = (
-    "ln_1.weight", "ln_1.bias", "attn.c_attn.weight", "attn.c_attn.bias", "attn.c_proj.weight", "attn.c_proj.bias",
-    "ln_2.weight", "ln_2.bias", "mlp.c_fc.weight", "mlp.c_fc.bias", "mlp.c_proj.weight", "mlp.c_proj.bias",
-)  # fmt: skip
+    "ln_1.weight",
+    "ln_1.bias",
+    "attn.c_attn.weight",
+    "attn.c_attn.bias",
+    "attn.c_proj.weight",
+    "attn.c_proj.bias",
+    "ln_2.weight",
+    "ln_2.bias",
+    "mlp.c_fc.weight",
+    "mlp.c_fc.bias",
+    "mlp.c_proj.weight",
+    "mlp.c_proj.bias",
+)
 
 
 def _names(config):
@@ -53,8 +63,16 @@ def save(path, config, params, dtype="float32"):
     path = Path(path)
     padded = -(-config.vocab_size // _MULTIPLE) * _MULTIPLE
     header = np.zeros(_HEADER_INTS, "<i4")
-    header[:8] = (MAGIC, 3 if dtype == "float32" else 5, config.block_size, config.vocab_size, config.n_layer,
-                  config.n_head, config.n_embd, padded)  # fmt: skip
+    header[:8] = (
+        MAGIC,
+        3 if dtype == "float32" else 5,
+        config.block_size,
+        config.vocab_size,
+        config.n_layer,
+        config.n_head,
+        config.n_embd,
+        padded,
+    )
 
     def write(temporary):
         with open(temporary, "wb") as file:
@@ -110,15 +128,17 @@ def _read_header(file, path):
         raise CheckpointCorrupt(str(error), path=path) from None
     rows = vocab_size if version < 3 else padded
     if rows < vocab_size:
-        raise CheckpointCorrupt("padded to less than the vocabulary", path=path, offset=28, found=padded,
-                                expected=f"at least {vocab_size}")  # fmt: skip
+        raise CheckpointCorrupt(
+            "padded to less than the vocabulary", path=path, offset=28, found=padded, expected=f"at least {vocab_size}"
+        )
     C = n_embd
     layernorms = (4 * n_layer + 2) * C
     numbers = (rows + block_size) * C + n_layer * (12 * C * C + 9 * C)
     expected = 4 * _HEADER_INTS + numbers * (4 if version in (1, 3) else 2) + layernorms * (2 if version == 5 else 4)
     if size != expected:
-        raise CheckpointCorrupt("the size is not what the header says", path=path, found=f"{size} bytes",
-                                expected=f"{expected} bytes")  # fmt: skip
+        raise CheckpointCorrupt(
+            "the size is not what the header says", path=path, found=f"{size} bytes", expected=f"{expected} bytes"
+        )
     return config, version, rows
 
 

@@ -23,9 +23,22 @@ import numpy as np
 from ..errors import CheckpointCorrupt, CheckpointMismatch
 
 _ITEM_BYTES = {
-    "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "U16": 2, "I16": 2, "F16": 2, "BF16": 2,
-    "U32": 4, "I32": 4, "F32": 4, "U64": 8, "I64": 8, "F64": 8,
-}  # fmt: skip
+    "BOOL": 1,
+    "U8": 1,
+    "I8": 1,
+    "F8_E4M3": 1,
+    "F8_E5M2": 1,
+    "U16": 2,
+    "I16": 2,
+    "F16": 2,
+    "BF16": 2,
+    "U32": 4,
+    "I32": 4,
+    "F32": 4,
+    "U64": 8,
+    "I64": 8,
+    "F64": 8,
+}
 _NUMPY = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I8": "i1", "U8": "u1", "U16": "<u2", "BF16": "<u2"}
 _FLOATS = ("F64", "F32", "F16", "BF16")
 _HEADER_LIMIT = 100_000_000  # bytes; the library's own limit
@@ -73,8 +86,11 @@ class SafetensorsFile:
         if tensor.dtype not in _FLOATS:
             raise CheckpointMismatch(
                 "weights must be floating-point numbers",
-                path=self.path, field=name, found=tensor.dtype, expected=", ".join(_FLOATS),
-            )  # fmt: skip
+                path=self.path,
+                field=name,
+                found=tensor.dtype,
+                expected=", ".join(_FLOATS),
+            )
         flat = out.reshape(-1)
         stored = np.dtype(_NUMPY[tensor.dtype])
         self._file.seek(tensor.start)
@@ -110,15 +126,17 @@ class SafetensorsFile:
         if not finite.all():
             worst = int(np.argmin(finite))
             where = ", ".join(str(int(i)) for i in np.unravel_index(first + worst, self.tensors[name].shape))
-            raise CheckpointMismatch("not a finite number", path=self.path, field=f"{name}[{where}]",
-                                     found=float(part[worst]))  # fmt: skip
+            raise CheckpointMismatch(
+                "not a finite number", path=self.path, field=f"{name}[{where}]", found=float(part[worst])
+            )
 
     def read_exactly(self, name, out):
         """Fill ``out``, C-contiguous, of the tensor's shape and of just its type (BF16 and U16: uint16)."""
         tensor = self.tensors[name]
         if _NUMPY.get(tensor.dtype) is None or np.dtype(_NUMPY[tensor.dtype]) != out.dtype:
-            raise CheckpointMismatch("another type", path=self.path, field=name, found=tensor.dtype,
-                                     expected=str(out.dtype))  # fmt: skip
+            raise CheckpointMismatch(
+                "another type", path=self.path, field=name, found=tensor.dtype, expected=str(out.dtype)
+            )
         self._file.seek(tensor.start)
         self._fill(out.reshape(-1), name)
 

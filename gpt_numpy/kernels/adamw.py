@@ -56,8 +56,14 @@ def _update_block(worker, task, params, grads, moments1, moments2, boundaries, k
             i += lanes(params)
         n = stop - i
         if n > 0:
-            p, m, v = _moved(load_tail(params, i, n), load_tail(grads, i, n), load_tail(moments1, i, n),
-                             load_tail(moments2, i, n), keep, rule)
+            p, m, v = _moved(
+                load_tail(params, i, n),
+                load_tail(grads, i, n),
+                load_tail(moments1, i, n),
+                load_tail(moments2, i, n),
+                keep,
+                rule,
+            )
             store_tail(params, i, p, n)
             store_tail(moments1, i, m, n)
             store_tail(moments2, i, v, n)
@@ -117,7 +123,17 @@ def clear_gradients(grads):
 
 
 def adamw_update(
-    params, grads, first_moments, second_moments, boundaries, decays, learning_rate, beta1, beta2, epsilon, step,
+    params,
+    grads,
+    first_moments,
+    second_moments,
+    boundaries,
+    decays,
+    learning_rate,
+    beta1,
+    beta2,
+    epsilon,
+    step,
     gradient_scale=1.0,
 ):
     """Move ``params`` one step, in place, and both moments with them; all four arrays are flat, (N,).
@@ -127,16 +143,35 @@ def adamw_update(
     """
     dtype = one_dtype(params=params, grads=grads, first_moments=first_moments, second_moments=second_moments)
     N, boundaries, decays = params.size, np.asarray(boundaries, np.int64), np.asarray(decays, np.float64)
-    if boundaries.shape != (decays.size + 1,) or boundaries[0] != 0 or boundaries[-1] != N or \
-            (np.diff(boundaries) < 0).any():
-        raise KernelError("the segments do not tile the parameters", field="boundaries", found=boundaries.tolist(),
-                          expected=f"{decays.size + 1} ascending numbers from 0 to {N}")
+    if (
+        boundaries.shape != (decays.size + 1,)
+        or boundaries[0] != 0
+        or boundaries[-1] != N
+        or (np.diff(boundaries) < 0).any()
+    ):
+        raise KernelError(
+            "the segments do not tile the parameters",
+            field="boundaries",
+            found=boundaries.tolist(),
+            expected=f"{decays.size + 1} ascending numbers from 0 to {N}",
+        )
     written = {"params": params, "first_moments": first_moments, "second_moments": second_moments}
     params, moments1, moments2 = (target(name, array, (N,), dtype) for name, array in written.items())
-    rule = Rule(*map(dtype.type, (
-        gradient_scale, beta1, 1 - beta1, beta2, 1 - beta2, learning_rate / (1 - beta1**step),
-        1 / (1 - beta2**step), epsilon,
-    )))
+    rule = Rule(
+        *map(
+            dtype.type,
+            (
+                gradient_scale,
+                beta1,
+                1 - beta1,
+                beta2,
+                1 - beta2,
+                learning_rate / (1 - beta1**step),
+                1 / (1 - beta2**step),
+                epsilon,
+            ),
+        )
+    )
     keeps = (1 - learning_rate * decays).astype(dtype)
     _update(-(-N // _BLOCK), params, target("grads", grads, (N,), dtype), moments1, moments2, boundaries, keeps, rule)
 

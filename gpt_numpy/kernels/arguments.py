@@ -20,8 +20,9 @@ def one_dtype(**arrays):
     for name, array in arrays.items():
         found = getattr(array, "dtype", type(array).__name__)
         if found not in FLOATS:
-            raise KernelError("kernels compute in float32 and float64", field=name, found=str(found),
-                              expected="float32 or float64")
+            raise KernelError(
+                "kernels compute in float32 and float64", field=name, found=str(found), expected="float32 or float64"
+            )
         if dtype is not None and found != dtype:
             raise KernelError("arrays of two types meet", field=name, found=str(found), expected=str(dtype))
         dtype = found
@@ -42,8 +43,9 @@ def target(name, array, shape, dtype):
     """The flat view of an array that a kernel adds to or overwrites."""
     if not isinstance(array, np.ndarray) or array.dtype != dtype or array.shape != shape:
         found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-        raise KernelError("an array to write to is of the wrong kind", field=name, found=found,
-                          expected=f"{dtype} {shape}")
+        raise KernelError(
+            "an array to write to is of the wrong kind", field=name, found=found, expected=f"{dtype} {shape}"
+        )
     if not array.flags.c_contiguous or not array.flags.writeable:
         raise KernelError("an array to write to must be contiguous and writeable", field=name)
     return array.reshape(-1)
@@ -62,8 +64,12 @@ def indices(name, array, below, also=None):
         place = int(np.argmax(bad))
         if bad[place]:
             place_in_array = tuple(int(i) for i in np.unravel_index(place, array.shape))
-            raise KernelError(f"an index is out of range at {place_in_array}", field=name, found=int(values[place]),
-                              expected=f"0 to {below - 1}")
+            raise KernelError(
+                f"an index is out of range at {place_in_array}",
+                field=name,
+                found=int(values[place]),
+                expected=f"0 to {below - 1}",
+            )
     return values.astype(np.int64, copy=False)
 
 

@@ -54,14 +54,19 @@ def _check_heads(q, k, v):
     one_dtype(q=q, k=k, v=v)
     for name, array in (("q", q), ("k", k), ("v", v)):
         if array.ndim != 4:
-            raise KernelError("attention works on four axes", field=name, found=array.shape,
-                              expected="(B, T, n_head, head_size)")
+            raise KernelError(
+                "attention works on four axes", field=name, found=array.shape, expected="(B, T, n_head, head_size)"
+            )
     B, Tq, n_head, head_size = q.shape
     check_shape("k", k, (B, k.shape[1], n_head, head_size))
     check_shape("v", v, k.shape)
     if k.shape[1] < Tq or head_size == 0:
-        raise KernelError("every query needs a key at its own place", field="k", found=k.shape,
-                          expected=f"at least {Tq} keys of at least one element")
+        raise KernelError(
+            "every query needs a key at its own place",
+            field="k",
+            found=k.shape,
+            expected=f"at least {Tq} keys of at least one element",
+        )
 
 
 def _check_first_key(first_key, B, Tq, Tk):
@@ -75,8 +80,12 @@ def _check_first_key(first_key, B, Tq, Tk):
     beyond = values > np.arange(Tk - Tq, Tk)
     if beyond.any():
         b, i = (int(place[0]) for place in np.nonzero(beyond))
-        raise KernelError(f"a query would see no key at ({b}, {i})", field="first_key", found=int(values[b, i]),
-                          expected=f"at most {Tk - Tq + i}, its own place")
+        raise KernelError(
+            f"a query would see no key at ({b}, {i})",
+            field="first_key",
+            found=int(values[b, i]),
+            expected=f"at most {Tk - Tq + i}, its own place",
+        )
     return values
 
 
@@ -120,8 +129,17 @@ def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty):
     if q.size:
         n_tasks, rows, scratch, ranges, width = _plan(q, k.shape[1], backward=False)
         scale = q.dtype.type(math.log2(math.e) / math.sqrt(head_size))
-        arguments = (*cache[:3], first_key, out, log_sums, mask_of(dropout, n_head * Tq, q.dtype), scale, scratch,
-                     ranges, width)  # fmt: skip
+        arguments = (
+            *cache[:3],
+            first_key,
+            out,
+            log_sums,
+            mask_of(dropout, n_head * Tq, q.dtype),
+            scale,
+            scratch,
+            ranges,
+            width,
+        )
         if Tq <= few_queries.MOST_QUERIES:
             few_queries.decode(B * n_head, *arguments)
         else:
@@ -147,16 +165,38 @@ def _backward_into(dout, cache, dq, dk, dv):
         return
     n_tasks, group, scratch, ranges, width = _plan(q, k.shape[1], backward=True)
     backward_pass.backward(
-        n_tasks, q, k, v, first_key, out, log_sums, np.ascontiguousarray(dout), dq, dk, dv,
-        mask_of(dropout, n_head * Tq, q.dtype), q.dtype.type(1 / math.sqrt(head_size)), scratch, ranges, width,
+        n_tasks,
+        q,
+        k,
+        v,
+        first_key,
+        out,
+        log_sums,
+        np.ascontiguousarray(dout),
+        dq,
+        dk,
+        dv,
+        mask_of(dropout, n_head * Tq, q.dtype),
+        q.dtype.type(1 / math.sqrt(head_size)),
+        scratch,
+        ranges,
+        width,
         group,
-    )  # fmt: skip
+    )
 
 
 def multi_head_attention_forward(
-    x, attn_weight, attn_bias, proj_weight, proj_bias, n_head, first_key=None, dropout: Dropout | None = None,
-    alloc=np.empty, alloc_out=None,
-):  # fmt: skip
+    x,
+    attn_weight,
+    attn_bias,
+    proj_weight,
+    proj_bias,
+    n_head,
+    first_key=None,
+    dropout: Dropout | None = None,
+    alloc=np.empty,
+    alloc_out=None,
+):
     """Project x to queries, keys and values, attend in each head, project the heads' outputs back.
 
     x and out (B, T, C); attn_weight (C, 3C) and attn_bias (3C,) hold the three projections side by side;
@@ -183,7 +223,11 @@ def split_heads(qkv, n_head):
     """Views q, k, v, each (B, T, n_head, head_size), of one (B, T, 3C) array."""
     B, T, three_C = qkv.shape
     if n_head < 1 or three_C % (3 * n_head):
-        raise KernelError("the columns do not divide into heads", field="n_head", found=n_head,
-                          expected=f"a divisor of {three_C // 3}")
+        raise KernelError(
+            "the columns do not divide into heads",
+            field="n_head",
+            found=n_head,
+            expected=f"a divisor of {three_C // 3}",
+        )
     thirds = qkv.reshape(B, T, 3, n_head, three_C // 3 // n_head)
     return thirds[:, :, 0], thirds[:, :, 1], thirds[:, :, 2]

@@ -14,9 +14,23 @@ written out.
 import numpy as np
 
 from .attention_tile import (
-    KEYS, QUERIES, ROWS, SCORES_STEP, add_weighted, add_weighted_turned, copy_rows, element_steps, fetch_rows,
-    fill_zeros, first_seen, multiply_by_keys, pack_keys, pack_keys_turned, panel, strip_ranges,
-)  # fmt: skip
+    KEYS,
+    QUERIES,
+    ROWS,
+    SCORES_STEP,
+    add_weighted,
+    add_weighted_turned,
+    copy_rows,
+    element_steps,
+    fetch_rows,
+    fill_zeros,
+    first_seen,
+    multiply_by_keys,
+    pack_keys,
+    pack_keys_turned,
+    panel,
+    strip_ranges,
+)
 from .dropout import keep_factors, row_hash
 from .jit import part
 from .simd import add_lanes, broadcast, exp2_of_negative, fma, lanes, load, load_tail, store, store_tail
@@ -47,8 +61,9 @@ def _differentiate_row(s, row, drow, low, high, scale, log_sum, delta, mask, has
 
 
 @part
-def _differentiate_rows(s, scores, dscores, ranges, first_key, b, head_row, start, n_rows, offset, tile, scale, mask,
-                        log_sums, deltas):
+def _differentiate_rows(
+    s, scores, dscores, ranges, first_key, b, head_row, start, n_rows, offset, tile, scale, mask, log_sums, deltas
+):
     """All rows of a block; what a row does not see of the tile becomes 0, as do rows that fill up the last strip."""
     for r in range((n_rows + ROWS - 1) // ROWS * ROWS):
         i, (low, high), row = start + r, (ranges[r // ROWS, 0], ranges[r // ROWS, 1]), r * SCORES_STEP
@@ -57,8 +72,19 @@ def _differentiate_rows(s, scores, dscores, ranges, first_key, b, head_row, star
             seen_low = min(max(first_seen(first_key, b, i) - tile, low), high)
             seen_high = max(min(offset + i + 1 - tile, high), seen_low)
             hashed = row_hash(mask, head_row + i) if mask.threshold > 0 else np.uint32(0)
-            _differentiate_row(s, scores + row, dscores + row, low, high, scale, log_sums[head_row + i], s[deltas + r],
-                               mask, hashed, tile)
+            _differentiate_row(
+                s,
+                scores + row,
+                dscores + row,
+                low,
+                high,
+                scale,
+                log_sums[head_row + i],
+                s[deltas + r],
+                mask,
+                hashed,
+                tile,
+            )
         if seen_low > 0 or seen_high < KEYS:
             for matrix in (scores, dscores):
                 fill_zeros(s, matrix + row, matrix + row + seen_low)
@@ -91,8 +117,35 @@ def _write_rows(s, sums, step, n_rows, scale, out, index, out_step):
 
 
 @part
-def _add_tile(s, ranges, packed, k, v, k_index, v_index, n_keys, head_size, width, queries, douts, dqueries, deltas,
-              rows, dkeys, dvalues, scores, first_key, b, head_row, start, offset, tile, scale, mask, log_sums):
+def _add_tile(
+    s,
+    ranges,
+    packed,
+    k,
+    v,
+    k_index,
+    v_index,
+    n_keys,
+    head_size,
+    width,
+    queries,
+    douts,
+    dqueries,
+    deltas,
+    rows,
+    dkeys,
+    dvalues,
+    scores,
+    first_key,
+    b,
+    head_row,
+    start,
+    offset,
+    tile,
+    scale,
+    mask,
+    log_sums,
+):
     """One tile of keys against a group of ``rows`` queries: adds to the group's dq and the tile's dk and dv."""
     step, is_packed, ahead = width + panel(s), False, KEYS
     plain_keys, turned_values = packed + KEYS * width, packed + 2 * KEYS * width
@@ -112,16 +165,32 @@ def _add_tile(s, ranges, packed, k, v, k_index, v_index, n_keys, head_size, widt
         strips, q_rows, dout_rows = (n_rows + ROWS - 1) // ROWS, queries + r * step, douts + r * step
         multiply_by_keys(ranges, strips, s, q_rows, step, packed, width, scores)
         multiply_by_keys(ranges, strips, s, dout_rows, step, turned_values, width, dscores)
-        _differentiate_rows(s, scores, dscores, ranges, first_key, b, head_row, start + r, n_rows, offset, tile, scale,
-                            mask, log_sums, deltas + r)
+        _differentiate_rows(
+            s,
+            scores,
+            dscores,
+            ranges,
+            first_key,
+            b,
+            head_row,
+            start + r,
+            n_rows,
+            offset,
+            tile,
+            scale,
+            mask,
+            log_sums,
+            deltas + r,
+        )
         add_weighted_turned(ranges, strips, s, scores, dout_rows, n_keys, width, dvalues, step)
         add_weighted_turned(ranges, strips, s, dscores, q_rows, n_keys, width, dkeys, step)
         add_weighted(ranges, strips, s, dscores, plain_keys, width, dqueries + r * step, step)
 
 
 @part
-def _backward_task(worker, task, q, k, v, first_key, out, log_sums, dout, dq, dk, dv, mask, scale, scratch, ranges_of,
-                   width, group):
+def _backward_task(
+    worker, task, q, k, v, first_key, out, log_sums, dout, dq, dk, dv, mask, scale, scratch, ranges_of, width, group
+):
     (Tq, n_head, head_size), Tk, step, one = q.shape[1:], k.shape[1], width + panel(q), q.dtype.type(1)
     b, h, offset, head_row = task // n_head, task % n_head, Tk - Tq, task * Tq
     s, ranges = scratch[worker], ranges_of[worker]
@@ -144,10 +213,35 @@ def _backward_task(worker, task, q, k, v, first_key, out, log_sums, dout, dq, dk
         for r in range(rows):
             low = min(low, first_seen(first_key, b, start + r))
         for tile in range(low // KEYS * KEYS, offset + start + rows, KEYS):
-            _add_tile(s, ranges, packed, k, v, b * k_b + tile * k_t + h * k_h, b * v_b + tile * v_t + h * v_h,
-                      min(KEYS, Tk - tile), head_size, width, queries, douts, dqueries, deltas, rows,
-                      dkeys + tile * step, dvalues + tile * step, scores, first_key, b, head_row, start, offset, tile,
-                      base2, mask, log_sums)
+            _add_tile(
+                s,
+                ranges,
+                packed,
+                k,
+                v,
+                b * k_b + tile * k_t + h * k_h,
+                b * v_b + tile * v_t + h * v_h,
+                min(KEYS, Tk - tile),
+                head_size,
+                width,
+                queries,
+                douts,
+                dqueries,
+                deltas,
+                rows,
+                dkeys + tile * step,
+                dvalues + tile * step,
+                scores,
+                first_key,
+                b,
+                head_row,
+                start,
+                offset,
+                tile,
+                base2,
+                mask,
+                log_sums,
+            )
         _write_rows(s, dqueries, step, rows, scale, dq, b * dq_b + start * dq_t + h * dq_h, dq_t)
     _write_rows(s, dkeys, step, Tk, scale, dk, b * dk_b + h * dk_h, dk_t)
     _write_rows(s, dvalues, step, Tk, one, dv, b * dv_b + h * dv_h, dv_t)
@@ -155,6 +249,8 @@ def _backward_task(worker, task, q, k, v, first_key, out, log_sums, dout, dq, dk
 
 @launcher
 def backward(n_tasks, q, k, v, first_key, out, log_sums, dout, dq, dk, dv, mask, scale, scratch, ranges, width, group):
-    parallel_for(_backward_task, n_tasks, (
-        q, k, v, first_key, out, log_sums, dout, dq, dk, dv, mask, scale, scratch, ranges, width, group,
-    ))  # fmt: skip
+    parallel_for(
+        _backward_task,
+        n_tasks,
+        (q, k, v, first_key, out, log_sums, dout, dq, dk, dv, mask, scale, scratch, ranges, width, group),
+    )

@@ -71,8 +71,18 @@ def _decode_task(worker, task, q, k, v, first_key, out, log_sums, mask, scale, s
         hashed = row_hash(mask, row) if mask.threshold > 0 else np.uint32(0)
         total = weigh(s, scores, ranges, 0, scale, shift, mask, hashed, start)
         log_sums[row] = m + np.log2(total)
-        _add_values(s, scores, v, b * v_b + start * v_t + h * v_h, v_t, high - start, s.dtype.type(1) / total, out,
-                    ((b * Tq + i) * n_head + h) * head_size, head_size)
+        _add_values(
+            s,
+            scores,
+            v,
+            b * v_b + start * v_t + h * v_h,
+            v_t,
+            high - start,
+            s.dtype.type(1) / total,
+            out,
+            ((b * Tq + i) * n_head + h) * head_size,
+            head_size,
+        )
 
 
 @launcher

@@ -17,15 +17,39 @@ Key tiles begin at multiples of KEYS, so that a row's sums do not depend on how 
 import numpy as np
 
 from .attention_tile import (
-    KEYS, QUERIES, ROWS, SCORES_STEP, add_weighted, copy_rows, element_steps, fetch_rows, fill_zeros, first_seen,
-    multiply_by_keys, pack_keys, pack_keys_turned, panel, strip_ranges,
-)  # fmt: skip
+    KEYS,
+    QUERIES,
+    ROWS,
+    SCORES_STEP,
+    add_weighted,
+    copy_rows,
+    element_steps,
+    fetch_rows,
+    fill_zeros,
+    first_seen,
+    multiply_by_keys,
+    pack_keys,
+    pack_keys_turned,
+    panel,
+    strip_ranges,
+)
 from .dropout import keep_factors, row_hash
 from .jit import part
 from .simd import (
-    add_lanes, broadcast, exp2_of_negative, fma, lane_index, lanes, load, load_tail, max_lanes, maximum, store,
-    store_tail, where,
-)  # fmt: skip
+    add_lanes,
+    broadcast,
+    exp2_of_negative,
+    fma,
+    lane_index,
+    lanes,
+    load,
+    load_tail,
+    max_lanes,
+    maximum,
+    store,
+    store_tail,
+    where,
+)
 from .threads import launcher, parallel_for
 
 _AHEAD = 16  # rows of the next tile's keys and values to ask for with each block of queries
@@ -152,8 +176,22 @@ def _forward_task(worker, task, q, k, v, first_key, out, log_sums, mask, scale, 
             if strip_ranges(ranges, first_key, b, start + r, rows, offset, tile, panel(q)):
                 strips, at = (rows + ROWS - 1) // ROWS, sums + r * step
                 multiply_by_keys(ranges, strips, s, queries + r * step, step, keys, width, scores)
-                _find_maxima(s, scores, ranges, first_key, b, start + r, rows, offset, tile, scale, at, step, width,
-                             state + 2 * r)
+                _find_maxima(
+                    s,
+                    scores,
+                    ranges,
+                    first_key,
+                    b,
+                    start + r,
+                    rows,
+                    offset,
+                    tile,
+                    scale,
+                    at,
+                    step,
+                    width,
+                    state + 2 * r,
+                )
                 _soften_rows(s, scores, ranges, head_row, start + r, rows, tile, scale, mask, state + 2 * r)
                 add_weighted(ranges, strips, s, scores, values, width, at, step)
     _finish_rows(s, sums, step, state, n_rows, out, log_sums, b, h, start, head_row)
@@ -161,6 +199,6 @@ def _forward_task(worker, task, q, k, v, first_key, out, log_sums, mask, scale, 
 
 @launcher
 def forward(n_tasks, q, k, v, first_key, out, log_sums, mask, scale, scratch, ranges, width, task_rows):
-    parallel_for(_forward_task, n_tasks, (
-        q, k, v, first_key, out, log_sums, mask, scale, scratch, ranges, width, task_rows,
-    ))  # fmt: skip
+    parallel_for(
+        _forward_task, n_tasks, (q, k, v, first_key, out, log_sums, mask, scale, scratch, ranges, width, task_rows)
+    )

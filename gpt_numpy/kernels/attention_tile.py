@@ -193,8 +193,18 @@ def multiply_by_keys(ranges, n_strips, s, rows, step, keys, width, scores):
         for strip in range(n_strips):
             if ranges[strip, 0] <= p < ranges[strip, 1]:
                 row = strip * ROWS
-                product(s, rows + row * step, step, s, keys + p * width, panel(s), width, s,
-                        scores + row * SCORES_STEP + p, SCORES_STEP)
+                product(
+                    s,
+                    rows + row * step,
+                    step,
+                    s,
+                    keys + p * width,
+                    panel(s),
+                    width,
+                    s,
+                    scores + row * SCORES_STEP + p,
+                    SCORES_STEP,
+                )
 
 
 @part
@@ -205,8 +215,18 @@ def add_weighted(ranges, n_strips, s, weights, values, width, out, step):
             low, high = ranges[strip, 0], ranges[strip, 1]
             if low < high:
                 row = strip * ROWS
-                add_product(s, weights + row * SCORES_STEP + low, SCORES_STEP, s, values + p * KEYS + low * panel(s),
-                            panel(s), high - low, s, out + row * step + p, step)
+                add_product(
+                    s,
+                    weights + row * SCORES_STEP + low,
+                    SCORES_STEP,
+                    s,
+                    values + p * KEYS + low * panel(s),
+                    panel(s),
+                    high - low,
+                    s,
+                    out + row * step + p,
+                    step,
+                )
 
 
 @part
@@ -220,8 +240,18 @@ def add_weighted_turned(ranges, n_strips, s, weights, rows, n_keys, width, out, 
         if first < end:
             row = first * ROWS
             for p in range(0, width, panel(s)):
-                add_turned_product(s, weights + row * SCORES_STEP + key, SCORES_STEP, s, rows + row * step + p, step,
-                                   (end - first) * ROWS, s, out + key * step + p, step)
+                add_turned_product(
+                    s,
+                    weights + row * SCORES_STEP + key,
+                    SCORES_STEP,
+                    s,
+                    rows + row * step + p,
+                    step,
+                    (end - first) * ROWS,
+                    s,
+                    out + key * step + p,
+                    step,
+                )
 
 
 @part

@@ -46,8 +46,16 @@ class _Desk:
         self._out = np.empty(buffer.size, dtype=np.uint32)
         start, state = np.zeros(1, dtype=np.int64), np.zeros(3, dtype=np.int64)
         self._arguments = (
-            buffer, start, self._stop, character_classes(), tables, self.cache, self._out, self._end, state,
-        )  # fmt: skip
+            buffer,
+            start,
+            self._stop,
+            character_classes(),
+            tables,
+            self.cache,
+            self._out,
+            self._end,
+            state,
+        )
         signature = tuple(map(typeof, self._arguments))
         encode_texts.compile(signature)
         self._kernel = encode_texts.get_overload(signature)

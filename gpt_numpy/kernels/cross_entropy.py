@@ -12,8 +12,18 @@ import numpy as np
 from .arguments import check_shape, flat, indices, one_dtype
 from .jit import part
 from .simd import (
-    add_lanes, broadcast, exp2_of_negative, keep_first, lanes, load, load_tail, max_lanes, maximum, store, store_tail,
-)  # fmt: skip
+    add_lanes,
+    broadcast,
+    exp2_of_negative,
+    keep_first,
+    lanes,
+    load,
+    load_tail,
+    max_lanes,
+    maximum,
+    store,
+    store_tail,
+)
 from .threads import launcher, parallel_for
 
 _CHUNK = 4096  # logits, a multiple of every vector's length
@@ -83,7 +93,7 @@ def _backward_rows(worker, task, logits, targets, counted, largest, total, dlogi
     for row in range(task * rows, min(targets.size, (task + 1) * rows)):
         base, i = row * V, 0
         if not counted[row]:
-            dlogits[base:base + V] = 0
+            dlogits[base : base + V] = 0
             continue
         shift, scale = largest[row], logits.dtype.type(weight / total[row])
         while i + lanes(logits) <= V:
@@ -126,6 +136,7 @@ def cross_entropy_backward(dloss, cache, alloc=np.empty):
     dlogits = alloc(logits.shape, logits.dtype)
     weight = logits.dtype.type(dloss / max(int(np.count_nonzero(counted)), 1))
     rows = _rows_per_task(logits.shape[-1])
-    _backward(-(-targets.size // rows), flat(logits), targets, counted, largest, total, dlogits.reshape(-1), rows,
-              weight)
+    _backward(
+        -(-targets.size // rows), flat(logits), targets, counted, largest, total, dlogits.reshape(-1), rows, weight
+    )
     return dlogits

@@ -31,9 +31,23 @@ from .decode_attention import attend
 from .jit import part
 from .panel_tile import BLOCK, PANEL, STREAMS, TILE_ROWS, panel_tile
 from .simd import (
-    absolute, add_lanes, broadcast, convert, fma, gelu, keep_first, lanes, load, load_tail, max_lanes, maximum,
-    read, store, store_tail, where,
-)  # fmt: skip
+    absolute,
+    add_lanes,
+    broadcast,
+    convert,
+    fma,
+    gelu,
+    keep_first,
+    lanes,
+    load,
+    load_tail,
+    max_lanes,
+    maximum,
+    read,
+    store,
+    store_tail,
+    where,
+)
 from .stages import claim, finish, wait
 from .threads import launcher, parallel_for
 
@@ -192,10 +206,22 @@ def multiply_panels(task, rows, panels, start, size, depth, bias, count, w, b):
     for k in range(0, depth, chunk):
         for row in range(0, rows, step):
             panel_tile(
-                min(step, rows - row), panels, w.data, start + k // CHUNK * w.chunk_size, size,
-                b.activations, x0 + row * x_step + k, x_step, b.scales, s0 + row * s_step + k // BLOCK, s_step,
-                min(chunk, depth - k), b.sums, sums0 + row * o_step, o_step,
-            )  # fmt: skip
+                min(step, rows - row),
+                panels,
+                w.data,
+                start + k // CHUNK * w.chunk_size,
+                size,
+                b.activations,
+                x0 + row * x_step + k,
+                x_step,
+                b.scales,
+                s0 + row * s_step + k // BLOCK,
+                s_step,
+                min(chunk, depth - k),
+                b.sums,
+                sums0 + row * o_step,
+                o_step,
+            )
 
 
 @part
@@ -212,8 +238,13 @@ def _scatter(sums, place, step, rows, row, first, count, layer, s, b, keys, valu
                 copy_numbers(sums, place + r * step + done, b.q, to * C + column, run)
             else:
                 cached = (layer * s.batch + b.sequences[to]) * s.n_head + head
-                copy_numbers(sums, place + r * step + done, keys if third == 1 else values,
-                             (cached * s.capacity + b.positions[to]) * size + i, run)  # fmt: skip
+                copy_numbers(
+                    sums,
+                    place + r * step + done,
+                    keys if third == 1 else values,
+                    (cached * s.capacity + b.positions[to]) * size + i,
+                    run,
+                )
         done += run
 
 
@@ -307,10 +338,25 @@ def _matrix_stage(task, stage, layer, kind, w, s, b, keys, values):
         for panel in range(piece * step, last, together):
             first, width = panel * PANEL, min(together, last - panel)
             count = min(width * PANEL, columns - first)
-            multiply_panels(task, rows, width, matrix + panel * size, size, depth, bias + first,
-                            0 if kind == HEAD else count, w, b)  # fmt: skip
-            deliver(task, kind, b.sums, task * b.sums.shape[1] * b.sums.shape[2], b.sums.shape[2], rows, 0, first,
-                    count, layer, s, b, keys, values)  # fmt: skip
+            multiply_panels(
+                task, rows, width, matrix + panel * size, size, depth, bias + first, 0 if kind == HEAD else count, w, b
+            )
+            deliver(
+                task,
+                kind,
+                b.sums,
+                task * b.sums.shape[1] * b.sums.shape[2],
+                b.sums.shape[2],
+                rows,
+                0,
+                first,
+                count,
+                layer,
+                s,
+                b,
+                keys,
+                values,
+            )
         finish(b.counters, stage)
         piece = claim(b.counters, stage)
     wait(b.counters, stage, pieces)

@@ -35,12 +35,21 @@ class Mask(NamedTuple):
 def mask_of(dropout, rows_per_sequence, dtype):
     """The Mask of ``dropout`` for an array of ``rows_per_sequence`` rows a sequence."""
     if not 0 <= dropout.probability < 1:
-        raise KernelError("a dropout probability is out of range", field="dropout.probability",
-                          found=dropout.probability, expected="0 <= p < 1")
+        raise KernelError(
+            "a dropout probability is out of range",
+            field="dropout.probability",
+            found=dropout.probability,
+            expected="0 <= p < 1",
+        )
     threshold = min(round(dropout.probability * 2**32), 2**32 - 1)
     scale = dtype.type(1 / (1 - dropout.probability))
-    return Mask(np.uint32(threshold), scale, np.uint32(dropout.key & 0xFFFFFFFF), np.uint32(dropout.key >> 32),
-                np.int64(dropout.first_sequence * rows_per_sequence))
+    return Mask(
+        np.uint32(threshold),
+        scale,
+        np.uint32(dropout.key & 0xFFFFFFFF),
+        np.uint32(dropout.key >> 32),
+        np.int64(dropout.first_sequence * rows_per_sequence),
+    )
 
 
 @part

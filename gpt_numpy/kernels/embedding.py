@@ -70,8 +70,12 @@ def embedding_forward(tokens, positions, wte, wpe, alloc=np.empty):
     C = wte.shape[1]
     check_shape("wpe", wpe, (wpe.shape[0], C))
     if tokens.ndim != 2 or positions.shape not in (tokens.shape, tokens.shape[1:]):
-        raise KernelError("tokens and positions do not fit", field="positions", found=(tokens.shape, positions.shape),
-                          expected="(B, T) and (T,) or (B, T)")
+        raise KernelError(
+            "tokens and positions do not fit",
+            field="positions",
+            found=(tokens.shape, positions.shape),
+            expected="(B, T) and (T,) or (B, T)",
+        )
     token = indices("tokens", tokens, wte.shape[0])
     position = indices("positions", positions, wpe.shape[0])
     if position.size != token.size:

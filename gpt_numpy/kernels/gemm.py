@@ -100,9 +100,30 @@ def _add_column_sums(panels, panel, depth, panel_step, sums, column, columns, ad
 
 @part
 def _multiply_task(
-    worker, task, a, b, c, panels, panels_size, M, N, K, a_turned, b_turned, add, epilogue, bias, extra, activation,
-    sums, add_sums, task_rows, task_columns, depth, block_columns,
-):  # fmt: skip
+    worker,
+    task,
+    a,
+    b,
+    c,
+    panels,
+    panels_size,
+    M,
+    N,
+    K,
+    a_turned,
+    b_turned,
+    add,
+    epilogue,
+    bias,
+    extra,
+    activation,
+    sums,
+    add_sums,
+    task_rows,
+    task_columns,
+    depth,
+    block_columns,
+):
     """One task: its rectangle of C, complete. All arrays are flat."""
     width, a_step, b_step = tile_columns(c), K if a_turned else M, K if b_turned else N
     across = (N + task_columns - 1) // task_columns
@@ -122,9 +143,16 @@ def _multiply_task(
             if sums.size > 0:  # the tasks that meet these columns share them out by panels
                 n_panels, down = (columns + width - 1) // width, (M + task_rows - 1) // task_rows
                 first, end = n_panels * (task // across) // down, n_panels * (task // across + 1) // down
-                _add_column_sums(panels, b_panels + first * b_panel_step, padded, b_panel_step, sums,
-                                 column + first * width, min(columns, end * width) - first * width,
-                                 add_sums or k > 0)  # fmt: skip
+                _add_column_sums(
+                    panels,
+                    b_panels + first * b_panel_step,
+                    padded,
+                    b_panel_step,
+                    sums,
+                    column + first * width,
+                    min(columns, end * width) - first * width,
+                    add_sums or k > 0,
+                )
             for row in range(row_start, row_end, _BLOCK_ROWS):
                 rows = min(_BLOCK_ROWS, row_end - row)
                 source = row * a_step + k if a_turned else k * a_step + row
@@ -134,12 +162,24 @@ def _multiply_task(
                     for i in range(0, rows, _ROWS):
                         a_panel, here = a_panels + i // _ROWS * a_panel_step, (row + i) * N + column + j
                         if i + _ROWS <= rows and j + width <= columns:
-                            multiply_tile(panels, a_panel, b_panel, padded, c, here, N, adding, bias, column + j,
-                                          biased)  # fmt: skip
+                            multiply_tile(
+                                panels, a_panel, b_panel, padded, c, here, N, adding, bias, column + j, biased
+                            )
                             continue
                         multiply_tile(panels, a_panel, b_panel, padded, panels, tile, width, False, bias, 0, False)
-                        _store_edge(panels, tile, c, here, N, min(_ROWS, rows - i), min(width, columns - j), adding,
-                                    biased, bias, column + j)  # fmt: skip
+                        _store_edge(
+                            panels,
+                            tile,
+                            c,
+                            here,
+                            N,
+                            min(_ROWS, rows - i),
+                            min(width, columns - j),
+                            adding,
+                            biased,
+                            bias,
+                            column + j,
+                        )
                 if last and epilogue == GELU_BACKWARD:
                     _differentiate(c, row * N + column, N, rows, columns, extra, activation)
                 elif last and epilogue > BIAS:
@@ -148,13 +188,56 @@ def _multiply_task(
 
 @launcher
 def _multiply(
-    n_tasks, a, b, c, panels, panels_size, M, N, K, a_turned, b_turned, add, epilogue, bias, extra, activation,
-    sums, add_sums, task_rows, task_columns, depth, block_columns,
-):  # fmt: skip
-    parallel_for(_multiply_task, n_tasks, (
-        a, b, c, panels, panels_size, M, N, K, a_turned, b_turned, add, epilogue, bias, extra, activation,
-        sums, add_sums, task_rows, task_columns, depth, block_columns,
-    ))  # fmt: skip
+    n_tasks,
+    a,
+    b,
+    c,
+    panels,
+    panels_size,
+    M,
+    N,
+    K,
+    a_turned,
+    b_turned,
+    add,
+    epilogue,
+    bias,
+    extra,
+    activation,
+    sums,
+    add_sums,
+    task_rows,
+    task_columns,
+    depth,
+    block_columns,
+):
+    parallel_for(
+        _multiply_task,
+        n_tasks,
+        (
+            a,
+            b,
+            c,
+            panels,
+            panels_size,
+            M,
+            N,
+            K,
+            a_turned,
+            b_turned,
+            add,
+            epilogue,
+            bias,
+            extra,
+            activation,
+            sums,
+            add_sums,
+            task_rows,
+            task_columns,
+            depth,
+            block_columns,
+        ),
+    )
 
 
 def _round_up(number, multiple):
@@ -212,24 +295,62 @@ _ABSENT = {dtype: np.empty(0, dtype) for dtype in map(np.dtype, (np.float32, np.
 
 
 def gemm_vectors(
-    a, b, out, *, a_transposed=False, b_transposed=False, add=False, epilogue=NOTHING, bias=None, extra=None,
-    activation=None, sums=None, add_sums=False,
-):  # fmt: skip
+    a,
+    b,
+    out,
+    *,
+    a_transposed=False,
+    b_transposed=False,
+    add=False,
+    epilogue=NOTHING,
+    bias=None,
+    extra=None,
+    activation=None,
+    sums=None,
+    add_sums=False,
+):
     """`gemm`, by the kernels above."""
     M, N = out.shape
     K = a.shape[0] if a_transposed else a.shape[1]
     if M == 0 or N == 0 or K == 0:
-        gemm_numpy(a, b, out, a_transposed=a_transposed, b_transposed=b_transposed, add=add, epilogue=epilogue,
-                   bias=bias, extra=extra, activation=activation, sums=sums, add_sums=add_sums)  # fmt: skip
+        gemm_numpy(
+            a,
+            b,
+            out,
+            a_transposed=a_transposed,
+            b_transposed=b_transposed,
+            add=add,
+            epilogue=epilogue,
+            bias=bias,
+            extra=extra,
+            activation=activation,
+            sums=sums,
+            add_sums=add_sums,
+        )
         return
     absent, panels = _ABSENT[out.dtype], _panels(out.dtype)
     n_tasks, *cut = _plan(M, N, K, threads.count(), out.dtype)
     _multiply(
-        n_tasks, a.reshape(-1), b.reshape(-1), out.reshape(-1), panels.reshape(-1), panels.shape[1], M, N, K,
-        not a_transposed, b_transposed, add, epilogue, absent if bias is None else bias,
-        absent if extra is None else extra.reshape(-1), absent if activation is None else activation.reshape(-1),
-        absent if sums is None else sums, add_sums, *cut,
-    )  # fmt: skip
+        n_tasks,
+        a.reshape(-1),
+        b.reshape(-1),
+        out.reshape(-1),
+        panels.reshape(-1),
+        panels.shape[1],
+        M,
+        N,
+        K,
+        not a_transposed,
+        b_transposed,
+        add,
+        epilogue,
+        absent if bias is None else bias,
+        absent if extra is None else extra.reshape(-1),
+        absent if activation is None else activation.reshape(-1),
+        absent if sums is None else sums,
+        add_sums,
+        *cut,
+    )
 
 
 def _choose():

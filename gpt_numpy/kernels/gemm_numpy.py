@@ -15,9 +15,20 @@ GELU_BACKWARD = 4  # · gelu'(extra), and activation = gelu(extra)
 
 
 def gemm_numpy(
-    a, b, out, *, a_transposed=False, b_transposed=False, add=False, epilogue=NOTHING, bias=None, extra=None,
-    activation=None, sums=None, add_sums=False,
-):  # fmt: skip
+    a,
+    b,
+    out,
+    *,
+    a_transposed=False,
+    b_transposed=False,
+    add=False,
+    epilogue=NOTHING,
+    bias=None,
+    extra=None,
+    activation=None,
+    sums=None,
+    add_sums=False,
+):
     """`gemm`, by NumPy."""
     value = (a.T if a_transposed else a) @ (b.T if b_transposed else b)
     if add:

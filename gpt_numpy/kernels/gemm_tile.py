@@ -75,11 +75,15 @@ def multiply_tile(typingctx, panels, a_index, b_index, depth, out, out_index, ro
         a, b = _at(builder, base, args[1]), _at(builder, base, args[2])
         rows = [
             ops.element_pointer(
-                context, builder, out, args[4], builder.add(args[5], builder.mul(_I64(i), args[6])),
+                context,
+                builder,
+                out,
+                args[4],
+                builder.add(args[5], builder.mul(_I64(i), args[6])),
                 _I64(TILE.vectors * vector.lanes),
             )
             for i in range(TILE.rows)
-        ]  # fmt: skip
+        ]
         for row in rows:
             ops.prefetch(builder, row)
         sums = _sum_over_depth(builder, a, b, args[3], vector)

@@ -36,8 +36,12 @@ def kernel(parallel=False, **options):
         try:
             dispatcher = numba.njit(cache=True, **options)(function)
         except RuntimeError as error:  # numba's "cannot cache function …: no locator available"
-            warnings.warn(f"kernels are compiled anew in every process: {error}; set NUMBA_CACHE_DIR to a folder that "
-                          "can be written", RuntimeWarning, stacklevel=2)  # fmt: skip
+            warnings.warn(
+                f"kernels are compiled anew in every process: {error}; set NUMBA_CACHE_DIR to a folder that "
+                "can be written",
+                RuntimeWarning,
+                stacklevel=2,
+            )
             return numba.njit(**options)(function)
         dispatcher._cache._cache_file._source_stamp = _package_stamp()
         return dispatcher
@@ -68,6 +72,12 @@ def part(function=None, **options):
     if function is None:
         return lambda function: part(function, **options)
     return numba.njit(
-        nogil=True, error_model="numpy", boundscheck=False, no_cpython_wrapper=True, no_cfunc_wrapper=True,
-        pipeline_class=_Unoptimised, _nrt=False, **options,
-    )(function)  # fmt: skip
+        nogil=True,
+        error_model="numpy",
+        boundscheck=False,
+        no_cpython_wrapper=True,
+        no_cfunc_wrapper=True,
+        pipeline_class=_Unoptimised,
+        _nrt=False,
+        **options,
+    )(function)

@@ -62,6 +62,7 @@ class Vector(types.Type):
             return ir.VectorType(ir.FloatType() if self.element.bitwidth == 32 else ir.DoubleType(), self.lanes)
         return ir.VectorType(ir.IntType(self.element.bitwidth), self.lanes)
 
+
 @register_model(Vector)
 class _VectorModel(models.PrimitiveModel):
     def __init__(self, manager, vector):

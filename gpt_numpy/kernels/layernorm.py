@@ -117,7 +117,7 @@ def _column_gradients(dout, x, mean, rstd, means, weight, dx, sums, dweight, row
 def _backward_rows(worker, task, dout, x, mean, rstd, weight, means, dx, sums, rows):
     C = weight.size
     dweight = task * 2 * C  # where this block's sums are: dweight, then dbias
-    sums[dweight:dweight + 2 * C] = 0
+    sums[dweight : dweight + 2 * C] = 0
     stop = min(mean.size, (task + 1) * rows)
     for row in range(task * rows, stop, _GROUP):
         n_rows = min(_GROUP, stop - row)
@@ -142,8 +142,9 @@ def layernorm_forward(x, weight, bias, epsilon=1e-5, alloc=np.empty):
     n_rows = x.size // C if C else 0
     out, mean, rstd = alloc(x.shape, dtype), np.empty(n_rows, dtype), np.empty(n_rows, dtype)
     rows = max(1, _TASK_ELEMENTS // max(C, 1))
-    _forward(-(-n_rows // rows), flat(x), flat(weight), flat(bias), out.reshape(-1), mean, rstd, rows,
-             dtype.type(epsilon))
+    _forward(
+        -(-n_rows // rows), flat(x), flat(weight), flat(bias), out.reshape(-1), mean, rstd, rows, dtype.type(epsilon)
+    )
     return out, LayernormCache(x, mean, rstd, weight)
 
 

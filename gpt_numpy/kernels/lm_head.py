@@ -80,8 +80,9 @@ def lm_head_cross_entropy_forward(x, wte, targets, ignore_index=-1, alloc=np.emp
 
 def lm_head_cross_entropy_backward(dloss, cache, alloc=np.empty, *, into=None):
     """Gradients dx (B, T, C) and dwte (V, C) of the loss; the logits are computed again."""
-    _, dx, dwte = lm_head_cross_entropy_gradients(cache.x, cache.wte, cache.targets, dloss, cache.ignore_index, alloc,
-                                                  into=into)  # fmt: skip
+    _, dx, dwte = lm_head_cross_entropy_gradients(
+        cache.x, cache.wte, cache.targets, dloss, cache.ignore_index, alloc, into=into
+    )
     return dx, dwte
 
 

@@ -33,9 +33,11 @@ def mlp_forward(x, fc_weight, fc_bias, proj_weight, proj_bias, alloc=np.empty, a
     dtype = one_dtype(x=x, fc_weight=fc_weight, fc_bias=fc_bias, proj_weight=proj_weight, proj_bias=proj_bias)
     C, wide, N = x.shape[-1], fc_weight.shape[-1], proj_weight.shape[-1]
     for name, array, shape in (
-        ("fc_weight", fc_weight, (C, wide)), ("fc_bias", fc_bias, (wide,)),
-        ("proj_weight", proj_weight, (wide, N)), ("proj_bias", proj_bias, (N,)),
-    ):  # fmt: skip
+        ("fc_weight", fc_weight, (C, wide)),
+        ("fc_bias", fc_bias, (wide,)),
+        ("proj_weight", proj_weight, (wide, N)),
+        ("proj_bias", proj_bias, (N,)),
+    ):
         check_shape(name, array, shape)
     rows, out = matrix(x), (alloc_out or alloc)((*x.shape[:-1], N), dtype)
     hidden, out_rows = alloc((len(rows), wide), dtype), matrix(out)
@@ -54,8 +56,9 @@ def mlp_backward(dout, cache, alloc=np.empty, *, into=None):
     dtype = one_dtype(x=x, dout=dout)
     (wide, N), dx = proj_weight.shape, alloc(x.shape, dtype)
     check_shape("dout", dout, (*x.shape[:-1], N))
-    arrays, add = gradients(into, dtype, dfc_weight=fc_weight.shape, dfc_bias=(wide,), dproj_weight=(wide, N),
-                            dproj_bias=(N,))  # fmt: skip
+    arrays, add = gradients(
+        into, dtype, dfc_weight=fc_weight.shape, dfc_bias=(wide,), dproj_weight=(wide, N), dproj_bias=(N,)
+    )
     dfc_weight, dfc_bias, dproj_weight, dproj_bias = arrays
     rows, dout_rows, dx_rows = matrix(x), matrix(dout), matrix(dx)
     if not len(rows) and not add:
@@ -64,8 +67,15 @@ def mlp_backward(dout, cache, alloc=np.empty, *, into=None):
     for part in _chunks(len(rows)):
         shape = part.stop - part.start, wide
         activation, dhidden = scratch("mlp", dtype, shape, shape)
-        gemm(dout_rows[part], proj_weight, dhidden, b_transposed=True, epilogue=GELU_BACKWARD, extra=hidden[part],
-             activation=activation)  # fmt: skip
+        gemm(
+            dout_rows[part],
+            proj_weight,
+            dhidden,
+            b_transposed=True,
+            epilogue=GELU_BACKWARD,
+            extra=hidden[part],
+            activation=activation,
+        )
         more = add or part.start > 0
         gemm(activation, dout_rows[part], dproj_weight, a_transposed=True, add=more, sums=dproj_bias, add_sums=more)
         gemm(dhidden, fc_weight, dx_rows[part], b_transposed=True)

@@ -84,9 +84,7 @@ class _Sums:
         self.builder.store(ops.fma(x, weight, total).value, slot)
 
     def write_back(self):
-        self._each(
-            lambda place, slot: ops.store_vector(Lanes(self.builder, self.builder.load(slot), _FLOATS), place)
-        )
+        self._each(lambda place, slot: ops.store_vector(Lanes(self.builder, self.builder.load(slot), _FLOATS), place))
 
     def _each(self, act):
         for places, slots in zip(self.places, self.slots):
@@ -151,10 +149,11 @@ def _multiply_pairs(x, y):
     product = x.convert(types.int32) * y.convert(types.int32)
     index = ir.VectorType(ir.IntType(32), count // 2)
     even, odd = (
-        builder.shuffle_vector(product.value, ir.Constant(product.type.ir, ir.Undefined),
-                               ir.Constant(index, list(range(start, count, 2))))
+        builder.shuffle_vector(
+            product.value, ir.Constant(product.type.ir, ir.Undefined), ir.Constant(index, list(range(start, count, 2)))
+        )
         for start in (0, 1)
-    )  # fmt: skip
+    )
     return Lanes(builder, builder.add(even, odd), _INTEGERS)
 
 
@@ -197,8 +196,24 @@ def _emit_int8(builder, rows, panels, x, x_step, depth, out, out_step, x_scales,
 
 
 @intrinsic
-def panel_tile(typingctx, rows, panels, weights, w_index, w_step, x, x_index, x_step, x_scales, s_index, s_step, depth,
-               out, o_index, o_step):  # fmt: skip
+def panel_tile(
+    typingctx,
+    rows,
+    panels,
+    weights,
+    w_index,
+    w_step,
+    x,
+    x_index,
+    x_step,
+    x_scales,
+    s_index,
+    s_step,
+    depth,
+    out,
+    o_index,
+    o_step,
+):
     """out[i, p · PANEL + column] += Σ_k x[i, k] · panel p[k, column]; rows · panels <= TILE_ROWS, panels <= STREAMS.
 
     The format is told by the element types: weights float32, uint16 (bfloat16) or int8, x float32 or, for int8,

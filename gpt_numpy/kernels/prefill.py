@@ -9,8 +9,6 @@ Each number is added up by the very chain of operations that ``decode`` uses, so
 runs between two of these launches, in tiles (``attention_forward``), and agrees with ``decode``'s to rounding.
 """
 
-import numpy as np
-
 from .decode import HEAD, begin_sums, bias_place, deliver, matrix_shape, prepare_rows, vector_place
 from .jit import part
 from .panel_tile import BLOCK, PANEL, TILE_ROWS, panel_tile
@@ -47,14 +45,27 @@ def _multiply_block(worker, layer, kind, row, rows, first, last, w, s, b, keys, 
         for panel in range(first, last):
             count, place = min(PANEL, columns - panel * PANEL), sums0 + (panel - first) * slot
             if k == 0:
-                begin_sums(b.sums, place, PANEL, rows, PANEL, w.vectors, bias + panel * PANEL,
-                           0 if kind == HEAD else count)  # fmt: skip
+                begin_sums(
+                    b.sums, place, PANEL, rows, PANEL, w.vectors, bias + panel * PANEL, 0 if kind == HEAD else count
+                )
             for i in range(0, rows, TILE_ROWS):
                 panel_tile(
-                    min(TILE_ROWS, rows - i), 1, w.data, matrix + panel * size + k // DEPTH * w.chunk_size, size,
-                    b.activations, x0 + i * x_step + k, x_step, b.scales, s0 + i * s_step + k // BLOCK, s_step,
-                    min(DEPTH, depth - k), b.sums, place + i * PANEL, PANEL,
-                )  # fmt: skip
+                    min(TILE_ROWS, rows - i),
+                    1,
+                    w.data,
+                    matrix + panel * size + k // DEPTH * w.chunk_size,
+                    size,
+                    b.activations,
+                    x0 + i * x_step + k,
+                    x_step,
+                    b.scales,
+                    s0 + i * s_step + k // BLOCK,
+                    s_step,
+                    min(DEPTH, depth - k),
+                    b.sums,
+                    place + i * PANEL,
+                    PANEL,
+                )
             if k + DEPTH >= depth:
                 deliver(worker, kind, b.sums, place, PANEL, rows, row, panel * PANEL, count, layer, s, b, keys, values)
 
@@ -65,8 +76,9 @@ def _multiply_task(worker, task, layer, kind, block, panels, w, s, b, keys, valu
     ranges = (columns + panels - 1) // panels
     row, first = task // ranges * block, task % ranges * panels
     rows = s.wanted if kind == HEAD else s.rows
-    _multiply_block(worker, layer, kind, row, min(block, rows - row), first, min(columns, first + panels), w, s, b,
-                    keys, values)  # fmt: skip
+    _multiply_block(
+        worker, layer, kind, row, min(block, rows - row), first, min(columns, first + panels), w, s, b, keys, values
+    )
 
 
 @launcher

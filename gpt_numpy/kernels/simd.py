@@ -158,17 +158,17 @@ def where(typingctx, mask, x, y):
 @intrinsic
 def convert(typingctx, x, dtype):
     """Each lane's value as ``dtype`` (a NumPy scalar type such as np.float64); the number of lanes stays."""
-    return Vector(dtype.dtype, x.lanes)(x, dtype), lambda context, builder, sig, args: Lanes(
-        builder, args[0], x
-    ).convert(dtype.dtype).value
+    return Vector(dtype.dtype, x.lanes)(
+        x, dtype
+    ), lambda context, builder, sig, args: Lanes(builder, args[0], x).convert(dtype.dtype).value
 
 
 @intrinsic
 def bits(typingctx, x, dtype):
     """The same bits as lanes of another ``dtype`` of the same size."""
-    return Vector(dtype.dtype, x.lanes)(x, dtype), lambda context, builder, sig, args: Lanes(
-        builder, args[0], x
-    ).bits(dtype.dtype).value
+    return Vector(dtype.dtype, x.lanes)(
+        x, dtype
+    ), lambda context, builder, sig, args: Lanes(builder, args[0], x).bits(dtype.dtype).value
 
 
 def _vector_of(like):

@@ -62,8 +62,12 @@ def set_count(threads):
     global _count
     limit = numba.config.NUMBA_NUM_THREADS
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= limit:
-        raise ConfigError("the number of threads is out of range", field="threads", found=threads,
-                          expected=f"1 to {limit} (NUMBA_NUM_THREADS raises the limit)")
+        raise ConfigError(
+            "the number of threads is out of range",
+            field="threads",
+            found=threads,
+            expected=f"1 to {limit} (NUMBA_NUM_THREADS raises the limit)",
+        )
     before, _count = count(), threads
     return before
 
@@ -81,9 +85,13 @@ def start_pool():
         numba_pool._launch_threads()
         _launched_by = os.getpid()
     elif _launched_by != os.getpid():
-        raise KernelError("this process was forked after its parent had run a kernel, and threads do not survive a "
-                          "fork: start processes with the 'spawn' or 'forkserver' method, or fork before the first "
-                          "kernel", found=f"process {os.getpid()}", expected=f"process {_launched_by}")
+        raise KernelError(
+            "this process was forked after its parent had run a kernel, and threads do not survive a "
+            "fork: start processes with the 'spawn' or 'forkserver' method, or fork before the first "
+            "kernel",
+            found=f"process {os.getpid()}",
+            expected=f"process {_launched_by}",
+        )
 
 
 def _after_fork_in_child():
@@ -107,7 +115,7 @@ def scratch(dtype, size):
         columns = -(-max(size, kept.shape[1] if kept is not None else 0) // line) * line
         memory = np.zeros(count() * columns + line, dtype)
         first = -memory.ctypes.data % 64 // dtype.itemsize
-        kept = _scratch[dtype] = memory[first:first + count() * columns].reshape(-1, columns)
+        kept = _scratch[dtype] = memory[first : first + count() * columns].reshape(-1, columns)
     return kept
 
 
@@ -221,8 +229,9 @@ def _worker_function(context, module, compiled, arg_types, shared_type):
         task = builder.atomic_rmw("add", next_task, _INDEX(1), "monotonic")
         builder.cbranch(builder.icmp_signed("<", task, end), work, done)
         builder.position_at_end(work)
-        status, _ = context.call_conv.call_function(builder, callee, types.none, (types.intp, types.intp, *arg_types),
-                                                    [worker, task, *arguments])
+        status, _ = context.call_conv.call_function(
+            builder, callee, types.none, (types.intp, types.intp, *arg_types), [worker, task, *arguments]
+        )
         with builder.if_then(status.is_error, likely=False):
             builder.atomic_rmw("add", failed, _INDEX(1), "monotonic")
         builder.branch(loop)

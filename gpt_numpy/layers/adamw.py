@@ -12,7 +12,17 @@ _BLOCK = 1 << 16  # elements at a time: the temporaries stay in cache
 
 
 def adamw_update(
-    params, grads, first_moments, second_moments, boundaries, decays, learning_rate, beta1, beta2, epsilon, step,
+    params,
+    grads,
+    first_moments,
+    second_moments,
+    boundaries,
+    decays,
+    learning_rate,
+    beta1,
+    beta2,
+    epsilon,
+    step,
     gradient_scale=1.0,
 ):
     """Move ``params`` one step, in place, and both moments with them; all four arrays are flat, (N,).

@@ -113,8 +113,16 @@ def attention_backward(dout, cache, alloc=np.empty):
 
 
 def multi_head_attention_forward(
-    x, attn_weight, attn_bias, proj_weight, proj_bias, n_head, first_key=None, dropout: Dropout | None = None,
-    alloc=np.empty, alloc_out=None,
+    x,
+    attn_weight,
+    attn_bias,
+    proj_weight,
+    proj_bias,
+    n_head,
+    first_key=None,
+    dropout: Dropout | None = None,
+    alloc=np.empty,
+    alloc_out=None,
 ):
     """Project x to queries, keys and values, attend in each head, project the heads' outputs back.
 

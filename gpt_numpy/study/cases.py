@@ -10,7 +10,8 @@ Sizes differ pairwise so that a swapped axis cannot fit. Values and weights are 
 
 from __future__ import annotations
 
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -183,8 +184,12 @@ def _attention(ops, draw):
 
 def _multi_head(ops, draw):
     inputs = dict(
-        x=draw.normal(B, T, C), attn_weight=draw.weight(C, 3 * C), attn_bias=draw.normal(3 * C),
-        proj_weight=draw.weight(C, C), proj_bias=draw.normal(C), n_head=N_HEAD,
+        x=draw.normal(B, T, C),
+        attn_weight=draw.weight(C, 3 * C),
+        attn_bias=draw.normal(3 * C),
+        proj_weight=draw.weight(C, C),
+        proj_bias=draw.normal(C),
+        n_head=N_HEAD,
     )
     first_key = np.array([[0, 1, 1, 1, 4], [0, 0, 0, 2, 2]])
     masked = dict(**inputs, first_key=first_key, dropout=Dropout(0.25, 0x0123_4567_89AB_CDEF))
@@ -197,8 +202,11 @@ def _multi_head(ops, draw):
 
 def _mlp(ops, draw):
     inputs = dict(
-        x=draw.normal(B, T, C), fc_weight=draw.weight(C, 4 * C), fc_bias=draw.normal(4 * C),
-        proj_weight=draw.weight(4 * C, C), proj_bias=draw.normal(C),
+        x=draw.normal(B, T, C),
+        fc_weight=draw.weight(C, 4 * C),
+        fc_bias=draw.normal(4 * C),
+        proj_weight=draw.weight(4 * C, C),
+        proj_bias=draw.normal(C),
     )
     return [Case("mlp", "", inputs, ops.mlp_forward, ops.mlp_backward, 4)]
 
@@ -219,10 +227,7 @@ def _cross_entropy(ops, draw):
     inputs = dict(logits=2 * draw.normal(B, T, V), targets=draw.targets())
     other = dict(inputs, targets=np.where(inputs["targets"] == -1, 7, inputs["targets"]), ignore_index=7)
     pair = ops.cross_entropy_forward, ops.cross_entropy_backward
-    return [
-        Case("cross-entropy", "", inputs, *pair),
-        Case("cross-entropy", "another ignore_index", other, *pair),
-    ]
+    return [Case("cross-entropy", "", inputs, *pair), Case("cross-entropy", "another ignore_index", other, *pair)]
 
 
 def _lm_head(ops, draw):

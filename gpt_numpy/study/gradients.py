@@ -80,8 +80,17 @@ class GradientReport(NamedTuple):
 
 
 def check_gradients(
-    forward, backward, inputs, *, names=None, seed=0, step=None, tolerance=TOLERANCE, method="central",
-    max_entries=MAX_ENTRIES, n_directions=N_DIRECTIONS,
+    forward,
+    backward,
+    inputs,
+    *,
+    names=None,
+    seed=0,
+    step=None,
+    tolerance=TOLERANCE,
+    method="central",
+    max_entries=MAX_ENTRIES,
+    n_directions=N_DIRECTIONS,
 ):
     """Compare a hand-written backward with difference quotients of its forward; returns a ``GradientReport``.
 

@@ -50,8 +50,15 @@ def v_curve(case, method="central", steps=STEPS, seed=0):
     for step in steps:
         # With no tolerance nothing is forgiven as rounding either: the bare error is wanted.
         report = check_gradients(
-            case.forward, case.backward, case.inputs, method=method, step=step, seed=seed, tolerance=math.inf,
-            max_entries=40, n_directions=6,
+            case.forward,
+            case.backward,
+            case.inputs,
+            method=method,
+            step=step,
+            seed=seed,
+            tolerance=math.inf,
+            max_entries=40,
+            n_directions=6,
         )
         errors.append(max(t.error for t in report.tensors))
     return VCurve(case.name, method, tuple(steps), tuple(errors))

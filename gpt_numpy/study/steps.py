@@ -63,9 +63,7 @@ def layernorm_step_gradients(dout, t, x, weight, bias, epsilon=1e-5):
     return d
 
 
-def attention_steps(
-    see, x, attn_weight, attn_bias, proj_weight, proj_bias, n_head, first_key=None, dropout=None
-):
+def attention_steps(see, x, attn_weight, attn_bias, proj_weight, proj_bias, n_head, first_key=None, dropout=None):
     B, T, C = x.shape
     qkv = see("c_attn", x @ attn_weight + attn_bias)  # (B, T, 3C)
     q, k, v = (see(name, part) for name, part in zip("qkv", split_heads(qkv, n_head)))  # (B, T, n_head, head_size)

@@ -24,6 +24,13 @@ def _line(layer, check):
     count = f"{check.checked}/{size}" if check.method == "entries" else f"{check.checked} dirs"
     where = "[" + ",".join(map(str, check.where)) + "]" if check.method == "entries" else f"direction {check.where[0]}"
     return _COLUMNS.format(
-        layer, check.tensor, count, f"{check.error:.1e}", where, f"{check.analytic:+.6e}", f"{check.numeric:+.6e}",
-        f"{check.ulps:.2g}", "ok" if check.passed else "FAILED",
+        layer,
+        check.tensor,
+        count,
+        f"{check.error:.1e}",
+        where,
+        f"{check.analytic:+.6e}",
+        f"{check.numeric:+.6e}",
+        f"{check.ulps:.2g}",
+        "ok" if check.passed else "FAILED",
     )

@@ -148,9 +148,7 @@ class Trace(Mapping):
 
     def _gradients_at_once(self, ops):
         def gradients(x, wte, targets, dloss, ignore_index=-1, into=None, alloc=np.empty):
-            results = ops.lm_head_cross_entropy_gradients(
-                x, wte, targets, dloss, ignore_index, into=into, alloc=alloc
-            )
+            results = ops.lm_head_cross_entropy_gradients(x, wte, targets, dloss, ignore_index, into=into, alloc=alloc)
             arguments = {"x": x, "wte": wte, "targets": targets, "ignore_index": ignore_index}
             self._note("lm_head", "lm_head_cross_entropy", arguments, results[0])
             self._calls["lm_head"].dout[:] = [np.copy(dloss)]

@@ -63,8 +63,11 @@ class CharTokenizer:
         if not characters:
             raise TokenizerError("there is no text to train on")
         if vocab_size is not None and len(characters) + len(special_tokens) > vocab_size:
-            raise TokenizerError(f"{len(characters)} characters and {len(special_tokens)} special tokens do not fit",
-                                 field="vocab_size", found=vocab_size)
+            raise TokenizerError(
+                f"{len(characters)} characters and {len(special_tokens)} special tokens do not fit",
+                field="vocab_size",
+                found=vocab_size,
+            )
         return cls(sorted(characters), special_tokens)
 
     @property
@@ -79,14 +82,26 @@ class CharTokenizer:
         """The id of ``<|endoftext|>``, or None if there is no such token."""
         return self.special_tokens.get(END_OF_TEXT)
 
-    def encode(self, text: str, *, allowed_special: str | Collection[str] = (),
-               disallowed_special: str | Collection[str] = "all") -> list[int]:
+    def encode(
+        self,
+        text: str,
+        *,
+        allowed_special: str | Collection[str] = (),
+        disallowed_special: str | Collection[str] = "all",
+    ) -> list[int]:
         """The ids of ``text``; the arguments and errors of ``Tokenizer.encode``, and an unknown character."""
-        return self.encode_to_array(text, allowed_special=allowed_special,
-                                    disallowed_special=disallowed_special).tolist()
+        return self.encode_to_array(
+            text, allowed_special=allowed_special, disallowed_special=disallowed_special
+        ).tolist()
 
-    def encode_to_array(self, text: str, *, allowed_special: str | Collection[str] = (),
-                        disallowed_special: str | Collection[str] = "all", threads: int | None = None) -> np.ndarray:
+    def encode_to_array(
+        self,
+        text: str,
+        *,
+        allowed_special: str | Collection[str] = (),
+        disallowed_special: str | Collection[str] = "all",
+        threads: int | None = None,
+    ) -> np.ndarray:
         """As ``encode``, but an array (n_tokens,) of ``self.dtype``; ``threads`` is there for the common interface."""
         check_text(text)
         allowed = resolve(self.special_tokens, allowed_special, "allowed_special")
@@ -103,8 +118,9 @@ class CharTokenizer:
         ids = self._id_of_code[np.minimum(codes, len(self._id_of_code) - 1)]
         unknown = np.flatnonzero(ids < 0)
         if len(unknown):
-            raise TokenizerError("a character that is not in the vocabulary", offset=offset + int(unknown[0]),
-                                 found=text[unknown[0]])
+            raise TokenizerError(
+                "a character that is not in the vocabulary", offset=offset + int(unknown[0]), found=text[unknown[0]]
+            )
         return ids.astype(self.dtype)
 
     @functools.cached_property
@@ -115,19 +131,33 @@ class CharTokenizer:
         table[codes] = range(len(codes))
         return table
 
-    def encode_batch(self, texts: Iterable[str], *, allowed_special: str | Collection[str] = (),
-                     disallowed_special: str | Collection[str] = "all", threads: int | None = None) -> list[list[int]]:
+    def encode_batch(
+        self,
+        texts: Iterable[str],
+        *,
+        allowed_special: str | Collection[str] = (),
+        disallowed_special: str | Collection[str] = "all",
+        threads: int | None = None,
+    ) -> list[list[int]]:
         """``encode`` of each of ``texts``; ``threads`` is there for the common interface."""
-        arrays = self.encode_batch_to_arrays(texts, allowed_special=allowed_special,
-                                             disallowed_special=disallowed_special)
+        arrays = self.encode_batch_to_arrays(
+            texts, allowed_special=allowed_special, disallowed_special=disallowed_special
+        )
         return [ids.tolist() for ids in arrays]
 
-    def encode_batch_to_arrays(self, texts: Iterable[str], *, allowed_special: str | Collection[str] = (),
-                               disallowed_special: str | Collection[str] = "all",
-                               threads: int | None = None) -> list[np.ndarray]:
+    def encode_batch_to_arrays(
+        self,
+        texts: Iterable[str],
+        *,
+        allowed_special: str | Collection[str] = (),
+        disallowed_special: str | Collection[str] = "all",
+        threads: int | None = None,
+    ) -> list[np.ndarray]:
         """``encode_to_array`` of each of ``texts``; ``threads`` is there for the common interface."""
-        return [self.encode_to_array(text, allowed_special=allowed_special, disallowed_special=disallowed_special)
-                for text in texts]
+        return [
+            self.encode_to_array(text, allowed_special=allowed_special, disallowed_special=disallowed_special)
+            for text in texts
+        ]
 
     def encode_ordinary(self, text: str) -> list[int]:
         """The ids of ``text``, in which special tokens are text like any other."""
@@ -144,10 +174,13 @@ class CharTokenizer:
     def save(self, folder: str | os.PathLike) -> None:
         """Write ``vocab.json`` (character → id) and ``tokenizer_config.json`` into ``folder``, made if missing."""
         settings = {"tokenizer_class": type(self).__name__, "special_tokens": self.special_tokens}
-        write_files(folder, {
-            VOCAB_FILE: json.dumps(self._ids, ensure_ascii=False, indent=0).encode("utf-8"),
-            SETTINGS_FILE: json.dumps(settings, ensure_ascii=False, indent=2).encode("utf-8"),
-        })
+        write_files(
+            folder,
+            {
+                VOCAB_FILE: json.dumps(self._ids, ensure_ascii=False, indent=0).encode("utf-8"),
+                SETTINGS_FILE: json.dumps(settings, ensure_ascii=False, indent=2).encode("utf-8"),
+            },
+        )
 
     @classmethod
     def load(cls, folder: str | os.PathLike) -> CharTokenizer:
@@ -167,6 +200,7 @@ class CharTokenizer:
             raise VocabError("special tokens stand before characters", path=path)
         for name in characters:
             if len(name) != 1:
-                raise VocabError("a token that is not one character", path=path,
-                                 line=strict_json.line_of_key(text, name), found=name)
+                raise VocabError(
+                    "a token that is not one character", path=path, line=strict_json.line_of_key(text, name), found=name
+                )
         return cls(characters, sorted(specials, key=specials.get))

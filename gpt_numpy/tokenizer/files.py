@@ -50,8 +50,11 @@ def _settings_in(folder: Path):
 def _load_tiktoken(path: Path) -> Vocabulary:
     special_tokens, pattern, _ = _settings_in(path.parent)
     if special_tokens is None:
-        raise VocabError("ranks alone do not say which tokens are special", path=path,
-                         expected=f"{SETTINGS_FILE} with added_tokens_decoder beside it")
+        raise VocabError(
+            "ranks alone do not say which tokens are special",
+            path=path,
+            expected=f"{SETTINGS_FILE} with added_tokens_decoder beside it",
+        )
     return read_tiktoken(path, special_tokens, pattern)
 
 

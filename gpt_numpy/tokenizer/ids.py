@@ -22,8 +22,12 @@ def check_text(text: str, field: str | None = None, start: int = 0) -> None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
-        raise TokenizerError("a lone surrogate, which no UTF-8 can hold", field=field, offset=start + error.start,
-                             found=text[error.start]) from None
+        raise TokenizerError(
+            "a lone surrogate, which no UTF-8 can hold",
+            field=field,
+            offset=start + error.start,
+            found=text[error.start],
+        ) from None
 
 
 def check_ids(ids: Iterable[int], n_vocab: int) -> np.ndarray:
@@ -55,11 +59,13 @@ def _check_id(i, position, n_vocab) -> int:
             raise TypeError
         number = operator.index(i)
     except TypeError:
-        raise TokenizerError("not a token id", field=f"position {position}", found=i,
-                             expected=f"a whole number from 0 to {n_vocab - 1}") from None
+        raise TokenizerError(
+            "not a token id", field=f"position {position}", found=i, expected=f"a whole number from 0 to {n_vocab - 1}"
+        ) from None
     if not 0 <= number < n_vocab:
-        raise TokenizerError("a token id out of range", field=f"position {position}", found=number,
-                             expected=f"0 to {n_vocab - 1}")
+        raise TokenizerError(
+            "a token id out of range", field=f"position {position}", found=number, expected=f"0 to {n_vocab - 1}"
+        )
     return number
 
 
@@ -75,7 +81,7 @@ class TokenJoiner:
 
     def join(self, ids: np.ndarray) -> bytes:
         """The bytes of ``ids`` (checked before), one token after the other."""
-        return b"".join(self._block(ids[i:i + self.BLOCK]) for i in range(0, len(ids), self.BLOCK))
+        return b"".join(self._block(ids[i : i + self.BLOCK]) for i in range(0, len(ids), self.BLOCK))
 
     def _block(self, ids) -> bytes:
         lengths = self._lengths[ids]

@@ -46,5 +46,7 @@ def split(text: str, pattern: str) -> list[str]:
         if match.group():
             words.append(match.group())
     if end != len(text):
-        raise TokenizerError("the pre-tokenization pattern matches nothing here", offset=end, found=text[end:end + 10])
+        raise TokenizerError(
+            "the pre-tokenization pattern matches nothing here", offset=end, found=text[end : end + 10]
+        )
     return words

@@ -56,8 +56,9 @@ def add_special_token(specials: dict[str, int], entry, i, path: Path, where: str
     """
     text = entry.get("content") if isinstance(entry, dict) else None
     if not isinstance(text, str) or not text or type(i) is not int or i < 0:
-        raise VocabError("not an added token", path=path, field=where, found=entry,
-                         expected="an object with content and an id")
+        raise VocabError(
+            "not an added token", path=path, field=where, found=entry, expected="an object with content and an id"
+        )
     for flag in ("lstrip", "rstrip", "single_word"):
         if entry.get(flag):
             raise VocabError(f"{flag} is set, which is not supported", path=path, field=where)
@@ -70,20 +71,27 @@ def merge_special_tokens(table: dict[str, int], declared: dict[str, int], path: 
     """Check ``declared`` special tokens against the id ``table`` and add those that it lacks."""
     for text, i in sorted(declared.items(), key=lambda item: item[1]):
         if table.get(text, i) != i:
-            raise VocabError(f"the special token {text!r} has another id in the vocabulary ({table[text]})",
-                             path=path, found=i)
+            raise VocabError(
+                f"the special token {text!r} has another id in the vocabulary ({table[text]})", path=path, found=i
+            )
         if text not in table:
             if i != len(table):
-                raise VocabError(f"the special token {text!r} is not in the vocabulary", path=path, found=i,
-                                 expected=f"its next id, {len(table)}")
+                raise VocabError(
+                    f"the special token {text!r} is not in the vocabulary",
+                    path=path,
+                    found=i,
+                    expected=f"its next id, {len(table)}",
+                )
             table[text] = i
 
 
 def added_tokens(vocabulary: Vocabulary) -> list[tuple[int, dict]]:
     """(id, Hugging Face's description) of each special token, in the order of ids."""
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    return [(i, {"content": text, **flags})
-            for text, i in sorted(vocabulary.special_tokens.items(), key=lambda item: item[1])]
+    return [
+        (i, {"content": text, **flags})
+        for text, i in sorted(vocabulary.special_tokens.items(), key=lambda item: item[1])
+    ]
 
 
 def format_settings(vocabulary: Vocabulary) -> bytes:

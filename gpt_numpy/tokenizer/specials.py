@@ -33,7 +33,7 @@ def split_specials(text: str, special_tokens: Collection[str]) -> Iterator[tuple
     start = 0
     for match in find_specials(text, special_tokens):
         if match.start() > start:
-            yield text[start:match.start()], False
+            yield text[start : match.start()], False
         yield match.group(), True
         start = match.end()
     if start < len(text):
@@ -59,13 +59,18 @@ def resolve(known: Collection[str], chosen, name: str, but: Collection[str] = fr
     chosen = frozenset(chosen)
     unknown = chosen - frozenset(known)
     if unknown:
-        raise TokenizerError("not a special token of this tokenizer", field=name, found=min(unknown, key=repr),
-                             expected=f"some of {sorted(known)}")
+        raise TokenizerError(
+            "not a special token of this tokenizer",
+            field=name,
+            found=min(unknown, key=repr),
+            expected=f"some of {sorted(known)}",
+        )
     return chosen
 
 
-def refuse_specials(text: str, disallowed: frozenset[str], allowed: frozenset[str], field: str | None = None,
-                    start: int = 0) -> None:
+def refuse_specials(
+    text: str, disallowed: frozenset[str], allowed: frozenset[str], field: str | None = None, start: int = 0
+) -> None:
     """Raise ``TokenizerError``, with the position, if ``text`` holds a ``disallowed`` token outside the ``allowed``.
 
     ``field`` says which text it is; the position of its first character is ``start``.

@@ -52,8 +52,12 @@ def read_chunks(file: BinaryIO, name: str | os.PathLike) -> Iterator[str]:
         try:
             yield decoder.decode(data, final=not data)
         except UnicodeDecodeError as error:
-            raise DataError("not UTF-8", path=name, offset=offset - held + error.start,
-                            found=error.object[error.start:error.start + 1]) from None
+            raise DataError(
+                "not UTF-8",
+                path=name,
+                offset=offset - held + error.start,
+                found=error.object[error.start : error.start + 1],
+            ) from None
         if not data:
             return
         offset += len(data)

@@ -67,8 +67,9 @@ def read_text(path: Path) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise VocabError(f"not UTF-8 at byte {error.start}", path=path,
-                         line=data.count(b"\n", 0, error.start) + 1) from None
+        raise VocabError(
+            f"not UTF-8 at byte {error.start}", path=path, line=data.count(b"\n", 0, error.start) + 1
+        ) from None
 
 
 def line_of_key(text: str, key: str, occurrence: int = 1) -> int | None:

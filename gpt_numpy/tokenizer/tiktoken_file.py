@@ -22,16 +22,25 @@ def read_tiktoken(path: Path, special_tokens: dict[str, int], pattern: str) -> V
     """The vocabulary of the ranks in ``path`` with ``special_tokens`` (text → id) and ``pattern``."""
     ids = _read_ranks(path)
     tokens: list[bytes | None] = [None] * (len(ids) + len(special_tokens))
-    everything = [*((token, i) for token, (i, _) in ids.items()),
-                  *((text.encode("utf-8", "surrogatepass"), i) for text, i in special_tokens.items())]
+    everything = [
+        *((token, i) for token, (i, _) in ids.items()),
+        *((text.encode("utf-8", "surrogatepass"), i) for text, i in special_tokens.items()),
+    ]
     for token, i in everything:
         if i >= len(tokens):
             gap = next(gap for gap in range(len(tokens)) if gap not in {i for _, i in everything})
-            raise VocabError(f"no token has the id {gap}, yet {spell(token)!r} has {i}", path=path,
-                             line=ids[token][1] if token in ids else None)
+            raise VocabError(
+                f"no token has the id {gap}, yet {spell(token)!r} has {i}",
+                path=path,
+                line=ids[token][1] if token in ids else None,
+            )
         if tokens[i] is not None:
-            raise VocabError(f"{spell(tokens[i])!r} and {spell(token)!r} have the same id", path=path,
-                             line=ids[token][1] if token in ids else None, found=i)
+            raise VocabError(
+                f"{spell(tokens[i])!r} and {spell(token)!r} have the same id",
+                path=path,
+                line=ids[token][1] if token in ids else None,
+                found=i,
+            )
         tokens[i] = token
     lines = {i: line for i, line in ids.values()}
     origin = _RankOrigin(path, lines)
@@ -86,8 +95,9 @@ def _find_merges(ids, origin) -> dict[int, tuple[int, int]]:
             continue
         parts = encode_word(token, single, table)
         if len(parts) != 2 or -1 in parts:
-            raise VocabError(f"lower ranks leave {len(parts)} parts of {spell(token)!r}, so that nothing makes it",
-                             **origin.token(i))
+            raise VocabError(
+                f"lower ranks leave {len(parts)} parts of {spell(token)!r}, so that nothing makes it", **origin.token(i)
+            )
         merges[i] = parts[0], parts[1]
         table[merges[i]] = i, i
     return merges

@@ -46,8 +46,14 @@ class Tokenizer:
         self.dtype = np.dtype(np.uint16 if len(vocabulary) <= 1 << 16 else np.uint32)
 
     @classmethod
-    def train(cls, texts: Iterable[str], vocab_size: int, special_tokens: Sequence[str] = (END_OF_TEXT,),
-              pattern: str = GPT2_PATTERN, progress: Callable[[int, int], None] | None = None) -> Tokenizer:
+    def train(
+        cls,
+        texts: Iterable[str],
+        vocab_size: int,
+        special_tokens: Sequence[str] = (END_OF_TEXT,),
+        pattern: str = GPT2_PATTERN,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Tokenizer:
         """Learn merges from ``texts`` (an iterable of str, or one str) until there are ``vocab_size`` tokens.
 
         The ids are the 256 byte values, then the merges in order, then ``special_tokens``. Of the pairs of
@@ -76,8 +82,11 @@ class Tokenizer:
             raise TokenizerError("there is no text to train on")
         merges, _ = train_merges(words, n_merges, progress and (lambda done: progress(done, n_merges)))
         if len(merges) < n_merges:
-            warnings.warn(f"the text has only {len(merges)} merges: the vocabulary has "
-                          f"{vocab_size - n_merges + len(merges)} tokens, not {vocab_size}", stacklevel=2)
+            warnings.warn(
+                f"the text has only {len(merges)} merges: the vocabulary has "
+                f"{vocab_size - n_merges + len(merges)} tokens, not {vocab_size}",
+                stacklevel=2,
+            )
         return cls(from_merges(list(zip(*merges.T.tolist())), special_tokens, pattern))
 
     @property
@@ -97,8 +106,13 @@ class Tokenizer:
         """The id of ``<|endoftext|>``, or None if the vocabulary has no such token."""
         return self.vocabulary.special_tokens.get(END_OF_TEXT)
 
-    def encode(self, text: str, *, allowed_special: str | Collection[str] = (),
-               disallowed_special: str | Collection[str] = "all") -> list[int]:
+    def encode(
+        self,
+        text: str,
+        *,
+        allowed_special: str | Collection[str] = (),
+        disallowed_special: str | Collection[str] = "all",
+    ) -> list[int]:
         """The ids of ``text``, found on the calling thread.
 
         ``allowed_special``     special tokens to encode as their id: a collection of them, or ``"all"``
@@ -117,14 +131,26 @@ class Tokenizer:
         """The ids of ``text``, in which special tokens are text like any other."""
         return self.encode(text, disallowed_special=())
 
-    def encode_to_array(self, text: str, *, allowed_special: str | Collection[str] = (),
-                        disallowed_special: str | Collection[str] = "all", threads: int | None = None) -> np.ndarray:
+    def encode_to_array(
+        self,
+        text: str,
+        *,
+        allowed_special: str | Collection[str] = (),
+        disallowed_special: str | Collection[str] = "all",
+        threads: int | None = None,
+    ) -> np.ndarray:
         """As ``encode``, but an array (n_tokens,) of ``self.dtype``, found on ``threads`` threads (None: all cores)."""
         chosen = self._choose(allowed_special, disallowed_special)
         return self._encode_all([self._cut(text, *chosen)], threads)[0]
 
-    def encode_batch(self, texts: Iterable[str], *, allowed_special: str | Collection[str] = (),
-                     disallowed_special: str | Collection[str] = "all", threads: int | None = None) -> list[list[int]]:
+    def encode_batch(
+        self,
+        texts: Iterable[str],
+        *,
+        allowed_special: str | Collection[str] = (),
+        disallowed_special: str | Collection[str] = "all",
+        threads: int | None = None,
+    ) -> list[list[int]]:
         """``encode`` of each of ``texts``, on ``threads`` threads (None: all cores). Errors name the text's number."""
         texts, chosen = list(texts), self._choose(allowed_special, disallowed_special)
         cut = [self._cut(text, *chosen, field=f"text {n}") for n, text in enumerate(texts)]
@@ -134,35 +160,52 @@ class Tokenizer:
             check_text(text, f"text {n}")
         return [ids.tolist() for ids in self._encode_all(cut, threads)]
 
-    def encode_batch_to_arrays(self, texts: Iterable[str], *, allowed_special: str | Collection[str] = (),
-                               disallowed_special: str | Collection[str] = "all",
-                               threads: int | None = None) -> list[np.ndarray]:
+    def encode_batch_to_arrays(
+        self,
+        texts: Iterable[str],
+        *,
+        allowed_special: str | Collection[str] = (),
+        disallowed_special: str | Collection[str] = "all",
+        threads: int | None = None,
+    ) -> list[np.ndarray]:
         """As ``encode_batch``, but arrays (n_tokens,) of ``self.dtype``: twice as fast for short texts."""
         chosen = self._choose(allowed_special, disallowed_special)
         return self._encode_all([self._cut(text, *chosen, field=f"text {n}") for n, text in enumerate(texts)], threads)
 
-    def encode_stream(self, chunks: Iterable[str], *, allowed_special: str | Collection[str] = (),
-                      disallowed_special: str | Collection[str] = "all") -> Iterator[np.ndarray]:
+    def encode_stream(
+        self,
+        chunks: Iterable[str],
+        *,
+        allowed_special: str | Collection[str] = (),
+        disallowed_special: str | Collection[str] = "all",
+    ) -> Iterator[np.ndarray]:
         """The ids of a text that comes in ``chunks`` (say, an open file), as arrays that joined are the whole text's.
 
         Memory is bounded by the chunks and the longest word. GPT-2's pattern alone is known well enough to
         say where a word must end: ``TokenizerError`` for another one.
         """
         if self.vocabulary.pattern != GPT2_PATTERN:
-            raise TokenizerError("a stream can be cut into words by GPT-2's pattern only", field="pattern",
-                                 found=self.vocabulary.pattern)
+            raise TokenizerError(
+                "a stream can be cut into words by GPT-2's pattern only", field="pattern", found=self.vocabulary.pattern
+            )
         chosen = self._choose(allowed_special, disallowed_special)
         offset = 0
         for part in stable_parts(chunks, frozenset().union(*chosen)):
             yield self._encode_all([self._cut(part, *chosen, start=offset)], threads=1)[0]
             offset += len(part)
 
-    def encode_file(self, path: str | os.PathLike, *, allowed_special: str | Collection[str] = (),
-                    disallowed_special: str | Collection[str] = "all") -> Iterator[np.ndarray]:
+    def encode_file(
+        self,
+        path: str | os.PathLike,
+        *,
+        allowed_special: str | Collection[str] = (),
+        disallowed_special: str | Collection[str] = "all",
+    ) -> Iterator[np.ndarray]:
         """``encode_stream`` of a file in UTF-8, newlines as they are; ``DataError`` with the offset of a bad byte."""
         with open(path, "rb") as file:
-            yield from self.encode_stream(read_chunks(file, path), allowed_special=allowed_special,
-                                          disallowed_special=disallowed_special)
+            yield from self.encode_stream(
+                read_chunks(file, path), allowed_special=allowed_special, disallowed_special=disallowed_special
+            )
 
     def encode_bytes(self, data: bytes) -> list[int]:
         """The ids of bytes that need not be UTF-8; special tokens are ordinary text.
@@ -173,8 +216,9 @@ class Tokenizer:
         if not isinstance(data, bytes):
             raise TypeError(f"data to encode are bytes, not {type(data).__name__}")
         if self.vocabulary.pattern != GPT2_PATTERN:
-            raise TokenizerError("bytes can be encoded by GPT-2's pattern only", field="pattern",
-                                 found=self.vocabulary.pattern)
+            raise TokenizerError(
+                "bytes can be encoded by GPT-2's pattern only", field="pattern", found=self.vocabulary.pattern
+            )
         return self._encoder.encode_bytes(data).tolist()
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
@@ -256,8 +300,12 @@ def _check_vocab_size(vocab_size, n_special) -> int:
         raise TypeError(f"vocab_size is an int, not {type(vocab_size).__name__}")
     n_merges = int(vocab_size) - 256 - n_special
     if n_merges < 0:
-        raise TokenizerError("too small a vocabulary", field="vocab_size", found=int(vocab_size),
-                             expected=f"at least {256 + n_special}: the 256 bytes and {n_special} special tokens")
+        raise TokenizerError(
+            "too small a vocabulary",
+            field="vocab_size",
+            found=int(vocab_size),
+            expected=f"at least {256 + n_special}: the 256 bytes and {n_special} special tokens",
+        )
     return n_merges
 
 

@@ -28,8 +28,9 @@ def read_tokenizer_json(path: Path) -> Vocabulary:
     table = read_id_table(model.get("vocab"), text, path)
     specials: dict[str, int] = {}
     for n, entry in enumerate(_list(content, "added_tokens", path)):
-        add_special_token(specials, entry, entry.get("id") if isinstance(entry, dict) else None, path,
-                          f"added_tokens[{n}]")
+        add_special_token(
+            specials, entry, entry.get("id") if isinstance(entry, dict) else None, path, f"added_tokens[{n}]"
+        )
     merge_special_tokens(table, specials, path)
 
     def place(rank):
@@ -72,8 +73,12 @@ def _pattern(before, path):
         raise VocabError("not byte-level", path=path, field="pre_tokenizer", found=before)
     *first, last = steps
     if last.get("type") != "ByteLevel" or last.get("add_prefix_space"):
-        raise VocabError("not byte-level, or with a prefix space, which is not supported", path=path,
-                         field="pre_tokenizer", found=last)
+        raise VocabError(
+            "not byte-level, or with a prefix space, which is not supported",
+            path=path,
+            field="pre_tokenizer",
+            found=last,
+        )
     uses_gpt2s = last.get("use_regex", True)
     if not first and uses_gpt2s:
         return GPT2_PATTERN
@@ -93,25 +98,29 @@ def format_tokenizer_json(vocabulary: Vocabulary) -> bytes:
     else:
         split = {"type": "Split", "pattern": {"Regex": vocabulary.pattern}, "behavior": "Isolated", "invert": False}
         before = {"type": "Sequence", "pretokenizers": [split, {**byte_level, "use_regex": False}]}
-    return json.dumps({
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": [{"id": i, **entry} for i, entry in added_tokens(vocabulary)],
-        "normalizer": None,
-        "pre_tokenizer": before,
-        "post_processor": {**byte_level, "trim_offsets": False, "use_regex": True},
-        "decoder": {**byte_level, "use_regex": True},
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": None,
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": False,
-            "ignore_merges": False,
-            "vocab": id_table(vocabulary),
-            "merges": [f"{spelled[left]} {spelled[right]}" for left, right in vocabulary.merges],
+    return json.dumps(
+        {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": [{"id": i, **entry} for i, entry in added_tokens(vocabulary)],
+            "normalizer": None,
+            "pre_tokenizer": before,
+            "post_processor": {**byte_level, "trim_offsets": False, "use_regex": True},
+            "decoder": {**byte_level, "use_regex": True},
+            "model": {
+                "type": "BPE",
+                "dropout": None,
+                "unk_token": None,
+                "continuing_subword_prefix": None,
+                "end_of_word_suffix": None,
+                "fuse_unk": False,
+                "byte_fallback": False,
+                "ignore_merges": False,
+                "vocab": id_table(vocabulary),
+                "merges": [f"{spelled[left]} {spelled[right]}" for left, right in vocabulary.merges],
+            },
         },
-    }, ensure_ascii=False, indent=1).encode("utf-8")
+        ensure_ascii=False,
+        indent=1,
+    ).encode("utf-8")

@@ -21,8 +21,13 @@ from .vocabulary import Origin, Vocabulary
 VERSION_LINE = "#version: 0.2"
 
 
-def read_vocabulary(vocab_path: Path, merges_path: Path, special_tokens: dict[str, int] | None = None,
-                    pattern: str | None = None, settings_path: Path | None = None) -> Vocabulary:
+def read_vocabulary(
+    vocab_path: Path,
+    merges_path: Path,
+    special_tokens: dict[str, int] | None = None,
+    pattern: str | None = None,
+    settings_path: Path | None = None,
+) -> Vocabulary:
     """The vocabulary of the two files; every fault is a ``VocabError`` with its file and line.
 
     Without ``special_tokens`` (text → id, as ``settings_path`` has them) the one special token there may be is
@@ -36,8 +41,9 @@ def read_vocabulary(vocab_path: Path, merges_path: Path, special_tokens: dict[st
     merges = read_merges(merges_path, table)
     lines = list(merges.values())
     origin = FileOrigin(vocab_path, text, table, lambda rank: {"path": merges_path, "line": lines[rank]})
-    return Vocabulary(tokens_of(table, special_tokens, origin), tuple(merges), special_tokens,
-                      pattern or GPT2_PATTERN, origin)
+    return Vocabulary(
+        tokens_of(table, special_tokens, origin), tuple(merges), special_tokens, pattern or GPT2_PATTERN, origin
+    )
 
 
 class FileOrigin(Origin):
@@ -60,17 +66,27 @@ def read_id_table(table, text: str, path: Path) -> dict[str, int]:
         raise VocabError("not a table of tokens", path=path, found=type(table).__name__, expected="a JSON object")
     owners: dict[int, str] = {}
     for key, i in table.items():
-        problem = ("has an id that is no whole number" if type(i) is not int else
-                   "has a negative id" if i < 0 else
-                   f"has the id of {owners[i]!r} too" if i in owners else None)
+        problem = (
+            "has an id that is no whole number"
+            if type(i) is not int
+            else "has a negative id"
+            if i < 0
+            else f"has the id of {owners[i]!r} too"
+            if i in owners
+            else None
+        )
         if problem:
-            raise VocabError(f"the token {key!r} {problem}", path=path, line=strict_json.line_of_key(text, key),
-                             found=i)
+            raise VocabError(
+                f"the token {key!r} {problem}", path=path, line=strict_json.line_of_key(text, key), found=i
+            )
         owners[i] = key
     if owners and max(owners) != len(owners) - 1:
         last, gap = max(owners), next(gap for gap in range(len(owners)) if gap not in owners)
-        raise VocabError(f"no token has the id {gap}, yet {owners[last]!r} has {last}", path=path,
-                         line=strict_json.line_of_key(text, owners[last]))
+        raise VocabError(
+            f"no token has the id {gap}, yet {owners[last]!r} has {last}",
+            path=path,
+            line=strict_json.line_of_key(text, owners[last]),
+        )
     return table
 
 
@@ -81,8 +97,10 @@ def tokens_of(table: dict[str, int], specials: dict[str, int], origin: Origin) -
         try:
             tokens[i] = text.encode("utf-8") if text in specials else unspell(text)
         except ValueError as error:
-            raise VocabError(f"the token {text!r} is neither special nor spelled in GPT-2's byte alphabet ({error})",
-                             **origin.token(i)) from None
+            raise VocabError(
+                f"the token {text!r} is neither special nor spelled in GPT-2's byte alphabet ({error})",
+                **origin.token(i),
+            ) from None
     return tuple(tokens)
 
 
@@ -132,5 +150,3 @@ def format_merges(vocabulary: Vocabulary) -> bytes:
 def format_vocab(vocabulary: Vocabulary) -> bytes:
     """The content of ``vocab.json``: one token a line, so that a difference is a line too."""
     return json.dumps(id_table(vocabulary), ensure_ascii=False, indent=0).encode("utf-8")
-
-

@@ -56,8 +56,9 @@ class Vocabulary:
         ids = self._ordinary_ids(origin)
         missing = [byte for byte in range(256) if bytes([byte]) not in ids]
         if missing:
-            raise VocabError(f"no token for the byte 0x{missing[0]:02x} ({len(missing)} of 256 are missing)",
-                             **origin.whole())
+            raise VocabError(
+                f"no token for the byte 0x{missing[0]:02x} ({len(missing)} of 256 are missing)", **origin.whole()
+            )
         object.__setattr__(self, "byte_ids", tuple(ids[bytes([byte])] for byte in range(256)))
         object.__setattr__(self, "merged_ids", self._merged_ids(ids, origin))
 
@@ -87,8 +88,10 @@ class Vocabulary:
         for rank, (left, right) in enumerate(self.merges):
             for part in (left, right):
                 if part not in usable:
-                    raise VocabError(f"merges {self._name(part)}, which neither is a byte nor was made by an "
-                                     f"earlier merge", **origin.merge(rank))
+                    raise VocabError(
+                        f"merges {self._name(part)}, which neither is a byte nor was made by an earlier merge",
+                        **origin.merge(rank),
+                    )
             token = self.tokens[left] + self.tokens[right]
             new_id = ids.get(token)
             if new_id is None:
@@ -99,8 +102,11 @@ class Vocabulary:
             usable.add(new_id)
         for token, i in ids.items():
             if i not in usable:
-                raise VocabError(f"no merge makes the token {spell(token)!r}: a merge is missing, or it is a "
-                                 f"special token that nothing declares", **origin.token(i))
+                raise VocabError(
+                    f"no merge makes the token {spell(token)!r}: a merge is missing, or it is a "
+                    f"special token that nothing declares",
+                    **origin.token(i),
+                )
         return tuple(made)
 
     def _name(self, i) -> str:

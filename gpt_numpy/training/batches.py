@@ -23,9 +23,11 @@ class Batches:
         row_length = corpus.row_length
         if row_length and (settings.order != "epochs" or block_size != row_length - 1):
             raise ConfigError(
-                "documents were fitted into rows", field="order, block_size", found=(settings.order, block_size),
+                "documents were fitted into rows",
+                field="order, block_size",
+                found=(settings.order, block_size),
                 expected=f"epochs and {row_length - 1}",
-            )  # fmt: skip
+            )
 
     def rows(self, step, rows):
         """(inputs, targets, options): both (B, T) for the ``rows`` of the step; options are the model's keywords."""

@@ -197,9 +197,12 @@ def load(path):
     state = huggingface.read_json(path / STATE)
     if state.get("format") != FORMAT or type(state.get("step")) is not int:
         raise CheckpointMismatch(
-            "not a state of this version", path=path / STATE, field="format", found=state.get("format"),
+            "not a state of this version",
+            path=path / STATE,
+            field="format",
+            found=state.get("format"),
             expected=str(FORMAT),
-        )  # fmt: skip
+        )
     with SafetensorsFile(path / huggingface.WEIGHTS) as file:
         dtype = np.float64 if any(tensor.dtype == "F64" for tensor in file.tensors.values()) else np.float32
     config, params = huggingface.load(path, dtype)

@@ -28,9 +28,12 @@ def initial_model(settings, vocab_size):
     config, params = huggingface.load(settings.init_from)
     if vocab_size > config.vocab_size:
         raise CheckpointMismatch(
-            "the tokenizer has more tokens than the model", path=settings.init_from, field="vocab_size",
-            found=vocab_size, expected=f"at most {config.vocab_size}",
-        )  # fmt: skip
+            "the tokenizer has more tokens than the model",
+            path=settings.init_from,
+            field="vocab_size",
+            found=vocab_size,
+            expected=f"at most {config.vocab_size}",
+        )
     config = config.replace(dropout=settings.dropout)
     block_size = settings.block_size or config.block_size
     if block_size != config.block_size:
@@ -46,8 +49,12 @@ def with_positions(config, params, block_size, how, seed):
     """
     wanted = "crop" if block_size < config.block_size else "extend"
     if how != wanted:
-        raise ConfigError(f"the checkpoint has {config.block_size} positions and block_size is {block_size}",
-                          field="positions", found=how, expected=wanted)  # fmt: skip
+        raise ConfigError(
+            f"the checkpoint has {config.block_size} positions and block_size is {block_size}",
+            field="positions",
+            found=how,
+            expected=wanted,
+        )
     kept = min(block_size, config.block_size)
     config = config.replace(block_size=block_size)
     resized = Parameters(config, params.flat.dtype)

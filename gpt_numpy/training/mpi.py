@@ -62,8 +62,12 @@ class MPIGroup(Alone):
         texts = self.comm.allgather(text)
         for rank, other in enumerate(texts):
             if other != texts[0]:
-                raise RankFailed("ranks disagree", field=what, found=f"rank {rank}: {_difference(texts[0], other)}",
-                                 expected="what rank 0 has")  # fmt: skip
+                raise RankFailed(
+                    "ranks disagree",
+                    field=what,
+                    found=f"rank {rank}: {_difference(texts[0], other)}",
+                    expected="what rank 0 has",
+                )
 
     # ---- gradients -----------------------------------------------------------------------------------------
 

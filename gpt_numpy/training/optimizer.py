@@ -44,9 +44,19 @@ class AdamW:
         """Move this slice of ``params`` (a ``Parameters``), in place. ``step`` counts from 0."""
         s = self.settings
         self.ops.adamw_update(
-            params.flat[self.start : self.stop], grads.flat[self.start : self.stop], self.first, self.second,
-            self._boundaries, self._decays, learning_rate, s.beta1, s.beta2, s.epsilon, step + 1, gradient_scale,
-        )  # fmt: skip
+            params.flat[self.start : self.stop],
+            grads.flat[self.start : self.stop],
+            self.first,
+            self.second,
+            self._boundaries,
+            self._decays,
+            learning_rate,
+            s.beta1,
+            s.beta2,
+            s.epsilon,
+            step + 1,
+            gradient_scale,
+        )
 
 
 def clip_scale(norm, clip):

@@ -33,8 +33,15 @@ def draw(path, runs, unigram=None):
                 if points:
                     # A thin line for the noisy one; validation on top of it in the same colour.
                     alpha = 0.5 if kind == "train" and field == "loss" else 1.0
-                    (line,) = axes.plot(*zip(*points), style, label=f"{name} {kind}", color=color, alpha=alpha,
-                                        linewidth=1.2, markersize=3)  # fmt: skip
+                    (line,) = axes.plot(
+                        *zip(*points),
+                        style,
+                        label=f"{name} {kind}",
+                        color=color,
+                        alpha=alpha,
+                        linewidth=1.2,
+                        markersize=3,
+                    )
                     color = line.get_color()
         if field == "loss" and unigram is not None:
             axes.axhline(unigram, color="grey", linestyle=":", label="unigram model")

@@ -1,12 +1,12 @@
 """A run's folder and what is where in it.
 
-    config.toml         the settings, as they took effect
-    environment.json    machine, versions and threads, for every start and resumption
-    metrics.jsonl       what was measured, a line a record
-    loss.png            the same as curves, where matplotlib is installed
-    samples.txt         what the model wrote as it learned
-    checkpoints/step-N  models that ``transformers`` opens, and what resuming needs
-    lock                held while a process trains here
+config.toml         the settings, as they took effect
+environment.json    machine, versions and threads, for every start and resumption
+metrics.jsonl       what was measured, a line a record
+loss.png            the same as curves, where matplotlib is installed
+samples.txt         what the model wrote as it learned
+checkpoints/step-N  models that ``transformers`` opens, and what resuming needs
+lock                held while a process trains here
 """
 
 from __future__ import annotations

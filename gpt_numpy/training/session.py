@@ -71,8 +71,13 @@ def resume(folder, changes=None, group=None):
         _say(group)(f"resuming {run.path} at step {saved.step:,}")
         corpus = load_corpus(settings, saved.tokenizer, _say(group))
         if corpus.fingerprint() != saved.state["data_sha256"]:
-            raise DataError("not the data that this run was started with", path=run.path, field="data",
-                            found=corpus.fingerprint()[:16], expected=saved.state["data_sha256"][:16])  # fmt: skip
+            raise DataError(
+                "not the data that this run was started with",
+                path=run.path,
+                field="data",
+                found=corpus.fingerprint()[:16],
+                expected=saved.state["data_sha256"][:16],
+            )
         ops = importlib.import_module(f"..{settings.ops}", __package__)
         model = GPT(saved.config, ops=ops, params=saved.params, recompute=settings.recompute)
         return _train(settings, run, model, saved, corpus, TrainState.from_dict(saved.step, saved.state), group)
@@ -82,8 +87,13 @@ def _resumed_settings(saved, changes, run):
     settings = Settings.from_mapping(saved.state["settings"])
     for name, value in changes.items():
         if name not in RESUMABLE and getattr(settings, name) != value:
-            raise ConfigError("cannot change in a run that has begun", path=run.path, field=name, found=value,
-                              expected=repr(getattr(settings, name)))  # fmt: skip
+            raise ConfigError(
+                "cannot change in a run that has begun",
+                path=run.path,
+                field=name,
+                found=value,
+                expected=repr(getattr(settings, name)),
+            )
     return settings.replace(**changes)
 
 
@@ -99,8 +109,12 @@ def _say(group):
 def _check_agreement(settings, model, fingerprint, state, group):
     """Refuse to begin unless all ranks have the same task; paths may differ, what is read from them may not."""
     if settings.batch_size < group.size:
-        raise ConfigError("every rank needs a sequence", field="batch_size", found=settings.batch_size,
-                          expected=f"at least {group.size}")  # fmt: skip
+        raise ConfigError(
+            "every rank needs a sequence",
+            field="batch_size",
+            found=settings.batch_size,
+            expected=f"at least {group.size}",
+        )
     values = [f"{name} = {value}" for name, value in settings.to_dict().items() if name not in PATHS]
     group.check_same("settings", "\n".join(values))
     group.check_same("data", fingerprint)

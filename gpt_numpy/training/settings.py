@@ -19,9 +19,22 @@ MODEL_SIZES = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
 PATHS = ("data", "tokenizer", "init_from")
 # What may differ between a run and its resumption: none of these changes a step that was already taken.
 RESUMABLE = (
-    "max_steps", "eval_every", "eval_windows", "sample_every", "sample_tokens", "prompt", "patience", "log_every",
-    "save_every", "keep", "max_minutes", "micro_batch_size", "ops", "recompute", "zero",
-)  # fmt: skip
+    "max_steps",
+    "eval_every",
+    "eval_windows",
+    "sample_every",
+    "sample_tokens",
+    "prompt",
+    "patience",
+    "log_every",
+    "save_every",
+    "keep",
+    "max_minutes",
+    "micro_batch_size",
+    "ops",
+    "recompute",
+    "zero",
+)
 
 
 def _setting(section, default, help, **rules):
@@ -60,9 +73,11 @@ class Settings:
     dropout: float = _setting("model", 0.0, "probability of dropping an activation", minimum=0.0, below=1.0)
     init_from: str = _setting("model", "", "a Hugging Face GPT-2 folder to start from, sizes and tokenizer included")
     positions: str = _setting(
-        "model", "keep", "with --init-from: crop or extend the learned positions to --block-size",
+        "model",
+        "keep",
+        "with --init-from: crop or extend the learned positions to --block-size",
         choices=("keep", "crop", "extend"),
-    )  # fmt: skip
+    )
 
     max_steps: int = _setting("optimizer", 2000, "updates of the parameters", minimum=1)
     batch_size: int = _setting("optimizer", 12, "sequences an update", minimum=1)
@@ -186,7 +201,9 @@ def _checked(field, value):
         return tuple(value)
     if "choices" in rules and value not in rules["choices"]:
         raise ConfigError(
-            f"unknown choice{nearest(value, rules['choices'])}", field=field.name, found=value,
+            f"unknown choice{nearest(value, rules['choices'])}",
+            field=field.name,
+            found=value,
             expected=", ".join(rules["choices"]),
-        )  # fmt: skip
+        )
     return value

@@ -20,9 +20,11 @@ def check_memory(config, batch_size, recompute):
     needed, there = needed_memory(config, batch_size, recompute), available_memory()
     if there is not None and needed > there:
         raise ConfigError(
-            "more memory needed than there is", field="memory", found=f"{there:,} bytes free",
+            "more memory needed than there is",
+            field="memory",
+            found=f"{there:,} bytes free",
             expected=f"at least {needed:,} bytes (a smaller model, --micro-batch-size, --recompute)",
-        )  # fmt: skip
+        )
 
 
 def available_memory():

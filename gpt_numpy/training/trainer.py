@@ -46,7 +46,6 @@ class TrainState:
         return {**dataclasses.asdict(self), "best_loss": best_loss}
 
 
-
 class Trainer:
     """Moves ``model`` over ``corpus`` as ``settings`` say, from ``state`` on.
 
@@ -119,8 +118,10 @@ class Trainer:
                 break
         else:
             where = "the loss"
-        return NonFinite(f"{where} is not finite (loss {loss}); the parameters are those before the step",
-                         field=f"step {self.state.step}")  # fmt: skip
+        return NonFinite(
+            f"{where} is not finite (loss {loss}); the parameters are those before the step",
+            field=f"step {self.state.step}",
+        )
 
     # ---- all steps ---------------------------------------------------------------------------------------
 

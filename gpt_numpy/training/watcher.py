@@ -53,15 +53,22 @@ class Watcher:
             now = time.perf_counter()
             self._speed = (step - self._last_step) * trainer.tokens_per_step / max(now - self._last_time, 1e-9)
             self._last_time, self._last_step = now, step
-            self._write("train", step, **result, tokens_per_second=round(self._speed, 1),
-                        seconds=round(trainer.state.seconds, 3))  # fmt: skip
+            self._write(
+                "train",
+                step,
+                **result,
+                tokens_per_second=round(self._speed, 1),
+                seconds=round(trainer.state.seconds, 3),
+            )
         self._progress.update(step, lambda: self._line(trainer, result))
 
     def _line(self, trainer, result):
         share = self._speed / trainer.tokens_per_step * trainer.flops_per_step / self._peak
         best = trainer.state.best_loss
-        return (f"loss {result['loss']:.3f}  val {best:.3f}  lr {result['learning_rate']:.1e}  "
-                f"{self._speed:,.0f} tok/s  {share:.0%} of peak")  # fmt: skip
+        return (
+            f"loss {result['loss']:.3f}  val {best:.3f}  lr {result['learning_rate']:.1e}  "
+            f"{self._speed:,.0f} tok/s  {share:.0%} of peak"
+        )
 
     def on_evaluation(self, trainer, kind, result):
         step = trainer.state.step
@@ -113,8 +120,10 @@ class Watcher:
         if self.quiet:
             return
         self._draw()
-        self.say(f"{reason} at step {trainer.state.step:,} after {trainer.state.seconds:.0f} s of training "
-                 f"({trainer.waited:.2f} s spent waiting for batches)")  # fmt: skip
+        self.say(
+            f"{reason} at step {trainer.state.step:,} after {trainer.state.seconds:.0f} s of training "
+            f"({trainer.waited:.2f} s spent waiting for batches)"
+        )
         if self.final is not None:
             figures = f"{self.final.loss:.4f}, {self.final.bits_per_byte:.3f} bits per byte"
             self.say(f"validation loss over all {self.final.tokens:,} tokens of the validation text: {figures}")

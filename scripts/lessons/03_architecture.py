@@ -38,14 +38,21 @@ def forward(p, tokens):
         h = f"h.{i}."
         normed, _ = layers.layernorm_forward(x, p[h + "ln_1.weight"], p[h + "ln_1.bias"])
         branch, _ = layers.multi_head_attention_forward(
-            normed, p[h + "attn.c_attn.weight"], p[h + "attn.c_attn.bias"],
-            p[h + "attn.c_proj.weight"], p[h + "attn.c_proj.bias"], config.n_head,
+            normed,
+            p[h + "attn.c_attn.weight"],
+            p[h + "attn.c_attn.bias"],
+            p[h + "attn.c_proj.weight"],
+            p[h + "attn.c_proj.bias"],
+            config.n_head,
         )
         x = x + branch
         normed, _ = layers.layernorm_forward(x, p[h + "ln_2.weight"], p[h + "ln_2.bias"])
         branch, _ = layers.mlp_forward(
-            normed, p[h + "mlp.c_fc.weight"], p[h + "mlp.c_fc.bias"],
-            p[h + "mlp.c_proj.weight"], p[h + "mlp.c_proj.bias"],
+            normed,
+            p[h + "mlp.c_fc.weight"],
+            p[h + "mlp.c_fc.bias"],
+            p[h + "mlp.c_proj.weight"],
+            p[h + "mlp.c_proj.bias"],
         )
         x = x + branch
     x, _ = layers.layernorm_forward(x, p["ln_f.weight"], p["ln_f.bias"])

@@ -48,8 +48,12 @@ p, h = model.params, "h.1."
 x0 = t["h.0.residual_2"].value  # the block's input
 normed_1, ln_1 = layers.layernorm_forward(x0, p[h + "ln_1.weight"], p[h + "ln_1.bias"])
 branch, attn = layers.multi_head_attention_forward(
-    normed_1, p[h + "attn.c_attn.weight"], p[h + "attn.c_attn.bias"],
-    p[h + "attn.c_proj.weight"], p[h + "attn.c_proj.bias"], config.n_head,
+    normed_1,
+    p[h + "attn.c_attn.weight"],
+    p[h + "attn.c_attn.bias"],
+    p[h + "attn.c_proj.weight"],
+    p[h + "attn.c_proj.bias"],
+    config.n_head,
 )
 x1 = x0 + branch
 normed_2, ln_2 = layers.layernorm_forward(x1, p[h + "ln_2.weight"], p[h + "ln_2.bias"])

@@ -35,8 +35,14 @@ def test_an_unknown_contender_is_refused():
 def tiny(new_tokens, **more):
     sizes = dict(vocab_size=65, n_layer=2, n_head=2, n_embd=16, block_size=64, batch_size=2, prompt_tokens=40)
     spec = sizes | dict(new_tokens=new_tokens) | more
-    return peers.Run("tiny", spec, {"gpt_numpy": "generate_ours"}, "token", generation.make_folder,
-                     lambda name, spec: generation.TOLERANCE["float32"])  # fmt: skip
+    return peers.Run(
+        "tiny",
+        spec,
+        {"gpt_numpy": "generate_ours"},
+        "token",
+        generation.make_folder,
+        lambda name, spec: generation.TOLERANCE["float32"],
+    )
 
 
 @pytest.mark.parametrize("new_tokens", [0, 3])

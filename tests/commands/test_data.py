@@ -30,18 +30,50 @@ def test_prepare_inspect_verify(folders, capsys):
     assert "2 shards" in capsys.readouterr().out
     assert command("inspect", "out", "--block-size", "16", "--examples", "2") == 0
     out = capsys.readouterr().out
-    for expected in ("vocabulary 280", "normalize: bom, nfc, newlines", "bytes a token", "documents cut",
-                     "example 2: '", "concat", "fit", "####"):  # fmt: skip
+    for expected in (
+        "vocabulary 280",
+        "normalize: bom, nfc, newlines",
+        "bytes a token",
+        "documents cut",
+        "example 2: '",
+        "concat",
+        "fit",
+        "####",
+    ):
         assert expected in out
     assert command("prepare", "corpus", "--tokenizer", "tok", "--out", "out", "--validation-every", "3") == 0
 
 
 def test_prepare_with_every_option(folders, capsys):
     open("lines.txt", "w").write("one fox|two dogs|\n\nthree")
-    words = ["prepare", "lines.txt", "--tokenizer", "tok", "--out", "fit", "--split", "separator",
-             "--separator", r"|\n\n", "--packing", "fit", "--block-size", "8", "--normalize", "none",
-             "--errors", "replace", "--encoding", "ascii", "--threads", "1", "--shard-tokens", "100",
-             "--seed", "3"]  # fmt: skip
+    words = [
+        "prepare",
+        "lines.txt",
+        "--tokenizer",
+        "tok",
+        "--out",
+        "fit",
+        "--split",
+        "separator",
+        "--separator",
+        r"|\n\n",
+        "--packing",
+        "fit",
+        "--block-size",
+        "8",
+        "--normalize",
+        "none",
+        "--errors",
+        "replace",
+        "--encoding",
+        "ascii",
+        "--threads",
+        "1",
+        "--shard-tokens",
+        "100",
+        "--seed",
+        "3",
+    ]
     assert command(*words) == 0
     assert "rows of 9: utilisation" in capsys.readouterr().out
     dataset = open_dataset("fit")

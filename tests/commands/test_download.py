@@ -127,8 +127,11 @@ def test_everything_is_pinned():
 
 
 def test_pins_are_those_of_the_test_data(test_data):
-    for name, path in (("tinyshakespeare.txt", "tinyshakespeare.txt"), ("vocab.json", "gpt2/encoder.json"),
-                       ("merges.txt", "gpt2/vocab.bpe")):  # fmt: skip
+    for name, path in (
+        ("tinyshakespeare.txt", "tinyshakespeare.txt"),
+        ("vocab.json", "gpt2/encoder.json"),
+        ("merges.txt", "gpt2/vocab.bpe"),
+    ):
         file = next(file for files in CATALOGUE.values() for file in files if file.name == name)
         assert download._sha256(test_data / path) == file.sha256
         assert file.size in (None, (test_data / path).stat().st_size)

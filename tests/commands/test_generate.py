@@ -73,15 +73,17 @@ def test_faults_are_one_line(run_folder, capsys, argv, code, message):
 
 
 def test_special_tokens_where_they_are_allowed(run_folder, capsys):
-    code, out, _ = generate(capsys, "--model", run_folder, "--prompt", END_OF_TEXT, "--allow-special", "--no-end",
-                            "--max-new-tokens", 5)  # fmt: skip
+    code, out, _ = generate(
+        capsys, "--model", run_folder, "--prompt", END_OF_TEXT, "--allow-special", "--no-end", "--max-new-tokens", 5
+    )
     assert code == 0 and out.startswith(END_OF_TEXT)
 
 
 @pytest.mark.parametrize("format", ["float32", "bfloat16", "int8"])
 def test_every_format_writes_and_says_what_it_cost(run_folder, capsys, format):
-    code, out, err = generate(capsys, "--model", run_folder, "--prompt", "xyzzy", "--max-new-tokens", 3,
-                              "--format", format, "--figures")  # fmt: skip
+    code, out, err = generate(
+        capsys, "--model", run_folder, "--prompt", "xyzzy", "--max-new-tokens", 3, "--format", format, "--figures"
+    )
     assert code == 0 and out.startswith("xyzzy")
     prefill, decode, machine, why = err.splitlines()
     assert prefill.startswith("prefill 5 tokens") and decode.startswith("decode  2 tokens")

@@ -13,7 +13,9 @@ def test_chosen_layers_are_printed_and_pass(capsys):
     assert out[1].split() == ["layer", "tensor", "checked", "error", "worst", "at", "analytic", "numeric", "ulps"]
     rows = [line.split() for line in out[2:-1]]
     assert [row[:3] for row in rows] == [
-        ["linear", "x", "120/120"], ["linear", "weight", "132/132"], ["linear", "bias", "11/11"],
+        ["linear", "x", "120/120"],
+        ["linear", "weight", "132/132"],
+        ["linear", "bias", "11/11"],
         ["gelu", "x", "120/120"],
     ]
     assert all(row[-1] == "ok" and float(row[3]) < 1e-6 for row in rows)

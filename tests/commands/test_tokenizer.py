@@ -48,23 +48,45 @@ def test_train_with_options(corpus, tmp_path):
     more.mkdir()
     (more / "a.md").write_text("more of the text")
     specials = ["--special", "<|a b|>", "--special", "<|endoftext|>"]
-    assert run("train", corpus, more, "--vocab-size", 275, "--out", tmp_path / "out", "--pattern", r"\S+|\s+",
-               "--form", "openai", *specials) == 0
+    assert (
+        run(
+            "train",
+            corpus,
+            more,
+            "--vocab-size",
+            275,
+            "--out",
+            tmp_path / "out",
+            "--pattern",
+            r"\S+|\s+",
+            "--form",
+            "openai",
+            *specials,
+        )
+        == 0
+    )
     expected = Tokenizer.train([TEXT, "more of the text"], 275, ("<|a b|>", "<|endoftext|>"), r"\S+|\s+")
     assert Tokenizer.load(tmp_path / "out").vocabulary == expected.vocabulary
     assert sorted(os.listdir(tmp_path / "out")) == ["encoder.json", "tokenizer_config.json", "vocab.bpe"]
 
 
-@pytest.mark.parametrize("arguments, code, message", [
-    (["{tmp}/corpus.txt", "--vocab-size", "200", "--out", "{tmp}/out"], 2, "vocab_size: too small a vocabulary"),
-    (["{tmp}/missing.txt", "--vocab-size", "300", "--out", "{tmp}/out"], 3, "missing.txt"),
-    (["{tmp}/empty.txt", "--vocab-size", "300", "--out", "{tmp}/out"], 2, "no text to train on"),
-    (["{tmp}/binary.txt", "--vocab-size", "300", "--out", "{tmp}/out"], 3, "binary.txt"),
-    (["{tmp}/corpus.txt", "--vocab-size", "300", "--out", "{tmp}/corpus.txt"], 2, "not a folder"),
-    (["{tmp}/corpus.txt", "--vocab-size", "300", "--out", "{tmp}/tokenizer"], 2, "a tokenizer already"),
-    (["{tmp}/corpus.txt", "--vocab-size", "300", "--out", "{tmp}/out", "--pattern", "("], 2, "does not compile"),
-    (["{tmp}/corpus.txt", "--vocab-size", "300", "--out", "{tmp}/out", "--special", "a"], 3, "ordinary token as well"),
-])
+@pytest.mark.parametrize(
+    "arguments, code, message",
+    [
+        (["{tmp}/corpus.txt", "--vocab-size", "200", "--out", "{tmp}/out"], 2, "vocab_size: too small a vocabulary"),
+        (["{tmp}/missing.txt", "--vocab-size", "300", "--out", "{tmp}/out"], 3, "missing.txt"),
+        (["{tmp}/empty.txt", "--vocab-size", "300", "--out", "{tmp}/out"], 2, "no text to train on"),
+        (["{tmp}/binary.txt", "--vocab-size", "300", "--out", "{tmp}/out"], 3, "binary.txt"),
+        (["{tmp}/corpus.txt", "--vocab-size", "300", "--out", "{tmp}/corpus.txt"], 2, "not a folder"),
+        (["{tmp}/corpus.txt", "--vocab-size", "300", "--out", "{tmp}/tokenizer"], 2, "a tokenizer already"),
+        (["{tmp}/corpus.txt", "--vocab-size", "300", "--out", "{tmp}/out", "--pattern", "("], 2, "does not compile"),
+        (
+            ["{tmp}/corpus.txt", "--vocab-size", "300", "--out", "{tmp}/out", "--special", "a"],
+            3,
+            "ordinary token as well",
+        ),
+    ],
+)
 def test_train_refuses(corpus, folder, tmp_path, capsys, arguments, code, message):
     (tmp_path / "empty.txt").write_bytes(b"")
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00\x00")
@@ -89,8 +111,18 @@ def test_train_overwrites_if_told_to(corpus, folder):
 
 @pytest.mark.skipif(os.name != "posix", reason="only on POSIX: signals")
 def test_interrupting_training_leaves_nothing(tmp_path):
-    command = [sys.executable, "-m", "gpt_numpy", "tokenizer", "train", "-", "--vocab-size", "300",
-               "--out", str(tmp_path / "out")]
+    command = [
+        sys.executable,
+        "-m",
+        "gpt_numpy",
+        "tokenizer",
+        "train",
+        "-",
+        "--vocab-size",
+        "300",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdin.write(b"some text\n" * 500_000)  # more than a pipe holds: once it is written, reading has begun
     process.stdin.flush()
@@ -115,8 +147,19 @@ def test_encode_and_decode(folder, capfdbinary, monkeypatch):
 def test_encode_from_elsewhere(corpus, folder, tmp_path, capsys, monkeypatch):
     ids = Tokenizer.load(folder).encode(TEXT, allowed_special="all")
     for arguments in (["--file", corpus], []):
-        assert run("encode", "--tokenizer", folder, *arguments, "--specials", "allow", stdin=TEXT.encode(),
-                   monkeypatch=monkeypatch) == 0
+        assert (
+            run(
+                "encode",
+                "--tokenizer",
+                folder,
+                *arguments,
+                "--specials",
+                "allow",
+                stdin=TEXT.encode(),
+                monkeypatch=monkeypatch,
+            )
+            == 0
+        )
         assert [int(i) for i in capsys.readouterr().out.split()] == ids
     out = tmp_path / "ids.npy"
     assert run("encode", "--tokenizer", folder, "--file", corpus, "--specials", "text", "--out", out) == 0
@@ -124,16 +167,19 @@ def test_encode_from_elsewhere(corpus, folder, tmp_path, capsys, monkeypatch):
     assert array.dtype == np.uint16 and array.tolist() == Tokenizer.load(folder).encode_ordinary(TEXT)
 
 
-@pytest.mark.parametrize("arguments, code, message", [
-    (["encode", "--tokenizer", "{folder}", "a<|endoftext|>"], 2, "offset 1: the text holds the special token"),
-    (["encode", "--tokenizer", "{folder}", "--file", "{folder}/bad"], 3, "bad, offset 2: not UTF-8"),
-    (["encode", "--tokenizer", "{folder}", "--file", "{folder}/missing"], 3, "missing"),
-    (["encode", "--tokenizer", "{folder}/missing", "a"], 3, "no tokenizer here"),
-    (["decode", "--tokenizer", "{folder}", "1", "270"], 2, "position 1: a token id out of range: found 270"),
-    (["decode", "--tokenizer", "{folder}", "1", "x"], 2, "position 1: not a token id: found 'x'"),
-    (["decode", "--tokenizer", "{folder}", "1.0"], 2, "position 0: not a token id: found '1.0'"),
-    (["compare", "{folder}", "{folder}/none", "--text", "{folder}/vocab.json"], 3, "no tokenizer here"),
-])
+@pytest.mark.parametrize(
+    "arguments, code, message",
+    [
+        (["encode", "--tokenizer", "{folder}", "a<|endoftext|>"], 2, "offset 1: the text holds the special token"),
+        (["encode", "--tokenizer", "{folder}", "--file", "{folder}/bad"], 3, "bad, offset 2: not UTF-8"),
+        (["encode", "--tokenizer", "{folder}", "--file", "{folder}/missing"], 3, "missing"),
+        (["encode", "--tokenizer", "{folder}/missing", "a"], 3, "no tokenizer here"),
+        (["decode", "--tokenizer", "{folder}", "1", "270"], 2, "position 1: a token id out of range: found 270"),
+        (["decode", "--tokenizer", "{folder}", "1", "x"], 2, "position 1: not a token id: found 'x'"),
+        (["decode", "--tokenizer", "{folder}", "1.0"], 2, "position 0: not a token id: found '1.0'"),
+        (["compare", "{folder}", "{folder}/none", "--text", "{folder}/vocab.json"], 3, "no tokenizer here"),
+    ],
+)
 def test_refusals(folder, capsys, arguments, code, message):
     (folder / "bad").write_bytes(b"ab\xffcd")
     assert run(*(argument.format(folder=folder) for argument in arguments)) == code

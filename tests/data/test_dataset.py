@@ -149,11 +149,13 @@ def change_shard_name(manifest, rng):
 
 def change_number(manifest, rng):
     split = rng.choice(list(manifest["splits"].values()))
-    target, fields = rng.choice([
-        (manifest, ["vocab_size", "eot_id", "row_length"]),
-        (split, ["tokens", "documents", "text_bytes", "cuts", "padding", "cut_documents"]),
-        (rng.choice(split["shards"]), ["tokens", "documents"]),
-    ])  # fmt: skip
+    target, fields = rng.choice(
+        [
+            (manifest, ["vocab_size", "eot_id", "row_length"]),
+            (split, ["tokens", "documents", "text_bytes", "cuts", "padding", "cut_documents"]),
+            (rng.choice(split["shards"]), ["tokens", "documents"]),
+        ]
+    )
     field = rng.choice(fields)
     wrong = [-1, 2**63, 2**70, 1.5, True, None, "7", [], {}, target[field] + 0.0, str(target[field])]
     if field != "text_bytes":  # which nothing else in the folder says, so that any number may be right
@@ -188,10 +190,13 @@ def change_shards(manifest, rng):
 
 
 def change_hash(manifest, rng):
-    target, field = rng.choice([
-        (manifest["splits"]["train"]["shards"][0], "sha256"), (manifest["tokenizer"], "vocab.json"),
-        (manifest["tokenizer"], "../../secret"),
-    ])  # fmt: skip
+    target, field = rng.choice(
+        [
+            (manifest["splits"]["train"]["shards"][0], "sha256"),
+            (manifest["tokenizer"], "vocab.json"),
+            (manifest["tokenizer"], "../../secret"),
+        ]
+    )
     target[field] = rng.choice(["0" * 64, "A" * 64, "0" * 63, "", None, 0, "zz" * 32])
 
 
@@ -202,10 +207,22 @@ def hostile_text(folder, rng):
     """A manifest that is no strict JSON, or hardly one."""
     path = folder / MANIFEST
     text = path.read_text()
-    path.write_text(rng.choice([
-        "[" * 100_000, "{}", "null", "", text.replace('"eot_id"', '"eot_id": 1, "eot_id"'), text.replace("\n", "\r\n"),
-        "\ufeff" + text, text.replace('"eot_id": ', '"eot_id": NaN, "x": '), json.dumps(json.loads(text)), text + text,
-    ]))  # fmt: skip
+    path.write_text(
+        rng.choice(
+            [
+                "[" * 100_000,
+                "{}",
+                "null",
+                "",
+                text.replace('"eot_id"', '"eot_id": 1, "eot_id"'),
+                text.replace("\n", "\r\n"),
+                "\ufeff" + text,
+                text.replace('"eot_id": ', '"eot_id": NaN, "x": '),
+                json.dumps(json.loads(text)),
+                text + text,
+            ]
+        )
+    )
 
 
 def hostile_shard(folder, rng):
@@ -228,8 +245,23 @@ def hostile_shard(folder, rng):
     (folder / MANIFEST).write_bytes(canonical_json(manifest))
 
 
-MUTATIONS = [flip, replace_byte, cut, extend, swap_content, rename, remove, add, special, move_between_folders,
-             hostile_manifest, hostile_manifest, hostile_manifest, hostile_text, hostile_shard]  # fmt: skip
+MUTATIONS = [
+    flip,
+    replace_byte,
+    cut,
+    extend,
+    swap_content,
+    rename,
+    remove,
+    add,
+    special,
+    move_between_folders,
+    hostile_manifest,
+    hostile_manifest,
+    hostile_manifest,
+    hostile_text,
+    hostile_shard,
+]
 
 
 def files_of(folder):

@@ -354,9 +354,22 @@ def kill_at_random(corpus, tokenizer, tmp_path, times, seed):
     """Kill a preparation ``times`` times, each somewhere in it; what it leaves at its end is always the same."""
     tokenizer.save(tmp_path / "tokenizer")
     out = tmp_path / "killed"
-    command = [sys.executable, "-m", "gpt_numpy", "data", "prepare", str(corpus), "--out", str(out),
-               "--tokenizer", str(tmp_path / "tokenizer"), "--shard-tokens", "10000",
-               "--validation-every", "6"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "gpt_numpy",
+        "data",
+        "prepare",
+        str(corpus),
+        "--out",
+        str(out),
+        "--tokenizer",
+        str(tmp_path / "tokenizer"),
+        "--shard-tokens",
+        "10000",
+        "--validation-every",
+        "6",
+    ]
     subprocess.run(command, check=True, capture_output=True)
     expected, rng, killed = folder_bytes(out), random.Random(seed), 0
     shutil.rmtree(out)

@@ -116,9 +116,36 @@ def pieces_of(tmp_path, monkeypatch, text, size):
 
 
 def hostile_text(rng, length):
-    words = ["one", " ", "  ", "\n", "\n\n", "\r\n", "\r", "\t", "'s", "'", "é", "e\u0301", "\u0301\u0323", "12", "_",
-             "。", "字", "\x01", "\u00a0", "\ufb01", "\u2003", "\ufc5e", "가", "\u11a8", "😀", "...", "\x0b",
-             "\u0308"]  # fmt: skip
+    words = [
+        "one",
+        " ",
+        "  ",
+        "\n",
+        "\n\n",
+        "\r\n",
+        "\r",
+        "\t",
+        "'s",
+        "'",
+        "é",
+        "e\u0301",
+        "\u0301\u0323",
+        "12",
+        "_",
+        "。",
+        "字",
+        "\x01",
+        "\u00a0",
+        "\ufb01",
+        "\u2003",
+        "\ufc5e",
+        "가",
+        "\u11a8",
+        "😀",
+        "...",
+        "\x0b",
+        "\u0308",
+    ]
     return "".join(rng.choices(words, k=length))
 
 

@@ -67,8 +67,15 @@ def gradients_of_packed_and_of_separate_documents(ops, dtype):
 
 # In float64 what is left is the order of sums. In float32 a gradient of some thousand products carries a relative
 # error of a few times 1e-7 · √(terms); ten times that is allowed.
-@pytest.mark.parametrize("ops, dtype, bound", [(layers, np.float64, 1e-12), (kernels, np.float64, 1e-12),
-                                               (layers, np.float32, 2e-5), (kernels, np.float32, 2e-5)])  # fmt: skip
+@pytest.mark.parametrize(
+    "ops, dtype, bound",
+    [
+        (layers, np.float64, 1e-12),
+        (kernels, np.float64, 1e-12),
+        (layers, np.float32, 2e-5),
+        (kernels, np.float32, 2e-5),
+    ],
+)
 def test_a_packed_batch_has_the_gradients_of_its_documents(ops, dtype, bound):
     packed_loss, separate_loss, packed, separate = gradients_of_packed_and_of_separate_documents(ops, dtype)
     assert packed_loss == pytest.approx(separate_loss, rel=bound)

@@ -80,8 +80,12 @@ def test_damaged_token_files_are_refused(tmp_path, content, message):
 def test_only_regular_files_are_mapped(tmp_path, kind):
     path = tmp_path / "a.bin"
     TOKENS.astype("<u2").tofile(tmp_path / "b.bin")
-    {"missing": lambda: None, "folder": path.mkdir, "fifo": lambda: os.mkfifo(path),
-     "link": lambda: path.symlink_to("b.bin")}[kind]()  # fmt: skip
+    {
+        "missing": lambda: None,
+        "folder": path.mkdir,
+        "fifo": lambda: os.mkfifo(path),
+        "link": lambda: path.symlink_to("b.bin"),
+    }[kind]()
     with pytest.raises(DataError, match="a.bin"):
         read_token_file(path, 997)
 

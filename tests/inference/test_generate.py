@@ -87,16 +87,31 @@ def test_empty_prompts(model, prompt):
         generate(model, prompt, 3)
 
 
-@pytest.mark.parametrize("prompt, error", [([0.5], GenerationError), ([11], DataError), ([-1], DataError),
-                                           (["a"], GenerationError), ([[[1]]], GenerationError)])  # fmt: skip
+@pytest.mark.parametrize(
+    "prompt, error",
+    [
+        ([0.5], GenerationError),
+        ([11], DataError),
+        ([-1], DataError),
+        (["a"], GenerationError),
+        ([[[1]]], GenerationError),
+    ],
+)
 def test_prompts_that_are_no_token_ids(model, prompt, error):
     with pytest.raises(error, match="token"):
         generate(model, prompt, 3)
 
 
-@pytest.mark.parametrize("options, field", [({"max_new_tokens": -1}, "max_new_tokens"), ({"samples": 0}, "samples"),
-                                            ({"max_new_tokens": 2.0}, "max_new_tokens"), ({"top_k": 12}, "top_k"),
-                                            ({"temperature": -1}, "temperature")])  # fmt: skip
+@pytest.mark.parametrize(
+    "options, field",
+    [
+        ({"max_new_tokens": -1}, "max_new_tokens"),
+        ({"samples": 0}, "samples"),
+        ({"max_new_tokens": 2.0}, "max_new_tokens"),
+        ({"top_k": 12}, "top_k"),
+        ({"temperature": -1}, "temperature"),
+    ],
+)
 def test_bad_options(model, options, field):
     with pytest.raises(GenerationError, match=field):
         generate(model, PROMPT, **({"max_new_tokens": 3} | options))

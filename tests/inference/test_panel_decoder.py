@@ -41,8 +41,14 @@ def test_whatever_the_split_and_the_batch(pair):
     fast, exact, tolerance = pair
     rng = np.random.default_rng(1)
     caches = KVCache(CONFIG, 3), KVCache(CONFIG, 3, dtype=np.float64)
-    for count, sequences, every in [(2, None, True), (1, [2, 0], False), (7, [1], False), (1, None, True),
-                                    (5, [0, 1], True), (8, [2], True)]:  # fmt: skip
+    for count, sequences, every in [
+        (2, None, True),
+        (1, [2, 0], False),
+        (7, [1], False),
+        (1, None, True),
+        (5, [0, 1], True),
+        (8, [2], True),
+    ]:
         tokens = rng.integers(0, 37, (3 if sequences is None else len(sequences), count))
         found, expected = (d.extend(tokens, c, sequences, every) for d, c in zip((fast, exact), caches))
         assert found.shape == expected.shape
@@ -149,8 +155,16 @@ def test_logits_that_are_not_numbers_are_refused_in_passing_too():
             fast.step_to_largest([1], KVCache(CONFIG), count)
 
 
-@pytest.mark.parametrize("options", [dict(temperature=0), dict(top_k=1), dict(top_k=4, temperature=0.7), dict(top_k=37),
-                                     dict(top_k=20, top_p=0.8, min_p=0.05)])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        dict(temperature=0),
+        dict(top_k=1),
+        dict(top_k=4, temperature=0.7),
+        dict(top_k=37),
+        dict(top_k=20, top_p=0.8, min_p=0.05),
+    ],
+)
 def test_sampling_from_the_largest_gives_the_same_text_as_from_all(pair, options, monkeypatch):
     fast, _, _ = pair
     assert Sampling(**options).largest_needed is not None
@@ -197,8 +211,7 @@ def test_a_prompt_that_is_read_in_one_piece(format):
     tokens = rng.integers(0, 53, (2, 131))
     caches = KVCache(config, 3), KVCache(config, 3, dtype=np.float64)
     for start, stop, every in [(0, 3, False), (3, 80, True), (80, 81, True), (81, 131, False)]:
-        found, expected = (d.extend(tokens[:, start:stop], c, [2, 0], every)
-                           for d, c in zip((fast, exact), caches))  # fmt: skip
+        found, expected = (d.extend(tokens[:, start:stop], c, [2, 0], every) for d, c in zip((fast, exact), caches))
         assert found.shape == expected.shape
         assert np.abs(found - expected).max() <= 10 * TOLERANCE[format] * expected.std()
     together = fast.extend(tokens, KVCache(config, 2))

@@ -55,11 +55,20 @@ def test_the_largest_are_those_that_sorting_finds():
     assert largest(np.array([-np.inf, 1.0, -np.inf]), 2)[0].tolist() == [1]
 
 
-@pytest.mark.parametrize("options, needed", [
-    (dict(), None), (dict(temperature=0), 1), (dict(temperature=0, top_k=9), 1), (dict(top_k=9), 9),
-    (dict(top_k=9, top_p=0.5, min_p=0.1), 9), (dict(top_p=0.5), None), (dict(min_p=0.1), None),
-    (dict(top_k=9, logit_bias={3: 1.0}), None), (dict(temperature=0, repetition_penalty=1.2), None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "options, needed",
+    [
+        (dict(), None),
+        (dict(temperature=0), 1),
+        (dict(temperature=0, top_k=9), 1),
+        (dict(top_k=9), 9),
+        (dict(top_k=9, top_p=0.5, min_p=0.1), 9),
+        (dict(top_p=0.5), None),
+        (dict(min_p=0.1), None),
+        (dict(top_k=9, logit_bias={3: 1.0}), None),
+        (dict(temperature=0, repetition_penalty=1.2), None),
+    ],
+)
 def test_how_many_of_the_largest_decide(options, needed):
     sampling = Sampling(**options)
     assert sampling.largest_needed == needed

@@ -94,10 +94,23 @@ def test_saved_names_and_fields_are_the_published_ones(folder):
     fields = json.loads((folder / "config.json").read_text())
     theirs = json.loads((FIXTURE / "config.json").read_text())
     assert {k: fields[k] for k in ("n_positions", "n_embd", "n_layer", "n_head", "vocab_size", "resid_pdrop")} == {
-        "n_positions": 7, "n_embd": 12, "n_layer": 2, "n_head": 3, "vocab_size": 11, "resid_pdrop": 0.25,
-    }  # fmt: skip
-    same = ("model_type", "architectures", "activation_function", "n_inner", "layer_norm_epsilon",
-            "scale_attn_weights", "scale_attn_by_inverse_layer_idx", "tie_word_embeddings")  # fmt: skip
+        "n_positions": 7,
+        "n_embd": 12,
+        "n_layer": 2,
+        "n_head": 3,
+        "vocab_size": 11,
+        "resid_pdrop": 0.25,
+    }
+    same = (
+        "model_type",
+        "architectures",
+        "activation_function",
+        "n_inner",
+        "layer_norm_epsilon",
+        "scale_attn_weights",
+        "scale_attn_by_inverse_layer_idx",
+        "tie_word_embeddings",
+    )
     assert {k: fields[k] for k in same} == {k: theirs[k] for k in same}
 
 

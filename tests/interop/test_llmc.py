@@ -61,14 +61,27 @@ def test_bfloat16_with_layernorms_in_float32(model, tmp_path, version):
     rows, p = (11 if version == 2 else 128), model.params
     header = np.zeros(256, "<i4")
     header[:8] = 20240326, version, 5, 11, 2, 3, 12, rows
-    names = ["ln_1.weight", "ln_1.bias", "attn.c_attn.weight", "attn.c_attn.bias", "attn.c_proj.weight",
-             "attn.c_proj.bias", "ln_2.weight", "ln_2.bias", "mlp.c_fc.weight", "mlp.c_fc.bias", "mlp.c_proj.weight",
-             "mlp.c_proj.bias"]  # fmt: skip
+    names = [
+        "ln_1.weight",
+        "ln_1.bias",
+        "attn.c_attn.weight",
+        "attn.c_attn.bias",
+        "attn.c_proj.weight",
+        "attn.c_proj.bias",
+        "ln_2.weight",
+        "ln_2.bias",
+        "mlp.c_fc.weight",
+        "mlp.c_fc.bias",
+        "mlp.c_proj.weight",
+        "mlp.c_proj.bias",
+    ]
     parts = [("wte", np.pad(p["wte.weight"], ((0, rows - 11), (0, 0)))), ("wpe", p["wpe.weight"])]
     parts += [(name, p[f"h.{i}.{name}"].T) for name in names for i in range(2)]
     parts += [("ln_f", p["ln_f.weight"]), ("ln_f", p["ln_f.bias"])]
-    data = b"".join((np.ascontiguousarray(a) if "ln_" in name else float32_to_bfloat16(np.ascontiguousarray(a))).tobytes()
-                    for name, a in parts)  # fmt: skip
+    data = b"".join(
+        (np.ascontiguousarray(a) if "ln_" in name else float32_to_bfloat16(np.ascontiguousarray(a))).tobytes()
+        for name, a in parts
+    )
     (tmp_path / "model.bin").write_bytes(header.tobytes() + data)
     config, params = llmc.load(tmp_path / "model.bin")
     assert config == CONFIG

@@ -35,7 +35,7 @@ from gpt_numpy.kernels.simd import (
     tanh,
     where,
     write,
-)  # fmt: skip
+)
 
 DTYPES = [np.float32, np.float64]
 LENGTHS = [0, 1, 3, 4, 5, 8, 15, 16, 17, 63]
@@ -68,9 +68,18 @@ def test_arithmetic_and_tails(dtype, n):
     out = np.full(11 * n + 64, 77, dtype)
     arithmetic(x, y, out, n)
     expected = [
-        x + y, x - y, x * y, x / (y + dtype(9)), x * y + dtype(0.5), np.maximum(x, y), np.minimum(x, dtype(0.25)),
-        np.sqrt(np.abs(x)), np.where(x < y, -x, dtype(2)), np.where((x >= 0) & (y != x), x, y), dtype(1) - x,
-    ]  # fmt: skip
+        x + y,
+        x - y,
+        x * y,
+        x / (y + dtype(9)),
+        x * y + dtype(0.5),
+        np.maximum(x, y),
+        np.minimum(x, dtype(0.25)),
+        np.sqrt(np.abs(x)),
+        np.where(x < y, -x, dtype(2)),
+        np.where((x >= 0) & (y != x), x, y),
+        dtype(1) - x,
+    ]
     epsilon = np.finfo(dtype).eps
     np.testing.assert_allclose(out[: 11 * n].reshape(11, n), expected, rtol=8 * epsilon, atol=epsilon)
     assert (out[11 * n :] == 77).all(), "a tail store wrote past its count"

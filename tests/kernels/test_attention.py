@@ -82,8 +82,10 @@ def test_strided_views(rng, dtype):
         dout = rng.normal(size=q.shape).astype(dtype)
         found, cache = kernels.attention_forward(q, k, v)
         expected, expected_cache = layers.attention_forward(q, k, v)
-        pairs = zip((found, *kernels.attention_backward(dout, cache)),
-                    (expected, *layers.attention_backward(dout, expected_cache)))
+        pairs = zip(
+            (found, *kernels.attention_backward(dout, cache)),
+            (expected, *layers.attention_backward(dout, expected_cache)),
+        )
         for a, b in pairs:
             np.testing.assert_allclose(a, b, atol=1e-5 if dtype == np.float32 else 1e-13)
 

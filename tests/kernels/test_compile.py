@@ -38,8 +38,19 @@ def test_a_training_step_after_it_compiles_nothing(recompute):
     flat = model.params.flat
     boundaries, decays = np.array([0, 100, flat.size]), np.array([0.1, 0.0])
     moments = np.zeros((2, flat.size), np.float32)
-    model.ops.adamw_update(flat, model.grads.flat, *moments, boundaries, decays, 1e-3, 0.9, 0.95, 1e-8, 1,
-                           1 / model.ops.gradient_norm(model.grads.flat))  # fmt: skip
+    model.ops.adamw_update(
+        flat,
+        model.grads.flat,
+        *moments,
+        boundaries,
+        decays,
+        1e-3,
+        0.9,
+        0.95,
+        1e-8,
+        1,
+        1 / model.ops.gradient_norm(model.grads.flat),
+    )
     after = compiled_signatures()
     assert {name: after[name] for name in after if after[name] != before[name]} == {}
 

@@ -4,7 +4,6 @@ import pytest
 from gpt_numpy.errors import KernelError
 from gpt_numpy.kernels import embedding as kernels
 
-
 SHAPES = [(2, 5, 11, 12), (1, 1, 1, 1), (3, 40, 7, 67), (0, 4, 3, 8), (2, 0, 3, 8)]
 
 

@@ -50,10 +50,18 @@ def test_every_epilogue_against_numpy(rng, dtype, size, transposes):
     a *= scale
     extra, activation, out = rng.standard_normal((3, M, N)).astype(dtype)
     bias, sums = rng.standard_normal((2, N)).astype(dtype)
-    for epilogue, add in [(NOTHING, False), (NOTHING, True), (BIAS, False), (BIAS_GELU, False), (BIAS_GELU_KEEP, False),
-                          (GELU_BACKWARD, False), (GELU_BACKWARD, True)]:  # fmt: skip
-        options = dict(a_transposed=transposes[0], b_transposed=transposes[1], epilogue=epilogue, add=add, bias=bias,
-                       add_sums=add)  # fmt: skip
+    for epilogue, add in [
+        (NOTHING, False),
+        (NOTHING, True),
+        (BIAS, False),
+        (BIAS_GELU, False),
+        (BIAS_GELU_KEEP, False),
+        (GELU_BACKWARD, False),
+        (GELU_BACKWARD, True),
+    ]:
+        options = dict(
+            a_transposed=transposes[0], b_transposed=transposes[1], epilogue=epilogue, add=add, bias=bias, add_sums=add
+        )
         outputs = dict(extra=extra, activation=activation, sums=sums)
         expected = run(gemm_numpy, a, b, out, options, outputs)
         found = run(gemm_vectors, a, b, out, options, outputs)

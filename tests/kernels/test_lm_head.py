@@ -20,8 +20,11 @@ def test_parity_of_the_head(rng, assert_parity, size):
 
     def call(ops, array):
         logits, cache = ops.lm_head_forward(array(x), array(wte))
-        return (logits, ops.lm_head_backward(array(dlogits), cache),
-                ops.lm_head_backward(array(dlogits), cache, into=(array(more),)))  # fmt: skip
+        return (
+            logits,
+            ops.lm_head_backward(array(dlogits), cache),
+            ops.lm_head_backward(array(dlogits), cache, into=(array(more),)),
+        )
 
     assert_parity(kernels, call, float32_bound=2e-6)
 

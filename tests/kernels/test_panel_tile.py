@@ -21,8 +21,9 @@ def parameters(seed=0):
 
 @kernel()
 def multiply(rows, panels, weights, start, size, x, scales, depth, out):
-    panel_tile.panel_tile(rows, panels, weights, start, size, x, 0, x.shape[1], scales, 0, scales.shape[1], depth, out,
-                          0, out.shape[1])  # fmt: skip
+    panel_tile.panel_tile(
+        rows, panels, weights, start, size, x, 0, x.shape[1], scales, 0, scales.shape[1], depth, out, 0, out.shape[1]
+    )
 
 
 def test_both_sides_mean_the_same_layout():
@@ -54,8 +55,11 @@ def test_packing_rounds_as_little_as_the_format_allows(format):
                 assert np.median(error[first : first + BLOCK] / step) < 0.3
 
 
-SIZES = [(rows, panels) for panels in range(1, panel_tile.STREAMS + 1)
-         for rows in range(1, panel_tile.TILE_ROWS // panels + 1)]  # fmt: skip
+SIZES = [
+    (rows, panels)
+    for panels in range(1, panel_tile.STREAMS + 1)
+    for rows in range(1, panel_tile.TILE_ROWS // panels + 1)
+]
 
 
 @pytest.mark.parametrize("rows, panels", SIZES)

@@ -34,9 +34,10 @@ def attend_slowly(q, k, v, first_key=None, keep=None, probability=0.0):
 
 def test_gradients(prove_gradients):
     square, longer = 3 * B * T * C, B * T * C + 2 * B * (T + 3) * C
-    prove_gradients("attention", {
-        "": square, "first_key": square, "dropout": square, "Tk > Tq": longer, "Tk > Tq, first_key, dropout": longer,
-    })
+    prove_gradients(
+        "attention",
+        {"": square, "first_key": square, "dropout": square, "Tk > Tq": longer, "Tk > Tq, first_key, dropout": longer},
+    )
 
 
 def test_multi_head_gradients(prove_gradients):

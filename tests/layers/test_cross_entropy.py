@@ -23,7 +23,8 @@ def test_mean_over_the_counted_rows(rng):
     loss, _ = layers.cross_entropy_forward(logits, targets)
     losses = [
         -math.log(math.exp(row[y]) / sum(map(math.exp, row)))
-        for row, y in zip(logits.reshape(-1, V).tolist(), targets.ravel()) if y != -1
+        for row, y in zip(logits.reshape(-1, V).tolist(), targets.ravel())
+        if y != -1
     ]
     assert len(losses) == B * T - 2
     assert isinstance(loss, float) and math.isclose(loss, sum(losses) / len(losses), rel_tol=1e-13)

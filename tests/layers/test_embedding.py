@@ -48,5 +48,7 @@ def test_rows_not_looked_up_get_exactly_nothing(rng):
 
 def test_out_lies_where_alloc_says(rng, counting_alloc):
     tokens, wte, wpe = make(rng)
-    out, _ = layers.embedding_forward(tokens, np.arange(T), wte.astype(np.float32), wpe.astype(np.float32), counting_alloc)
+    out, _ = layers.embedding_forward(
+        tokens, np.arange(T), wte.astype(np.float32), wpe.astype(np.float32), counting_alloc
+    )
     assert counting_alloc.owns(out) and out.dtype == np.float32 and np.isfinite(out).all()

@@ -7,12 +7,24 @@ import pytest
 from gpt_numpy import layers
 
 FORWARDS = [name for name in layers.__all__ if name.endswith("_forward")]
-WITH_PARAMETERS = {"embedding", "layernorm", "linear", "multi_head_attention", "mlp", "lm_head", "lm_head_cross_entropy"}
+WITH_PARAMETERS = {
+    "embedding",
+    "layernorm",
+    "linear",
+    "multi_head_attention",
+    "mlp",
+    "lm_head",
+    "lm_head_cross_entropy",
+}
 
 
 def test_every_layer_of_the_model_is_exported():
     assert {name.removesuffix("_forward") for name in FORWARDS} == WITH_PARAMETERS | {
-        "gelu", "attention", "dropout", "residual", "cross_entropy",
+        "gelu",
+        "attention",
+        "dropout",
+        "residual",
+        "cross_entropy",
     }
     assert {"adamw_update", "gradient_norm", "lm_head_cross_entropy_gradients"} <= set(layers.__all__)
 

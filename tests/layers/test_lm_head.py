@@ -26,7 +26,9 @@ def test_a_logit_is_the_product_with_the_tokens_own_embedding(rng):
     x, wte, _ = make(rng)
     logits, _ = layers.lm_head_forward(x, wte)
     for b, t, v in np.ndindex(B, T, V):
-        np.testing.assert_allclose(logits[b, t, v], sum(x[b, t, c] * wte[v, c] for c in range(C)), rtol=1e-12, atol=1e-15)
+        np.testing.assert_allclose(
+            logits[b, t, v], sum(x[b, t, c] * wte[v, c] for c in range(C)), rtol=1e-12, atol=1e-15
+        )
 
 
 def test_with_the_loss_is_the_composition(rng):

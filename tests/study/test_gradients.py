@@ -33,7 +33,8 @@ def test_right_gradients_pass_and_every_entry_is_compared(inputs, method):
     report = check_gradients(cube_forward, cube_backward, inputs, method=method)
     assert report.passed and report.failed_checks() == []
     assert [(t.tensor, t.shape, t.checked, t.method) for t in report.tensors] == [
-        ("x", (4, 3), 12, "entries"), ("scale", (3,), 3, "entries"),
+        ("x", (4, 3), 12, "entries"),
+        ("scale", (3,), 3, "entries"),
     ]
     assert report.checked == 15
     assert max(t.error for t in report.tensors) < (1e-14 if method == "complex" else 1e-9)

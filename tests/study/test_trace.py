@@ -51,11 +51,19 @@ def test_every_kind_is_there_with_value_and_gradient(everything):
 
 
 KINDS = [
-    "embedding.tokens", "embedding.positions", "embedding", "embedding.dropped",
-    *(f"{ln}{step}" for ln in ("h.ln_1", "h.ln_2", "ln_f")
-      for step in (".mean", ".centred", ".variance", ".rstd", ".xhat", ".scaled", "")),
-    *(f"h.attn{step}" for step in (".c_attn", ".q", ".k", ".v", ".products", ".scores", ".weights",
-                                   ".weights_dropped", ".heads", "")),
+    "embedding.tokens",
+    "embedding.positions",
+    "embedding",
+    "embedding.dropped",
+    *(
+        f"{ln}{step}"
+        for ln in ("h.ln_1", "h.ln_2", "ln_f")
+        for step in (".mean", ".centred", ".variance", ".rstd", ".xhat", ".scaled", "")
+    ),
+    *(
+        f"h.attn{step}"
+        for step in (".c_attn", ".q", ".k", ".v", ".products", ".scores", ".weights", ".weights_dropped", ".heads", "")
+    ),
     *(f"h.residual_{i}{step}" for i in (1, 2) for step in (".dropped", "")),
     *(f"h.mlp{step}" for step in (".c_fc", ".gelu.u", ".gelu.tanh", ".gelu.gate", ".gelu", "")),
     *(f"lm_head.{step}" for step in ("logits", "log_normaliser", "log_probabilities", "losses", "loss")),

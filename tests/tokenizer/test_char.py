@@ -85,11 +85,14 @@ def test_every_truncation_is_an_error(tokenizer, tmp_path, name):
             CharTokenizer.load(tmp_path)
 
 
-@pytest.mark.parametrize("change, message", [
-    ({"a": 0, "bc": 1}, "line 1: a token that is not one character"),
-    ({"a": 0, "b": 2}, "no token has the id 1"),
-    (["a"], "not a table of tokens"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"a": 0, "bc": 1}, "line 1: a token that is not one character"),
+        ({"a": 0, "b": 2}, "no token has the id 1"),
+        (["a"], "not a table of tokens"),
+    ],
+)
 def test_bad_tables(tmp_path, change, message):
     CharTokenizer.train("ab").save(tmp_path)
     (tmp_path / "vocab.json").write_text(json.dumps(change))

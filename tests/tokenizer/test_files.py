@@ -22,11 +22,13 @@ def special_first(special_tokens=SPECIALS):
     fresh = Tokenizer.train(TEXT, 268, special_tokens=special_tokens).vocabulary
     order = [*fresh.special_tokens.values(), *range(255, -1, -1), *fresh.merged_ids]
     new = {old: i for i, old in enumerate(order)}
-    return Tokenizer(Vocabulary(
-        tuple(fresh.tokens[old] for old in order),
-        tuple((new[left], new[right]) for left, right in fresh.merges),
-        {text: new[i] for text, i in fresh.special_tokens.items()},
-    ))
+    return Tokenizer(
+        Vocabulary(
+            tuple(fresh.tokens[old] for old in order),
+            tuple((new[left], new[right]) for left, right in fresh.merges),
+            {text: new[i] for text, i in fresh.special_tokens.items()},
+        )
+    )
 
 
 TOKENIZERS = {
@@ -91,9 +93,15 @@ def test_we_open_what_tokenizers_trained(tmp_path, awkward_strings):
     theirs = tokenizers.Tokenizer(tokenizers.models.BPE())
     theirs.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     theirs.decoder = tokenizers.decoders.ByteLevel()
-    theirs.train_from_iterator([TEXT * 3], tokenizers.trainers.BpeTrainer(
-        vocab_size=270, special_tokens=["<|a|>", "<|endoftext|>"], show_progress=False,
-        initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet()))
+    theirs.train_from_iterator(
+        [TEXT * 3],
+        tokenizers.trainers.BpeTrainer(
+            vocab_size=270,
+            special_tokens=["<|a|>", "<|endoftext|>"],
+            show_progress=False,
+            initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
+        ),
+    )
     theirs.save(str(tmp_path / "tokenizer.json"))
     ours = Tokenizer.load(tmp_path)
     assert ours.special_tokens == {"<|a|>": 0, "<|endoftext|>": 1}
@@ -117,8 +125,14 @@ def test_transformers_opens_ours(make, tmp_path):
     ours = make()
     ours.save(tmp_path)
     texts = [TEXT, "".join(ours.special_tokens), "the 12 thés' don't 🙂"]
-    out = subprocess.run([sys.executable, "-c", TRANSFORMERS, tmp_path], input=json.dumps(texts), text=True,
-                         capture_output=True, check=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}).stdout
+    out = subprocess.run(
+        [sys.executable, "-c", TRANSFORMERS, tmp_path],
+        input=json.dumps(texts),
+        text=True,
+        capture_output=True,
+        check=True,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    ).stdout
     size, ids = json.loads(out)
     assert size == ours.n_vocab
     assert ids == [ours.encode(text, allowed_special="all") for text in texts]

@@ -6,20 +6,23 @@ from gpt_numpy.errors import TokenizerError
 from gpt_numpy.tokenizer.pretokenize import GPT2_PATTERN, split
 
 
-@pytest.mark.parametrize("text, words", [
-    ("", []),
-    ("It's", ["It", "'s"]),
-    ("IT'S", ["IT", "'", "S"]),
-    ("we'll've", ["we", "'ll", "'ve"]),
-    ("a  b", ["a", " ", " b"]),
-    ("a \n b", ["a", " \n", " b"]),
-    ("end  ", ["end", "  "]),
-    ("\r\n\r\nx", ["\r\n\r", "\n", "x"]),
-    ("x2²½ y", ["x", "2²½", " y"]),
-    ("\x00\u200d!", ["\x00\u200d!"]),
-    (" e\u0301", [" e", "\u0301"]),
-    ("\u00a0a", ["\u00a0", "a"]),
-])
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("", []),
+        ("It's", ["It", "'s"]),
+        ("IT'S", ["IT", "'", "S"]),
+        ("we'll've", ["we", "'ll", "'ve"]),
+        ("a  b", ["a", " ", " b"]),
+        ("a \n b", ["a", " \n", " b"]),
+        ("end  ", ["end", "  "]),
+        ("\r\n\r\nx", ["\r\n\r", "\n", "x"]),
+        ("x2²½ y", ["x", "2²½", " y"]),
+        ("\x00\u200d!", ["\x00\u200d!"]),
+        (" e\u0301", [" e", "\u0301"]),
+        ("\u00a0a", ["\u00a0", "a"]),
+    ],
+)
 def test_gpt2s_pattern(text, words):
     assert split(text, GPT2_PATTERN) == words
 

@@ -4,13 +4,7 @@ import random
 from collections import Counter
 
 from gpt_numpy.tokenizer import GPT2_PATTERN
-from gpt_numpy.tokenizer.reference import (
-    count_words,
-    encode_word,
-    merge_pair,
-    merge_table,
-    train_merges,
-)
+from gpt_numpy.tokenizer.reference import count_words, encode_word, merge_pair, merge_table, train_merges
 
 
 def naive_merges(word_counts, n_merges):

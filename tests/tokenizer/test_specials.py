@@ -25,9 +25,14 @@ def test_special_text_is_refused_unless_allowed(tokenizer):
 def test_the_longest_of_overlapping_specials_is_taken(tokenizer):
     ids = tokenizer.special_tokens
     assert tokenizer.encode("<|a|><|b|><|b|><|a|>", allowed_special="all") == [
-        ids["<|a|><|b|>"], ids["<|b|>"], ids["<|a|>"]]
+        ids["<|a|><|b|>"],
+        ids["<|b|>"],
+        ids["<|a|>"],
+    ]
     assert tokenizer.encode("<|a|><|b|>", allowed_special=["<|a|>", "<|b|>"], disallowed_special=()) == [
-        ids["<|a|>"], ids["<|b|>"]]
+        ids["<|a|>"],
+        ids["<|b|>"],
+    ]
 
 
 def test_a_special_token_is_no_pattern(tokenizer):
@@ -63,13 +68,16 @@ def test_parts_joined_are_the_text():
     assert [part for part, special in parts if special] == ["<|b|>", "<|a|><|b|>", ".*", "<|a|>"]
 
 
-@pytest.mark.parametrize("bad, error, message", [
-    ("<|a|>", TypeError, "not one str"),
-    (["<|a|>", 3], TypeError, r"special_tokens\[1\] is a int"),
-    ([""], TokenizerError, r"special_tokens\[0\]: a special token is empty"),
-    (["x", "y", "x"], TokenizerError, r"special_tokens\[2\]: the same special token twice"),
-    (["\ud800"], TokenizerError, "lone surrogate"),
-])
+@pytest.mark.parametrize(
+    "bad, error, message",
+    [
+        ("<|a|>", TypeError, "not one str"),
+        (["<|a|>", 3], TypeError, r"special_tokens\[1\] is a int"),
+        ([""], TokenizerError, r"special_tokens\[0\]: a special token is empty"),
+        (["x", "y", "x"], TokenizerError, r"special_tokens\[2\]: the same special token twice"),
+        (["\ud800"], TokenizerError, "lone surrogate"),
+    ],
+)
 def test_bad_special_tokens(bad, error, message):
     with pytest.raises(error, match=message):
         check_special_tokens(bad)

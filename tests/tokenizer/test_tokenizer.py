@@ -35,8 +35,25 @@ def test_the_package_exports_it():
 def test_published_vectors(gpt2):
     assert gpt2.encode("hello world") == [31373, 995]
     assert gpt2.encode("hello <|endoftext|>", allowed_special="all") == [31373, 220, 50256]
-    zeros = [[15], [405], [830], [2388], [20483], [10535], [24598], [8269], [10535, 830], [8269, 405], [8269, 830],
-             [8269, 2388], [8269, 20483], [8269, 10535], [8269, 24598], [25645], [8269, 10535, 830]]
+    zeros = [
+        [15],
+        [405],
+        [830],
+        [2388],
+        [20483],
+        [10535],
+        [24598],
+        [8269],
+        [10535, 830],
+        [8269, 405],
+        [8269, 830],
+        [8269, 2388],
+        [8269, 20483],
+        [8269, 10535],
+        [8269, 24598],
+        [25645],
+        [8269, 10535, 830],
+    ]
     assert [gpt2.encode("0" * n) for n in range(1, 18)] == zeros
     assert (gpt2.n_vocab, gpt2.eot_id) == (50257, 50256)
 
@@ -54,7 +71,7 @@ def test_equal_to_tiktoken(gpt2, tiktoken_gpt2, awkward_strings):
 def test_equal_to_tiktoken_on_bytes_that_are_no_text(gpt2, tiktoken_gpt2):
     rng = random.Random(2)
     for _ in range(2_000):
-        data = b"some words, then "[:rng.randrange(17)] + rng.randbytes(rng.randrange(1, 12))
+        data = b"some words, then "[: rng.randrange(17)] + rng.randbytes(rng.randrange(1, 12))
         assert gpt2.encode_bytes(data) == tiktoken_gpt2._encode_bytes(data), data
 
 
@@ -202,8 +219,12 @@ print(tokenizer.vocabulary)
 
 def test_the_hash_seed_does_not_matter():
     outputs = {
-        subprocess.run([sys.executable, "-W", "ignore", "-c", SAME_FOR_ANY_HASH_SEED], capture_output=True, check=True,
-                       env={**os.environ, "PYTHONHASHSEED": seed}).stdout
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", SAME_FOR_ANY_HASH_SEED],
+            capture_output=True,
+            check=True,
+            env={**os.environ, "PYTHONHASHSEED": seed},
+        ).stdout
         for seed in ("1", "2")
     }
     assert len(outputs) == 1
@@ -229,8 +250,9 @@ def test_bad_training_arguments():
         Tokenizer.train(TEXTS, 300, special_tokens=["x"])
 
 
-@pytest.mark.parametrize("text", ["\x00", "a\x85b", "\u2028\u2029", "\ufeffbom", "one\r\ntwo\rthree\n", "", " ",
-                                  "\U0010ffff"])
+@pytest.mark.parametrize(
+    "text", ["\x00", "a\x85b", "\u2028\u2029", "\ufeffbom", "one\r\ntwo\rthree\n", "", " ", "\U0010ffff"]
+)
 def test_round_trip(small, text):
     assert small.decode(small.encode(text)) == text
 

@@ -43,40 +43,48 @@ def test_every_truncation_is_an_error(folder, name):
             Tokenizer.load(folder)
 
 
-@pytest.mark.parametrize("change, message", [
-    (lambda t: t.pop("a"), "no token has the id 97"),
-    (lambda t: t.update({"a": 10**9}), "line 99: no token has the id 97"),
-    (lambda t: t.update({"a": 98}), "line 100: the token 'b' has the id of 'a' too"),
-    (lambda t: t.update({"a": -1}), "line 99: the token 'a' has a negative id"),
-    (lambda t: t.update({"a": True}), "line 99: .* no whole number"),
-    (lambda t: t.update({"a": 97.0}), "line 99: .* no whole number"),
-    (lambda t: t.update({"zz": 268}), "line 270, id 268: no merge makes the token 'zz'"),
-    (lambda t: t.update({"a a": 268}), "line 270, id 268: the token 'a a' is neither"),
-    (lambda t: t.update({"": 268}), "line 270, id 268: an empty token"),
-    (lambda t: (t.pop("a"), t.update({"zzz": 97})), "no token for the byte 0x61"),
-    (lambda t: (t.pop("Ġof"), t.update({"qq": 265})),
-     "merges.txt, line 11: makes 'Ġof', which is not in the vocabulary"),
-    (lambda t: t.update({"<|endoftext|>": 267, "<|ü 🙂|>": 266}), "has another id"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda t: t.pop("a"), "no token has the id 97"),
+        (lambda t: t.update({"a": 10**9}), "line 99: no token has the id 97"),
+        (lambda t: t.update({"a": 98}), "line 100: the token 'b' has the id of 'a' too"),
+        (lambda t: t.update({"a": -1}), "line 99: the token 'a' has a negative id"),
+        (lambda t: t.update({"a": True}), "line 99: .* no whole number"),
+        (lambda t: t.update({"a": 97.0}), "line 99: .* no whole number"),
+        (lambda t: t.update({"zz": 268}), "line 270, id 268: no merge makes the token 'zz'"),
+        (lambda t: t.update({"a a": 268}), "line 270, id 268: the token 'a a' is neither"),
+        (lambda t: t.update({"": 268}), "line 270, id 268: an empty token"),
+        (lambda t: (t.pop("a"), t.update({"zzz": 97})), "no token for the byte 0x61"),
+        (
+            lambda t: (t.pop("Ġof"), t.update({"qq": 265})),
+            "merges.txt, line 11: makes 'Ġof', which is not in the vocabulary",
+        ),
+        (lambda t: t.update({"<|endoftext|>": 267, "<|ü 🙂|>": 266}), "has another id"),
+    ],
+)
 def test_bad_vocabularies(folder, change, message):
     edit_vocab(folder, change)
     with pytest.raises(VocabError, match=message):
         Tokenizer.load(folder)
 
 
-@pytest.mark.parametrize("change, message", [
-    (lambda s: s.replace("\n", "\r\n"), "line 1: not a merge|line 1: a carriage return"),
-    (lambda s: s.replace("t he\n", "t he\r\n"), "line 3: a carriage return"),
-    (lambda s: "\ufeff" + s, "line 1: begins with a byte-order mark"),
-    (lambda s: s[:-1], r"line 11: the last line does not end"),
-    (lambda s: s + "\n", "line 12: not a merge"),
-    (lambda s: s + "t he\n", "line 12: a merge for the second time, after 3"),
-    (lambda s: s + "e th\n", "line 12: a merge of an unknown token.*'th'"),
-    (lambda s: s + "t h e\n", "line 12: not a merge"),
-    (lambda s: s.replace("h e\n", ""), "line 2: merges 'he', which neither"),
-    (lambda s: s + "<|endoftext|> t\n", "line 12: merges '<.endoftext.>', which neither"),
-    (lambda s: "", "line 1: empty|does not end"),
-])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda s: s.replace("\n", "\r\n"), "line 1: not a merge|line 1: a carriage return"),
+        (lambda s: s.replace("t he\n", "t he\r\n"), "line 3: a carriage return"),
+        (lambda s: "\ufeff" + s, "line 1: begins with a byte-order mark"),
+        (lambda s: s[:-1], r"line 11: the last line does not end"),
+        (lambda s: s + "\n", "line 12: not a merge"),
+        (lambda s: s + "t he\n", "line 12: a merge for the second time, after 3"),
+        (lambda s: s + "e th\n", "line 12: a merge of an unknown token.*'th'"),
+        (lambda s: s + "t h e\n", "line 12: not a merge"),
+        (lambda s: s.replace("h e\n", ""), "line 2: merges 'he', which neither"),
+        (lambda s: s + "<|endoftext|> t\n", "line 12: merges '<.endoftext.>', which neither"),
+        (lambda s: "", "line 1: empty|does not end"),
+    ],
+)
 def test_bad_merges(folder, change, message):
     path = folder / "merges.txt"
     path.write_bytes(change(path.read_bytes().decode()).encode())
@@ -103,17 +111,20 @@ def test_merges_without_a_version_line(folder):
 
 
 @pytest.mark.parametrize("name", ["vocab.json", "tokenizer_config.json"])
-@pytest.mark.parametrize("content, message", [
-    (b"[" * 100_000, "line 1: nested deeper|line 1: not JSON"),
-    (b'{"a":' * 100_000, "line 1: nested deeper|line 1: not JSON"),
-    (b'{"a": 1,\n"b": 2,\n"\\u0061": 3}', "line 3: the same key twice: found 'a'"),
-    (b'{"a": NaN}', "NaN is not a JSON value"),
-    (b'{"a": ' + b"9" * 5000 + b"}", "not JSON"),
-    (b'\xef\xbb\xbf{"a": 1}', "line 1: begins with a byte-order mark"),
-    (b'{"a": 1,\n"\xff": 2}', "line 2: not UTF-8"),
-    (b"[1]", "expected a JSON object"),
-    (b"", "line 1: not JSON"),
-])
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"[" * 100_000, "line 1: nested deeper|line 1: not JSON"),
+        (b'{"a":' * 100_000, "line 1: nested deeper|line 1: not JSON"),
+        (b'{"a": 1,\n"b": 2,\n"\\u0061": 3}', "line 3: the same key twice: found 'a'"),
+        (b'{"a": NaN}', "NaN is not a JSON value"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "not JSON"),
+        (b'\xef\xbb\xbf{"a": 1}', "line 1: begins with a byte-order mark"),
+        (b'{"a": 1,\n"\xff": 2}', "line 2: not UTF-8"),
+        (b"[1]", "expected a JSON object"),
+        (b"", "line 1: not JSON"),
+    ],
+)
 def test_bad_json(folder, name, content, message):
     (folder / name).write_bytes(content)
     with pytest.raises(VocabError, match=f"{name}.*(?:{message})"):

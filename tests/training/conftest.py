@@ -33,10 +33,21 @@ def tiny(text_file):
 
     def make(**changes):
         defaults = dict(
-            data=(str(text_file),), tokenizer="char", preset="tiny", max_steps=12, batch_size=5, learning_rate=3e-3,
-            warmup_steps=2, eval_every=5, eval_windows=7, sample_every=0, save_every=4, log_every=1, ops="layers",
+            data=(str(text_file),),
+            tokenizer="char",
+            preset="tiny",
+            max_steps=12,
+            batch_size=5,
+            learning_rate=3e-3,
+            warmup_steps=2,
+            eval_every=5,
+            eval_windows=7,
+            sample_every=0,
+            save_every=4,
+            log_every=1,
+            ops="layers",
             seed=3,
-        )  # fmt: skip
+        )
         return Settings(**{**defaults, **changes})
 
     return make

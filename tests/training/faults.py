@@ -9,9 +9,18 @@ from contextlib import contextmanager
 import safetensors.numpy
 
 OPERATIONS = [
-    (os, "open"), (os, "write"), (os, "fsync"), (os, "rename"), (os, "replace"), (os, "mkdir"), (os, "chmod"),
-    (os, "unlink"), (os, "rmdir"), (pathlib.Path, "write_text"), (safetensors.numpy, "save_file"),
-]  # fmt: skip
+    (os, "open"),
+    (os, "write"),
+    (os, "fsync"),
+    (os, "rename"),
+    (os, "replace"),
+    (os, "mkdir"),
+    (os, "chmod"),
+    (os, "unlink"),
+    (os, "rmdir"),
+    (pathlib.Path, "write_text"),
+    (safetensors.numpy, "save_file"),
+]
 
 
 @contextmanager

@@ -82,8 +82,18 @@ def kill_and_compare(settings, folder, wanted, seed):
 
 
 def short(tiny, **changes):
-    return tiny(max_steps=40, eval_every=8, save_every=5, dropout=0.1, keep=3, sample_every=16, sample_tokens=5,
-                preset="tiny", batch_size=3, **changes)  # fmt: skip
+    return tiny(
+        max_steps=40,
+        eval_every=8,
+        save_every=5,
+        dropout=0.1,
+        keep=3,
+        sample_every=16,
+        sample_tokens=5,
+        preset="tiny",
+        batch_size=3,
+        **changes,
+    )
 
 
 def test_twenty_kills(tiny, tmp_path):

@@ -6,8 +6,16 @@ from gpt_numpy.training import plots
 def records(scale):
     made = []
     for step in range(1, 30):
-        made.append({"kind": "train", "step": step, "loss": scale / step, "learning_rate": 1e-3, "gradient_norm": 1.0,
-                     "tokens_per_second": 5.0})  # fmt: skip
+        made.append(
+            {
+                "kind": "train",
+                "step": step,
+                "loss": scale / step,
+                "learning_rate": 1e-3,
+                "gradient_norm": 1.0,
+                "tokens_per_second": 5.0,
+            }
+        )
     return [*made, {"kind": "validation", "step": 29, "loss": scale / 9}, {"kind": "other", "step": 3}]
 
 

@@ -32,8 +32,10 @@ def test_lines_now_and_then_elsewhere(monkeypatch, capsys):
         bar.update(step, lambda: "loss 1.234")
     bar.close()
     lines = capsys.readouterr().out.splitlines()
-    assert lines == [f"step {step}/1,000  loss 1.234  eta {eta}" for step, eta in
-                     ((10, "0:16:30"), (20, "0:16:20"), (30, "0:16:10"), (40, "0:16:00"))]  # fmt: skip
+    assert lines == [
+        f"step {step}/1,000  loss 1.234  eta {eta}"
+        for step, eta in ((10, "0:16:30"), (20, "0:16:20"), (30, "0:16:10"), (40, "0:16:00"))
+    ]
 
 
 def test_the_last_step_always_has_its_line(capsys):

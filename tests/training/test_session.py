@@ -168,8 +168,14 @@ def test_samples_are_kept(tiny, tmp_path):
 @pytest.mark.parametrize("how,block_size", [("crop", 20), ("extend", 40)])
 def test_fine_tuning_with_other_positions(finished, tiny, tmp_path, how, block_size):
     source = checkpoint.load_newest(finished[0] / "checkpoints")
-    s = tiny(preset="small-cpu", init_from=str(find_model(finished[0])), block_size=block_size, positions=how,
-             max_steps=1, learning_rate=0.0)  # fmt: skip
+    s = tiny(
+        preset="small-cpu",
+        init_from=str(find_model(finished[0])),
+        block_size=block_size,
+        positions=how,
+        max_steps=1,
+        learning_rate=0.0,
+    )
     start(s, tmp_path / "tuned")
     tuned = checkpoint.load_newest(tmp_path / "tuned" / "checkpoints")
     assert tuned.config == source.config.replace(block_size=block_size)

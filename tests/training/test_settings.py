@@ -14,12 +14,33 @@ def test_unknown_setting_names_the_nearest():
 
 
 BAD = [
-    ("max_steps", 0), ("max_steps", -3), ("max_steps", True), ("max_steps", 2.0), ("max_steps", "12"),
-    ("batch_size", 0), ("n_layer", 0), ("dropout", 1.0), ("dropout", -0.1), ("dropout", math.nan), ("dropout", True),
-    ("learning_rate", math.nan), ("learning_rate", math.inf), ("learning_rate", -1e-3), ("learning_rate", "1e-3"),
-    ("schedule", "cosin"), ("ops", "torch"), ("preset", "gpt3"), ("data", "file.txt"), ("data", ()), ("data", (1,)),
-    ("recompute", 1), ("recompute", "true"), ("tokenizer", 3), ("validation_fraction", 1.0), ("beta2", 1.0),
-]  # fmt: skip
+    ("max_steps", 0),
+    ("max_steps", -3),
+    ("max_steps", True),
+    ("max_steps", 2.0),
+    ("max_steps", "12"),
+    ("batch_size", 0),
+    ("n_layer", 0),
+    ("dropout", 1.0),
+    ("dropout", -0.1),
+    ("dropout", math.nan),
+    ("dropout", True),
+    ("learning_rate", math.nan),
+    ("learning_rate", math.inf),
+    ("learning_rate", -1e-3),
+    ("learning_rate", "1e-3"),
+    ("schedule", "cosin"),
+    ("ops", "torch"),
+    ("preset", "gpt3"),
+    ("data", "file.txt"),
+    ("data", ()),
+    ("data", (1,)),
+    ("recompute", 1),
+    ("recompute", "true"),
+    ("tokenizer", 3),
+    ("validation_fraction", 1.0),
+    ("beta2", 1.0),
+]
 
 
 @pytest.mark.parametrize("name,value", BAD)

@@ -18,8 +18,9 @@ def test_the_first_is_remembered(number, capfd):
     assert f"{signal.Signals(number).name}: saving after this step" in capfd.readouterr().err
 
 
-@pytest.mark.parametrize("numbers", [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGINT),
-                                     (signal.SIGINT, signal.SIGTERM)])  # fmt: skip
+@pytest.mark.parametrize(
+    "numbers", [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGINT), (signal.SIGINT, signal.SIGTERM)]
+)
 def test_the_second_ends_the_process_at_once(numbers):
     def child():
         with StopSignal():

@@ -117,8 +117,8 @@ BUGS = [
     Bug(
         "model-recomputed-without-dropout",
         "model.py",
-        "_, cache = self._block_forward(i, blocks[i], *context, self._alloc(\"recomputed\"))",
-        "_, cache = self._block_forward(i, blocks[i], context[0], None, self._alloc(\"recomputed\"))",
+        '_, cache = self._block_forward(i, blocks[i], *context, self._alloc("recomputed"))',
+        '_, cache = self._block_forward(i, blocks[i], context[0], None, self._alloc("recomputed"))',
         "model (at once, recomputed): differences of h.0.mlp.c_fc.weight",
         "Only where blocks are recomputed. What has to be the same the second time?",
         "A recomputed block must be computed exactly as the first time, dropout included. Frameworks save and "

@@ -48,7 +48,9 @@ class Bug(NamedTuple):
         source = self.path.read_text(encoding="utf-8")
         if source.count(self.old) != 1:
             raise ConfigError(
-                f"bug {self.name!r} no longer fits its file", path=self.path, found=source.count(self.old),
+                f"bug {self.name!r} no longer fits its file",
+                path=self.path,
+                found=source.count(self.old),
                 expected="its text exactly once",
             )
         return source.replace(self.old, self.new)

@@ -73,11 +73,12 @@ def _tokens(tokenizer, ids, traced):
         best = np.argsort(row)[::-1][:_TOP]
         described.append(
             {
-                "text": _visible(tokenizer, ids[t]), "target": _visible(tokenizer, ids[t + 1]),
+                "text": _visible(tokenizer, ids[t]),
+                "target": _visible(tokenizer, ids[t + 1]),
                 "loss": float(losses[t]),
                 "top": [[_visible(tokenizer, int(i)), math.exp(float(row[i]))] for i in best],
             }
-        )  # fmt: skip
+        )
     return described
 
 
@@ -106,10 +107,14 @@ def _tensor(name, tensor, budget):
     value, grad = _panels(tensor.value, square), _panels(tensor.grad, square)
     pooled = 1 if square else math.ceil(value.shape[-1] / budget)
     return {
-        "box": box_name(kind(name)), "shape": list(tensor.value.shape), "heads": tensor.value.ndim == 4,
-        "columns": "key" if square else "channel", "pooled": pooled,
-        "value": _picture(value, pooled), "grad": _picture(grad, pooled),
-    }  # fmt: skip
+        "box": box_name(kind(name)),
+        "shape": list(tensor.value.shape),
+        "heads": tensor.value.ndim == 4,
+        "columns": "key" if square else "channel",
+        "pooled": pooled,
+        "value": _picture(value, pooled),
+        "grad": _picture(grad, pooled),
+    }
 
 
 def _panels(array, square):
@@ -149,18 +154,23 @@ def _picture(panels, pooled):
     peak = float(np.abs(panels).max(initial=0.0))
     codes = np.rint(127 * np.sign(panels) * np.sqrt(np.abs(panels) / (peak or 1.0))).astype(np.int8)
     return {
-        "size": list(panels.shape), "peak": peak, "codes": base64.b64encode(codes.tobytes()).decode("ascii"),
-        "min": float(exact.min()), "max": float(exact.max()), "norm": _norm(exact),
+        "size": list(panels.shape),
+        "peak": peak,
+        "codes": base64.b64encode(codes.tobytes()).decode("ascii"),
+        "min": float(exact.min()),
+        "max": float(exact.max()),
+        "norm": _norm(exact),
         "rms": float(np.sqrt(np.mean(exact**2))),
-    }  # fmt: skip
+    }
 
 
 def _flow(traced):
     """The residual stream from the embedding to the head, and what each branch adds: norms of gradients."""
     names = [
-        n for n in traced
+        n
+        for n in traced
         if n == "embedding" or n.endswith((".residual_1", ".residual_2", ".attn", ".mlp")) or n == "ln_f"
-    ]  # fmt: skip
+    ]
     stream = [n for n in names if not n.endswith((".attn", ".mlp"))]
     return [
         {"name": n, "stream": n in stream, "value": _norm(traced[n].value), "grad": _norm(traced[n].grad)}

@@ -15,8 +15,19 @@ QUICK = {"max_entries": 1, "n_directions": 3}  # a wrong entry shows in every di
 def test_there_are_many_and_their_names_tell_the_layer():
     assert len(BUGS) >= 50
     assert {bug.layer for bug in BUGS.values()} >= {
-        "embedding", "layernorm", "linear", "gelu", "attention", "multi-head", "mlp", "dropout", "residual",
-        "cross-entropy", "lm-head", "lm-head-cross-entropy", "model",
+        "embedding",
+        "layernorm",
+        "linear",
+        "gelu",
+        "attention",
+        "multi-head",
+        "mlp",
+        "dropout",
+        "residual",
+        "cross-entropy",
+        "lm-head",
+        "lm-head-cross-entropy",
+        "model",
     }
 
 

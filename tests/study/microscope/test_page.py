@@ -119,7 +119,12 @@ def test_tokens_carry_loss_target_and_guesses(data, traced):
 def test_gradient_flow_and_parameters(data, traced, model):
     flow = {f["name"]: f for f in data["flow"]}
     assert [f["name"] for f in data["flow"] if f["stream"]] == [
-        "embedding", "h.0.residual_1", "h.0.residual_2", "h.1.residual_1", "h.1.residual_2", "ln_f",
+        "embedding",
+        "h.0.residual_1",
+        "h.0.residual_2",
+        "h.1.residual_1",
+        "h.1.residual_2",
+        "ln_f",
     ]
     assert math.isclose(flow["h.1.mlp"]["grad"], np.linalg.norm(traced["h.1.mlp"].grad))
     assert [name for name, _, _ in data["parameters"]] == list(model.params)
