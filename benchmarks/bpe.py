@@ -209,8 +209,8 @@ _FIRST_CALLS = """
 import json, time
 start = time.perf_counter()
 from gpt_numpy.kernels.bpe import BPEEncoder
-from gpt_numpy.kernels.bpe_count import WordCounter
-from gpt_numpy.kernels.bpe_train import train_merges
+from gpt_numpy.kernels.bpe.counting import WordCounter
+from gpt_numpy.kernels.bpe.training import train_merges
 imported = time.perf_counter()
 BPEEncoder(range(256), [(97, 98)]).encode("ab")
 encoded = time.perf_counter()

@@ -14,10 +14,13 @@ import importlib
 import os
 
 from ._version import __version__
+from .moved import follow_moves
 
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+follow_moves()
 
 _HOMES = {
     "GPTConfig": "config",

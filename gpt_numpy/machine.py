@@ -32,11 +32,11 @@ def peak_flops(seconds=0.1):
 
     The best burst of a millisecond or two in about ``seconds``: others on the machine only ever make it less.
     """
-    from .kernels import lanes, peak, threads
+    from .kernels.runtime import emitting, peak, threads
 
     count, rounds = threads.count(), 1 << 19
     sums = np.zeros(16 * count, np.float32)
-    operations = 2 * count * peak.CHAINS * lanes.VECTOR_BYTES // 4 * rounds
+    operations = 2 * count * peak.CHAINS * emitting.VECTOR_BYTES // 4 * rounds
     return operations / _best_seconds(lambda: peak.multiply_add(count, sums, rounds), seconds)
 
 
@@ -45,7 +45,7 @@ def read_bandwidth(seconds=0.1, size=128 << 20):
 
     The best pass of those in about ``seconds``.
     """
-    from .kernels import peak, threads
+    from .kernels.runtime import peak, threads
 
     count = threads.count()
     array, sums = np.ones(size // 4, np.float32), np.empty(16 * count, np.float32)
@@ -56,7 +56,7 @@ def environment():
     """What a reader needs to judge a figure measured here."""
     import numba
 
-    from .kernels import threads
+    from .kernels.runtime import threads
 
     return {
         "cpu": _cpu_name(),
@@ -72,7 +72,8 @@ def environment():
 
 def hindrances():
     """What is set so that this machine is slower than it could be: one sentence each, none if all is well."""
-    from .kernels import gemm, threads
+    from .kernels import gemm
+    from .kernels.runtime import threads
 
     found = []
     if "OPENBLAS_CORETYPE" in os.environ:

@@ -76,7 +76,7 @@ class GPT:
         self, config: GPTConfig, seed=0, dtype=np.float32, ops=None, *, recompute=False, workspace=None, params=None
     ):
         if ops is None:
-            from . import kernels as ops  # numba comes in only here
+            from . import kernels as ops
         self.config, self.ops, self.recompute, self.workspace = config, ops, recompute, workspace
         self.params = params
         if params is None:

@@ -105,7 +105,7 @@ class PackedWeights:
         return packed
 
     def _pack_matrix(self, place, kind, source, transposed=False):
-        from ..kernels import pack
+        from ..kernels.decoding import panels
 
         K, N = self.shapes[kind]
         steps = (1, K) if transposed else (N, 1)  # from k to k, from column to column

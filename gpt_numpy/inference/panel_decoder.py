@@ -55,7 +55,7 @@ class PanelDecoder(OpsDecoder):
 
     def step_to_largest(self, tokens, cache, count, sequences=None):
         """As ``OpsDecoder.step_to_largest``, which specifies it; up to 128 are found without writing the logits."""
-        from ..kernels.decode import MOST_LARGEST
+        from ..kernels.decoding.one_token import MOST_LARGEST
 
         count = min(count, self.config.vocab_size)
         if count > MOST_LARGEST:
@@ -72,41 +72,44 @@ class PanelDecoder(OpsDecoder):
 
     def _run(self, cache, tokens, sequences, positions, wanted, logits, largest=0):
         """One pass: ``logits`` of the last ``wanted`` rows, or each thread's largest in ``best`` of what is returned."""
-        from ..kernels import decode, threads
+        from ..kernels.decoding import one_token
+        from ..kernels.runtime import threads
 
         count = threads.count()
         buffers = self._buffers_for(len(tokens), count, cache.capacity)
         self._begin(buffers, tokens, sequences, positions)
         buffers = buffers._replace(logits=logits)
-        weights, shape = self._arguments(decode.CHUNK, cache, len(tokens), wanted, largest)
-        decode.decode_rows(count, weights, shape, buffers, cache.keys.reshape(-1), cache.values.reshape(-1))
+        weights, shape = self._arguments(one_token.CHUNK, cache, len(tokens), wanted, largest)
+        one_token.decode_rows(count, weights, shape, buffers, cache.keys.reshape(-1), cache.values.reshape(-1))
         return buffers
 
     def _read(self, cache, tokens, sequence, positions, every):
         """Logits after the last (or ``every``) token of one sequence's new ones, by far more than a few."""
-        from ..kernels import attention, decode, prefill, threads
+        from ..kernels import attention
+        from ..kernels.decoding import one_token, prompt
+        from ..kernels.runtime import threads
 
         config, count, rows = self.config, threads.count(), len(tokens)
-        buffers = make_buffers(self.weights, rows, count, cache.capacity, prefill.ROWS, prefill.ROWS * prefill.RANGE)
+        buffers = make_buffers(self.weights, rows, count, cache.capacity, prompt.ROWS, prompt.ROWS * prompt.RANGE)
         self._begin(buffers, tokens, sequence, positions)
         wanted = rows if every else 1
         buffers = buffers._replace(logits=np.empty((wanted, config.vocab_size), np.float32))
-        weights, shape = self._arguments(prefill.DEPTH, cache, rows, wanted, 0)
+        weights, shape = self._arguments(prompt.DEPTH, cache, rows, wanted, 0)
         keys, values = cache.keys.reshape(-1), cache.values.reshape(-1)
 
         def multiply(layer, kind, rows=rows):
-            n_tasks, *cut = prefill.plan(rows, self.weights.shapes[kind][1], count)
-            prefill.multiply(n_tasks, layer, kind, *cut, weights, shape, buffers, keys, values)
+            n_tasks, *cut = prompt.plan(rows, self.weights.shapes[kind][1], count)
+            prompt.multiply(n_tasks, layer, kind, *cut, weights, shape, buffers, keys, values)
 
         heads = (1, rows, config.n_head, config.head_size)
         seen = slice(int(positions[-1]) + 1)
         for layer in range(config.n_layer):
-            multiply(layer, decode.QKV)
+            multiply(layer, one_token.QKV)
             k, v = (a[layer, sequence, None, :, seen].swapaxes(1, 2) for a in (cache.keys, cache.values))
             attention.attention_forward(buffers.q.reshape(heads), k, v, alloc=lambda *_: buffers.heads.reshape(heads))
-            for kind in (decode.PROJ, decode.FC, decode.MLP_PROJ):
+            for kind in (one_token.PROJ, one_token.FC, one_token.MLP_PROJ):
                 multiply(layer, kind)
-        multiply(config.n_layer, decode.HEAD, wanted)
+        multiply(config.n_layer, one_token.HEAD, wanted)
         return buffers.logits
 
     def _begin(self, buffers, tokens, sequences, positions):
@@ -115,11 +118,11 @@ class PanelDecoder(OpsDecoder):
 
     def _arguments(self, chunk, cache, rows, wanted, largest):
         """The kernels' weights, in chunks of so many k, and shape."""
-        from ..kernels import decode
+        from ..kernels.decoding import one_token
 
         w, config = self.weights, self.config
-        weights = decode.Weights(w.data, w.offsets, w.panel_sizes, panel_size(w.format, chunk), w.vectors)
-        return weights, decode.Shape(
+        weights = one_token.Weights(w.data, w.offsets, w.panel_sizes, panel_size(w.format, chunk), w.vectors)
+        return weights, one_token.Shape(
             rows,
             wanted,
             largest,
@@ -152,13 +155,13 @@ def _merge(best, count):
 
 
 def make_buffers(weights, rows, threads, capacity, block=None, sums=None):
-    """``kernels.decode.Buffers`` for so many rows, threads and cached tokens.
+    """``kernels.decoding.one_token.Buffers`` for so many rows, threads and cached tokens.
 
     A thread has activations of ``block`` rows and ``sums`` rows of sums at a time; default: all rows.
     """
-    from ..kernels.decode import MOST_LARGEST, STAGES, Buffers
-    from ..kernels.panel_tile import STREAMS
-    from ..kernels.stages import STAGE_WORDS
+    from ..kernels.decoding.one_token import MOST_LARGEST, STAGES, Buffers
+    from ..kernels.decoding.panel_tile import STREAMS
+    from ..kernels.decoding.stages import STAGE_WORDS
 
     config, C = weights.config, weights.config.n_embd
     # A block more than needed: rows a power of two apart would compete for the same places in the cache.

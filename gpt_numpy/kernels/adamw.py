@@ -10,11 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import KernelError
-from .arguments import flat, one_dtype, target
-from .jit import part
-from .lanes import VECTOR_BYTES
-from .simd import add_lanes, broadcast, convert, fma, lanes, load, load_tail, sqrt, store, store_tail, stream
-from .threads import launcher, parallel_for
+from .runtime.checks import flat, one_dtype, target
+from .runtime.decorators import part
+from .runtime.emitting import VECTOR_BYTES
+from .runtime.threads import launcher, parallel_for
+from .runtime.vectors import add_lanes, broadcast, convert, fma, lanes, load, load_tail, sqrt, store, store_tail, stream
 
 _BLOCK = 1 << 14  # elements a task
 _CACHED = 16 << 20  # bytes of gradients that may still be in the caches when they are used again

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .arguments import check_shape, flat, indices, one_dtype
-from .jit import part
-from .simd import (
+from .runtime.checks import check_shape, flat, indices, one_dtype
+from .runtime.decorators import part
+from .runtime.threads import launcher, parallel_for
+from .runtime.vectors import (
     add_lanes,
     broadcast,
     exp2_of_negative,
@@ -24,7 +25,6 @@ from .simd import (
     store,
     store_tail,
 )
-from .threads import launcher, parallel_for
 
 _CHUNK = 4096  # logits, a multiple of every vector's length
 _TASK_ELEMENTS = 1 << 12

@@ -9,10 +9,10 @@ import numpy as np
 
 from ..errors import KernelError
 from ..randomness import Dropout
-from .arguments import flat, one_dtype
-from .jit import part
-from .simd import broadcast, lane_index, lanes, load, load_tail, store, store_tail, where
-from .threads import launcher, parallel_for
+from .runtime.checks import flat, one_dtype
+from .runtime.decorators import part
+from .runtime.threads import launcher, parallel_for
+from .runtime.vectors import broadcast, lane_index, lanes, load, load_tail, store, store_tail, where
 
 _GOLDEN = 0x9E3779B9
 _ROWS = 16  # rows a task

@@ -10,10 +10,10 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import KernelError
-from .arguments import check_shape, flat, indices, one_dtype, target
-from .jit import part
-from .simd import lanes, load, load_tail, store, store_tail
-from .threads import launcher, parallel_for
+from .runtime.checks import check_shape, flat, indices, one_dtype, target
+from .runtime.decorators import part
+from .runtime.threads import launcher, parallel_for
+from .runtime.vectors import lanes, load, load_tail, store, store_tail
 
 _OWNERS = 16
 _ROWS = 16  # rows a task of the forward

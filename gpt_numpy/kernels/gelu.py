@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .arguments import check_shape, flat, one_dtype
-from .jit import part
-from .simd import gelu, gelu_derivative, lanes, load, load_tail, store, store_tail
-from .threads import launcher, parallel_for
+from .runtime.checks import check_shape, flat, one_dtype
+from .runtime.decorators import part
+from .runtime.threads import launcher, parallel_for
+from .runtime.vectors import gelu, gelu_derivative, lanes, load, load_tail, store, store_tail
 
 _BLOCK = 1 << 13  # elements a task, a multiple of every vector's length
 

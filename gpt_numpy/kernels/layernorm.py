@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .arguments import check_shape, flat, one_dtype, target
-from .jit import part
-from .simd import add_lanes, broadcast, fma, keep_first, lanes, load, load_tail, store, store_tail
-from .threads import launcher, parallel_for
+from .runtime.checks import check_shape, flat, one_dtype, target
+from .runtime.decorators import part
+from .runtime.threads import launcher, parallel_for
+from .runtime.vectors import add_lanes, broadcast, fma, keep_first, lanes, load, load_tail, store, store_tail
 
 _TASK_ELEMENTS = 1 << 13
 _BLOCKS = 64  # of rows, at most, in the backward

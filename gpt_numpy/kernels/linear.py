@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .arguments import check_shape, gradients, matrix, one_dtype
 from .gemm import BIAS, gemm
+from .runtime.checks import check_shape, gradients, matrix, one_dtype
 
 
 class LinearCache(NamedTuple):

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .arguments import check_shape, gradients, indices, matrix, one_dtype, scratch
 from .cross_entropy import cross_entropy_backward, cross_entropy_forward
 from .gemm import gemm
+from .runtime.checks import check_shape, gradients, indices, matrix, one_dtype, scratch
 
 # Each chunk packs all of wte twice and adds to all of dwte: that must be little against its three products.
 _CHUNK_BYTES = 128 << 20

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .arguments import check_shape, gradients, matrix, one_dtype, scratch
 from .gemm import BIAS, BIAS_GELU_KEEP, GELU_BACKWARD, gemm
+from .runtime.checks import check_shape, gradients, matrix, one_dtype, scratch
 
 _CHUNK = 1024  # rows at a time
 

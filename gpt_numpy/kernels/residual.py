@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .arguments import check_shape, flat, one_dtype
 from .dropout import DropoutCache, dropout_backward, keep_factors, mask_of, row_hash, rows_of
-from .jit import part
-from .simd import lanes, load, load_tail, store, store_tail
-from .threads import launcher, parallel_for
+from .runtime.checks import check_shape, flat, one_dtype
+from .runtime.decorators import part
+from .runtime.threads import launcher, parallel_for
+from .runtime.vectors import lanes, load, load_tail, store, store_tail
 
 _BLOCK = 1 << 14  # elements a task
 _ROWS = 16  # rows a task, with dropout

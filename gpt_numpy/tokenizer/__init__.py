@@ -9,7 +9,7 @@ From simple to fast, a file a step:
     vocabulary      tokens, merges and specials, checked against each other
     files           where these are kept: vocab_files (vocab.json and merges.txt, encoder.json and vocab.bpe),
                     tokenizer_json, tiktoken_file, settings   (strict_json, saving: how)
-    tokenizer       Tokenizer, which puts these together over ``kernels/bpe*.py``   (ids: what comes from outside)
+    tokenizer       Tokenizer, which puts these together over ``kernels/bpe/``   (ids: what comes from outside)
     streaming       text from ids as they come, ids of text as it comes
     rendering       a text coloured by token
     char            CharTokenizer

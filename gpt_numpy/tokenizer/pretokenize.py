@@ -7,7 +7,7 @@ off the English contractions, and leaves the last space of a run to the word aft
 ['It', "'s", ' ', ' 12', ' o', "'", 'clock']
 
 What counts as a letter or a number is what the installed ``regex`` package says; its tables follow the
-newest Unicode. The fast twin, for GPT-2's pattern only, is ``kernels/pretokenize.py``.
+newest Unicode. The fast twin, for GPT-2's pattern only, is ``kernels/bpe/pretokenizer.py``.
 """
 
 from __future__ import annotations

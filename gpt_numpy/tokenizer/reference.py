@@ -19,7 +19,7 @@ the same merges in the same order. By hand, with the bytes a b c d = 97 98 99 10
 The tie rule: among pairs of equal count the lowest pair is taken, comparing left ids, then right ids.
 So merges depend on the words and their counts alone, not on the order in which they come.
 
-Its fast twins are in ``kernels/bpe*.py``; ``tokenizer`` uses those.
+Its fast twins are in ``kernels/bpe/``; ``tokenizer`` uses those.
 """
 
 from __future__ import annotations

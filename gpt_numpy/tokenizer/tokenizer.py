@@ -8,7 +8,7 @@
 >>> tokenizer.decode([258, 100])
 'aaabd'
 
-What it does is specified by ``reference``, in plain Python. How it is done fast is in ``kernels/bpe*.py``:
+What it does is specified by ``reference``, in plain Python. How it is done fast is in ``kernels/bpe/``:
 GPT-2's pattern is a scanner there; another pattern's words are found by ``regex`` and merged there. The
 character-level tokenizer with the same interface is ``char``.
 """
@@ -65,8 +65,8 @@ class Tokenizer:
         256 + the special tokens or if the texts are empty. If the pairs run out first the vocabulary is
         smaller, and a ``UserWarning`` says so.
         """
-        from ..kernels.bpe_count import WordCounter
-        from ..kernels.bpe_train import train_merges
+        from ..kernels.bpe.counting import WordCounter
+        from ..kernels.bpe.training import train_merges
 
         special_tokens = check_special_tokens(special_tokens)
         n_merges = _check_vocab_size(vocab_size, len(special_tokens))

@@ -37,7 +37,7 @@ class MPIGroup(Alone):
     def _divide_threads(self):
         if "NUMBA_NUM_THREADS" in os.environ:
             return
-        from ..kernels import threads
+        from ..kernels.runtime import threads
 
         here = self.comm.Split_type(MPI.COMM_TYPE_SHARED)
         # Ranks that mpiexec has bound to cores see those alone; ranks that see all cores share them.

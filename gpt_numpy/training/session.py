@@ -124,7 +124,7 @@ def _check_agreement(settings, model, fingerprint, state, group):
 
 def _compile_kernels(dtype, group):
     """Compile them now, where there is a progress line to see, and not in the middle of the first step."""
-    from ..kernels.compile import compile_kernels
+    from ..kernels.runtime.warm_up import compile_kernels
 
     seconds = compile_kernels(dtype, show_progress=group.rank == 0)
     _say(group)(f"kernels ready after {seconds:.1f} s")

@@ -11,7 +11,8 @@ from gpt_numpy.inference import KVCache, panel_decoder
 from gpt_numpy.inference.decoder import OpsDecoder
 from gpt_numpy.inference.panel_decoder import PanelDecoder
 from gpt_numpy.inference.sampling import Sampling
-from gpt_numpy.kernels import decode, prefill, threads
+from gpt_numpy.kernels.decoding import one_token, prompt
+from gpt_numpy.kernels.runtime import threads
 
 CONFIG = GPTConfig(vocab_size=37, block_size=23, n_layer=2, n_head=3, n_embd=30)
 FORMATS = ["float32", "bfloat16", "int8"]
@@ -198,7 +199,7 @@ def test_faults():
 def test_a_prompt_that_is_read_in_one_piece(format):
     # Wide enough that a column of mlp.c_proj is added up in two parts, long enough for several blocks of rows.
     config = GPTConfig(vocab_size=53, block_size=140, n_layer=2, n_head=3, n_embd=204)
-    assert 4 * config.n_embd > prefill.DEPTH
+    assert 4 * config.n_embd > prompt.DEPTH
     model = GPT(config, ops=layers)
     rng = np.random.default_rng(5)
     for name, view in model.params.items():

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from gpt_numpy import layers
-from gpt_numpy.kernels import threads
 from gpt_numpy.kernels.bpe import BPEEncoder
+from gpt_numpy.kernels.runtime import threads
 
 
 def _arrays(result):

@@ -11,10 +11,10 @@ import pytest
 
 from gpt_numpy.errors import ConfigError
 from gpt_numpy.kernels import gemm as module
-from gpt_numpy.kernels import threads
 from gpt_numpy.kernels.gemm import _plan, gemm_vectors
-from gpt_numpy.kernels.gemm_numpy import BIAS, BIAS_GELU, BIAS_GELU_KEEP, GELU_BACKWARD, NOTHING, gemm_numpy
-from gpt_numpy.kernels.gemm_tile import Tile, choose_tile
+from gpt_numpy.kernels.gemm.numpy_twin import BIAS, BIAS_GELU, BIAS_GELU_KEEP, GELU_BACKWARD, NOTHING, gemm_numpy
+from gpt_numpy.kernels.gemm.tile import Tile, choose_tile
+from gpt_numpy.kernels.runtime import threads
 
 # M, N, K: one element; less than a tile; edges on every side; several tasks and blocks of rows, columns and depth.
 SIZES = [(1, 1, 1), (1, 37, 20), (37, 1, 5), (7, 17, 9), (12, 32, 16), (101, 83, 67), (150, 1700, 30), (40, 90, 1601)]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gpt_numpy import GPT, GPTConfig, kernels, layers
-from gpt_numpy.kernels import threads
+from gpt_numpy.kernels.runtime import threads
 from gpt_numpy.model import DropoutAt
 from gpt_numpy.study import cases, table
 

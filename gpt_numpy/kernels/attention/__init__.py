@@ -1,0 +1,233 @@
+"""Causal attention and the multi-head layer around it, without copies of q, k or v and without a (T, T) array.
+
+The forward saves its output and one number a row, log Σ exp of the scores (in base 2). ``attention_forward`` and
+``attention_backward`` hold the two walks over tiles, ``attention_tile`` the products that they are made of, and
+``attention_decode`` the short way for a few queries. The twin of
+``layers.attention``, which derives the gradients.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from ...errors import KernelError
+from ...randomness import Dropout
+from ..dropout import mask_of
+from ..linear import LinearCache, linear_backward, linear_forward
+from ..runtime import threads
+from ..runtime.checks import check_shape, indices, one_dtype
+from . import backward as backward_pass
+from . import few_queries as few_queries
+from . import forward as forward_pass
+from .score_tile import QUERIES, ROWS, panel_columns
+
+_CACHE_BYTES = 200_000  # what the rows that a task works on may take: they should stay in the second-level cache
+_TASKS_PER_THREAD = 3  # at least, where there are queries enough, so that no thread waits long for the last
+_LEAST_ROWS = 96  # queries for which packing the keys is worth it
+_NO_DROPOUT = Dropout(0.0, 0)
+
+
+class AttentionCache(NamedTuple):
+    q: np.ndarray  # (B, Tq, n_head, head_size)
+    k: np.ndarray  # (B, Tk, n_head, head_size)
+    v: np.ndarray  # (B, Tk, n_head, head_size)
+    out: np.ndarray  # (B, Tq, n_head, head_size)
+    log_sums: np.ndarray  # (B · n_head · Tq,), log₂ Σ exp of each row's scaled scores
+    first_key: np.ndarray  # (B, Tq) int64, or (0, 0) for none
+    dropout: Dropout
+
+
+class MultiHeadAttentionCache(NamedTuple):
+    attn: LinearCache  # x (B, T, C), weight (C, 3C)
+    attention: AttentionCache
+    proj: LinearCache  # heads side by side (B, T, C), weight (C, C)
+
+
+def _readable(x):
+    """x itself if a kernel can walk over it, a contiguous copy if not."""
+    whole = x.strides[3] == x.itemsize and all(step % x.itemsize == 0 for step in x.strides)
+    return x if whole and x.flags.aligned else np.ascontiguousarray(x)
+
+
+def _check_heads(q, k, v):
+    one_dtype(q=q, k=k, v=v)
+    for name, array in (("q", q), ("k", k), ("v", v)):
+        if array.ndim != 4:
+            raise KernelError(
+                "attention works on four axes", field=name, found=array.shape, expected="(B, T, n_head, head_size)"
+            )
+    B, Tq, n_head, head_size = q.shape
+    check_shape("k", k, (B, k.shape[1], n_head, head_size))
+    check_shape("v", v, k.shape)
+    if k.shape[1] < Tq or head_size == 0:
+        raise KernelError(
+            "every query needs a key at its own place",
+            field="k",
+            found=k.shape,
+            expected=f"at least {Tq} keys of at least one element",
+        )
+
+
+def _check_first_key(first_key, B, Tq, Tk):
+    if first_key is None:
+        return np.empty((0, 0), np.int64)
+    first_key = np.asarray(first_key)
+    check_shape("first_key", first_key, (B, Tq))
+    values = indices("first_key", first_key, Tk).reshape(B, Tq)
+    if not values.any():  # one document: nothing to look up in the kernels
+        return _check_first_key(None, B, Tq, Tk)
+    beyond = values > np.arange(Tk - Tq, Tk)
+    if beyond.any():
+        b, i = (int(place[0]) for place in np.nonzero(beyond))
+        raise KernelError(
+            f"a query would see no key at ({b}, {i})",
+            field="first_key",
+            found=int(values[b, i]),
+            expected=f"at most {Tk - Tq + i}, its own place",
+        )
+    return values
+
+
+def _rows_in_cache(Tq, width, columns, arrays, itemsize):
+    """How many queries to take at a time where each takes ``arrays`` rows: equal parts of Tq, in whole strips."""
+    most = max(_CACHE_BYTES // (arrays * (width + columns) * itemsize), ROWS)
+    return -(-Tq // -(-Tq // most) // ROWS) * ROWS
+
+
+def _plan(q, n_keys, backward):
+    """(number of tasks, queries at a time, scratch, strips' ranges, padded head size)."""
+    B, Tq, n_head, head_size = q.shape
+    columns = panel_columns(q.itemsize)
+    width = -(-head_size // columns) * columns
+    rows = _rows_in_cache(Tq, width, columns, 3 if backward else 2, q.itemsize)
+    if backward:
+        n_tasks, size = B * n_head, backward_pass.scratch_size(n_keys, rows, width, columns)
+    else:
+        wanted = -(-_TASKS_PER_THREAD * threads.count() // (B * n_head))
+        n_blocks = max(-(-Tq // rows), min(-(-Tq // _LEAST_ROWS), wanted))
+        rows = -(-Tq // n_blocks // ROWS) * ROWS
+        n_tasks, size = -(-Tq // rows) * B * n_head, forward_pass.scratch_size(rows, width, columns)
+        if Tq <= few_queries.MOST_QUERIES:
+            size = few_queries.scratch_size(n_keys, width, columns)
+    ranges = threads.scratch(np.int64, 2 * (QUERIES // ROWS))
+    return n_tasks, rows, threads.scratch(q.dtype, size), ranges.reshape(len(ranges), -1, 2), width
+
+
+def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty):
+    """out = softmax(q · kᵀ / √head_size) · v, each query over the keys that it sees.
+
+    q (B, Tq, n_head, head_size); k and v (B, Tk, n_head, head_size) with Tk >= Tq; out like q. All may be views with
+    any strides but the last axis'. first_key (B, Tq): the first key each query sees, none beyond its own place.
+    dropout: a ``randomness.Dropout`` for the attention weights, or None.
+    """
+    _check_heads(q, k, v)
+    B, Tq, n_head, head_size = q.shape
+    first_key, dropout = _check_first_key(first_key, B, Tq, k.shape[1]), dropout or _NO_DROPOUT
+    out, log_sums = alloc(q.shape, q.dtype), np.empty(B * n_head * Tq, q.dtype)
+    cache = AttentionCache(_readable(q), _readable(k), _readable(v), out, log_sums, first_key, dropout)
+    if q.size:
+        n_tasks, rows, scratch, ranges, width = _plan(q, k.shape[1], backward=False)
+        scale = q.dtype.type(math.log2(math.e) / math.sqrt(head_size))
+        arguments = (
+            *cache[:3],
+            first_key,
+            out,
+            log_sums,
+            mask_of(dropout, n_head * Tq, q.dtype),
+            scale,
+            scratch,
+            ranges,
+            width,
+        )
+        if Tq <= few_queries.MOST_QUERIES:
+            few_queries.decode(B * n_head, *arguments)
+        else:
+            forward_pass.forward(n_tasks, *arguments, rows)
+    return out, cache
+
+
+def attention_backward(dout, cache, alloc=np.empty):
+    """Gradients dq (B, Tq, n_head, head_size), dk and dv (B, Tk, n_head, head_size)."""
+    gradients = tuple(alloc(x.shape, x.dtype) for x in cache[:3])
+    _backward_into(dout, cache, *gradients)
+    return gradients
+
+
+def _backward_into(dout, cache, dq, dk, dv):
+    """The gradients, written to dq, dk and dv, which may be strided views."""
+    q, k, v, out, log_sums, first_key, dropout = cache
+    one_dtype(q=q, dout=dout)
+    check_shape("dout", dout, q.shape)
+    B, Tq, n_head, head_size = q.shape
+    if not q.size:
+        dk[...] = dv[...] = 0
+        return
+    n_tasks, group, scratch, ranges, width = _plan(q, k.shape[1], backward=True)
+    backward_pass.backward(
+        n_tasks,
+        q,
+        k,
+        v,
+        first_key,
+        out,
+        log_sums,
+        np.ascontiguousarray(dout),
+        dq,
+        dk,
+        dv,
+        mask_of(dropout, n_head * Tq, q.dtype),
+        q.dtype.type(1 / math.sqrt(head_size)),
+        scratch,
+        ranges,
+        width,
+        group,
+    )
+
+
+def multi_head_attention_forward(
+    x,
+    attn_weight,
+    attn_bias,
+    proj_weight,
+    proj_bias,
+    n_head,
+    first_key=None,
+    dropout: Dropout | None = None,
+    alloc=np.empty,
+    alloc_out=None,
+):
+    """Project x to queries, keys and values, attend in each head, project the heads' outputs back.
+
+    x and out (B, T, C); attn_weight (C, 3C) and attn_bias (3C,) hold the three projections side by side;
+    proj_weight (C, C), proj_bias (C,). Head h owns columns h · head_size … of each third.
+    """
+    qkv, attn_cache = linear_forward(x, attn_weight, attn_bias, alloc)
+    heads, attention_cache = attention_forward(*split_heads(qkv, n_head), first_key, dropout, alloc)
+    out, proj_cache = linear_forward(heads.reshape(x.shape), proj_weight, proj_bias, alloc_out or alloc)
+    return out, MultiHeadAttentionCache(attn_cache, attention_cache, proj_cache)
+
+
+def multi_head_attention_backward(dout, cache, alloc=np.empty, *, into=None):
+    """Gradients dx (B, T, C), dattn_weight, dattn_bias, dproj_weight, dproj_bias; ``into`` takes the last four."""
+    attn_into, proj_into = (None, None) if into is None else (into[:2], into[2:])
+    B, T, n_head, head_size = cache.attention.q.shape
+    dheads, dproj_weight, dproj_bias = linear_backward(dout, cache.proj, alloc, into=proj_into)
+    dqkv = alloc((B, T, 3 * n_head * head_size), dout.dtype)
+    _backward_into(dheads.reshape(B, T, n_head, head_size), cache.attention, *split_heads(dqkv, n_head))
+    dx, dattn_weight, dattn_bias = linear_backward(dqkv, cache.attn, alloc, into=attn_into)
+    return dx, dattn_weight, dattn_bias, dproj_weight, dproj_bias
+
+
+def split_heads(qkv, n_head):
+    """Views q, k, v, each (B, T, n_head, head_size), of one (B, T, 3C) array."""
+    B, T, three_C = qkv.shape
+    if n_head < 1 or three_C % (3 * n_head):
+        raise KernelError(
+            "the columns do not divide into heads",
+            field="n_head",
+            found=n_head,
+            expected=f"a divisor of {three_C // 3}",
+        )
+    thirds = qkv.reshape(B, T, 3, n_head, three_C // 3 // n_head)
+    return thirds[:, :, 0], thirds[:, :, 1], thirds[:, :, 2]

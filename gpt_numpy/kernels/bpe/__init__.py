@@ -1,0 +1,213 @@
+"""Fast exact byte-level BPE: the engine behind ``gpt_numpy.tokenizer``, whose plain-Python code is its specification.
+
+>>> encoder = BPEEncoder(byte_ids, pairs, new_ids)           # checks the vocabulary once
+>>> encoder.encode("hello world")                            # list of int
+>>> encoder.encode_to_array("hello world")                   # uint16 or uint32 array
+>>> encoder.encode_batch(["hello", "world"])                 # a list for every text, on all cores
+
+``BPEEncoder`` splits with GPT-2's pattern; words of any other pattern go through ``encode_words``. One encoder may
+be used from several threads at once: what they share is read-only, and every call borrows a word cache of its own.
+"""
+
+import functools
+import itertools
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from numba import typeof
+
+from ...errors import TokenizerError
+from ..runtime.threads import count as thread_count
+from .bits import PAD
+from .encoder import SHORT_TOKENS, SPACE, encode_texts, encode_words, word_cache
+from .merging import merge_space, merge_tables
+from .pretokenizer import character_classes, split
+from .texts import balanced, surrogate_error, utf8_buffer
+
+LONGEST_WORD = 1 << 29  # bytes; merging it takes 40 times as many
+_PIECE = 1 << 18  # bytes that are worth a task of their own
+_SHORT_TEXT = SPACE // 4  # characters
+_PADDING = bytes(PAD)
+_BLANKS = b" \n\t"
+
+
+class _Desk:
+    """What one thread encodes with: a word cache, and the arguments for one short text, made once.
+
+    For a text of some words, making arrays and letting numba find the machine code for their types would take ten
+    times as long as encoding. So the code is looked up here, for arguments whose types never change.
+    """
+
+    def __init__(self, tables):
+        self.cache = word_cache(tables.new_ids.size)
+        buffer = np.zeros(4 * _SHORT_TEXT + PAD, dtype=np.uint8)  # a character has four bytes at most
+        self._text = memoryview(buffer)
+        self._stop, self._end = (np.zeros(1, dtype=np.int64) for _ in range(2))
+        self._out = np.empty(buffer.size, dtype=np.uint32)
+        start, state = np.zeros(1, dtype=np.int64), np.zeros(3, dtype=np.int64)
+        self._arguments = (
+            buffer,
+            start,
+            self._stop,
+            character_classes(),
+            tables,
+            self.cache,
+            self._out,
+            self._end,
+            state,
+        )
+        signature = tuple(map(typeof, self._arguments))
+        encode_texts.compile(signature)
+        self._kernel = encode_texts.get_overload(signature)
+
+    def encode(self, data):
+        """Token ids of at most 4 * _SHORT_TEXT bytes; none of its words is longer than the cache's work space."""
+        self._text[: len(data) + PAD] = data + _PADDING
+        self._stop[0] = len(data)
+        self._kernel(*self._arguments)
+        return self._out[: self._end[0]].tolist()
+
+
+class BPEEncoder:
+    """Encodes text with a vocabulary of byte tokens and ranked merges.
+
+    byte_ids (256,): the id of every byte value; pairs (n_merges, 2): the ids joined by merge r, in order of rank;
+    new_ids (n_merges,): the id that merge r makes, 256 + r by default. Raises VocabError (see ``merge_tables``).
+
+    Memory: the tables of the vocabulary (some 7 MB for GPT-2's), and 5 MiB of word cache for every thread that has
+    encoded at the same time as others; neither grows with the text.
+    """
+
+    def __init__(self, byte_ids, pairs, new_ids=None):
+        self._pairs = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
+        self._byte_ids = np.asarray(byte_ids, dtype=np.int64)
+        self._new_ids = 256 + np.arange(len(self._pairs)) if new_ids is None else np.asarray(new_ids, dtype=np.int64)
+        self._tables = merge_tables(self._byte_ids, self._pairs, self._new_ids)
+        self._desks = []
+        largest = max(self._byte_ids.max(), self._new_ids.max(initial=0))
+        self.dtype = np.dtype(np.uint16 if largest < 1 << 16 else np.uint32)
+
+    def encode(self, text):
+        """Token ids of ``text`` as a list, on the calling thread."""
+        if isinstance(text, str) and len(text) <= _SHORT_TEXT:
+            return self._encode_short(text)
+        return self._run(*utf8_buffer([text]))[0].tolist()
+
+    def encode_to_array(self, text, threads=1):
+        """Token ids (n_tokens,) of ``text`` in ``self.dtype``; the same for every number of threads."""
+        parts = [ids for ids, _, _ in self._run_all(*utf8_buffer([text]), threads)]
+        return np.concatenate(parts, dtype=self.dtype, casting="unsafe")
+
+    def encode_batch(self, texts, threads=None):
+        """Token ids of every text, a list of lists, with ``threads`` threads (all cores by default)."""
+        results = [[] for _ in texts]
+        for ids, ends, owners in self._run_all(*utf8_buffer(texts), threads):
+            tokens, start = ids.tolist(), 0
+            if len(owners) == 1:
+                results[owners[0]] += tokens
+                continue
+            for owner, end in zip(owners.tolist(), ends.tolist(), strict=True):
+                results[owner] += tokens[start:end]
+                start = end
+        return results
+
+    def encode_batch_to_arrays(self, texts, threads=None):
+        """As ``encode_batch``, but arrays of ``self.dtype``."""
+        results = [[] for _ in texts]
+        for ids, ends, owners in self._run_all(*utf8_buffer(texts), threads):
+            for owner, part in zip(owners.tolist(), np.split(ids.astype(self.dtype), ends[:-1]), strict=True):
+                results[owner].append(part)
+        return [parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in results]
+
+    def encode_words(self, words):
+        """Token ids (n_tokens,) of ``words`` (bytes, each merged by itself), one after the other."""
+        data = bytearray().join(words) + bytes(PAD)  # writable, as texts are: one compilation serves both
+        stops = np.cumsum(np.fromiter(map(len, words), dtype=np.int64, count=len(words)))
+        starts = np.concatenate([np.zeros(1, dtype=np.int64), stops[:-1]])[: len(words)]
+        return self._run(np.frombuffer(data, dtype=np.uint8), starts, stops, whole_words=True)[0].astype(self.dtype)
+
+    def encode_bytes(self, data):
+        """Token ids (n_tokens,) of ``data`` (bytes-like), which need not be valid UTF-8.
+
+        Valid data gives the tokens of its text. Otherwise everything from the last word before the first invalid byte
+        on (and from the white-space tokens right before that word, if it is white space) is merged as one word, as
+        tiktoken does: a pattern over characters has no say on bytes that are none.
+        """
+        data = bytes(data)
+        try:
+            return self.encode_to_array(data.decode())
+        except UnicodeDecodeError as error:
+            valid = data[: error.start]
+        bounds = [0, *split(valid).tolist()]
+        start = bounds[-2] if len(bounds) > 1 else 0
+        tokens = self.encode_words([valid[a:b] for a, b in itertools.pairwise(bounds[:-1])])
+        blank, lengths = self._blank_tokens
+        last = self.encode_words([valid[start:]])
+        if len(last) and blank[last[0]]:
+            while len(tokens) and blank[tokens[-1]]:
+                start -= int(lengths[tokens[-1]])
+                tokens = tokens[:-1]
+        return np.concatenate([tokens, self.encode_words([data[start:]])])
+
+    @functools.cached_property
+    def _blank_tokens(self):
+        """(n_ids,) whether a token is all blanks, tabs and line feeds; (n_ids,) its length in bytes."""
+        size = int(max(self._byte_ids.max(), self._new_ids.max(initial=0))) + 1
+        blank, lengths = [False] * size, [0] * size
+        for value, token in enumerate(self._byte_ids.tolist()):
+            blank[token], lengths[token] = value in _BLANKS, 1
+        for (left, right), token in zip(self._pairs.tolist(), self._new_ids.tolist(), strict=True):
+            blank[token], lengths[token] = blank[left] and blank[right], lengths[left] + lengths[right]
+        return blank, lengths
+
+    def forget(self):
+        """Empty the word caches and free their memory."""
+        self._desks.clear()
+
+    def _desk(self):
+        """A desk that nobody uses; the caller appends it to ``_desks`` when done."""
+        try:
+            return self._desks.pop()  # not after looking whether there is one: another thread may be quicker
+        except IndexError:
+            return _Desk(self._tables)
+
+    def _encode_short(self, text):
+        """``encode`` for texts of at most _SHORT_TEXT characters, which uses the desk's arrays instead of new ones."""
+        try:
+            data = text.encode()
+        except UnicodeEncodeError:
+            raise surrogate_error([text]) from None
+        desk = self._desk()
+        tokens = desk.encode(data)
+        self._desks.append(desk)
+        return tokens
+
+    def _run(self, buffer, starts, stops, whole_words=False):
+        """Encode texts (or words) on the calling thread: (ids uint32, ends of every text's ids)."""
+        size = int((stops - starts).sum())
+        out = np.empty(size + SHORT_TOKENS, dtype=np.uint32)
+        ends = np.empty(len(starts), dtype=np.int64)
+        state = np.zeros(3, dtype=np.int64)
+        desk = self._desk()
+        kernel, tables = (encode_words, ()) if whole_words else (encode_texts, (character_classes(),))
+        cache = desk.cache
+        while longest := kernel(buffer, starts, stops, *tables, self._tables, cache, out, ends, state):
+            if longest > LONGEST_WORD:
+                limit = f"up to {LONGEST_WORD} bytes"
+                raise TokenizerError("a word is too long to merge", found=longest, expected=limit)
+            cache = desk.cache._replace(space=merge_space(longest, len(self._pairs)))  # dropped after this text
+        self._desks.append(desk)
+        return out[: ends[-1] if len(ends) else 0], ends
+
+    def _run_all(self, buffer, starts, stops, threads):
+        """Encode texts in pieces of similar size: an iterator of (ids, ends, text of each piece), in order."""
+        threads = threads or thread_count()
+        total = int((stops - starts).sum())
+        if threads == 1 or total < 2 * _PIECE:
+            yield (*self._run(buffer, starts, stops), np.arange(len(starts)))
+            return
+        groups = balanced(buffer, starts, stops, max(_PIECE, total // (8 * threads)))
+        with ThreadPoolExecutor(threads) as pool:
+            futures = [(pool.submit(self._run, buffer, first, last), owners) for first, last, owners in groups]
+            for future, owners in futures:
+                yield (*future.result(), owners)

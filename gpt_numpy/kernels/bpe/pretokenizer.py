@@ -1,0 +1,213 @@
+r"""GPT-2's pre-tokenizer as a scanner over UTF-8: the numba twin of ``gpt_numpy.tokenizer.pretokenize``.
+
+The pattern (``GPT2_PATTERN`` there) is an alternation that is tried from left to right at the end of the last match:
+
+    '(?:[sdmt]|ll|ve|re) |  ?\p{L}+ |  ?\p{N}+ |  ?[^\s\p{L}\p{N}]+ | \s+(?!\S) | \s+
+
+Every character is a letter, a number, white space or something else, and the classes exclude each other. So one
+look at the first character (the second, after a space) chooses the alternative, and a word ends where the class
+changes; the only look-ahead is that a run of white space leaves its last character to the word behind it. The
+classes are read off the installed ``regex``, character by character, so both agree by construction.
+
+Positions at which a text may be cut without changing any word are those where a letter or a number is followed by
+another class, or anything by white space: no word of the pattern holds such a step inside, and none looks across it.
+"""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+import regex
+
+from ..runtime.decorators import kernel
+from .bits import called, inlined, load_u64, padded, trailing_zeros
+
+OTHER, LETTER, NUMBER, SPACE = 0, 1, 2, 3
+_BLANK, _QUOTE = 0x20, 0x27
+_N_CODE_POINTS = 0x110000
+_PAGE = 256
+
+_HIGH_BITS = np.uint64(0x8080808080808080)
+_LOW_BITS = np.uint64(0x7F7F7F7F7F7F7F7F)
+_TO_LOWER = np.uint64(0x2020202020202020)
+_FROM_A = np.uint64(0x1F1F1F1F1F1F1F1F)  # 0x80 - 'a' in every byte: sets the top bit from 'a' on
+_PAST_Z = np.uint64(0x0505050505050505)  # 0x80 - 'z' - 1: sets the top bit behind 'z'
+
+
+class CharacterClasses(NamedTuple):
+    """Two-stage table: ``classes[pages[c >> 8], c & 255]`` is the class of code point c."""
+
+    ascii: np.ndarray  # (128,) uint8
+    pages: np.ndarray  # (8192,) uint16; more than Unicode has, so that no four bytes index past it
+    classes: np.ndarray  # (n_pages, 256) uint8
+
+
+@functools.cache
+def character_classes():
+    """The classes of all code points as the installed ``regex`` sees them; made once, in some 40 ms."""
+    code_points = np.arange(_N_CODE_POINTS, dtype="<u4")
+    code_points[0xD800:0xE000] = 0  # surrogates are no characters; U+0000 is OTHER as they would be
+    everything = code_points.tobytes().decode("utf-32-le")
+    classes = np.zeros(_N_CODE_POINTS, dtype=np.uint8)
+    for pattern, value in ((r"\p{L}+", LETTER), (r"\p{N}+", NUMBER), (r"\s+", SPACE)):
+        for run in regex.finditer(pattern, everything):
+            classes[run.start() : run.end()] = value
+    numbers = {}
+    pages = np.zeros(8192, dtype=np.uint16)
+    for page, row in enumerate(classes.reshape(-1, _PAGE)):
+        pages[page] = numbers.setdefault(row.tobytes(), len(numbers))
+    unique = np.frombuffer(b"".join(numbers), dtype=np.uint8).reshape(-1, _PAGE)
+    return CharacterClasses(classes[:128].copy(), pages, unique.copy())
+
+
+@inlined
+def _wide_character(buffer, position, table):
+    """(class, end) of the character of two to four bytes at ``position``."""
+    lead = np.int64(buffer[position])
+    second = np.int64(buffer[position + 1]) & 0x3F
+    if lead < 0xE0:
+        code = (lead & 0x1F) << 6 | second
+        end = position + 2
+    else:
+        third = np.int64(buffer[position + 2]) & 0x3F
+        if lead < 0xF0:
+            code = (lead & 0x0F) << 12 | second << 6 | third
+            end = position + 3
+        else:
+            code = (lead & 0x07) << 18 | second << 12 | third << 6 | np.int64(buffer[position + 3]) & 0x3F
+            end = position + 4
+    return table.classes[table.pages[code >> 8], code & 0xFF], end
+
+
+@inlined
+def _character(buffer, position, table):
+    """(class, end) of the character at ``position``."""
+    lead = buffer[position]
+    if lead < 0x80:
+        return table.ascii[lead], position + 1
+    return _wide_character(buffer, position, table)
+
+
+@inlined
+def _skip_ascii_letters(buffer, position):
+    """First position from ``position`` on that holds no ASCII letter; eight bytes at a time."""
+    while True:
+        word = load_u64(buffer, position)
+        folded = (word | _TO_LOWER) & _LOW_BITS
+        letters = (folded + _FROM_A) & ~(folded + _PAST_Z) & ~word
+        others = ~letters & _HIGH_BITS
+        if others != 0:
+            return position + (trailing_zeros(others) >> 3)
+        position += 8
+
+
+@inlined
+def _run_end(buffer, position, size, kind, table):
+    """End of the run of class ``kind`` that goes on at ``position``."""
+    while True:
+        if kind == LETTER:
+            position = _skip_ascii_letters(buffer, position)
+        while position < size and buffer[position] < 0x80 and table.ascii[buffer[position]] == kind:
+            position += 1
+        if position >= size or buffer[position] < 0x80:
+            return position
+        found, end = _wide_character(buffer, position, table)
+        if found != kind:
+            return position
+        position = end
+
+
+@called
+def _white_space_end(buffer, start, size, table):
+    """End of the word that a run of white space makes: all of it at the end of the text, else all but the last."""
+    last = position = start
+    while position < size:
+        kind, end = _character(buffer, position, table)
+        if kind != SPACE:
+            return position if last == start else last
+        last = position
+        position = end
+    return size
+
+
+@inlined
+def _contraction_end(buffer, start):
+    """End of the contraction that starts with the quote at ``start``, or ``start`` if there is none."""
+    first, second = buffer[start + 1], buffer[start + 2]
+    if first == ord("s") or first == ord("d") or first == ord("m") or first == ord("t"):
+        return start + 2
+    if first == ord("l") and second == ord("l") or (first == ord("v") or first == ord("r")) and second == ord("e"):
+        return start + 3
+    return start
+
+
+@inlined
+def word_end(buffer, start, size, table):
+    """End of the word (pre-token) that starts at ``start`` < ``size``.
+
+    buffer uint8: valid UTF-8, then a zero byte or a cut at ``size``, and PAD bytes or more; table:
+    ``character_classes()``.
+    """
+    lead = buffer[start]
+    position = start + 1 if lead == _BLANK else start
+    kind, end = _character(buffer, position, table)
+    if kind == SPACE or position == size:
+        return _white_space_end(buffer, start, size, table)
+    if lead == _QUOTE:
+        short = _contraction_end(buffer, start)
+        if short != start:
+            return short
+    return _run_end(buffer, end, size, kind, table)
+
+
+@kernel(_nrt=False)
+def _split(buffer, size, table, ends):
+    """Write the end of every word to ``ends`` (size,); return how many there are."""
+    count = 0
+    position = 0
+    while position < size:
+        position = word_end(buffer, position, size, table)
+        ends[count] = position
+        count += 1
+    return count
+
+
+@kernel(_nrt=False)
+def _last_cut(buffer, start, size, table):
+    """Greatest cut position in (start, size], or ``start``. The text before ``size`` may end inside a character."""
+    position = size
+    following = -1  # class of the character behind, unknown at first
+    while position > start:
+        end = position
+        position -= 1
+        while position > start and buffer[position] & 0xC0 == 0x80:
+            position -= 1
+        kind, expected_end = _character(buffer, position, table)
+        if expected_end != end:  # the character that the prefix breaks off in
+            following = -1
+            continue
+        boundary = kind != SPACE if following == SPACE else (kind == LETTER or kind == NUMBER) and kind != following
+        if following >= 0 and boundary:
+            return end
+        following = np.int64(kind)
+    return start
+
+
+def split(data):
+    """End offsets (n_words,) int64 of the pre-tokens of ``data`` (bytes, valid UTF-8) under GPT-2's pattern."""
+    ends = np.empty(len(data), dtype=np.int64)
+    return ends[: _split(padded(data), len(data), character_classes(), ends)].copy()
+
+
+def cuts(buffer, start, stop, length):
+    """Positions that cut ``buffer[start:stop]`` (padded, valid UTF-8) into pieces of about ``length`` bytes.
+
+    Returns a list from ``start`` to ``stop``; the pieces' words, one piece after the other, are those of the whole.
+    """
+    table = character_classes()
+    positions = [start]
+    for target in range(start + length, stop, length):
+        cut = int(_last_cut(buffer, positions[-1], target, table))
+        if cut > positions[-1]:
+            positions.append(cut)
+    return [*positions, stop]

@@ -1,0 +1,349 @@
+"""Learning merges: the most frequent pair of adjacent tokens becomes a token, again and again.
+
+Which pair comes next: the one with the highest count, and of those the lowest pair of ids (first left, then right).
+Bytes are the ids 0 to 255 and merge r makes 256 + r, so the merges depend on the counts of the words and on nothing
+else. The plain twin is the trainer of ``gpt_numpy.tokenizer``.
+
+All distinct words lie in one array of cells, a separator between each two. A token's first cell holds its id and the
+number of the pair that it starts; its last cell leads back to the first. Then a merge touches only the places where
+its pair stands, and needs no hash table at all, because of two facts:
+
+- A token appears in a single merge. All places of a pair with it are found right then, in one list, that is never added
+  to. A place that a later merge destroys stays in the list, and is known by its cell, which names another pair.
+- So the count of a pair, once it exists, only falls. The heap may hold counts that are too high: an entry on top is
+  compared with the present count, and sinks if that is lower.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ...errors import TokenizerError
+from ..runtime.decorators import kernel
+from .bits import called, inlined
+
+FINISHED, EXHAUSTED, MORE_PAIRS, MORE_PLACES = range(4)
+_SEPARATOR = -(2**31)
+_NO_PAIR = -1
+_N_PAIRS, _N_PLACES, _N_HEAP, _N_MERGES = range(4)  # fields of ``state``
+
+
+class Training(NamedTuple):
+    """Everything a run of merges reads and writes; made by ``start_training``."""
+
+    cells: np.ndarray  # (n_cells, 2) int32: token id, or minus a token's length in its last cell; pair number
+    word_counts: np.ndarray  # (n_words,) int64
+    places: np.ndarray  # (capacity, 2) int32: cell and word of a pair's occurrence; each pair has one stretch
+    pair_counts: np.ndarray  # (capacity,) int64
+    pair_ids: np.ndarray  # (capacity, 2) int32: left, right
+    pair_places: np.ndarray  # (capacity, 2) int64: beginning and end in ``places``
+    heap: np.ndarray  # (capacity, 3) int64: count, left << 32 | right, pair number
+    lengths: np.ndarray  # (n_tokens,) int32: bytes of a token
+    beside: np.ndarray  # (n_tokens, 4) int64 work space, zero between merges: count and places of pairs with the new
+    touched: np.ndarray  # (n_tokens, 2) int32 work space: which tokens stand left and right of the new one
+    merges: np.ndarray  # (n_merges, 2) int32: result
+    merge_counts: np.ndarray  # (n_merges,) int64: result
+    state: np.ndarray  # (4,) int64
+
+
+@inlined
+def _before(heap, count, key, other):
+    """Whether (count, key) belongs nearer to the top than heap entry ``other``."""
+    return count > heap[other, 0] or (count == heap[other, 0] and key < heap[other, 1])
+
+
+@called
+def _sift_up(heap, position, count, key, pair):
+    while position > 0:
+        parent = (position - 1) >> 1
+        if not _before(heap, count, key, parent):
+            break
+        heap[position, 0], heap[position, 1], heap[position, 2] = heap[parent, 0], heap[parent, 1], heap[parent, 2]
+        position = parent
+    heap[position, 0], heap[position, 1], heap[position, 2] = count, key, pair
+
+
+@called
+def _sift_down(heap, size, position, count, key, pair):
+    child = 2 * position + 1
+    while child < size:
+        if child + 1 < size and _before(heap, heap[child + 1, 0], heap[child + 1, 1], child):
+            child += 1
+        if _before(heap, count, key, child):
+            break
+        heap[position, 0], heap[position, 1], heap[position, 2] = heap[child, 0], heap[child, 1], heap[child, 2]
+        position = child
+        child = 2 * position + 1
+    heap[position, 0], heap[position, 1], heap[position, 2] = count, key, pair
+
+
+@called
+def _push(heap, state, count, left, right, pair):
+    _sift_up(heap, state[_N_HEAP], count, np.int64(left) << 32 | np.int64(right), pair)
+    state[_N_HEAP] += 1
+
+
+@called
+def _drop_top(heap, state):
+    state[_N_HEAP] -= 1
+    last = state[_N_HEAP]
+    _sift_down(heap, last, 0, heap[last, 0], heap[last, 1], heap[last, 2])
+
+
+@called
+def _next_pair(heap, state, pair_counts):
+    """Number of the most frequent pair, which stays on top of the heap, or _NO_PAIR."""
+    while state[_N_HEAP] > 0:
+        pair = heap[0, 2]
+        count = pair_counts[pair]
+        if count == heap[0, 0]:
+            return pair
+        if count > 0:
+            _sift_down(heap, state[_N_HEAP], 0, count, heap[0, 1], pair)
+        else:
+            _drop_top(heap, state)
+    return _NO_PAIR
+
+
+@kernel()
+def _lay_out(buffer, starts, stops, t):
+    """Write the words into cells, count the pairs of bytes, list their places and fill the heap."""
+    cells, counts = t.cells, np.zeros(65536, dtype=np.int64)
+    n_places = np.zeros(65536, dtype=np.int64)
+    at = np.int64(0)
+    for word in range(starts.size):
+        cells[at, 0], cells[at, 1] = _SEPARATOR, _NO_PAIR
+        at += 1
+        for i in range(starts[word], stops[word]):
+            cells[at, 0], cells[at, 1] = buffer[i], _NO_PAIR
+            at += 1
+            if i + 1 < stops[word]:
+                pair = np.int64(buffer[i]) << 8 | np.int64(buffer[i + 1])
+                counts[pair] += t.word_counts[word]
+                n_places[pair] += 1
+    cells[at, 0], cells[at, 1] = _SEPARATOR, _NO_PAIR
+    numbers = np.empty(65536, dtype=np.int32)
+    place = np.int64(0)
+    for pair in range(65536):
+        if n_places[pair] > 0:
+            number = t.state[_N_PAIRS]
+            numbers[pair] = number
+            t.state[_N_PAIRS] += 1
+            t.pair_counts[number] = counts[pair]
+            t.pair_ids[number, 0], t.pair_ids[number, 1] = pair >> 8, pair & 255
+            t.pair_places[number, 0] = t.pair_places[number, 1] = place
+            place += n_places[pair]
+            _push(t.heap, t.state, counts[pair], pair >> 8, pair & 255, number)
+    t.state[_N_PLACES] = place
+    at = np.int64(0)
+    for word in range(starts.size):
+        for i in range(starts[word], stops[word]):
+            at += 1
+            if i + 1 < stops[word]:
+                number = numbers[np.int64(buffer[i]) << 8 | np.int64(buffer[i + 1])]
+                cells[at, 1] = number
+                place = t.pair_places[number, 1]
+                t.places[place, 0], t.places[place, 1] = at, word
+                t.pair_places[number, 1] = place + 1
+        at += 1
+
+
+@inlined
+def _token_before(cells, at):
+    """First cell of the token that ends right before cell ``at``, or -1 at the beginning of a word."""
+    back = np.int64(cells[at - 1, 0])
+    if back >= 0:
+        return at - 1
+    return at + back if back != _SEPARATOR else -1
+
+
+@called
+def _replace(t, pair, new):
+    """Put token ``new`` where ``pair`` stands; keep those places at the front of its list, return how many.
+
+    Pairs that lose a place lose its count. A neighbour that this very merge has made has no pair yet.
+    """
+    cells, places, lengths, pair_counts = t.cells, t.places, t.lengths, t.pair_counts
+    beginning, end = t.pair_places[pair, 0], t.pair_places[pair, 1]
+    left_length, new_length = lengths[t.pair_ids[pair, 0]], lengths[new]
+    kept = beginning
+    for place in range(beginning, end):
+        at = np.int64(places[place, 0])
+        if cells[at, 1] != pair:
+            continue
+        word = places[place, 1]
+        count = t.word_counts[word]
+        before = _token_before(cells, at)
+        if before >= 0 and cells[before, 1] >= 0:
+            pair_counts[cells[before, 1]] -= count
+            cells[before, 1] = _NO_PAIR
+        right = at + left_length
+        if cells[right, 1] >= 0:
+            pair_counts[cells[right, 1]] -= count
+            cells[right, 1] = _NO_PAIR
+        cells[at, 0], cells[at, 1] = new, _NO_PAIR
+        cells[at + new_length - 1, 0] = -new_length
+        places[kept, 0], places[kept, 1] = at, word
+        kept += 1
+    pair_counts[pair] = 0
+    return kept - beginning
+
+
+@called
+def _count_beside(t, first, n_places, new):
+    """Count the pairs that the new token makes with its neighbours; return how many are on its left and right.
+
+    A pair of two new tokens is counted once, as one on the right.
+    """
+    cells, beside, touched = t.cells, t.beside, t.touched
+    new_length = np.int64(t.lengths[new])
+    n_left = n_right = 0
+    for place in range(first, first + n_places):
+        at, count = np.int64(t.places[place, 0]), t.word_counts[t.places[place, 1]]
+        before = _token_before(cells, at)
+        if before >= 0 and cells[before, 0] != new:
+            token = cells[before, 0]
+            if beside[token, 1] == 0:
+                touched[n_left, 0] = token
+                n_left += 1
+            beside[token, 0] += count
+            beside[token, 1] += 1
+        token = cells[at + new_length, 0]
+        if token >= 0:
+            if beside[token, 3] == 0:
+                touched[n_right, 1] = token
+                n_right += 1
+            beside[token, 2] += count
+            beside[token, 3] += 1
+    return n_left, n_right
+
+
+@called
+def _add_pair(t, left, right, count, n_places):
+    """Enter a new pair with room for its places; return its number."""
+    number = t.state[_N_PAIRS]
+    t.state[_N_PAIRS] += 1
+    t.pair_counts[number] = count
+    t.pair_ids[number, 0], t.pair_ids[number, 1] = left, right
+    t.pair_places[number, 0] = t.pair_places[number, 1] = t.state[_N_PLACES]
+    t.state[_N_PLACES] += n_places
+    _push(t.heap, t.state, count, left, right, number)
+    return number
+
+
+@inlined
+def _add_place(t, number, at, word):
+    place = t.pair_places[number, 1]
+    t.places[place, 0], t.places[place, 1] = at, word
+    t.pair_places[number, 1] = place + 1
+    t.cells[at, 1] = number
+
+
+@called
+def _list_beside(t, first, n_places, new, n_left, n_right):
+    """Enter the pairs that ``_count_beside`` found, list their places, and clear the work space."""
+    cells, beside, touched = t.cells, t.beside, t.touched
+    new_length = np.int64(t.lengths[new])
+    for i in range(n_left):
+        token = touched[i, 0]
+        beside[token, 0] = _add_pair(t, token, new, beside[token, 0], beside[token, 1])
+    for i in range(n_right):
+        token = touched[i, 1]
+        beside[token, 2] = _add_pair(t, new, token, beside[token, 2], beside[token, 3])
+    for place in range(first, first + n_places):
+        at, word = np.int64(t.places[place, 0]), t.places[place, 1]
+        before = _token_before(cells, at)
+        if before >= 0 and cells[before, 0] != new:
+            _add_place(t, beside[cells[before, 0], 0], before, word)
+        token = cells[at + new_length, 0]
+        if token >= 0:
+            _add_place(t, beside[token, 2], at, word)
+    for i in range(n_left):
+        beside[touched[i, 0], 0] = beside[touched[i, 0], 1] = 0
+    for i in range(n_right):
+        beside[touched[i, 1], 2] = beside[touched[i, 1], 3] = 0
+
+
+@kernel(_nrt=False)
+def _merge_some(t, limit):
+    """Make up to ``limit`` merges; return what ended it. MORE_… leaves everything as before the merge that asks."""
+    for _ in range(limit):
+        if t.state[_N_MERGES] >= t.merges.shape[0]:
+            return FINISHED
+        pair = _next_pair(t.heap, t.state, t.pair_counts)
+        if pair == _NO_PAIR:
+            return EXHAUSTED
+        first = t.pair_places[pair, 0]
+        most = 2 * (t.pair_places[pair, 1] - first)
+        if t.state[_N_PLACES] + most > t.places.shape[0]:
+            return MORE_PLACES
+        merge = t.state[_N_MERGES]
+        new = np.int32(256 + merge)
+        if t.state[_N_PAIRS] + min(most, 2 * np.int64(new) + 2) > t.pair_counts.size:
+            return MORE_PAIRS
+        left, right = t.pair_ids[pair, 0], t.pair_ids[pair, 1]
+        t.merges[merge, 0], t.merges[merge, 1] = left, right
+        t.merge_counts[merge] = t.pair_counts[pair]
+        t.lengths[new] = t.lengths[left] + t.lengths[right]
+        _drop_top(t.heap, t.state)
+        n_places = _replace(t, pair, new)
+        n_left, n_right = _count_beside(t, first, n_places, new)
+        _list_beside(t, first, n_places, new, n_left, n_right)
+        t.state[_N_MERGES] += 1
+    return FINISHED
+
+
+def _start(buffer, starts, stops, counts, n_merges):
+    """Lay out the words for ``n_merges`` merges."""
+    n_words, n_bytes = len(starts), int((stops - starts).sum())
+    n_cells = n_words + n_bytes + 1
+    if n_cells > 2**31 - 1:
+        raise TokenizerError("too many distinct words to train on", found=f"{n_cells} bytes", expected=f"below {2**31}")
+    n_tokens = 256 + n_merges
+    n_pairs = 65536 + 4 * n_merges
+    training = Training(
+        cells=np.empty((n_cells, 2), dtype=np.int32),
+        word_counts=counts,
+        places=np.empty((2 * n_bytes + 1, 2), dtype=np.int32),
+        pair_counts=np.empty(n_pairs, dtype=np.int64),
+        pair_ids=np.empty((n_pairs, 2), dtype=np.int32),
+        pair_places=np.empty((n_pairs, 2), dtype=np.int64),
+        heap=np.empty((n_pairs, 3), dtype=np.int64),
+        lengths=np.ones(n_tokens, dtype=np.int32),
+        beside=np.zeros((n_tokens, 4), dtype=np.int64),
+        touched=np.empty((n_tokens, 2), dtype=np.int32),
+        merges=np.empty((n_merges, 2), dtype=np.int32),
+        merge_counts=np.empty(n_merges, dtype=np.int64),
+        state=np.zeros(4, dtype=np.int64),
+    )
+    _lay_out(buffer, starts, stops, training)
+    return training
+
+
+def _enlarged(array):
+    larger = np.empty((2 * array.shape[0] + 1024, *array.shape[1:]), dtype=array.dtype)
+    larger[: array.shape[0]] = array
+    return larger
+
+
+def train_merges(words, n_merges, progress=None, chunk=256):
+    """Learn up to ``n_merges`` merges from counted words.
+
+    words: (buffer, starts, stops, counts) as of ``WordCounter.words``; progress, if given, is called with the number of
+    merges made so far, every ``chunk`` merges (an exception that it raises, or Ctrl-C, ends the training).
+    Returns (pairs (n, 2) int64, counts (n,) int64), n < ``n_merges`` where no pair is left to merge.
+    """
+    buffer, starts, stops, counts = words
+    training = _start(buffer, starts, stops, counts, n_merges)
+    done = status = 0
+    while done < n_merges and status != EXHAUSTED:
+        status = _merge_some(training, chunk)
+        if status == MORE_PLACES:
+            training = training._replace(places=_enlarged(training.places))
+        elif status == MORE_PAIRS:
+            names = ("pair_counts", "pair_ids", "pair_places", "heap")
+            training = training._replace(**{name: _enlarged(getattr(training, name)) for name in names})
+        done = int(training.state[_N_MERGES])
+        if progress is not None:
+            progress(done)
+    return training.merges[:done].astype(np.int64), training.merge_counts[:done].copy()

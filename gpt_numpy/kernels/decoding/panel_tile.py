@@ -1,0 +1,245 @@
+"""The inner loop of inference: a few rows of activations times one packed panel of weights, in three number formats.
+
+A *panel* is ``PANEL`` columns of a weight matrix, laid out so that the loop over k reads it in one straight line, once:
+
+    float32   [k][column]                                     4 bytes a weight
+    bfloat16  [k // 2][column][k % 2]                         2 bytes; the upper half of a float32
+    int8      blocks of ``BLOCK`` k: [k // 2][column][k % 2], then a bfloat16 scale for each column    1.03 bytes
+
+A single row of activations uses each weight once, so that the time is that of reading the weights: the format's size is
+the speed. Memory is read faster in a few streams than in one, so a few panels are taken side by side, as many as have
+room for their columns' sums in registers. Each sum is one chain of additions in the order of k, and so has the same
+bits for any number of rows; a text does not depend on what else is in its batch.
+
+int8: weight = scale · q with q in −127 … 127. The activations are quantised as well, but to 16 bits with a scale for
+each block, so that what is lost is the weights' rounding alone: a pair of products fits 32 bits exactly, and so does a
+block's sum (64 · 127 · 32767 < 2³¹). The layout puts the pair in neighbouring lanes because that is what the CPU
+multiplies and adds in one instruction (pmaddwd).
+
+The specification is ``inference.packed``, which unpacks a panel again.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ..runtime import emitting
+from ..runtime.emitting import VECTOR_BYTES, Lanes, Vector
+
+PANEL = 16  # columns: a cache line of float32
+BLOCK = 64  # k in one int8 block
+BLOCK_BYTES = BLOCK * PANEL + 2 * PANEL
+TILE_ROWS = {64: 12, 32: 6, 16: 3}[VECTOR_BYTES]  # sums that fit the registers, beside weights and activations
+
+_FLOATS = Vector(types.float32, VECTOR_BYTES // 4)
+_WORDS = Vector(types.uint32, _FLOATS.lanes)
+_INTEGERS = Vector(types.int32, _FLOATS.lanes)
+_VECTORS = PANEL // _FLOATS.lanes
+_UNROLL = 4
+STREAMS = 4  # panels read side by side, where the sums of that many fit
+_I64 = ir.IntType(64)
+
+
+def _at(builder, pointer, offset):
+    return builder.gep(pointer, [_I64(offset) if isinstance(offset, int) else offset])
+
+
+def _cast(builder, pointer, element):
+    return builder.bitcast(pointer, element.as_pointer())
+
+
+def _for_each_size(builder, rows, panels, emit):
+    """Run-time choice between the code of ``emit(rows, panels)`` for all that `panel_tile` takes."""
+    done = builder.append_basic_block("tile_done")
+    switch = builder.switch(builder.add(builder.mul(panels, _I64(TILE_ROWS + 1)), rows), done)
+    for width in range(1, STREAMS + 1):
+        for count in range(1, TILE_ROWS // width + 1):
+            block = builder.append_basic_block(f"tile_{count}_{width}")
+            switch.add_case(_I64(width * (TILE_ROWS + 1) + count), block)
+            builder.position_at_end(block)
+            emit(count, width)
+            builder.branch(done)
+    builder.position_at_end(done)
+
+
+class _Sums:
+    """rows × panels · PANEL running sums: in registers while a tile runs, in the array ``out`` before and after."""
+
+    def __init__(self, builder, rows, panels, out, row_step):
+        self.builder, vectors = builder, panels * _VECTORS
+        self.places = [
+            [
+                _at(builder, out, builder.add(builder.mul(_I64(i), row_step), _I64(j * _FLOATS.lanes)))
+                for j in range(vectors)
+            ]
+            for i in range(rows)
+        ]
+        self.slots = [[cgutils.alloca_once(builder, _FLOATS.ir) for _ in range(vectors)] for _ in range(rows)]
+        self._each(lambda place, slot: builder.store(emitting.load_vector(builder, place, _FLOATS).value, slot))
+
+    def add_product(self, i, j, x, weight):
+        slot = self.slots[i][j]
+        total = Lanes(self.builder, self.builder.load(slot), _FLOATS)
+        self.builder.store(emitting.fma(x, weight, total).value, slot)
+
+    def write_back(self):
+        self._each(
+            lambda place, slot: emitting.store_vector(Lanes(self.builder, self.builder.load(slot), _FLOATS), place)
+        )
+
+    def _each(self, act):
+        for places, slots in zip(self.places, self.slots):
+            for place, slot in zip(places, slots):
+                act(place, slot)
+
+
+def _rows_of(builder, x, rows, row_step):
+    return [_at(builder, x, builder.mul(_I64(i), row_step)) for i in range(rows)]
+
+
+def _vectors_at(builder, panels, offset, type):
+    """A line of each panel, from element ``offset`` of it on: the vectors of all columns."""
+    lines = [_at(builder, panel, offset) for panel in panels]
+    places = [_at(builder, line, j * type.lanes) for line in lines for j in range(_VECTORS)]
+    return [emitting.load_vector(builder, place, type) for place in places]
+
+
+def _splat_at(builder, pointer, index):
+    return emitting.splat(builder, builder.load(_at(builder, pointer, index)), _FLOATS)
+
+
+def _emit_float32(builder, rows, panels, x, x_step, depth, out, out_step):
+    sums, x_rows = _Sums(builder, rows, len(panels), out, out_step), _rows_of(builder, x, rows, x_step)
+
+    def one(k):
+        columns = _vectors_at(builder, panels, builder.mul(k, _I64(PANEL)), _FLOATS)
+        for i, row in enumerate(x_rows):
+            number = _splat_at(builder, row, k)
+            for j, column in enumerate(columns):
+                sums.add_product(i, j, number, column)
+
+    unrolled = builder.sdiv(depth, _I64(_UNROLL))
+    with cgutils.for_range(builder, unrolled) as loop:
+        first = builder.mul(loop.index, _I64(_UNROLL))
+        for k in range(_UNROLL):
+            one(builder.add(first, _I64(k)))
+    with cgutils.for_range(builder, depth, start=builder.mul(unrolled, _I64(_UNROLL))) as loop:
+        one(loop.index)
+    sums.write_back()
+
+
+def _emit_bfloat16(builder, rows, panels, x, x_step, depth, out, out_step):
+    sums, x_rows = _Sums(builder, rows, len(panels), out, out_step), _rows_of(builder, x, rows, x_step)
+    panels = [_cast(builder, panel, ir.IntType(32)) for panel in panels]
+    pairs = builder.sdiv(builder.add(depth, _I64(1)), _I64(2))
+    with cgutils.for_range(builder, pairs) as loop:
+        k = builder.mul(loop.index, _I64(2))
+        words = _vectors_at(builder, panels, builder.mul(loop.index, _I64(PANEL)), _WORDS)
+        halves = [[(w << 16).bits(types.float32) for w in words], [(w & 0xFFFF0000).bits(types.float32) for w in words]]
+        for parity, columns in enumerate(halves):
+            for i, row in enumerate(x_rows):
+                number = _splat_at(builder, row, builder.add(k, _I64(parity)))
+                for j, column in enumerate(columns):
+                    sums.add_product(i, j, number, column)
+    sums.write_back()
+
+
+def _multiply_pairs(x, y):
+    """x and y, lanes of int16: the int32 sums of neighbouring products. LLVM makes pmaddwd of it where it can."""
+    builder, count = x.builder, x.type.lanes
+    product = x.convert(types.int32) * y.convert(types.int32)
+    index = ir.VectorType(ir.IntType(32), count // 2)
+    even, odd = (
+        builder.shuffle_vector(
+            product.value, ir.Constant(product.type.ir, ir.Undefined), ir.Constant(index, list(range(start, count, 2)))
+        )
+        for start in (0, 1)
+    )
+    return Lanes(builder, builder.add(even, odd), _INTEGERS)
+
+
+def _block_sums(builder, blocks, x_rows, k0):
+    """int32 sums over one block of k of each panel, rows × vectors."""
+    slots = [[cgutils.alloca_once(builder, _INTEGERS.ir) for _ in range(_VECTORS * len(blocks))] for _ in x_rows]
+    for slot in sum(slots, []):
+        builder.store(ir.Constant(_INTEGERS.ir, None), slot)
+    weights8, pair = Vector(types.int8, 2 * _FLOATS.lanes), ir.IntType(32)
+    with cgutils.for_range(builder, _I64(BLOCK // 2 // _UNROLL)) as loop:
+        for step in range(_UNROLL):
+            half = builder.add(builder.mul(loop.index, _I64(_UNROLL)), _I64(step))
+            columns = _vectors_at(builder, blocks, builder.mul(half, _I64(2 * PANEL)), weights8)
+            columns = [column.convert(types.int16) for column in columns]
+            k = builder.add(k0, builder.mul(half, _I64(2)))
+            for i, row in enumerate(x_rows):
+                number = builder.load(_cast(builder, _at(builder, row, k), pair), align=2)
+                number = emitting.splat(builder, number, _INTEGERS)
+                number = Lanes(builder, builder.bitcast(number.value, columns[0].type.ir), columns[0].type)
+                for j, column in enumerate(columns):
+                    total = Lanes(builder, builder.load(slots[i][j]), _INTEGERS)
+                    builder.store((total + _multiply_pairs(column, number)).value, slots[i][j])
+    return [[Lanes(builder, builder.load(slot), _INTEGERS) for slot in row] for row in slots]
+
+
+def _emit_int8(builder, rows, panels, x, x_step, depth, out, out_step, x_scales, scales_step):
+    sums, x_rows = _Sums(builder, rows, len(panels), out, out_step), _rows_of(builder, x, rows, x_step)
+    scale_rows = _rows_of(builder, x_scales, rows, scales_step)
+    halves = Vector(types.uint16, _FLOATS.lanes)
+    with cgutils.for_range(builder, builder.sdiv(builder.add(depth, _I64(BLOCK - 1)), _I64(BLOCK))) as loop:
+        blocks = [_at(builder, panel, builder.mul(loop.index, _I64(BLOCK_BYTES))) for panel in panels]
+        totals = _block_sums(builder, blocks, x_rows, builder.mul(loop.index, _I64(BLOCK)))
+        scales = [_cast(builder, _at(builder, block, BLOCK * PANEL), ir.IntType(16)) for block in blocks]
+        for j, half in enumerate(_vectors_at(builder, scales, 0, halves)):
+            scale = (half.convert(types.uint32) << 16).bits(types.float32)
+            for i, row in enumerate(scale_rows):
+                weight = scale * _splat_at(builder, row, loop.index)
+                sums.add_product(i, j, totals[i][j].convert(types.float32), weight)
+    sums.write_back()
+
+
+@intrinsic
+def panel_tile(
+    typingctx,
+    rows,
+    panels,
+    weights,
+    w_index,
+    w_step,
+    x,
+    x_index,
+    x_step,
+    x_scales,
+    s_index,
+    s_step,
+    depth,
+    out,
+    o_index,
+    o_step,
+):
+    """out[i, p · PANEL + column] += Σ_k x[i, k] · panel p[k, column]; rows · panels <= TILE_ROWS, panels <= STREAMS.
+
+    The format is told by the element types: weights float32, uint16 (bfloat16) or int8, x float32 or, for int8,
+    int16 with its scales, one a block. Indices count elements; ``w_step`` is from panel to panel, the others from row
+    to row. x is padded with zeros to the format's multiple of k; x_scales is read for int8 only.
+    """
+    size = types.int64
+    sig = types.void(size, size, weights, size, size, x, size, size, x_scales, size, size, size, out, size, size)
+    emitters = {types.float32: _emit_float32, types.uint16: _emit_bfloat16, types.int8: _emit_int8}
+    emit = emitters[weights.dtype]
+
+    def codegen(context, builder, sig, args):
+        def pointer(place):
+            return _at(builder, emitting.data_pointer(context, builder, sig.args[place], args[place]), args[place + 1])
+
+        first = pointer(2)
+        fixed = (pointer(5), args[7], args[11], pointer(12), args[14])
+        extra = (pointer(8), args[10]) if emit is _emit_int8 else ()
+
+        def emit_size(rows, count):
+            panels = [_at(builder, first, builder.mul(_I64(p), args[4])) for p in range(count)]
+            emit(builder, rows, panels, *fixed, *extra)
+
+        _for_each_size(builder, args[0], args[1], emit_size)
+        return context.get_dummy_value()
+
+    return sig, codegen

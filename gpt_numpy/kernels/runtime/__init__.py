@@ -1,0 +1,1 @@
+"""What kernels are made of, and what knows nothing of a GPT: decorators, vectors, threads, checks, scratch memory."""

@@ -1,0 +1,274 @@
+"""How kernels run: one thread pool for everything, numba's, and one way to launch work on it.
+
+Work on all threads is two functions. The *task* does one piece; pieces own disjoint parts of the output, so that
+the result has the same bits whichever thread does which piece, and however many threads there are. The *launcher*
+hands the pieces out:
+
+    @part
+    def _double_block(worker, task, x, out):
+        for i in range(task * 64, min(x.size, task * 64 + 64)):
+            out[i] = 2 * x[i]
+
+    @launcher
+    def _double(n_tasks, x, out):
+        parallel_for(_double_block, n_tasks, (x, out))
+
+``worker`` (below ``count()``) says which scratch a task may use. Each thread has a range of the tasks, and when that is
+done takes what is left of the others': uneven tasks need no plan, and yet a thread works on the same part of the arrays
+from launch to launch, which its own caches still hold. ``numba.prange`` would divide them for good, at the price of
+half a second of compilation for each launcher.
+
+Launching is guarded, because numba's pools die rather than complain: GNU OpenMP ends a forked child at its
+first launch, and the workqueue layer aborts the process when two Python threads launch at once. Here a child
+forked after its parent's first launch gets a ``KernelError``, and launches from several Python threads take turns.
+"""
+
+import functools
+import os
+import threading
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+from numba.np.ufunc import parallel as numba_pool
+
+from ...cores import cores
+from ...errors import ConfigError, KernelError
+from .decorators import kernel
+
+_turn = threading.RLock()
+_count = None
+_scratch = {}
+_launched_by = None  # the process whose pool is running
+
+
+def available():
+    """Processors this process may use, which is not always as many as the machine has."""
+    return len(cores())
+
+
+def count():
+    """Threads a kernel uses. ``NUMBA_NUM_THREADS`` sets the number at the start, `set_count` later."""
+    global _count
+    if _count is None:
+        _count = min(numba.config.NUMBA_NUM_THREADS, available())
+    return _count
+
+
+def set_count(threads):
+    """Let kernels use ``threads`` threads from now on; returns the number they used before."""
+    global _count
+    limit = numba.config.NUMBA_NUM_THREADS
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= limit:
+        raise ConfigError(
+            "the number of threads is out of range",
+            field="threads",
+            found=threads,
+            expected=f"1 to {limit} (NUMBA_NUM_THREADS raises the limit)",
+        )
+    before, _count = count(), threads
+    return before
+
+
+def layer():
+    """Name of numba's threading layer: 'tbb', 'omp' or 'workqueue'. Starts the pool if need be."""
+    start_pool()
+    return numba.threading_layer()
+
+
+def start_pool():
+    """Start numba's pool in this process, or raise ``KernelError`` in a fork of a process that has started it."""
+    global _launched_by
+    if _launched_by is None:
+        numba_pool._launch_threads()
+        _launched_by = os.getpid()
+    elif _launched_by != os.getpid():
+        raise KernelError(
+            "this process was forked after its parent had run a kernel, and threads do not survive a "
+            "fork: start processes with the 'spawn' or 'forkserver' method, or fork before the first "
+            "kernel",
+            found=f"process {os.getpid()}",
+            expected=f"process {_launched_by}",
+        )
+
+
+def _after_fork_in_child():
+    global _turn
+    _turn = threading.RLock()  # the parent's may be held by a thread that does not exist here
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def scratch(dtype, size):
+    """Memory for each worker, (workers, at least ``size``), on cache lines; kept, so that only the first call pays.
+
+    Launches take turns, so one array for each type serves all kernels, as long as none expects to find what it left.
+    """
+    dtype = np.dtype(dtype)
+    kept = _scratch.get(dtype)
+    if kept is None or len(kept) < count() or kept.shape[1] < size:
+        line = 64 // dtype.itemsize
+        columns = -(-max(size, kept.shape[1] if kept is not None else 0) // line) * line
+        memory = np.zeros(count() * columns + line, dtype)
+        first = -memory.ctypes.data % 64 // dtype.itemsize
+        kept = _scratch[dtype] = memory[first : first + count() * columns].reshape(-1, columns)
+    return kept
+
+
+def _any_layout(value):
+    """The numba type of an argument; for an array of several axes, of any strides."""
+    kind = numba.typeof(value)
+    return kind.copy(layout="A") if isinstance(kind, types.Array) and kind.ndim > 1 else kind
+
+
+def launcher(function):
+    """Compile a function that calls `parallel_for`, and guard every call of it.
+
+    It is compiled once for float32 and once for float64, for arrays of any strides, where numba by itself would
+    compile anew for every combination of contiguous and strided arguments.
+    """
+    compiled = kernel()(function)
+
+    def compile_for(args):
+        if compiled.overloads:
+            compiled.disable_compile(False)
+        compiled.compile(tuple(map(_any_layout, args)))
+        compiled.disable_compile()
+
+    @functools.wraps(function)
+    def launch(*args):
+        with _turn:
+            start_pool()
+            numba_pool._set_num_threads(count())  # numba keeps the number per Python thread
+            if not compiled.overloads:
+                compile_for(args)
+            try:
+                return compiled(*args)
+            except TypeError:  # no match among what is compiled
+                compile_for(args)
+                return compiled(*args)
+
+    launch.compiled = compiled
+    return launch
+
+
+_BYTES = ir.IntType(8).as_pointer()
+_INDEX = ir.IntType(64)
+_COUNTER_STEP = 8  # counters between two that are used: a cache line
+_FAILED = "a task of a kernel raised an exception: its part of the result is missing"
+_FIRST = 64  # any pointer but null, to which the pools add the worker's number
+
+
+@intrinsic
+def parallel_for(typing, task, n_tasks, args):
+    """Call ``task(worker, i, *args)`` for every i below ``n_tasks``, each once, on all threads.
+
+    Only inside a `launcher`. A single task, or a single thread, runs without the pool. Where a task raises, the others
+    are still done, and then ``KernelError`` is raised; what the task itself had to say is lost.
+    """
+    signature = task.get_call_type(typing, (types.intp, types.intp, *args.types), {})
+
+    def generate(context, builder, call, values):
+        compiled = task.dispatcher.get_compile_result(signature)
+        context.active_code_library.add_linking_library(compiled.library)
+        _, tasks, arguments = values
+        number = _thread_number(builder, tasks)
+        counters = _counters(builder, tasks, number)
+        failed = cgutils.alloca_once_value(builder, _INDEX(0))
+        shared = _store_shared(builder, [tasks, number, counters, failed, *cgutils.unpack_tuple(builder, arguments)])
+        worker = _worker_function(context, builder.module, compiled, args.types, shared.type)
+        _launch(builder, worker, number, builder.bitcast(shared, _BYTES))
+        with builder.if_then(builder.icmp_signed("!=", builder.load(failed), _INDEX(0)), likely=False):
+            context.call_conv.return_user_exc(builder, KernelError, (_FAILED,))
+        return context.get_dummy_value()
+
+    return types.void(task, types.intp, args), generate
+
+
+def _store_shared(builder, values):
+    """Put what the workers share (number of tasks, of ranges, their counters, …, arguments) into one block of memory."""
+    block = cgutils.pack_struct(builder, values)
+    place = cgutils.alloca_once(builder, block.type)
+    builder.store(block, place)
+    return place
+
+
+def _range_start(builder, n_tasks, n_ranges, which):
+    return builder.sdiv(builder.mul(n_tasks, which), n_ranges)
+
+
+def _worker_function(context, module, compiled, arg_types, shared_type):
+    """What each thread runs: the tasks of its own range, then what is left of the others'.
+
+    Its parameters are those of a numba generalised ufunc: args[0] - _FIRST is the worker's number, and
+    dimensions[0] says for how many workers in a row this call stands.
+    """
+    kind = ir.FunctionType(ir.VoidType(), [_BYTES.as_pointer(), _INDEX.as_pointer(), _INDEX.as_pointer(), _BYTES])
+    function = ir.Function(module, kind, name=module.get_unique_name(f"worker.{compiled.fndesc.mangled_name}"))
+    function.linkage = "internal"
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    args, dimensions, _, data = function.args
+    worker = builder.sub(builder.ptrtoint(builder.load(args), _INDEX), _INDEX(_FIRST))
+    stand_in = builder.icmp_signed(">", builder.load(dimensions), _INDEX(0))
+    block = builder.load(builder.bitcast(data, shared_type))
+    n_tasks, n_ranges, counters, failed, *arguments = (
+        builder.extract_value(block, i) for i in range(4 + len(arg_types))
+    )
+    callee = context.declare_function(module, compiled.fndesc)
+    with builder.if_then(stand_in), cgutils.for_range(builder, n_ranges) as ranges:
+        which = builder.urem(builder.add(worker, ranges.index), n_ranges)
+        end = _range_start(builder, n_tasks, n_ranges, builder.add(which, _INDEX(1)))
+        next_task = builder.gep(counters, [builder.mul(which, _INDEX(_COUNTER_STEP))])
+        loop, work, done = (function.append_basic_block(name) for name in ("loop", "work", "done"))
+        builder.branch(loop)
+        builder.position_at_end(loop)
+        task = builder.atomic_rmw("add", next_task, _INDEX(1), "monotonic")
+        builder.cbranch(builder.icmp_signed("<", task, end), work, done)
+        builder.position_at_end(work)
+        status, _ = context.call_conv.call_function(
+            builder, callee, types.none, (types.intp, types.intp, *arg_types), [worker, task, *arguments]
+        )
+        with builder.if_then(status.is_error, likely=False):
+            builder.atomic_rmw("add", failed, _INDEX(1), "monotonic")
+        builder.branch(loop)
+        builder.position_at_end(done)
+    builder.ret_void()
+    return function
+
+
+def _thread_number(builder, n_tasks):
+    """How many threads share the tasks."""
+    get_number = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_INDEX, []), "get_num_threads")
+    number = builder.and_(builder.call(get_number, []), _INDEX(0xFFFFFFFF))  # a C int
+    return builder.select(builder.icmp_signed("<", n_tasks, number), n_tasks, number)
+
+
+def _counters(builder, n_tasks, n_ranges):
+    """The next task of each range, on cache lines of their own."""
+    counters = builder.alloca(_INDEX, builder.mul(n_ranges, _INDEX(_COUNTER_STEP)))
+    with cgutils.for_range(builder, n_ranges) as ranges:
+        start = _range_start(builder, n_tasks, n_ranges, ranges.index)
+        builder.store(start, builder.gep(counters, [builder.mul(ranges.index, _INDEX(_COUNTER_STEP))]))
+    return counters
+
+
+def _launch(builder, worker, threads, data):
+    """Hand ``worker`` to numba's pool, once for each thread."""
+    first = cgutils.alloca_once_value(builder, builder.inttoptr(_INDEX(_FIRST), _BYTES))
+    dimensions, steps = (cgutils.alloca_once(builder, _INDEX, size=2) for _ in range(2))
+    for place, value in ((dimensions, threads), (steps, _INDEX(1))):
+        builder.store(value, place)
+        builder.store(_INDEX(0), builder.gep(place, [_INDEX(1)]))
+    with builder.if_else(builder.icmp_signed("<=", threads, _INDEX(1))) as (alone, together):
+        with alone:
+            builder.store(_INDEX(1), dimensions)
+            builder.call(worker, [first, dimensions, steps, data])
+        with together:
+            kind = ir.FunctionType(ir.VoidType(), [_BYTES] * 5 + [_INDEX] * 3)
+            pool = cgutils.get_or_insert_function(builder.module, kind, "numba_parallel_for")
+            pointers = [builder.bitcast(p, _BYTES) for p in (worker, first, dimensions, steps)]
+            builder.call(pool, [*pointers, data, _INDEX(1), _INDEX(1), threads])

@@ -1,0 +1,60 @@
+"""Modules that have moved: the old name still imports the module, so that scripts written for it go on working.
+
+``import gpt_numpy.kernels.threads`` finds ``gpt_numpy.kernels.runtime.threads``: one and the same module, under both
+names. New code names the module where it is.
+"""
+
+import importlib
+import importlib.abc
+import importlib.util
+import sys
+
+_IN_KERNELS = {
+    "arguments": "runtime.checks",
+    "attention_backward": "attention.backward",
+    "attention_decode": "attention.few_queries",
+    "attention_forward": "attention.forward",
+    "attention_tile": "attention.score_tile",
+    "bpe_bits": "bpe.bits",
+    "bpe_count": "bpe.counting",
+    "bpe_encode": "bpe.encoder",
+    "bpe_merge": "bpe.merging",
+    "bpe_texts": "bpe.texts",
+    "bpe_train": "bpe.training",
+    "compile": "runtime.warm_up",
+    "decode": "decoding.one_token",
+    "decode_attention": "decoding.cached_attention",
+    "gemm_numpy": "gemm.numpy_twin",
+    "gemm_tile": "gemm.tile",
+    "jit": "runtime.decorators",
+    "lanes": "runtime.emitting",
+    "pack": "decoding.panels",
+    "panel_tile": "decoding.panel_tile",
+    "peak": "runtime.peak",
+    "prefill": "decoding.prompt",
+    "pretokenize": "bpe.pretokenizer",
+    "simd": "runtime.vectors",
+    "stages": "decoding.stages",
+    "threads": "runtime.threads",
+    "vector_math": "runtime.mathematics",
+}
+
+MOVED = {f"gpt_numpy.kernels.{old}": f"gpt_numpy.kernels.{new}" for old, new in _IN_KERNELS.items()}
+
+
+class _Moved(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    def find_spec(self, fullname, path=None, target=None):
+        return importlib.util.spec_from_loader(fullname, self) if fullname in MOVED else None
+
+    def create_module(self, spec):
+        module = importlib.import_module(MOVED[spec.name])
+        spec.loader_state = module.__spec__  # the import system puts ``spec`` in its place
+        return module
+
+    def exec_module(self, module):
+        module.__spec__ = module.__spec__.loader_state
+
+
+def follow_moves():
+    """From now on the old names import; asked last, so that this costs nothing where a module is where it is named."""
+    sys.meta_path.append(_Moved())

@@ -1,0 +1,44 @@
+import shutil
+from pathlib import Path
+
+import numba.core.caching
+import numpy as np
+import pytest
+
+from gpt_numpy import kernels
+from gpt_numpy.kernels.runtime.decorators import kernel, package_stamp
+
+
+def _double(x):
+    return x + x
+
+
+def test_without_a_folder_for_compiled_code_kernels_run_and_say_so(monkeypatch):
+    monkeypatch.setattr(numba.core.caching.CacheImpl, "_locator_classes", [])
+    with pytest.warns(RuntimeWarning, match="NUMBA_CACHE_DIR"):
+        compiled = kernel()(_double)
+    np.testing.assert_array_equal(compiled(np.arange(3)), [0, 2, 4])
+
+
+def test_an_edit_in_any_room_or_a_moved_file_changes_the_stamp_of_the_cache(tmp_path):
+    """Compiled code of one room inlines another's: an edit two folders away must not be answered from the cache."""
+    original = tmp_path / "original"
+    shutil.copytree(Path(kernels.__file__).parent, original, ignore=shutil.ignore_patterns("__pycache__"))
+    stamp = package_stamp(original)
+    for number, path in enumerate(sorted(original.rglob("*.py"))):
+        edited = tmp_path / str(number)
+        shutil.copytree(original, edited)
+        assert package_stamp(edited) == stamp, "the stamp depends on where the package lies"
+        target = edited / path.relative_to(original)
+        target.write_bytes(target.read_bytes() + b"#")
+        package_stamp.cache_clear()
+        assert package_stamp(edited) != stamp, path
+    moved = tmp_path / "moved"
+    shutil.copytree(original, moved)
+    (moved / "gemm" / "tile.py").rename(moved / "gemm" / "other.py")
+    assert package_stamp(moved) != stamp
+
+
+def test_the_stamp_of_a_kernel_is_that_of_the_whole_package():
+    assert kernel()(_double)._cache._cache_file._source_stamp == package_stamp()
+    assert package_stamp() == package_stamp(Path(kernels.__file__).parent)
