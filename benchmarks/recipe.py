@@ -65,7 +65,7 @@ def _ours(data, *flags):
 
 def _torch(data):
     command = [sys.executable, "-m", "benchmarks.peers.torch_recipe", data]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if "No module named 'torch'" in done.stderr:
         return None
     done.check_returncode()

@@ -1,7 +1,8 @@
 """Modules that have moved: the old name still imports the module, so that scripts written for it go on working.
 
 ``import gpt_numpy.kernels.threads`` finds ``gpt_numpy.kernels.runtime.threads``: one and the same module, under both
-names. New code names the module where it is.
+names. New code names the module where it is. (``kernels.attention_forward`` and ``attention_backward`` are left out:
+importing a module sets its name in the package, where two functions bear these.)
 """
 
 import importlib
@@ -11,9 +12,7 @@ import sys
 
 _IN_KERNELS = {
     "arguments": "runtime.checks",
-    "attention_backward": "attention.backward",
     "attention_decode": "attention.few_queries",
-    "attention_forward": "attention.forward",
     "attention_tile": "attention.score_tile",
     "bpe_bits": "bpe.bits",
     "bpe_count": "bpe.counting",
@@ -30,7 +29,6 @@ _IN_KERNELS = {
     "lanes": "runtime.emitting",
     "pack": "decoding.panels",
     "panel_tile": "decoding.panel_tile",
-    "peak": "runtime.peak",
     "prefill": "decoding.prompt",
     "pretokenize": "bpe.pretokenizer",
     "simd": "runtime.vectors",
@@ -40,6 +38,11 @@ _IN_KERNELS = {
 }
 
 MOVED = {f"gpt_numpy.kernels.{old}": f"gpt_numpy.kernels.{new}" for old, new in _IN_KERNELS.items()}
+MOVED |= {
+    "gpt_numpy.accounting": "gpt_numpy.machine.cost",
+    "gpt_numpy.kernels.peak": "gpt_numpy.machine.limit_kernels",
+    "gpt_numpy.training.throughput": "gpt_numpy.machine.memory",
+}
 
 
 class _Moved(importlib.abc.MetaPathFinder, importlib.abc.Loader):

@@ -1,6 +1,7 @@
 """Names that scripts, tests and the README imported before modules moved still import, and mean the same thing."""
 
 import importlib
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ NAMES = Path(__file__).with_name("names_before_the_move.txt").read_text().splitl
 @pytest.mark.parametrize("line", NAMES)
 def test_a_name_from_before_the_move_still_imports(line):
     module, _, name = line.partition(" ")
+    if module == "gpt_numpy.training.mpi" and shutil.which("mpiexec") is None:
+        pytest.skip("needs mpiexec")
     exec(f"from {module} import {name}" if name else f"import {module}", {})
 
 

@@ -9,11 +9,11 @@ from . import generation
 
 def prepare(name, spec):
     from gpt_numpy import machine
-    from gpt_numpy.inference import figures
     from gpt_numpy.inference.cache import KVCache
     from gpt_numpy.inference.packed import PackedWeights
     from gpt_numpy.inference.panel_decoder import PanelDecoder
     from gpt_numpy.interop import huggingface
+    from gpt_numpy.machine.cost import generation_bytes_per_token, generation_flops_per_token
 
     config, params = huggingface.load_views(spec["folder"])
     decoder = PanelDecoder(PackedWeights.pack(config, params, generation.format_of(name, spec)))
@@ -32,12 +32,12 @@ def prepare(name, spec):
         if not new:
             cache.lengths[:] = 0
             seconds = generation.timed(lambda: decoder.extend(tokens, cache))
-            flops = T * figures.flops_per_token(config, T / 2, logits=False)
+            flops = T * generation_flops_per_token(config, T / 2, logits=False)
             shares.append(flops / seconds / machine.peak_flops())
             return error, seconds
         cache.lengths[:] = T
         seconds = generation.timed(decode, new)
-        read = figures.bytes_per_token(decoder, 0) + B * 2 * config.n_layer * config.n_embd * 4 * (T + new / 2)
+        read = generation_bytes_per_token(config, decoder.weights.bytes_per_token, B * (T + new / 2))
         shares.append(read / seconds / machine.read_bandwidth())
         return error, seconds
 

@@ -60,7 +60,8 @@ def _generate(args):
 
 
 def _print_model(args, config, T):
-    from .. import accounting, parameters
+    from .. import parameters
+    from ..machine import cost
 
     B = args.batch_size
     print(
@@ -68,21 +69,22 @@ def _print_model(args, config, T):
         f"{config.block_size} positions, {config.vocab_size:,} tokens"
     )
     print(f"parameters   {parameters.count(config):>17,}")
-    for name, number in accounting.parameters_by_part(config).items():
+    for name, number in cost.parameters_by_part(config).items():
         print(f"  {name:24}{number:>13,}")
-    flops = accounting.step_flops(config, B, T)
+    flops = cost.step_flops(config, B, T)
     print(f"\na training step on {B} × {T} tokens (float32)")
     print(f"operations   {sum(flops.values()) / 1e9:>13,.1f} GFLOP")
     for name, number in flops.items():
         print(f"  {name:24}{number / 1e9:>9,.1f}")
-    memory = accounting.training_memory(config, B, T, args.recompute)
+    memory = cost.training_memory(config, B, T, args.recompute)
     print(f"memory       {sum(memory.values()):>17,} bytes at the peak, besides the interpreter's own")
     for name, number in memory.items():
         print(f"  {name:24}{number:>13,}")
 
 
 def _print_machine(args, config, T):
-    from .. import accounting, machine
+    from .. import machine
+    from ..machine.cost import expected_seconds
 
     print("\nmeasuring this machine (the first time, kernels are compiled) …", file=sys.stderr)
     facts = machine.environment()
@@ -93,7 +95,7 @@ def _print_machine(args, config, T):
     )
     print(f"float32 multiply-adds    {flops / 1e9:>8,.0f} GFLOP/s")
     print(f"reading memory           {bandwidth / 1e9:>8,.1f} GB/s")
-    seconds = accounting.expected_seconds(config, args.batch_size, T, flops, bandwidth, args.recompute)
+    seconds = expected_seconds(config, args.batch_size, T, flops, bandwidth, args.recompute)
     tokens = args.batch_size * T
     print(f"a step takes at least {seconds:>8,.3f} s: at most {tokens / seconds:,.0f} tokens/s")
     for hindrance in machine.hindrances():

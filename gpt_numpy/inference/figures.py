@@ -14,20 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import machine
+from ..machine.cost import generation_bytes_per_token, generation_flops_per_token
 from .cache import KVCache
-
-
-def flops_per_token(config, context, logits=True):
-    """Operations for one token with ``context`` tokens before it: two for each weight, and attention."""
-    L, C = config.n_layer, config.n_embd
-    head = 2 * config.vocab_size * C if logits else 0
-    return 2 * 12 * L * C * C + 4 * L * C * context + head
-
-
-def bytes_per_token(decoder, context):
-    """Bytes read to decode one token: every weight once, and the cached keys and values."""
-    config = decoder.config
-    return decoder.weights.bytes_per_token + 2 * config.n_layer * config.n_embd * context * 4
 
 
 class Phase(NamedTuple):
@@ -73,11 +61,11 @@ class Meter:
         seconds = time.perf_counter() - start
         weights = self.inner.weights.bytes_per_token
         if T == 1:
-            flops = n * flops_per_token(self.config, before)
-            read = weights + n * (bytes_per_token(self.inner, before) - weights)
+            flops = n * generation_flops_per_token(self.config, before)
+            read = weights + n * generation_bytes_per_token(self.config, 0, before)
             self.decode = self.decode.plus(n, seconds, flops, read)
         else:
-            flops = n * T * flops_per_token(self.config, before + T / 2, logits=every)
+            flops = n * T * generation_flops_per_token(self.config, before + T / 2, logits=every)
             self.prefill = self.prefill.plus(n * T, seconds, flops, weights)
         return result
 

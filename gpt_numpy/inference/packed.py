@@ -109,7 +109,7 @@ class PackedWeights:
 
         K, N = self.shapes[kind]
         steps = (1, K) if transposed else (N, 1)  # from k to k, from column to column
-        launch = getattr(pack, f"pack_{self.format}")
+        launch = getattr(panels, f"pack_{self.format}")
         launch(
             _ceil(N), source.reshape(-1), K, *steps, N, self.data, int(self.offsets[place]), int(self.panel_sizes[kind])
         )

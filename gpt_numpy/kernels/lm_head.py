@@ -1,6 +1,6 @@
 """The output head tied to the token embedding, alone and together with the loss.
 
-The twin of ``layers.lm_head``. With the loss, logits exist only for as many rows at a time as ``_CHUNK_BYTES`` hold: a
+The twin of ``layers.lm_head``. With the loss, logits exist only for as many rows at a time as ``CHUNK_BYTES`` hold: a
 chunk is multiplied out, turned into its own gradient in place, and multiplied into dx and dwte before the next
 begins. What only the forward has asked for is not kept: the backward multiplies the logits out again.
 """
@@ -14,7 +14,7 @@ from .gemm import gemm
 from .runtime.checks import check_shape, gradients, indices, matrix, one_dtype, scratch
 
 # Each chunk packs all of wte twice and adds to all of dwte: that must be little against its three products.
-_CHUNK_BYTES = 128 << 20
+CHUNK_BYTES = 128 << 20
 
 
 class LMHeadCache(NamedTuple):
@@ -60,7 +60,7 @@ def _logits_by_chunk(x, wte, targets, ignore_index):
     check_shape("targets", targets, x.shape[:-1])
     index = indices("targets", targets, V, also=ignore_index)
     rows, wte = matrix(x), matrix(wte)
-    count = -(-len(rows) * V * dtype.itemsize // _CHUNK_BYTES)
+    count = -(-len(rows) * V * dtype.itemsize // CHUNK_BYTES)
     for i in range(count):
         part = slice(len(rows) * i // count, len(rows) * (i + 1) // count)
         if part.start < part.stop:

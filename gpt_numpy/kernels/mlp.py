@@ -2,7 +2,7 @@
 
 The twin of ``layers.mlp``. Between forward and backward it keeps only what GELU was applied to; the activation is
 computed again in passing, where the derivative needs the same exponential anyway. Rows go through in chunks, so that
-the wide arrays between the two products (``_CHUNK`` × 4C) are scratch that stays in the last-level cache.
+the wide arrays between the two products (``CHUNK_ROWS`` × 4C) are scratch that stays in the last-level cache.
 """
 
 from typing import NamedTuple
@@ -12,7 +12,7 @@ import numpy as np
 from .gemm import BIAS, BIAS_GELU_KEEP, GELU_BACKWARD, gemm
 from .runtime.checks import check_shape, gradients, matrix, one_dtype, scratch
 
-_CHUNK = 1024  # rows at a time
+CHUNK_ROWS = 1024  # rows at a time
 
 
 class MLPCache(NamedTuple):
@@ -23,8 +23,8 @@ class MLPCache(NamedTuple):
 
 
 def _chunks(rows):
-    """Slices of about equal length, none longer than ``_CHUNK``."""
-    count = -(-rows // _CHUNK)
+    """Slices of about equal length, none longer than ``CHUNK_ROWS``."""
+    count = -(-rows // CHUNK_ROWS)
     return [slice(rows * i // count, rows * (i + 1) // count) for i in range(count)]
 
 

@@ -42,7 +42,7 @@ def read_tiktoken(path: Path, special_tokens: dict[str, int], pattern: str) -> V
                 found=i,
             )
         tokens[i] = token
-    lines = {i: line for i, line in ids.values()}
+    lines = dict(ids.values())
     origin = _RankOrigin(path, lines)
     merges = _find_merges(ids, origin)
     origin.merge_lines = [lines[i] for i in merges]

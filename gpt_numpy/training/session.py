@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import ConfigError, DataError, NonFinite
+from ..machine.memory import check_memory
 from ..model import GPT
 from ..workspace import Workspace
 from . import checkpoint
@@ -25,7 +26,6 @@ from .run_folder import RunFolder, free_name
 from .saver import Saver
 from .settings import PATHS, RESUMABLE, Settings
 from .signals import SIGNALLED, StopSignal
-from .throughput import check_memory
 from .trainer import Trainer, TrainState
 from .watcher import Watcher
 

@@ -13,9 +13,9 @@ import time
 
 import numpy as np
 
-from ..accounting import flops_per_token
 from ..data import prefetch
 from ..errors import NonFinite
+from ..machine.cost import training_flops_per_token
 from ..model import IGNORE_INDEX, DropoutAt
 from .batches import Batches
 from .checkpoint import Checkpoint
@@ -60,7 +60,7 @@ class Trainer:
         self.state, self.group, self.saver, self.observer, self.stop = state, group, saver, observer, stop
         self.batches = Batches(settings, corpus, model.config.block_size)
         self.tokens_per_step = settings.batch_size * self.batches.block_size
-        self.flops_per_step = flops_per_token(model.config) * self.tokens_per_step
+        self.flops_per_step = training_flops_per_token(model.config) * self.tokens_per_step
         self.waited = 0.0  # seconds that steps waited for their batches
         self._saved_step = state.step if state.step else None
 

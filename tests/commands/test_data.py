@@ -1,5 +1,7 @@
 """``gpt-numpy data``: what it prints, and one clear line for what goes wrong."""
 
+from pathlib import Path
+
 import pytest
 
 from gpt_numpy.commands import main
@@ -45,7 +47,7 @@ def test_prepare_inspect_verify(folders, capsys):
 
 
 def test_prepare_with_every_option(folders, capsys):
-    open("lines.txt", "w").write("one fox|two dogs|\n\nthree")
+    Path("lines.txt").write_text("one fox|two dogs|\n\nthree")
     words = [
         "prepare",
         "lines.txt",

@@ -50,8 +50,10 @@ def url():
     thread.join()
 
 
-def pinned(url, content=CONTENT, size=len(CONTENT)):
-    return File("file.bin", url + "/file.bin", size, hashlib.sha256(content).hexdigest())
+def pinned(url, content=CONTENT, size=None):
+    return File(
+        "file.bin", url + "/file.bin", len(CONTENT) if size is None else size, hashlib.sha256(content).hexdigest()
+    )
 
 
 def test_arrives_and_is_not_fetched_twice(url, tmp_path):

@@ -126,7 +126,7 @@ def test_the_largest_logits_are_found_in_passing(pair, monkeypatch, count):
 def test_more_than_are_found_in_passing(monkeypatch):
     fast = PanelDecoder.pack(random_model())
     expected = fast.step_to_largest([3], KVCache(CONFIG), 3)
-    monkeypatch.setattr(decode, "MOST_LARGEST", 2)
+    monkeypatch.setattr(one_token, "MOST_LARGEST", 2)
     found = fast.step_to_largest([3], KVCache(CONFIG), 3)
     assert all(np.array_equal(f, e) for f, e in zip(found, expected))
 

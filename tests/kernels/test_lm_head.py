@@ -34,7 +34,7 @@ def test_parity_of_the_head(rng, assert_parity, size):
 def test_parity_with_the_loss(rng, assert_parity, monkeypatch, size, chunk_bytes):
     x, wte, targets = make(rng, *size)
     more = rng.normal(size=wte.shape)
-    monkeypatch.setattr(kernels, "_CHUNK_BYTES", chunk_bytes)  # 1: a chunk for each row
+    monkeypatch.setattr(kernels, "CHUNK_BYTES", chunk_bytes)  # 1: a chunk for each row
 
     def call(ops, array):
         loss, cache = ops.lm_head_cross_entropy_forward(array(x), array(wte), targets)
@@ -55,7 +55,7 @@ def test_targets_that_none_count(rng):
 
 def test_logits_never_exist_all_at_once(rng, monkeypatch):
     x, wte, targets = make(rng, (8, 25), 4, 1000)
-    monkeypatch.setattr(kernels, "_CHUNK_BYTES", 50 * 1000 * 8)
+    monkeypatch.setattr(kernels, "CHUNK_BYTES", 50 * 1000 * 8)
     shapes, scratch = [], kernels.scratch
 
     def watched(owner, dtype, *wanted):

@@ -15,7 +15,7 @@ def make(rng, shape, wide):
 def test_parity(rng, assert_parity, monkeypatch, shape, wide):
     inputs = make(rng, shape, wide)
     dout, more = rng.normal(size=shape), [rng.normal(size=a.shape) for a in inputs[1:]]
-    monkeypatch.setattr(kernels, "_CHUNK", 16)  # several chunks, of unequal length
+    monkeypatch.setattr(kernels, "CHUNK_ROWS", 16)  # several chunks, of unequal length
 
     def call(ops, array):
         out, cache = ops.mlp_forward(*map(array, inputs))
@@ -31,7 +31,7 @@ def test_chunks_cover_the_rows():
     for rows in (0, 1, 1023, 1024, 1025, 5000):
         parts = kernels._chunks(rows)
         assert [i for part in parts for i in range(rows)[part]] == list(range(rows))
-        assert all(0 < part.stop - part.start <= kernels._CHUNK for part in parts)
+        assert all(0 < part.stop - part.start <= kernels.CHUNK_ROWS for part in parts)
 
 
 def test_arrays_that_do_not_fit(rng):

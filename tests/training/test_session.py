@@ -211,9 +211,9 @@ def test_an_output_that_cannot_be_written_is_found_first(tiny, tmp_path):
 
 
 def test_too_little_memory_is_said_in_bytes(tiny, tmp_path, monkeypatch):
-    from gpt_numpy.training import throughput
+    from gpt_numpy.machine import memory
 
-    monkeypatch.setattr(throughput, "available_memory", lambda: 10_000)
+    monkeypatch.setattr(memory, "available_memory", lambda: 10_000)
     with pytest.raises(ConfigError, match="'10,000 bytes free'.*at least [0-9,]+ bytes"):
         start(tiny(), tmp_path / "run")
 

@@ -186,7 +186,7 @@ def _last_cut(buffer, start, size, table):
         if expected_end != end:  # the character that the prefix breaks off in
             following = -1
             continue
-        boundary = kind != SPACE if following == SPACE else (kind == LETTER or kind == NUMBER) and kind != following
+        boundary = kind != SPACE if following == SPACE else kind in (LETTER, NUMBER) and kind != following
         if following >= 0 and boundary:
             return end
         following = np.int64(kind)

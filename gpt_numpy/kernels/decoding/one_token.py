@@ -316,7 +316,7 @@ def vector_place(layer, kind, s):
 @part
 def bias_place(kind, vector, s):
     """Where this matrix's bias is: behind its layernorm, if it has one. (The head has no bias.)"""
-    return vector + 2 * s.n_embd if kind == QKV or kind == FC else vector
+    return vector + 2 * s.n_embd if kind in (QKV, FC) else vector
 
 
 @part

@@ -72,7 +72,7 @@ def test_thread_count_out_of_range(wrong):
 
 
 def _run(code, **environment):
-    code = "import numpy as np\nfrom tests.kernels.test_threads import visit\n" + code
+    code = "import numpy as np\nfrom tests.kernels.runtime.test_threads import visit\n" + code
     command, environment = [sys.executable, "-c", code], {**os.environ, **environment}
     return subprocess.run(command, check=False, capture_output=True, text=True, timeout=120, cwd=ROOT, env=environment)
 

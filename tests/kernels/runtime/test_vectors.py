@@ -75,7 +75,7 @@ def test_width_follows_the_cpu(monkeypatch):
 
     monkeypatch.delenv("GPT_NUMPY_VECTOR_BYTES", raising=False)
     for features, width in [({"avx512f", "avx2"}, 64), ({"avx2", "fma"}, 32), ({"neon"}, 16), (set(), 16)]:
-        monkeypatch.setattr(lanes, "cpu_features", lambda features=features: features)
+        monkeypatch.setattr(emitting, "cpu_features", lambda features=features: features)
         assert emitting._vector_bytes() == width
     monkeypatch.setenv("GPT_NUMPY_VECTOR_BYTES", "20")
     with pytest.raises(ValueError, match="expected 16, 32 or 64"):

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from .decorators import part
-from .threads import launcher, parallel_for
-from .vectors import add_lanes, broadcast, fma, lanes, load
+from ..kernels.runtime.decorators import part
+from ..kernels.runtime.threads import launcher, parallel_for
+from ..kernels.runtime.vectors import add_lanes, broadcast, fma, lanes, load
 
 
 @part

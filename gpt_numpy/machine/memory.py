@@ -1,28 +1,22 @@
-"""What the machine has to offer a training step, against what ``accounting`` says that it costs."""
+"""The memory that a process can still take, against what training needs."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from ..accounting import training_memory
 from ..errors import ConfigError
-
-
-def needed_memory(config, batch_size, recompute):
-    """Bytes that training takes at its peak: a step's, and the snapshot of a checkpoint that is being written."""
-    step = training_memory(config, batch_size, config.block_size, recompute)
-    return sum(step.values()) + step["parameters"] + step["moments of AdamW"]
+from .cost import needed_memory
 
 
 def check_memory(config, batch_size, recompute):
     """``ConfigError``, in bytes, if the machine has less free memory than training needs at least."""
-    needed, there = needed_memory(config, batch_size, recompute), available_memory()
-    if there is not None and needed > there:
+    needed, free = needed_memory(config, batch_size, recompute), available_memory()
+    if free is not None and needed > free:
         raise ConfigError(
             "more memory needed than there is",
             field="memory",
-            found=f"{there:,} bytes free",
+            found=f"{free:,} bytes free",
             expected=f"at least {needed:,} bytes (a smaller model, --micro-batch-size, --recompute)",
         )
 

@@ -1,9 +1,10 @@
-"""The formulas of ``accounting`` against what a step really does and takes."""
+"""The formulas of ``machine.cost`` against what a step really does and takes."""
 
 import numpy as np
 import pytest
 
-from gpt_numpy import GPT, GPTConfig, accounting, kernels, parameters
+from gpt_numpy import GPT, GPTConfig, kernels, parameters
+from gpt_numpy.machine import cost
 from gpt_numpy.workspace import Workspace
 
 CONFIG = GPTConfig(vocab_size=101, block_size=16, n_layer=3, n_head=4, n_embd=64)
@@ -16,7 +17,7 @@ def test_the_bytes_of_a_step_are_those_that_its_workspace_takes(recompute):
     tokens = np.zeros((2, 16), np.int64)
     for _ in range(2):
         model.loss_and_gradients(tokens, tokens)
-    expected = accounting.training_memory(CONFIG, 2, 16, recompute)
+    expected = cost.training_memory(CONFIG, 2, 16, recompute)
     predicted = sum(expected[f"{kept}"] for kept in expected if kept.startswith(("kept", "made")))
     # What is not in the workspace: a mean, a deviation and a logarithm a row, some two percent of it.
     assert 0.94 * predicted <= workspace.nbytes <= predicted
@@ -38,26 +39,26 @@ def test_a_step_after_the_second_takes_no_new_memory():
 def test_parts_add_up():
     for name in ("gpt2", "tiny"):
         config = GPTConfig.preset(name)
-        assert sum(accounting.parameters_by_part(config).values()) == parameters.count(config)
+        assert sum(cost.parameters_by_part(config).values()) == parameters.count(config)
 
 
 def test_operations_of_a_step():
-    flops = accounting.step_flops(CONFIG, 2, 16)
+    flops = cost.step_flops(CONFIG, 2, 16)
     assert flops["mlp"] == 3 * 3 * 2 * (2 * 16) * (64 * 256 + 256 * 64)
     assert flops["head"] == 3 * 2 * (2 * 16) * 64 * 101
     assert flops["attention projections"] == 3 * 3 * 2 * (2 * 16) * (64 * 192 + 64 * 64)
     # A query sees (T + 1) / 2 keys on average; two products of head_size for each, over all heads.
     assert flops["attention"] == 3 * 3 * 2 * 2 * 64 * 2 * 16 * 17 / 2
-    assert accounting.flops_per_token(CONFIG) == sum(flops.values()) / 32
+    assert cost.training_flops_per_token(CONFIG) == sum(flops.values()) / 32
 
 
 def test_a_faster_machine_is_expected_to_take_less_time():
-    slow = accounting.expected_seconds(CONFIG, 2, 16, 1e11, 1e10)
-    assert accounting.expected_seconds(CONFIG, 2, 16, 2e11, 1e10) < slow
-    assert accounting.expected_seconds(CONFIG, 2, 16, 1e11, 2e10) < slow
-    assert accounting.expected_seconds(CONFIG, 2, 16, 1e11, 1e10, recompute=True) != slow
+    slow = cost.expected_seconds(CONFIG, 2, 16, 1e11, 1e10)
+    assert cost.expected_seconds(CONFIG, 2, 16, 2e11, 1e10) < slow
+    assert cost.expected_seconds(CONFIG, 2, 16, 1e11, 2e10) < slow
+    assert cost.expected_seconds(CONFIG, 2, 16, 1e11, 1e10, recompute=True) != slow
 
 
 def test_gpt2s_operations_are_six_a_weight_and_attention():
-    flops = accounting.flops_per_token(GPTConfig.preset("gpt2"))
+    flops = cost.training_flops_per_token(GPTConfig.preset("gpt2"))
     assert flops == pytest.approx(6 * 123.53e6 + 6 * 12 * 768 * 1025, rel=1e-3)

@@ -1,4 +1,4 @@
-"""What a GPT-2 costs before it runs: parameters by part, operations of a step, bytes by purpose.
+"""What a GPT-2 costs before it runs: parameters by part, operations and bytes of a training step and of one token.
 
 Operations count matrix products only, a multiply-add as two, and only the useful ones: what a kernel does twice to
 save memory is not progress. The backward of a product is two products of the same size. Bytes follow the arrays that
@@ -7,7 +7,7 @@ save memory is not progress. The backward of a product is two products of the sa
 
 from __future__ import annotations
 
-from . import parameters
+from .. import parameters
 
 FLOAT32 = 4
 
@@ -40,14 +40,14 @@ def step_flops(config, batch_size, block_size):
     return {name: 3 * number for name, number in forward.items()}
 
 
-def flops_per_token(config):
+def training_flops_per_token(config):
     """Operations of training on one token of a full block."""
     return sum(step_flops(config, 1, config.block_size).values()) / config.block_size
 
 
 def training_memory(config, batch_size, block_size, recompute=False):
     """Bytes by purpose at the peak of a float32 training step through the kernels."""
-    from .kernels import lm_head, mlp
+    from ..kernels import lm_head, mlp
 
     B, T, C, L = batch_size, block_size, config.n_embd, config.n_layer
     rows, N = B * T, parameters.count(config)
@@ -58,8 +58,8 @@ def training_memory(config, batch_size, block_size, recompute=False):
     block = 12 * stream + 4 * per_row + config.n_head * per_row
     # Made by a block's backward: dx of four layers, dheads, dq, dk and dv. The block's own dx is in the stream's region.
     backward = 6 * stream + stream
-    mlp_rows = min(rows, mlp._CHUNK)
-    logits_rows = min(rows, max(1, lm_head._CHUNK_BYTES // (config.vocab_size * FLOAT32)))
+    mlp_rows = min(rows, mlp.CHUNK_ROWS)
+    logits_rows = min(rows, max(1, lm_head.CHUNK_BYTES // (config.vocab_size * FLOAT32)))
     return {
         "parameters": N * FLOAT32,
         "gradients": N * FLOAT32,
@@ -72,7 +72,7 @@ def training_memory(config, batch_size, block_size, recompute=False):
 
 
 def expected_seconds(config, batch_size, block_size, flops_per_second, bytes_per_second, recompute=False):
-    """Seconds of a training step, from the two figures of ``machine``.
+    """Seconds of a training step, from the two figures of ``limits``.
 
     Products at the machine's rate, then everything that only moves memory: the optimizer reads four arrays of the
     model's size and writes three, the gradients are cleared, added to and measured, and each array kept for
@@ -82,3 +82,21 @@ def expected_seconds(config, batch_size, block_size, flops_per_second, bytes_per
     memory = training_memory(config, batch_size, block_size, recompute)
     moved = 11 * memory["parameters"] + 3 * memory["kept for the backward"]
     return flops / flops_per_second + moved / bytes_per_second
+
+
+def needed_memory(config, batch_size, recompute):
+    """Bytes that training takes at its peak: a step's, and the copy of a checkpoint that is being written."""
+    step = training_memory(config, batch_size, config.block_size, recompute)
+    return sum(step.values()) + step["parameters"] + step["moments of AdamW"]
+
+
+def generation_flops_per_token(config, context, logits=True):
+    """Operations of the forward pass of one token with ``context`` tokens before it: two a weight, and attention."""
+    L, C = config.n_layer, config.n_embd
+    head = 2 * config.vocab_size * C if logits else 0
+    return 2 * 12 * L * C * C + 4 * L * C * context + head
+
+
+def generation_bytes_per_token(config, weight_bytes, context):
+    """Bytes read to decode one token: the ``weight_bytes`` of all weights once, and the float32 keys and values."""
+    return weight_bytes + 2 * config.n_layer * config.n_embd * context * FLOAT32

@@ -1,15 +1,9 @@
-"""This machine: what it can do at most, measured here and now, and what is set to hold it back.
-
-Two figures bound every kernel (Williams, Waterman and Patterson, "Roofline", 2009): the rate of float32 multiply-adds,
-and that of reading memory that is in no cache. Whoever quotes a share of peak, in training, inference or a benchmark,
-takes them from here. On a shared machine both drift, so they are measured again each time, briefly.
-"""
+"""What a reader needs to judge a figure measured here, and what is set to hold this machine back."""
 
 from __future__ import annotations
 
 import os
 import platform
-import time
 
 import numpy as np
 
@@ -27,36 +21,11 @@ SPEED_VARIABLES = (
 )
 
 
-def peak_flops(seconds=0.1):
-    """float32 operations a second of all threads' fused multiply-adds, a multiply-add as two: what no kernel exceeds.
-
-    The best burst of a millisecond or two in about ``seconds``: others on the machine only ever make it less.
-    """
-    from .kernels.runtime import emitting, peak, threads
-
-    count, rounds = threads.count(), 1 << 19
-    sums = np.zeros(16 * count, np.float32)
-    operations = 2 * count * peak.CHAINS * emitting.VECTOR_BYTES // 4 * rounds
-    return operations / _best_seconds(lambda: peak.multiply_add(count, sums, rounds), seconds)
-
-
-def read_bandwidth(seconds=0.1, size=128 << 20):
-    """Bytes a second that all threads together read from ``size`` bytes, far more than a cache holds.
-
-    The best pass of those in about ``seconds``.
-    """
-    from .kernels.runtime import peak, threads
-
-    count = threads.count()
-    array, sums = np.ones(size // 4, np.float32), np.empty(16 * count, np.float32)
-    return array.nbytes / _best_seconds(lambda: peak.read_all(count, array, sums), seconds)
-
-
 def environment():
     """What a reader needs to judge a figure measured here."""
     import numba
 
-    from .kernels.runtime import threads
+    from ..kernels.runtime import threads
 
     return {
         "cpu": _cpu_name(),
@@ -72,8 +41,8 @@ def environment():
 
 def hindrances():
     """What is set so that this machine is slower than it could be: one sentence each, none if all is well."""
-    from .kernels import gemm
-    from .kernels.runtime import threads
+    from ..kernels import gemm
+    from ..kernels.runtime import threads
 
     found = []
     if "OPENBLAS_CORETYPE" in os.environ:
@@ -94,16 +63,6 @@ def hindrances():
             "matrix products go to NumPy (an unknown CPU, or GPT_NUMPY_GEMM=numpy): the epilogues are not fused"
         )
     return found
-
-
-def _best_seconds(function, seconds):
-    function()
-    best, end = float("inf"), time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        start = time.perf_counter()
-        function()
-        best = min(best, time.perf_counter() - start)
-    return best
 
 
 def _cpu_name():

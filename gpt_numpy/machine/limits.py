@@ -1,0 +1,50 @@
+"""What this machine can do at most, measured here and now.
+
+Two figures bound every kernel (Williams, Waterman and Patterson, "Roofline", 2009): the rate of float32 multiply-adds,
+and that of reading memory that is in no cache. Training, inference and benchmarks take both from here when they quote a
+share of peak. On a shared machine both drift, so they are measured again each time, briefly.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+
+def peak_flops(seconds=0.1):
+    """float32 operations a second of all threads' fused multiply-adds, a multiply-add as two: what no kernel exceeds.
+
+    The best burst of a millisecond or two in about ``seconds``: others on the machine only ever make it less.
+    """
+    from ..kernels.runtime import emitting, threads
+    from . import limit_kernels
+
+    count, rounds = threads.count(), 1 << 19
+    sums = np.zeros(16 * count, np.float32)
+    operations = 2 * count * limit_kernels.CHAINS * emitting.VECTOR_BYTES // 4 * rounds
+    return operations / best_seconds(lambda: limit_kernels.multiply_add(count, sums, rounds), seconds)
+
+
+def read_bandwidth(seconds=0.1, size=128 << 20):
+    """Bytes a second that all threads together read from ``size`` bytes, far more than a cache holds.
+
+    The best pass of those in about ``seconds``.
+    """
+    from ..kernels.runtime import threads
+    from . import limit_kernels
+
+    count = threads.count()
+    array, sums = np.ones(size // 4, np.float32), np.empty(16 * count, np.float32)
+    return array.nbytes / best_seconds(lambda: limit_kernels.read_all(count, array, sums), seconds)
+
+
+def best_seconds(function, seconds):
+    """The shortest of the calls of ``function`` that fit into ``seconds``, after one call that does not count."""
+    function()
+    best, end = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        start = time.perf_counter()
+        function()
+        best = min(best, time.perf_counter() - start)
+    return best
