@@ -81,6 +81,10 @@ class RunLocked(GPTNumpyError):
     exit_code = 75
 
 
+class LockUnsupported(GPTNumpyError):
+    """The file system of a folder has no locks, so two processes in it could not be told from one."""
+
+
 class NonFinite(GPTNumpyError):
     """A NaN or an infinity in a loss or a gradient; the parameters were not touched."""
 

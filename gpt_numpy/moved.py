@@ -42,6 +42,9 @@ MOVED |= {
     "gpt_numpy.accounting": "gpt_numpy.machine.cost",
     "gpt_numpy.kernels.peak": "gpt_numpy.machine.limit_kernels",
     "gpt_numpy.training.throughput": "gpt_numpy.machine.memory",
+    "gpt_numpy.interop.replacing": "gpt_numpy.files.durable",
+    "gpt_numpy.tokenizer.saving": "gpt_numpy.files.durable",
+    "gpt_numpy.training.durable": "gpt_numpy.files.durable",
 }
 
 

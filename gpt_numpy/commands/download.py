@@ -6,7 +6,6 @@ command that uses the network.
 """
 
 import hashlib
-import os
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -83,6 +82,7 @@ def fetch(file, folder, attempts=_ATTEMPTS):
     A connection that breaks is taken up again, ``attempts`` times; what has come stays for the next call.
     """
     from ..errors import DataError
+    from ..files import durable
 
     folder.mkdir(parents=True, exist_ok=True)
     final, part = folder / file.name, folder / f"{file.name}.part"
@@ -101,7 +101,7 @@ def fetch(file, folder, attempts=_ATTEMPTS):
     if digest != file.sha256:
         part.unlink()
         raise DataError("not the pinned content", path=file.url, found=f"SHA-256 {digest}", expected=file.sha256)
-    os.replace(part, final)
+    durable.replace(part, final)
     return final
 
 

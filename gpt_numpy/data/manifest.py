@@ -9,10 +9,10 @@ import hashlib
 import json
 import os
 import stat
-import uuid
 from pathlib import Path
 
 from ..errors import DataError
+from ..files.durable import write_durably
 from .packing import token_dtype
 
 MANIFEST = "manifest.json"
@@ -62,26 +62,6 @@ def sha256_of(value):
 def write_json(path, value):
     """Write ``value`` as JSON so that a kill at any time leaves the old file or the new one, whole and on the disk."""
     write_durably(path, [canonical_json(value)])
-
-
-def write_durably(path, parts):
-    """Write ``parts`` (bytes-like) one after the other to ``path``: temporary file, fsync, rename, fsync."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def write_manifest(folder, content):

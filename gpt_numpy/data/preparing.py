@@ -17,17 +17,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..cores import cores
-from ..errors import ConfigError, DataError, RunLocked
+from ..errors import ConfigError, DataError
+from ..files.durable import write_durably
+from ..files.locking import Lock
 from .collecting import Collector, Position, shard_tokens
 from .dataset import PROGRESS, TOKENIZER_FOLDER, hash_folder
 from .encoding import encode_pieces, in_validation
 from .files import STDIN, find_files
-from .manifest import MANIFEST, read_manifest, shard_dtype, shard_name, write_durably, write_manifest
+from .manifest import MANIFEST, read_manifest, shard_dtype, shard_name, write_manifest
 from .normalizing import DEFAULT_STEPS, check_steps
 from .progress import ADVICE, compare_identity, position_from_json, position_to_json, read_progress, write_progress
 from .sources import hash_source, identify
 from .token_files import ShardHeader, format_header
 
+LOCK = ".lock"  # held while a process prepares data in the folder
 _OWN_NAMES = re.compile(r"manifest\.json|progress\.json|tokenizer|(train|validation)-\d{5,}\.bin")
 _TEMPORARY = re.compile(r"\..*\.tmp")
 
@@ -118,20 +121,8 @@ def _refuse_inside(inputs, folder):
             raise DataError("lies inside the input", path=folder, found=str(name), expected="a folder of its own")
 
 
-@contextlib.contextmanager
 def _locked(folder):
-    """Hold ``folder`` for this process; the system lets go when the process ends, however it ends."""
-    import fcntl  # not on every system, and needed only here
-
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise RunLocked("another process prepares data in this folder", path=folder) from None
-    else:
-        yield
-    finally:
-        os.close(descriptor)
+    return Lock(folder / LOCK, "prepares data in this folder", remove=True)
 
 
 class _Preparation:

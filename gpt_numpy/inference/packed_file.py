@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import CheckpointMismatch
+from ..files.durable import replace_files
 from ..interop import huggingface
-from ..interop.replacing import replace_files
 from ..interop.safetensors import SafetensorsFile
 from .packed import BLOCK, DTYPES, PANEL, PackedWeights
 

@@ -19,9 +19,9 @@ import numpy as np
 
 from ..config import GPTConfig
 from ..errors import CheckpointCorrupt, CheckpointMismatch, ConfigError
+from ..files.durable import replace_files
 from ..parameters import Parameters, count, table
 from ..workspace import aligned_empty
-from .replacing import replace_files
 from .safetensors import SafetensorsFile
 
 WEIGHTS = "model.safetensors"

@@ -26,8 +26,8 @@ import numpy as np
 
 from ..config import GPTConfig
 from ..errors import CheckpointCorrupt, CheckpointMismatch, ConfigError
+from ..files.durable import replace_files
 from ..parameters import Parameters
-from .replacing import replace_files
 from .safetensors import bfloat16_to_float32, float32_to_bfloat16
 
 MAGIC = 20240326

@@ -21,9 +21,9 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import TokenizerError, VocabError
+from ..files.durable import write_files
 from . import strict_json
 from .ids import TokenJoiner, check_ids, check_text
-from .saving import write_files
 from .settings import SETTINGS_FILE
 from .specials import END_OF_TEXT, check_special_tokens, refuse_specials, resolve, split_specials
 from .vocab_files import read_id_table

@@ -24,10 +24,10 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import TokenizerError
+from ..files.durable import write_files
 from . import files, reference
 from .ids import TokenJoiner, check_ids, check_text
 from .pretokenize import GPT2_PATTERN, compile_pattern, split
-from .saving import write_files
 from .specials import END_OF_TEXT, check_special_tokens, refuse_specials, resolve, split_specials
 from .streaming import read_chunks, stable_parts
 from .vocabulary import Vocabulary, from_merges

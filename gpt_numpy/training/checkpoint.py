@@ -23,11 +23,11 @@ import numpy as np
 
 from ..config import GPTConfig
 from ..errors import CheckpointCorrupt, CheckpointMismatch, VocabError
+from ..files import durable
 from ..interop import huggingface
 from ..interop.safetensors import SafetensorsFile
 from ..parameters import Parameters, table
 from ..tokenizer import load_tokenizer
-from . import durable
 
 MANIFEST, OPTIMIZER, STATE = "manifest.json", "optimizer.safetensors", "trainer_state.json"
 FORMAT = 1
@@ -63,7 +63,7 @@ def save(folder, checkpoint, keep=None):
             verify(final)
             return final
         except CheckpointCorrupt:
-            os.rename(final, _temporary(folder, final.name))
+            durable.rename(final, _temporary(folder, final.name))
     temporary = _temporary(folder, final.name)
     os.makedirs(folder, exist_ok=True)
     try:
@@ -71,7 +71,7 @@ def save(folder, checkpoint, keep=None):
         _write_files(temporary, checkpoint)
         _write_manifest(temporary)
         durable.sync_folder(temporary)
-        os.rename(temporary, final)
+        durable.rename(temporary, final)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -133,7 +133,7 @@ def prune(folder, keep, best_step=None):
     for step, path in list_checkpoints(folder)[:-keep]:
         if step != best_step:
             doomed = _temporary(Path(folder), path.name)
-            os.rename(path, doomed)
+            durable.rename(path, doomed)
             shutil.rmtree(doomed)
 
 

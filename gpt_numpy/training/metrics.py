@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from . import durable
+from ..files import durable
 
 FILE_NAME = "metrics.jsonl"
 

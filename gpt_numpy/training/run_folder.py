@@ -22,8 +22,10 @@ from pathlib import Path
 
 from .. import __version__
 from ..cores import cores
-from ..errors import ConfigError, RunLocked
-from . import checkpoint, config_file, durable
+from ..errors import ConfigError
+from ..files import durable
+from ..files.locking import Lock
+from . import checkpoint, config_file
 
 RUNS = Path("runs")
 CHECKPOINTS = "checkpoints"
@@ -36,7 +38,7 @@ class RunFolder:
 
     def __init__(self, path):
         self.path = Path(path)
-        self._lock = None
+        self._lock = Lock(self.path / "lock", "is training in this folder")
 
     @property
     def checkpoints(self):
@@ -54,12 +56,12 @@ class RunFolder:
         probe.unlink()
 
     def __enter__(self):
-        self._lock = _take_lock(self.path / "lock")
+        self._lock.acquire()
         checkpoint.remove_leftovers(self.checkpoints)
         return self
 
     def __exit__(self, *_):
-        os.close(self._lock)
+        self._lock.release()
 
     def begin(self, settings, step):
         """Note what goes on from ``step``: settings, environment. Samples from after ``step`` are dropped."""
@@ -97,22 +99,6 @@ def free_name(data):
     while (RUNS / f"{name}-{number}").exists():
         number += 1
     return RUNS / f"{name}-{number}"
-
-
-def _take_lock(path):
-    """A descriptor that holds the lock; the system lets go of it when the process ends, however it ends."""
-    import fcntl
-
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = os.read(descriptor, 64).decode(errors="replace").strip() or "another process"
-        os.close(descriptor)
-        raise RunLocked(f"{holder} is training in this folder", path=path.parent) from None
-    os.ftruncate(descriptor, 0)
-    os.write(descriptor, f"process {os.getpid()}\n".encode())
-    return descriptor
 
 
 def environment():

@@ -198,8 +198,8 @@ def test_moments_of_another_model_are_named(tmp_path, make_checkpoint):
     path, other = save(tmp_path, make_checkpoint()), make_checkpoint(8)
     small = other._replace(config=other.config.replace(n_layer=1))
     short = small._replace(first=small.first[:-1], second=small.second)
+    from gpt_numpy.files import durable
     from gpt_numpy.parameters import count
-    from gpt_numpy.training import durable
 
     n = count(short.config)
     short = short._replace(first=other.first[:n], second=other.second[:n])

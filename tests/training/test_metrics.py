@@ -1,4 +1,4 @@
-from gpt_numpy.training import durable
+from gpt_numpy.files import durable
 from gpt_numpy.training.metrics import MetricsLog, read_metrics
 
 

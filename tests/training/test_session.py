@@ -219,7 +219,7 @@ def test_too_little_memory_is_said_in_bytes(tiny, tmp_path, monkeypatch):
 
 
 def test_a_full_disk_for_the_log_does_not_end_the_run(tiny, tmp_path, monkeypatch, capsys):
-    from gpt_numpy.training import durable
+    from gpt_numpy.files import durable
 
     def full(path, content, size):
         raise OSError(28, "No space left on device")

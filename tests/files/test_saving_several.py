@@ -4,8 +4,8 @@ import os
 
 import pytest
 
+from gpt_numpy.files.durable import write_files
 from gpt_numpy.tokenizer import Tokenizer
-from gpt_numpy.tokenizer.saving import write_files
 
 FILES = {"one": b"new one", "two": b"new two", "three": b"new three"}
 

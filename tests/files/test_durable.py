@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from gpt_numpy.training import durable
+from gpt_numpy.files import durable
 from tests.training.faults import EIO, ENOSPC, die, fail, fault_at, in_child
 
 
@@ -56,3 +56,48 @@ def test_pieces_are_written_whole_even_where_the_system_takes_little_at_a_time(t
     assert (tmp_path / "file").read_bytes() == b"header" + bytes(range(50))
     with pytest.raises(FileExistsError):
         durable.write_new(tmp_path / "file", [b"again"])
+
+
+@pytest.mark.parametrize("name", ["replace", "rename"])
+def test_a_rename_that_is_refused_for_a_moment_is_tried_again(tmp_path, monkeypatch, name):
+    plain, calls = getattr(os, name), []
+
+    def busy(source, target):
+        calls.append(source)
+        if len(calls) < 3:
+            raise PermissionError(13, "The process cannot access the file")
+        plain(source, target)
+
+    monkeypatch.setattr(os, name, busy)
+    monkeypatch.setattr(durable, "RENAME_WAITS", (0.0, 0.0))
+    (tmp_path / "a").write_bytes(b"a")
+    getattr(durable, name)(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == b"a" and len(calls) == 3
+    calls.clear()
+    monkeypatch.setattr(durable, "RENAME_WAITS", (0.0,))
+    with pytest.raises(PermissionError):
+        getattr(durable, name)(tmp_path / "b", tmp_path / "c")
+
+
+def test_a_folder_that_cannot_be_opened_or_flushed_is_passed_over(tmp_path, monkeypatch):
+    plain = os.open
+    monkeypatch.setattr(os, "open", lambda path, *rest, **named: _refuse_folders(plain, path, *rest, **named))
+    durable.write_file(tmp_path / "file", b"content")
+    assert (tmp_path / "file").read_bytes() == b"content"
+
+
+def _refuse_folders(plain, path, *rest, **named):
+    if os.path.isdir(path):
+        raise PermissionError(13, "Permission denied")
+    return plain(path, *rest, **named)
+
+
+def test_a_library_s_file_has_the_permissions_of_any_new_file(tmp_path):
+    def write(path):
+        path.write_bytes(b"content")
+        os.chmod(path, 0o600)
+
+    durable.replace_files(tmp_path, {"theirs": write})
+    durable.write_file(tmp_path / "ours", b"content")
+    assert (tmp_path / "theirs").stat().st_mode == (tmp_path / "ours").stat().st_mode
+    assert sorted(os.listdir(tmp_path)) == ["ours", "theirs"]
