@@ -1,11 +1,12 @@
 """The ``gpt-numpy`` command: one module a subcommand, imported only when it is called.
 
-A subcommand's module has ``configure(parser)``, which adds its arguments, and ``run(args)``, which does
-the work and returns an exit code or None. What goes wrong on purpose (``gpt_numpy.errors``) becomes one
-line on standard error and the error's own exit code; ``--debug`` shows the traceback instead.
+A subcommand's module has ``configure(parser)``, which adds its arguments, and ``run(args)``, which does the work and
+returns an exit code or None; ``EXAMPLES``, pairs (command line, what for) that end its help; and, where errors of the
+library need other words here, ``WORDS`` (word of the library → word of the command). What goes wrong on purpose
+(``gpt_numpy.errors``) becomes one line on standard error and the error's own exit code; ``--debug`` shows the
+traceback instead.
 """
 
-import argparse
 import importlib
 import os
 import signal
@@ -13,6 +14,8 @@ import sys
 
 from .. import __version__
 from ..errors import GPTNumpyError
+from ..wording import in_words
+from .parsing import Parser, in_flags
 
 # name → one line of help; the module of the same name (dashes as underscores) does the work
 SUBCOMMANDS = {
@@ -31,42 +34,78 @@ SUBCOMMANDS = {
     "info": "what a model costs in parameters, operations, bytes and time, and what holds this machine back",
 }
 
+_FIRST_STEPS = """first steps:
+  gpt-numpy train                        a small model on Python's own help text
+  gpt-numpy train notes/                 on text files of yours
+  gpt-numpy generate --model RUN         RUN: the folder that training named
+  gpt-numpy COMMAND --help               flags and examples of a command
+
+completion by Tab, in bash and zsh (after pip install argcomplete):
+  eval "$(register-python-argcomplete gpt-numpy)"
+"""
+
 
 def build_parser(chosen=None):
     """The argument parser; only the subcommand named ``chosen`` is imported and gets its arguments."""
-    parser = argparse.ArgumentParser(
-        prog="gpt-numpy", description="GPT-2 in NumPy: train it, read its gradients, generate with it, measure it."
+    parser = Parser(
+        prog="gpt-numpy",
+        description="GPT-2 in NumPy: train it, read its gradients, generate with it, measure it.",
+        epilog=_FIRST_STEPS,
     )
     parser.add_argument("--version", action="version", version=f"gpt-numpy {__version__}")
-    subparsers = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
+    subparsers = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True, title="commands")
     for name, summary in SUBCOMMANDS.items():
-        subparser = subparsers.add_parser(
-            name, help=summary, description=summary, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-        )
+        subparser = subparsers.add_parser(name, help=summary, description=summary)
         if name == chosen:
             module = importlib.import_module(f".{name.replace('-', '_')}", __name__)
             module.configure(subparser)
-            subparser.set_defaults(run=module.run)
-        subparser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+            prepare(subparser, module)
     return parser
+
+
+def prepare(parser, module):
+    """Give a parser that ``module`` has configured what ``execute`` needs, and the module's examples."""
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    if examples := getattr(module, "EXAMPLES", ()):
+        parser.epilog = "examples:\n" + "\n".join(f"  {line}" + f"\n      {why}" * bool(why) for line, why in examples)
+    words = getattr(module, "WORDS", {})
+    parser.set_defaults(run=module.run, flags=parser.flags(), words=words, command=parser.prog)
 
 
 def main(argv=None):
     """Run the command line ``argv`` (default: the process's own); returns the exit code."""
+    if "_ARGCOMPLETE" in os.environ:
+        _complete()
     argv = sys.argv[1:] if argv is None else list(argv)
     chosen = next((word for word in argv if not word.startswith("-")), None)
-    args = build_parser(chosen).parse_args(argv)
+    parser = build_parser(chosen)
+    if not argv:
+        parser.print_help(sys.stderr)
+        return 2
+    return execute(parser.parse_args(argv))
+
+
+def execute(args):
+    """Run the subcommand whose parsed arguments are ``args``; returns the exit code."""
     try:
         return args.run(args) or 0
     except GPTNumpyError as error:
-        return _fail(args, error, error.exit_code)
+        return _fail(args, error, error.exit_code, in_flags(error, args.flags, args.words))
     except OSError as error:
-        return _fail(args, error, 3)
+        return _fail(args, error, 3, in_words(error))
     except KeyboardInterrupt as error:
         return _fail(args, error, 128 + signal.SIGINT, "interrupted")
 
 
-def _fail(args, error, code, text=None):
+def _complete():
+    """Answer the shell's question, by argcomplete; ends the process."""
+    import argcomplete
+
+    words = os.environ.get("COMP_LINE", "").split()[1:]
+    argcomplete.autocomplete(build_parser(next((word for word in words if word in SUBCOMMANDS), None)))
+
+
+def _fail(args, error, code, text):
     if args.debug:
         raise error
     if isinstance(error, BrokenPipeError):
@@ -74,6 +113,5 @@ def _fail(args, error, code, text=None):
         # the interpreter's last flush does not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
-    text = " ".join(str(text or error).split()) or type(error).__name__
-    print(f"gpt-numpy {args.subcommand}: {text}", file=sys.stderr)
+    print(f"{args.command}: {' '.join(text.split())}", file=sys.stderr)
     return code

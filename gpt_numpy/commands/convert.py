@@ -7,6 +7,11 @@ from pathlib import Path
 
 from ..errors import ConfigError
 
+EXAMPLES = (
+    ("gpt-numpy convert runs/notes-1 model.bin --dtype bfloat16", "for llm.c"),
+    ("gpt-numpy convert model.bin folder --tokenizer data/gpt2", "from llm.c, with a tokenizer"),
+)
+
 
 def configure(parser):
     parser.add_argument("source", metavar="FROM", help="a run's or a Hugging Face GPT-2 folder, or llm.c's .bin")

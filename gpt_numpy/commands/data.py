@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+EXAMPLES = (("gpt-numpy data prepare corpus/ --tokenizer vocabulary --out shards --validation-every 100", ""),)
+
 
 def configure(parser):
     """Add the three actions."""

@@ -50,6 +50,12 @@ CATALOGUE = {
 _CONFIGS = {"gpt2": "gpt2"}  # a model's config.json is written, from the preset, not downloaded
 
 
+EXAMPLES = (
+    ("gpt-numpy download shakespeare", "Tiny Shakespeare, 1.1 MB, into data/shakespeare"),
+    ("gpt-numpy download gpt2", "GPT-2 124M, 548 MB, into data/gpt2"),
+)
+
+
 def configure(parser):
     names = "; ".join(f"{name}: {', '.join(file.name for file in files)}" for name, files in CATALOGUE.items())
     parser.add_argument("what", choices=list(CATALOGUE), help=names)

@@ -5,6 +5,12 @@ import sys
 
 from ..errors import ConfigError, GenerationError, TokenizerError
 
+EXAMPLES = (
+    ("gpt-numpy generate --model runs/python-docs-1", "on a terminal: asks for prompts"),
+    ('gpt-numpy generate --model runs/python-docs-1 --prompt "The "', "one continuation"),
+    ('gpt-numpy generate --model data/gpt2 --prompt "The " --temperature 0 --format int8', ""),
+)
+
 
 def configure(parser):
     parser.add_argument("--model", required=True, metavar="FOLDER", help="a run's or a Hugging Face GPT-2 folder")

@@ -9,6 +9,14 @@ from ..errors import ConfigError
 MODEL = "model"
 
 
+EXAMPLES = (
+    ("gpt-numpy gradcheck", "every layer, then the model"),
+    ("gpt-numpy gradcheck gelu linear --ops kernels", "two layers of the kernels"),
+    ("gpt-numpy gradcheck --method complex", "no subtraction, so no rounding: errors near 5e-16"),
+    ("gpt-numpy gradcheck gelu --v-curve --plot v.png", "the error against the step of the difference"),
+)
+
+
 def configure(parser):
     from ..study.gradients import TOLERANCE
 

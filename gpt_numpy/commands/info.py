@@ -5,6 +5,12 @@ import sys
 from ..config import GPTConfig, check_integer, preset_names
 from ..errors import ConfigError
 
+EXAMPLES = (
+    ("gpt-numpy info --preset gpt2 --batch-size 8", "what a shape costs, and what this machine can do"),
+    ("gpt-numpy info --model runs/notes-1", "how fast a trained model reads and writes, and could"),
+    ("gpt-numpy info --preset mini --no-measure", "without measuring this machine"),
+)
+
 
 def configure(parser):
     parser.add_argument(

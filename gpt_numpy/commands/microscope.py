@@ -3,6 +3,8 @@
 import importlib
 from pathlib import Path
 
+EXAMPLES = (('gpt-numpy microscope --model runs/notes-1 --text "The cat sat" --out page.html', ""),)
+
 
 def configure(parser):
     parser.add_argument("--model", required=True, metavar="FOLDER", help="a run's or a Hugging Face GPT-2 folder")

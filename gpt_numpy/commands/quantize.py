@@ -6,6 +6,11 @@ import numpy as np
 
 from ..errors import ConfigError
 
+EXAMPLES = (
+    ("gpt-numpy quantize --model runs/notes-1 --text chapter.txt", "what int8 would cost"),
+    ("gpt-numpy quantize --model runs/notes-1 --format bfloat16 --out small", "write a model of half the size"),
+)
+
 
 def configure(parser):
     parser.add_argument("--model", required=True, metavar="FOLDER", help="a run's or a Hugging Face GPT-2 folder")

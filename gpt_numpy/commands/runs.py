@@ -5,6 +5,13 @@ from pathlib import Path
 COLUMNS = ("run", "step", "train", "val", "best", "bits/byte", "tok/s", "time", "settings that differ")
 
 
+EXAMPLES = (
+    ("gpt-numpy runs", "all runs below runs/, the best first"),
+    ("gpt-numpy runs --plot all.png", "their curves in one picture"),
+    ("gpt-numpy runs runs/notes-1 runs/notes-2", "these two"),
+)
+
+
 def configure(parser):
     parser.add_argument("runs", nargs="*", default=["runs"], metavar="DIR", help="runs, or folders that hold some")
     parser.add_argument("--plot", metavar="FILE.png", help="draw all their curves into one picture (needs matplotlib)")

@@ -6,6 +6,11 @@ from pathlib import Path
 
 from ..errors import DataError, GenerationError
 
+EXAMPLES = (
+    ('gpt-numpy score --model runs/notes-1 "The cat sat on the mat."', "a text"),
+    ("gpt-numpy score --model runs/notes-1 --file chapter.txt --tokens", "a file, token by token"),
+)
+
 
 def configure(parser):
     parser.add_argument("text", nargs="?", metavar="TEXT", help="the text; - reads it from standard input")

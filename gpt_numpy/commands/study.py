@@ -9,6 +9,12 @@ from ..errors import ConfigError
 _PARTS = ("symptom", "hint", "answer")
 
 
+EXAMPLES = (
+    ("gpt-numpy study bugs", "all planted bugs, and the check that catches each"),
+    ("gpt-numpy study bug layernorm-mean-term-forgotten", "one: the symptom, then a hint, then the answer"),
+)
+
+
 def configure(parser):
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     actions.add_parser("bugs", help="list the planted bugs and the check that catches each")

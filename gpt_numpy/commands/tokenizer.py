@@ -10,6 +10,12 @@ from pathlib import Path
 
 from ..errors import ConfigError, TokenizerError
 
+EXAMPLES = (
+    ("gpt-numpy tokenizer train notes/ --vocab-size 2048 --out vocabulary", ""),
+    ('gpt-numpy tokenizer encode --tokenizer vocabulary "The cat sat"', ""),
+    ('gpt-numpy tokenizer show --tokenizer runs/notes-1 "The cat sat"', "coloured by token"),
+)
+
 
 def configure(parser):
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)

@@ -3,14 +3,28 @@
 import argparse
 import dataclasses
 import sys
+from pathlib import Path
 
 from ..errors import ConfigError
 from ..training import config_file
 from ..training.settings import Settings, kind_of, sections
 
+EXAMPLES = (
+    ("gpt-numpy train", "Python's own help text, a small model"),
+    ("gpt-numpy train notes/ poems.txt --tokenizer char", "your own text, one token for each character"),
+    ("gpt-numpy train notes/ --preset mini --lr 1e-3", "a larger model, another learning rate"),
+    ("gpt-numpy train notes/ --init-from data/gpt2", "go on from a published model: gpt-numpy download gpt2"),
+    ("gpt-numpy train --config recipe.toml --seed 7", "settings from a file; flags win over the file"),
+    ("gpt-numpy train --resume runs/notes-1", "go on where a run stopped, however it stopped"),
+)
+WORDS = {"errors=replace": "--errors replace"}
+_ALIASES = {"learning_rate": ("--lr",)}
 
-def configure(parser):
-    parser.formatter_class = argparse.HelpFormatter  # the defaults are in the help texts below
+
+def configure(parser, settings=None):
+    """Add the command's arguments; the help names the values of ``settings`` (default: ``Settings()``) as defaults."""
+    files = parser.add_argument("files", nargs="+", metavar="DATA", help="text files and folders: the same as --data")
+    files.required = False  # nargs="*" would be taken for empty where flags come first
     parser.add_argument("--out", metavar="DIR", help="the run's folder (default: a new one in runs/)")
     parser.add_argument("--resume", metavar="DIR", help="go on with the run in this folder from its newest checkpoint")
     parser.add_argument("--config", metavar="FILE", help="a TOML file of the settings below; flags win over it")
@@ -18,17 +32,23 @@ def configure(parser):
     for section, fields in sections().items():
         group = parser.add_argument_group(f"{section} settings")
         for field in fields:
-            _add_flag(group, field)
+            _add_flag(group, field, getattr(settings or Settings(), field.name))
+    parser.set_defaults(settings=settings)
 
 
 def recipe(settings):
-    """The whole of a script that has ``settings`` of its own: ``gpt-numpy train`` with them, and the caller's flags on top.
+    """The whole of a script that has ``settings`` of its own: ``gpt-numpy train`` that starts from them.
 
-    Ends the process with the command's exit code.
+    The script takes all flags of the command, its --help shows the script's own values, and --config FILE and flags win
+    over ``settings``. Ends the process with the command's exit code.
     """
-    from . import main
+    from . import execute, prepare
+    from .parsing import Parser
 
-    raise SystemExit(main(["train", *flags_of(settings), *sys.argv[1:]]))
+    parser = Parser(description=f"gpt-numpy train with the settings of {sys.argv[0]}; flags win over them.")
+    configure(parser, settings)
+    prepare(parser, sys.modules[__name__])
+    raise SystemExit(execute(parser.parse_args()))
 
 
 def flags_of(settings):
@@ -45,9 +65,9 @@ def flags_of(settings):
     return flags
 
 
-def _add_flag(group, field):
+def _add_flag(group, field, default):
     kind, flag = kind_of(field), f"--{field.name.replace('_', '-')}"
-    default = field.default if kind is not tuple else " ".join(field.default_factory())
+    default = default if kind is not tuple else " ".join(default)
     suffix = "" if default in (None, "") or "(default" in field.metadata["help"] else f" (default: {default})"
     options = {"dest": f"set_{field.name}", "default": argparse.SUPPRESS}
     options["help"] = field.metadata["help"].replace("%", "%%") + suffix
@@ -58,23 +78,52 @@ def _add_flag(group, field):
     else:
         options |= {"type": kind, "choices": field.metadata.get("choices")}
         options["metavar"] = None if options["choices"] else kind.__name__.upper()
-    group.add_argument(flag, **options)
+    group.add_argument(flag, *_ALIASES.get(field.name, ()), **options)
 
 
 def run(args):
     from ..training import resume, start
     from ..training.distributed import Alone
 
-    flags = {name.removeprefix("set_"): value for name, value in vars(args).items() if name.startswith("set_")}
-    values = {**(config_file.read(args.config) if args.config else {}), **flags}
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    values = _values(args)
     group = _mpi_group() if args.mpi else Alone()
     with group.guard():
         if args.resume:
             outcome = resume(args.resume, values, group)
         else:
-            outcome = start(Settings.from_mapping(values), args.out, group)
+            settings = Settings.from_mapping(values)
+            _check_downloads(settings)
+            outcome = start(settings, args.out, group)
     return outcome.exit_code
+
+
+def _values(args):
+    """name → value of all settings that were given: by the script, by --config, by flags, of which the last wins."""
+    flags = {name.removeprefix("set_"): value for name, value in vars(args).items() if name.startswith("set_")}
+    if args.files is not None:
+        if "data" in flags:
+            raise ConfigError("given twice", field="--data", found=" ".join(args.files), expected="DATA or --data")
+        flags["data"] = args.files
+    # A run that goes on has its settings already.
+    own = args.settings.to_dict() if args.settings is not None and not args.resume else {}
+    values = {**own, **(config_file.read(args.config) if args.config else {}), **flags}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+
+
+def _check_downloads(settings):
+    """``ConfigError`` with the command to give, where something of the catalogue is wanted that was not fetched yet."""
+    from .download import CATALOGUE
+
+    for field, paths in (("data", settings.data), ("init_from", (settings.init_from,))):
+        for path in map(Path, paths):
+            name = next((part for part in path.parts if part in CATALOGUE), None)
+            if name is not None and not path.exists():
+                raise ConfigError(
+                    "there is no such file or folder",
+                    path=path,
+                    field=field,
+                    expected=f"after 'gpt-numpy download {name}'",
+                )
 
 
 def _mpi_group():
