@@ -75,6 +75,13 @@ class CheckpointMismatch(GPTNumpyError):
     """A sound checkpoint of another model: missing, extra or misshapen tensors."""
 
 
+class ModelNotFound(GPTNumpyError, FileNotFoundError):
+    """No model at the path that was given."""
+
+    def __init__(self, message, path, expected=None):
+        super().__init__(message, path=path, expected=expected)
+
+
 class RunLocked(GPTNumpyError):
     """Another process is training in this run folder."""
 

@@ -318,10 +318,14 @@ class GPT:
 
     @classmethod
     def load(cls, folder, dtype=np.float32, ops=None, **options):
-        """A model from a Hugging Face GPT-2 folder, ours or theirs. Keyword options are the constructor's."""
-        from .interop import huggingface
+        """A model from a Hugging Face GPT-2 folder, ours or theirs, or the best checkpoint in a run's folder.
 
-        config, params = huggingface.load(folder, dtype)
+        Keyword options are the constructor's.
+        """
+        from .interop import huggingface
+        from .locating import find_model
+
+        config, params = huggingface.load(find_model(folder), dtype)
         return cls(config, dtype=dtype, ops=ops, params=params, **options)
 
 

@@ -97,6 +97,14 @@ def execute(args):
         return _fail(args, error, 128 + signal.SIGINT, "interrupted")
 
 
+def say_checkpoint(path):
+    """Say on a terminal which checkpoint is taken, where ``path`` is a run's folder."""
+    from ..locating import describe
+
+    if sys.stderr.isatty() and (text := describe(path)) is not None:
+        print(text, file=sys.stderr)
+
+
 def _complete():
     """Answer the shell's question, by argcomplete; ends the process."""
     import argcomplete

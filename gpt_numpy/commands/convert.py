@@ -27,6 +27,7 @@ def configure(parser):
 def run(args):
     from ..inference.loading import find_model
     from ..interop import huggingface, llmc
+    from . import say_checkpoint
 
     from_bin, to_bin = Path(args.source).suffix == ".bin", args.target.suffix == ".bin"
     if args.target.exists():
@@ -36,6 +37,8 @@ def run(args):
             "a folder holds float32", field="--dtype", found=args.dtype, expected="a TO that ends in .bin"
         )
     folder = None if from_bin else find_model(args.source)
+    if folder is not None:
+        say_checkpoint(args.source)
     tokenizer = None if to_bin else _tokenizer(args.tokenizer or folder)
     config, params = llmc.load(args.source) if from_bin else huggingface.load(folder)
     if to_bin:

@@ -10,6 +10,11 @@ EXAMPLES = (
     ('gpt-numpy generate --model runs/python-docs-1 --prompt "The "', "one continuation"),
     ('gpt-numpy generate --model data/gpt2 --prompt "The " --temperature 0 --format int8', ""),
 )
+WORDS = {
+    "pass it in allowed_special to encode it as one id, or disallowed_special=() to encode it as ordinary text": (
+        "--allow-special takes it for the token"
+    )
+}
 
 
 def configure(parser):
@@ -59,8 +64,10 @@ def run(args):
         raise ConfigError("a draft serves one continuation", field="--samples", found=args.samples, expected="1")
     from ..inference.figures import Meter
     from ..inference.loading import load_decoder
+    from . import say_checkpoint
 
     sampling = sampling_options(args)
+    say_checkpoint(args.model)
     decoder, tokenizer = load_decoder(args.model, args.format)
     model = Meter(decoder)
     draft = None if args.draft is None else load_decoder(args.draft, args.format)[0]

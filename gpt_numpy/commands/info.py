@@ -54,7 +54,9 @@ def run(args):
 def _generate(args):
     from ..inference.figures import measure
     from ..inference.loading import load_decoder
+    from . import say_checkpoint
 
+    say_checkpoint(args.model)
     decoder, _ = load_decoder(args.model, args.format)
     config, weights = decoder.config, decoder.weights
     print(

@@ -22,9 +22,11 @@ def run(args):
     from ..config import check_integer
     from ..inference.loading import load_model
     from ..study.microscope import build_page
+    from . import say_checkpoint
 
     check_integer("--max-tokens", args.max_tokens, minimum=1)
     text = sys.stdin.read() if args.text == "-" else args.text
+    say_checkpoint(args.model)
     model, tokenizer = load_model(args.model, np.float32, importlib.import_module(f"gpt_numpy.{args.ops}"))
     page = build_page(model, tokenizer, text, Path(args.model).resolve().name, args.max_tokens)
     Path(args.out).write_text(page, encoding="utf-8")

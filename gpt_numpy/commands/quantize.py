@@ -26,8 +26,10 @@ def run(args):
     from ..inference.panel_decoder import PanelDecoder
     from ..interop import huggingface
     from ..tokenizer import load_tokenizer
+    from . import say_checkpoint
 
     folder = find_model(args.model)
+    say_checkpoint(args.model)
     if args.max_tokens < 2:
         raise ConfigError("too few to measure on", field="--max-tokens", found=args.max_tokens, expected="at least 2")
     if args.out is not None and args.out.resolve() == Path(folder).resolve():

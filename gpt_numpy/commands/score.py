@@ -34,8 +34,10 @@ def run(args):
     text = read_text(args)
     from ..inference.loading import load_decoder
     from ..inference.score import score_text
+    from . import say_checkpoint
     from .generate import use_utf8
 
+    say_checkpoint(args.model)
     model, tokenizer = load_decoder(args.model, args.format)
     score = score_text(model, tokenizer, text)
     use_utf8()

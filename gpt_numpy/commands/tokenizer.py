@@ -15,6 +15,13 @@ EXAMPLES = (
     ('gpt-numpy tokenizer encode --tokenizer vocabulary "The cat sat"', ""),
     ('gpt-numpy tokenizer show --tokenizer runs/notes-1 "The cat sat"', "coloured by token"),
 )
+WORDS = {
+    "pass it in allowed_special to encode it as one id, or disallowed_special=() to encode it as ordinary text": (
+        "--specials allow takes it for the token, --specials text for ordinary text"
+    ),
+    "another encoding, or errors=replace": "another --encoding, or --errors replace",
+    "choose the encoding": "choose it with --encoding",
+}
 
 
 def configure(parser):
@@ -87,10 +94,11 @@ def train(args):
 
 
 def convert(args):
+    from ..locating import find_tokenizer
     from ..tokenizer import Tokenizer
 
     _check_output(args)
-    Tokenizer.load(args.tokenizer).save(args.out, args.form)
+    Tokenizer.load(find_tokenizer(args.tokenizer)).save(args.out, args.form)
     _print_output(args)
 
 

@@ -5,7 +5,7 @@ import dataclasses
 import sys
 from pathlib import Path
 
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from ..training import config_file
 from ..training.settings import Settings, kind_of, sections
 
@@ -17,7 +17,11 @@ EXAMPLES = (
     ("gpt-numpy train --config recipe.toml --seed 7", "settings from a file; flags win over the file"),
     ("gpt-numpy train --resume runs/notes-1", "go on where a run stopped, however it stopped"),
 )
-WORDS = {"errors=replace": "--errors replace"}
+WORDS = {
+    "text in that encoding, another encoding, or errors=replace": "UTF-8, or --errors replace",
+    "text, another encoding, or errors=replace": "text, or --errors replace",
+    "choose the encoding": "what is read here is UTF-8",
+}
 _ALIASES = {"learning_rate": ("--lr",)}
 
 
@@ -111,19 +115,13 @@ def _values(args):
 
 
 def _check_downloads(settings):
-    """``ConfigError`` with the command to give, where something of the catalogue is wanted that was not fetched yet."""
+    """``DataError`` with the command to give, where data of the catalogue is wanted that was not fetched yet."""
     from .download import CATALOGUE
 
-    for field, paths in (("data", settings.data), ("init_from", (settings.init_from,))):
-        for path in map(Path, paths):
-            name = next((part for part in path.parts if part in CATALOGUE), None)
-            if name is not None and not path.exists():
-                raise ConfigError(
-                    "there is no such file or folder",
-                    path=path,
-                    field=field,
-                    expected=f"after 'gpt-numpy download {name}'",
-                )
+    for path in map(Path, settings.data):
+        name = next((part for part in path.parts if part in CATALOGUE), None)
+        if name is not None and not path.exists():
+            raise DataError("there is no such file or folder", path=path, expected=f"after 'gpt-numpy download {name}'")
 
 
 def _mpi_group():

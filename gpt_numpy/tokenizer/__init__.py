@@ -18,6 +18,7 @@ From simple to fast, a file a step:
 import json
 from pathlib import Path
 
+from ..locating import find_tokenizer
 from .char import CharTokenizer
 from .pretokenize import GPT2_PATTERN
 from .settings import SETTINGS_FILE
@@ -29,7 +30,11 @@ __all__ = ["END_OF_TEXT", "GPT2_PATTERN", "CharTokenizer", "StreamDecoder", "Tok
 
 
 def load_tokenizer(folder):
-    """The tokenizer saved in ``folder``, of whichever kind it is; ``VocabError`` if the files are bad."""
+    """The tokenizer saved in ``folder``, of whichever kind it is; ``VocabError`` if the files are bad.
+
+    ``folder`` may be a run's: then the tokenizer of its checkpoints.
+    """
+    folder = find_tokenizer(folder)
     try:
         settings = json.loads((Path(folder) / SETTINGS_FILE).read_bytes())
         char = settings["tokenizer_class"] == CharTokenizer.__name__

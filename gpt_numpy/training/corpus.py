@@ -21,6 +21,7 @@ from ..data import (
 from ..data.manifest import MANIFEST
 from ..errors import ConfigError, DataError
 from ..tokenizer import END_OF_TEXT, CharTokenizer, Tokenizer, load_tokenizer
+from ..wording import counted
 
 
 class Corpus(NamedTuple):
@@ -49,12 +50,13 @@ def load_corpus(settings, tokenizer=None, say=lambda text: None):
     if len(settings.data) == 1 and (Path(settings.data[0]) / MANIFEST).exists():
         return open_prepared(settings.data[0], say)
     documents = read_texts(settings)
-    say(f"{len(documents):,} documents, {sum(map(len, documents)):,} characters from {', '.join(settings.data)}")
+    sizes = f"{counted(len(documents), 'document')}, {counted(sum(map(len, documents)), 'character')}"
+    say(f"{sizes} from {', '.join(settings.data)}")
     training, validation = split_documents(documents, settings.validation_fraction, settings.seed)
     if tokenizer is None:
         tokenizer = make_tokenizer(settings, training, validation)
     arrays = [encode(texts, tokenizer) for texts in (training, validation)]
-    sizes = f"{len(arrays[0]):,} tokens to train on, {len(arrays[1]):,} to validate"
+    sizes = f"{counted(len(arrays[0]), 'token')} to train on, {len(arrays[1]):,} to validate"
     say(f"a vocabulary of {tokenizer.n_vocab:,}; {sizes}")
     return Corpus(tokenizer, *arrays, token_bytes(tokenizer))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import CheckpointMismatch, ConfigError
 from ..interop import huggingface
+from ..locating import find_model
 from ..model import GPT
 from ..parameters import Parameters, initialise
 from ..tokenizer import load_tokenizer
@@ -16,7 +17,7 @@ def initial_tokenizer(settings):
     """The tokenizer that comes with ``settings.init_from``; None where there is none or another one is named."""
     if not settings.init_from or Path(settings.tokenizer).is_dir():
         return None
-    return load_tokenizer(settings.init_from)
+    return load_tokenizer(find_model(settings.init_from))
 
 
 def initial_model(settings, vocab_size):
@@ -25,7 +26,7 @@ def initial_model(settings, vocab_size):
     if not settings.init_from:
         config = settings.model_config(vocab_size)
         return GPT(config, settings.seed, ops=ops, recompute=settings.recompute)
-    config, params = huggingface.load(settings.init_from)
+    config, params = huggingface.load(find_model(settings.init_from))
     if vocab_size > config.vocab_size:
         raise CheckpointMismatch(
             "the tokenizer has more tokens than the model",

@@ -39,6 +39,7 @@ class RunFolder:
     def __init__(self, path):
         self.path = Path(path)
         self._lock = Lock(self.path / "lock", "is training in this folder")
+        self._made = []  # folders that ``create`` made, the innermost first
 
     @property
     def checkpoints(self):
@@ -46,6 +47,7 @@ class RunFolder:
 
     def create(self):
         """Make the folder; ``ConfigError`` if it holds checkpoints, ``OSError`` if it cannot be written to."""
+        self._made = [path for path in (self.path, *self.path.parents) if not path.exists()]
         self.path.mkdir(parents=True, exist_ok=True)
         if checkpoint.list_checkpoints(self.checkpoints):
             raise ConfigError(
@@ -60,8 +62,19 @@ class RunFolder:
         checkpoint.remove_leftovers(self.checkpoints)
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
         self._lock.release()
+        if kind is not None and self._made and not (self.path / CONFIG).exists():
+            self._remove()
+
+    def _remove(self):
+        """Take back the folder of a run that was refused before it began."""
+        (self.path / "lock").unlink(missing_ok=True)
+        for path in self._made:
+            try:
+                path.rmdir()
+            except OSError:  # something else is in it
+                return
 
     def begin(self, settings, step):
         """Note what goes on from ``step``: settings, environment. Samples from after ``step`` are dropped."""
@@ -94,7 +107,7 @@ class RunFolder:
 
 def free_name(data):
     """The first of ``runs/NAME-1``, ``runs/NAME-2``, … that is not there; NAME from the settings' data."""
-    name = Path(data[0]).stem or "run"
+    name = "stdin" if data[0] == "-" else Path(data[0]).stem or Path(data[0]).resolve().name or "run"
     number = 1
     while (RUNS / f"{name}-{number}").exists():
         number += 1

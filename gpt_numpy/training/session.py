@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import ConfigError, DataError, NonFinite
+from ..locating import describe
 from ..machine.memory import check_memory
 from ..model import GPT
 from ..workspace import Workspace
@@ -50,6 +51,8 @@ def start(settings, out=None, group=None):
         run.create()
     group.barrier()
     with _held(run, group):
+        if settings.init_from and (checkpoint_taken := describe(settings.init_from)):
+            _say(group)(checkpoint_taken)
         corpus = load_corpus(settings, initial_tokenizer(settings), _say(group))
         model = initial_model(settings, corpus.tokenizer.n_vocab)
         return _train(settings, run, model, None, corpus, TrainState(), group)

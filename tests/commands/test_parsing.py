@@ -109,7 +109,7 @@ def test_errors_name_flags():
         ("score --model m --file no.txt", "gpt-numpy score: no.txt: there is no such file or folder"),
         ("train --max-steps 0", "gpt-numpy train: --max-steps: "),
         ("train data/shakespeare/x.txt", "expected after 'gpt-numpy download shakespeare'"),
-        ("train --init-from data/gpt2", "expected after 'gpt-numpy download gpt2'"),
+        ("train --init-from data/gpt2", "expected data/gpt2, after 'gpt-numpy download gpt2'"),
     ],
 )
 def test_faults_are_plain_sentences(line, said, capsys, tmp_path, monkeypatch):

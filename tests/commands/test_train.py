@@ -46,7 +46,7 @@ def test_flags_win_over_the_file(text, tmp_path):
     [
         (["--data", "no-such-file.txt"], 3, "no-such-file.txt"),
         (["--n-head", "5"], 2, "divisor"),
-        (["--learning-rate", "nan"], 2, "learning_rate"),
+        (["--learning-rate", "nan"], 2, "--learning-rate"),
         (["--resume", "no-such-run"], 2, "no such run"),
         (["--config", "no-such.toml"], 3, "no-such.toml"),
         (["--init-from", "no-such-folder"], 3, "no-such-folder"),

@@ -48,7 +48,9 @@ def test_shakespeare_char_without_its_text_says_which_file(monkeypatch, tmp_path
     monkeypatch.setattr(sys, "argv", ["shakespeare_char.py"])
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(SCRIPTS / "shakespeare_char.py"), run_name="__main__")
-    assert ended.value.code == 3 and "data/shakespeare/tinyshakespeare.txt" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert ended.value.code == 3 and "data/shakespeare/tinyshakespeare.txt: there is no such file" in error
+    assert "gpt-numpy download shakespeare" in error and error.count("\n") == 1
 
 
 def test_python_docs(run):

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from gpt_numpy.errors import RunLocked
-from gpt_numpy.training import Settings, run_folder
+from gpt_numpy.errors import GPTNumpyError, RunLocked
+from gpt_numpy.training import Settings, run_folder, start
 from gpt_numpy.training.run_folder import RunFolder, free_name
 
 HOLD = """
@@ -88,3 +88,21 @@ def test_a_lock_is_not_inherited_by_time(tmp_path):
     os.utime(tmp_path / "lock", (time.time() - 10**6,) * 2)
     with RunFolder(tmp_path):
         assert (tmp_path / "lock").read_text() == f"process {os.getpid()}\n"
+
+
+@pytest.mark.parametrize("data,name", [("-", "stdin-1"), ("notes/", "notes-1"), ("a/b.txt", "b-1"), (".", "here-1")])
+def test_a_new_run_is_called_after_its_data(data, name, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert free_name((data,)).name == name
+
+
+def test_a_refused_start_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(GPTNumpyError):
+        start(Settings(data=("no-such-text.txt",)))
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "own").mkdir()
+    with pytest.raises(GPTNumpyError):
+        start(Settings(data=("no-such-text.txt",)), "own/run")
+    assert [path.name for path in tmp_path.iterdir()] == ["own"] and not list((tmp_path / "own").iterdir())

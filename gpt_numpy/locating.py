@@ -1,0 +1,76 @@
+"""Which folder a path to a model means: the folder itself, or the best checkpoint of a run.
+
+A run's folder is taken wherever a model or a tokenizer is wanted. Which of its checkpoints validated best is written in
+the newest one's ``trainer_state.json`` (see ``training.trainer``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+from .errors import ModelNotFound
+from .wording import counted
+
+CHECKPOINTS = "checkpoints"  # the folder in a run's folder
+PUBLISHED = {"gpt2": "gpt2", "openai-community/gpt2": "gpt2"}  # name → what `gpt-numpy download` calls it
+_STEP = re.compile(r"step-(\d{1,15})")
+
+
+def find_model(path: str | os.PathLike) -> Path:
+    """The folder with the model that ``path`` means: itself, or the best of ``path/checkpoints``, or the newest.
+
+    Raises ``ModelNotFound`` where there is no such folder, or a run that has not saved anything yet.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise ModelNotFound(*_missing(path))
+    if (path / "config.json").exists() or not (path / CHECKPOINTS).is_dir():
+        return path
+    steps = _checkpoints(path)
+    if not steps:
+        raise ModelNotFound("this run has no checkpoint yet", path)
+    newest = steps[max(steps)]
+    try:
+        best = json.loads((newest / "trainer_state.json").read_bytes())["best_step"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        best = None  # another program's folder, or a broken one: loading it will say so
+    return steps.get(best, newest)
+
+
+def find_tokenizer(path: str | os.PathLike) -> Path:
+    """The folder with the tokenizer that ``path`` means; ``path`` itself wherever it is no run's folder."""
+    path = Path(path)
+    return find_model(path) if (path / CHECKPOINTS).is_dir() and _checkpoints(path) else path
+
+
+def describe(path: str | os.PathLike) -> str | None:
+    """One sentence on which checkpoint of the run at ``path`` is taken; None where ``path`` is the model's folder."""
+    found = find_model(path)
+    if found == Path(path):
+        return None
+    steps = _checkpoints(Path(path))
+    which = "the newest" if found == steps[max(steps)] else "the best"
+    if len(steps) == 1:
+        return f"{path}: taking step {next(iter(steps)):,}, its only checkpoint"
+    step = int(_STEP.fullmatch(found.name)[1])
+    return f"{path}: taking step {step:,}, {which} of its {counted(len(steps), 'checkpoint')}"
+
+
+def _checkpoints(path):
+    found = ((_STEP.fullmatch(entry.name), entry) for entry in (path / CHECKPOINTS).iterdir())
+    return {int(match[1]): entry for match, entry in found if match}
+
+
+def _missing(path):
+    """(message, path, expected) for a path that is no folder."""
+    if path.exists():
+        return "not a folder", path, "a run's folder, or one as Hugging Face keeps a GPT-2"
+    name = PUBLISHED.get(path.as_posix()) or (path.name if path.as_posix() == f"data/{path.name}" else None)
+    if name in PUBLISHED:
+        here = Path("data") / name
+        return "no such folder", path, str(here) if here.is_dir() else f"{here}, after 'gpt-numpy download {name}'"
+    run = Path("runs") / path
+    return "no such folder", path, str(run) if run.is_dir() else "a run's folder, or one as Hugging Face keeps a GPT-2"
