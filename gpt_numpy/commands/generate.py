@@ -22,7 +22,7 @@ def configure(parser):
     parser.add_argument(
         "--prompt",
         metavar="TEXT",
-        help="the text to continue; - reads it from standard input; without it, a terminal is asked",
+        help="the text to continue; - reads it from standard input; '' is the start of a text; without it, a terminal is asked",
     )
     parser.add_argument("--max-new-tokens", type=int, default=200, metavar="N", help="tokens to write at most")
     parser.add_argument("--temperature", type=float, default=0.8, help="0 always takes the most probable token")
@@ -50,8 +50,8 @@ def configure(parser):
     parser.add_argument(
         "--figures",
         action=argparse.BooleanOptionalAction,
-        default=argparse.SUPPRESS,
-        help="say after each text, on standard error, how fast it was (default: on a terminal)",
+        default=False,
+        help="say after each text, on standard error, how fast it was",
     )
     parser.add_argument("--seed", type=int, default=0, help="the same seed writes the same text")
 
@@ -100,9 +100,12 @@ def converse(args, answer):
 def write(args, model, draft, tokenizer, prompt, sampling):
     """Write ``prompt`` and what follows it."""
     from ..inference.speculative import speculate
-    from ..inference.text import pieces, stream_text
+    from ..inference.text import pieces, start_of_text, stream_text
 
     tokens = tokenizer.encode(prompt, allowed_special="all" if args.allow_special else ())
+    tokens = tokens or start_of_text(tokenizer)
+    if args.figures:  # compile first, so that the figures are those of the kernels
+        warm_up(model, tokens, sampling)
     stop_tokens = () if args.no_end or tokenizer.eot_id is None else (tokenizer.eot_id,)
     if draft is None:
         found = stream_text(
@@ -122,8 +125,16 @@ def write(args, model, draft, tokenizer, prompt, sampling):
         write_as_it_comes(prompt, found)
     else:
         write_in_order(prompt, found, args.samples)
-    if getattr(args, "figures", sys.stderr.isatty()):
-        print(*model.report(), sep="\n", file=sys.stderr)
+    if args.figures:
+        print(model.summary(), file=sys.stderr)
+
+
+def warm_up(model, tokens, sampling):
+    """Have every kernel that writing calls compiled and loaded; the meter forgets what that took."""
+    from ..inference import generate
+
+    generate(model, tokens[:4] * 2, 2, **sampling)
+    model.forget()
 
 
 def sampling_options(args):
@@ -148,8 +159,10 @@ def use_utf8():
 
 
 def write_as_it_comes(prompt, pieces):
-    """The prompt and, piece by piece, what follows it."""
-    print(prompt, end="", flush=True)
+    """The prompt and, piece by piece, what follows it; nothing before the first piece, for which kernels may be compiled."""
+    pieces = iter(pieces)
+    first = next(pieces, None)
+    print(prompt, end="" if first is None else first.text, flush=True)
     for piece in pieces:
         print(piece.text, end="", flush=True)
     print()

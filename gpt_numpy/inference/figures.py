@@ -15,6 +15,7 @@ import numpy as np
 
 from .. import machine
 from ..machine.cost import generation_bytes_per_token, generation_flops_per_token
+from ..wording import counted
 from .cache import KVCache
 
 
@@ -90,8 +91,32 @@ class Meter:
             "(a prompt's tokens share every weight that is read, so arithmetic limits prefill; a new token"
             " reads every weight for two operations, so memory limits decode)"
         )
-        self.prefill, self.decode = Phase(), Phase()
+        self.forget()
         return lines
+
+    def summary(self):
+        """The report in one line: tokens a second of each phase, as a share of the limit that holds for that phase.
+
+        Measuring takes a fifth of a second. What has been reported is forgotten.
+        """
+        peak, bandwidth = machine.peak_flops(), machine.read_bandwidth()
+        parts = []
+        if self.prefill.tokens:
+            share = self.prefill.flops / self.prefill.seconds / peak
+            parts.append(f"prompt {_rate(self.prefill)}, {share:.0%} of this machine's arithmetic")
+        if self.decode.tokens:
+            share = self.decode.bytes / self.decode.seconds / bandwidth
+            parts.append(f"new {_rate(self.decode)}, {share:.0%} of its memory's speed")
+        self.forget()
+        return "; ".join(parts)
+
+    def forget(self):
+        """Begin to count anew."""
+        self.prefill, self.decode = Phase(), Phase()
+
+
+def _rate(phase):
+    return f"{counted(phase.tokens, 'token')} at {phase.tokens / phase.seconds:,.0f}/s"
 
 
 def measure(decoder, prompt_tokens=512, new_tokens=32):

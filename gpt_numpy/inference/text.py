@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..errors import GenerationError
+from ..errors import GenerationError, TokenizerError
 from ..tokenizer import StreamDecoder
 from .generate import stream
 
@@ -113,6 +113,21 @@ def pieces(new_tokens, tokenizer, count, stop=(), finished=None):
         text = text_stream.finish()
         if text:
             yield Piece(sequence, text)
+
+
+def start_of_text(tokenizer):
+    """The ids before the first token of a text: the end of the text before it, or else a line break.
+
+    Raises ``GenerationError`` for a tokenizer that has neither.
+    """
+    if tokenizer.eot_id is not None:
+        return [tokenizer.eot_id]
+    try:
+        return tokenizer.encode("\n")
+    except TokenizerError:
+        raise GenerationError(
+            "the prompt is empty, and this tokenizer has neither an end of text nor a line break", expected="a text"
+        ) from None
 
 
 def encode_prompts(tokenizer, prompts):

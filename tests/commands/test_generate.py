@@ -53,7 +53,6 @@ def test_prompt_from_standard_input_and_several_samples(run_folder, capsys, monk
 @pytest.mark.parametrize(
     "argv, code, message",
     [
-        (["--prompt", ""], 2, "the prompt is empty"),
         (["--prompt", END_OF_TEXT], 2, "special"),
         (["--prompt", "a", "--temperature", "-1"], 2, "temperature"),
         (["--prompt", "a", "--temperature", "nan"], 2, "temperature"),
@@ -85,16 +84,24 @@ def test_every_format_writes_and_says_what_it_cost(run_folder, capsys, format):
         capsys, "--model", run_folder, "--prompt", "xyzzy", "--max-new-tokens", 3, "--format", format, "--figures"
     )
     assert code == 0 and out.startswith("xyzzy")
-    prefill, decode, machine, why = err.splitlines()
-    assert prefill.startswith("prefill 5 tokens") and decode.startswith("decode  2 tokens")
-    assert "GB/s" in decode and "% of the memory's" in decode and "GFLOP/s" in machine and "memory limits decode" in why
+    assert err.startswith("prompt 5 tokens at ") and "; new 2 tokens at " in err and err.count("\n") == 1
+    assert "of this machine's arithmetic" in err and "of its memory's speed" in err
 
 
-def test_a_terminal_is_told_the_figures_unless_it_does_not_want_them(run_folder, capsys, monkeypatch):
+def test_figures_are_for_those_who_ask_and_count_no_compiling(run_folder, capsys, monkeypatch):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     arguments = ("--model", run_folder, "--prompt", "xyzzy", "--max-new-tokens", 3)
-    assert generate(capsys, *arguments)[2].startswith("prefill")
-    assert generate(capsys, *arguments, "--no-figures")[2] == ""
+    assert "prompt 5 tokens" not in generate(capsys, *arguments)[2]
+    clock = iter([*range(0, 4000, 1000), *range(5000, 5010)])  # what comes first takes long
+    monkeypatch.setattr("gpt_numpy.inference.figures.time.perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr("gpt_numpy.inference.figures.machine.peak_flops", lambda: 1e9)
+    monkeypatch.setattr("gpt_numpy.inference.figures.machine.read_bandwidth", lambda: 1e9)
+    assert "prompt 5 tokens at 5/s" in generate(capsys, *arguments, "--figures")[2]
+
+
+def test_nothing_to_continue_is_the_start_of_a_text(run_folder, capsys):
+    code, out, err = generate(capsys, "--model", run_folder, "--prompt", "", "--max-new-tokens", 5, "--no-end")
+    assert code == 0 and len(out) > 1 and err == ""
 
 
 def test_a_draft_does_not_change_a_greedy_text(run_folder, capsys):

@@ -90,3 +90,15 @@ def test_faults(model, tokenizer):
     assert "".join(p.text for p in stream_text(model, tokenizer, ids, 4)) == "".join(
         p.text for p in stream_text(model, tokenizer, "abc", 4)
     )
+
+
+def test_a_text_starts_after_the_end_of_one_or_a_line_break():
+    from gpt_numpy.inference.text import start_of_text
+    from gpt_numpy.tokenizer import END_OF_TEXT, CharTokenizer
+
+    ended = CharTokenizer.train(["a\n"], special_tokens=(END_OF_TEXT,))
+    assert start_of_text(ended) == [ended.eot_id]
+    lines = CharTokenizer.train(["a\n"])
+    assert start_of_text(lines) == lines.encode("\n")
+    with pytest.raises(GenerationError, match="the prompt is empty"):
+        start_of_text(CharTokenizer.train(["ab"]))
