@@ -37,7 +37,7 @@ class Tokenizer:
     """Byte-level BPE over ``vocabulary``; made by ``train`` or ``load``.
 
     Memory beside the vocabulary: the merge tables (some 7 MB for GPT-2's), and for each thread that encodes at
-    the same time a cache of 5 MiB, which holds the tokens of at most 65,536 words of up to 15 bytes and 8,192 words
+    the same time a cache of 8 MiB, which holds the tokens of at most 131,072 words of up to 15 bytes and 8,192 words
     of up to 64. Neither grows with the text.
     """
 

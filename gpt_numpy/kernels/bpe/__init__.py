@@ -18,43 +18,40 @@ from numba import typeof
 
 from ...errors import TokenizerError
 from ..runtime.threads import count as thread_count
-from .bits import PAD
-from .encoder import SHORT_TOKENS, SPACE, encode_texts, encode_words, word_cache
+from .encoder import CHUNK, OUT_SLACK, bench, encode_texts, encode_words, word_cache
 from .merging import merge_space, merge_tables
 from .pretokenizer import character_classes, split
-from .texts import balanced, surrogate_error, utf8_buffer
+from .texts import Texts, balanced, many_texts, one_text, surrogate_error
 
 LONGEST_WORD = 1 << 29  # bytes; merging it takes 40 times as many
 _PIECE = 1 << 18  # bytes that are worth a task of their own
-_SHORT_TEXT = SPACE // 4  # characters
-_PADDING = bytes(PAD)
+_SHORT_TEXT = CHUNK // 8  # characters
 _BLANKS = b" \n\t"
 
 
 class _Desk:
-    """What one thread encodes with: a word cache, and the arguments for one short text, made once.
+    """What one thread encodes with: a word cache, work space, and the arguments for one short text, made once.
 
     For a text of some words, making arrays and letting numba find the machine code for their types would take ten
     times as long as encoding. So the code is looked up here, for arguments whose types never change.
     """
 
-    def __init__(self, tables):
-        self.cache = word_cache(tables.new_ids.size)
-        buffer = np.zeros(4 * _SHORT_TEXT + PAD, dtype=np.uint8)  # a character has four bytes at most
+    def __init__(self, tables, dtype):
+        self.cache, self.bench = word_cache(tables.new_ids.size), bench()
+        buffer = np.zeros(4 * _SHORT_TEXT, dtype=np.uint8)  # a character has four bytes at most
         self._text = memoryview(buffer)
-        self._stop, self._end = (np.zeros(1, dtype=np.int64) for _ in range(2))
-        self._out = np.empty(buffer.size, dtype=np.uint32)
-        start, state = np.zeros(1, dtype=np.int64), np.zeros(3, dtype=np.int64)
+        self._bounds, self._state = np.zeros(2, dtype=np.int64), np.zeros(3, dtype=np.int64)
+        self._end, self._out = np.zeros(1, dtype=np.int64), np.empty(buffer.size + OUT_SLACK, dtype=dtype)
         self._arguments = (
             buffer,
-            start,
-            self._stop,
+            self._bounds,
             character_classes(),
             tables,
             self.cache,
+            self.bench,
             self._out,
             self._end,
-            state,
+            self._state,
         )
         signature = tuple(map(typeof, self._arguments))
         encode_texts.compile(signature)
@@ -62,8 +59,8 @@ class _Desk:
 
     def encode(self, data):
         """Token ids of at most 4 * _SHORT_TEXT bytes; none of its words is longer than the cache's work space."""
-        self._text[: len(data) + PAD] = data + _PADDING
-        self._stop[0] = len(data)
+        self._text[: len(data)] = data
+        self._bounds[1] = len(data)
         self._kernel(*self._arguments)
         return self._out[: self._end[0]].tolist()
 
@@ -74,7 +71,7 @@ class BPEEncoder:
     byte_ids (256,): the id of every byte value; pairs (n_merges, 2): the ids joined by merge r, in order of rank;
     new_ids (n_merges,): the id that merge r makes, 256 + r by default. Raises VocabError (see ``merge_tables``).
 
-    Memory: the tables of the vocabulary (some 7 MB for GPT-2's), and 5 MiB of word cache for every thread that has
+    Memory: the tables of the vocabulary (some 7 MB for GPT-2's), and 8 MiB of word cache for every thread that has
     encoded at the same time as others; neither grows with the text.
     """
 
@@ -91,40 +88,45 @@ class BPEEncoder:
         """Token ids of ``text`` as a list, on the calling thread."""
         if isinstance(text, str) and len(text) <= _SHORT_TEXT:
             return self._encode_short(text)
-        return self._run(*utf8_buffer([text]))[0].tolist()
+        return self._run(one_text(text))[0].tolist()
 
     def encode_to_array(self, text, threads=1):
         """Token ids (n_tokens,) of ``text`` in ``self.dtype``; the same for every number of threads."""
-        parts = [ids for ids, _, _ in self._run_all(*utf8_buffer([text]), threads)]
-        return np.concatenate(parts, dtype=self.dtype, casting="unsafe")
+        parts = [ids for ids, _, _ in self._run_all(one_text(text), threads)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def encode_batch(self, texts, threads=None):
         """Token ids of every text, a list of lists, with ``threads`` threads (all cores by default)."""
-        results = [[] for _ in texts]
-        for ids, ends, owners in self._run_all(*utf8_buffer(texts), threads):
-            tokens, start = ids.tolist(), 0
-            if len(owners) == 1:
-                results[owners[0]] += tokens
-                continue
-            for owner, end in zip(owners.tolist(), ends.tolist(), strict=True):
-                results[owner] += tokens[start:end]
-                start = end
-        return results
+        ids, offsets = self.encode_ragged(texts, threads)
+        tokens = ids.tolist()
+        return [tokens[start:end] for start, end in itertools.pairwise(offsets.tolist())]
 
     def encode_batch_to_arrays(self, texts, threads=None):
         """As ``encode_batch``, but arrays of ``self.dtype``."""
-        results = [[] for _ in texts]
-        for ids, ends, owners in self._run_all(*utf8_buffer(texts), threads):
-            for owner, part in zip(owners.tolist(), np.split(ids.astype(self.dtype), ends[:-1]), strict=True):
-                results[owner].append(part)
-        return [parts[0] if len(parts) == 1 else np.concatenate(parts) for parts in results]
+        ids, offsets = self.encode_ragged(texts, threads)
+        return [ids[start:end].copy() for start, end in itertools.pairwise(offsets.tolist())]
+
+    def encode_ragged(self, texts, threads=None):
+        """Token ids of all texts in one array of ``self.dtype``, and where each text's begin and end.
+
+        Returns ids (n_tokens,) and offsets (n_texts + 1,) int64; those of text k are
+        ``ids[offsets[k]:offsets[k + 1]]``.
+        """
+        texts = texts if isinstance(texts, list) else list(texts)
+        offsets = np.zeros(len(texts) + 1, dtype=np.int64)
+        parts, before = [], 0
+        for ids, ends, owners in self._run_all(many_texts(texts), threads):
+            parts.append(ids)
+            offsets[owners + 1] = before + ends  # of the pieces of one text the last one's end stays
+            before += len(ids)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.empty(0, self.dtype)]), offsets
 
     def encode_words(self, words):
         """Token ids (n_tokens,) of ``words`` (bytes, each merged by itself), one after the other."""
-        data = bytearray().join(words) + bytes(PAD)  # writable, as texts are: one compilation serves both
-        stops = np.cumsum(np.fromiter(map(len, words), dtype=np.int64, count=len(words)))
-        starts = np.concatenate([np.zeros(1, dtype=np.int64), stops[:-1]])[: len(words)]
-        return self._run(np.frombuffer(data, dtype=np.uint8), starts, stops, whole_words=True)[0].astype(self.dtype)
+        source = np.frombuffer(bytearray().join(words), dtype=np.uint8)  # writable, as texts are: compiled once
+        bounds = np.zeros(len(words) + 1, dtype=np.int64)
+        np.cumsum(np.fromiter(map(len, words), dtype=np.int64, count=len(words)), out=bounds[1:])
+        return self._run(Texts(source, bounds, words), whole_words=True)[0]
 
     def encode_bytes(self, data):
         """Token ids (n_tokens,) of ``data`` (bytes-like), which need not be valid UTF-8.
@@ -169,7 +171,7 @@ class BPEEncoder:
         try:
             return self._desks.pop()  # not after looking whether there is one: another thread may be quicker
         except IndexError:
-            return _Desk(self._tables)
+            return _Desk(self._tables, self.dtype)
 
     def _encode_short(self, text):
         """``encode`` for texts of at most _SHORT_TEXT characters, which uses the desk's arrays instead of new ones."""
@@ -182,32 +184,34 @@ class BPEEncoder:
         self._desks.append(desk)
         return tokens
 
-    def _run(self, buffer, starts, stops, whole_words=False):
-        """Encode texts (or words) on the calling thread: (ids uint32, ends of every text's ids)."""
-        size = int((stops - starts).sum())
-        out = np.empty(size + SHORT_TOKENS, dtype=np.uint32)
-        ends = np.empty(len(starts), dtype=np.int64)
-        state = np.zeros(3, dtype=np.int64)
+    def _run(self, texts, whole_words=False):
+        """Encode texts (or words) on the calling thread: (ids, ends of every text's ids)."""
+        source, bounds, _ = texts
+        out = np.empty(int(bounds[-1] - bounds[0]) + OUT_SLACK, dtype=self.dtype)
+        ends = np.zeros(max(len(bounds) - 1, 1), dtype=np.int64)
+        state = np.array([0, bounds[0], 0], dtype=np.int64)
         desk = self._desk()
-        kernel, tables = (encode_words, ()) if whole_words else (encode_texts, (character_classes(),))
+        kernel, classes = (encode_words, ()) if whole_words else (encode_texts, (character_classes(),))
         cache = desk.cache
-        while longest := kernel(buffer, starts, stops, *tables, self._tables, cache, out, ends, state):
+        while longest := kernel(source, bounds, *classes, self._tables, cache, desk.bench, out, ends, state):
             if longest > LONGEST_WORD:
                 limit = f"up to {LONGEST_WORD} bytes"
                 raise TokenizerError("a word is too long to merge", found=longest, expected=limit)
             cache = desk.cache._replace(space=merge_space(longest, len(self._pairs)))  # dropped after this text
         self._desks.append(desk)
-        return out[: ends[-1] if len(ends) else 0], ends
+        out.resize(ends[-1], refcheck=False)  # gives back what the ids do not need; nothing is copied where it is much
+        return out, ends[: len(bounds) - 1]
 
-    def _run_all(self, buffer, starts, stops, threads):
+    def _run_all(self, texts, threads):
         """Encode texts in pieces of similar size: an iterator of (ids, ends, text of each piece), in order."""
         threads = threads or thread_count()
-        total = int((stops - starts).sum())
-        if threads == 1 or total < 2 * _PIECE:
-            yield (*self._run(buffer, starts, stops), np.arange(len(starts)))
+        source, bounds, _ = texts
+        if threads == 1 or len(source) < 2 * _PIECE:
+            yield (*self._run(texts), np.arange(len(bounds) - 1))
             return
-        groups = balanced(buffer, starts, stops, max(_PIECE, total // (8 * threads)))
+        groups = balanced(source, bounds[:-1], bounds[1:], max(_PIECE, len(source) // (8 * threads)))
+        pieces = [(Texts(source, np.append(first, last[-1:]), texts), owners) for first, last, owners in groups]
         with ThreadPoolExecutor(threads) as pool:
-            futures = [(pool.submit(self._run, buffer, first, last), owners) for first, last, owners in groups]
+            futures = [(pool.submit(self._run, piece), owners) for piece, owners in pieces]
             for future, owners in futures:
                 yield (*future.result(), owners)

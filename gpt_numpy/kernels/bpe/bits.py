@@ -16,38 +16,35 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ..runtime.emitting import element_pointer
+
 _WITHOUT_COUNTING = {"_nrt": False, "error_model": "numpy", "boundscheck": False}
 inlined = njit(forceinline=True, **_WITHOUT_COUNTING)  # for what every word needs
 called = njit(forceinline=False, **_WITHOUT_COUNTING)  # for the rest; callees would inherit their caller's True
 
-PAD = 16  # zero bytes that must follow the text in every buffer
+PAD = 16  # bytes that must be readable behind the text in every buffer
 SHORT = 15  # longest word that a two-integer key can hold: its length takes the sixteenth byte
 
 _MIX_A = np.uint64(0x9E3779B97F4A7C15)
 _MIX_B = np.uint64(0xC2B2AE3D27D4EB4F)
 _MIX_C = np.uint64(0xD6E8FEB86659FD93)
 _SHIFT = np.uint64(29)
+_TOP_BYTE = np.uint64(56)
 
-
-def _byte_mask(count):
-    return (1 << (8 * count)) - 1
-
-
-# _LOW[n] and _HIGH[n] keep the first min(n, 8) bytes of a word and the bytes that follow those.
-_LOW = np.array([_byte_mask(min(n, 8)) for n in range(SHORT + 1)], dtype=np.uint64)
-_HIGH = np.array([_byte_mask(max(n - 8, 0)) for n in range(SHORT + 1)], dtype=np.uint64)
-_LENGTH = np.array([n << 56 for n in range(SHORT + 1)], dtype=np.uint64)
+# Eight bytes from 16 - n on keep the first n bytes of a word; those from 24 - n on keep bytes 8 to n.
+_KEEP = np.array([255] * 16 + [0] * 16, dtype=np.uint8)
+# _LOW[n] keeps the first n bytes of eight.
+_LOW = np.array([(1 << (8 * n)) - 1 for n in range(9)], dtype=np.uint64)
 
 
 @intrinsic
 def load_u64(typingctx, buffer, offset):
-    """Eight bytes of the uint8 array ``buffer`` from ``offset`` on, as one uint64; no alignment, no checks."""
+    """Eight bytes of the uint8 array ``buffer`` from ``offset`` on, as one uint64; no alignment needed."""
     if not (isinstance(buffer, types.Array) and buffer.dtype == types.uint8):
         return None
 
     def codegen(context, builder, signature, args):
-        array = cgutils.create_struct_proxy(signature.args[0])(context, builder, value=args[0])
-        address = builder.gep(array.data, [args[1]])
+        address = element_pointer(context, builder, signature.args[0], *args, ir.IntType(64)(8))
         word = builder.load(builder.bitcast(address, ir.IntType(64).as_pointer()))
         word.align = 1
         return word
@@ -65,12 +62,37 @@ def trailing_zeros(typingctx, value):
     return types.int64(types.uint64), codegen
 
 
+@intrinsic
+def copy_bytes(typingctx, target, target_start, source, source_start, size):
+    """Copy ``size`` bytes between two uint8 arrays that do not overlap."""
+
+    def codegen(context, builder, signature, args):
+        target, target_start, source, source_start, size = args
+        to = element_pointer(context, builder, signature.args[0], target, target_start, size)
+        come = element_pointer(context, builder, signature.args[2], source, source_start, size)
+        cgutils.raw_memcpy(builder, to, come, size, 1)
+        return context.get_dummy_value()
+
+    index = types.int64
+    return types.void(target, index, source, index, index), codegen
+
+
 @inlined
 def short_key(buffer, start, length):
-    """The two integers of a word of at most ``SHORT`` bytes; the second carries the length in its top byte."""
-    low = load_u64(buffer, start) & _LOW[length]
-    high = load_u64(buffer, start + 8) & _HIGH[length] | _LENGTH[length]
+    """The two integers of a word of at most ``SHORT`` bytes; the second carries the length in its top byte.
+
+    The integers of a longer word are unlike those of any short one: bit 60 is set.
+    """
+    kept = min(length, SHORT + 1)
+    low = load_u64(buffer, start) & load_u64(_KEEP, 16 - kept)
+    high = load_u64(buffer, start + 8) & load_u64(_KEEP, 24 - kept) | np.uint64(kept) << _TOP_BYTE
     return low, high
+
+
+@inlined
+def hash_key(low, high):
+    """A 64-bit hash of a word's two integers, good in its high bits: cheaper than ``hash_pair``."""
+    return low * _MIX_A + high * _MIX_B
 
 
 @inlined

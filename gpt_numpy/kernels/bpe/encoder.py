@@ -1,11 +1,19 @@
-"""Encoding kernels: text in UTF-8 to token ids, word by word, through a bounded cache of words already merged.
+"""Encoding kernels: text in UTF-8 to token ids, through a bounded cache of words already merged.
 
-Natural text repeats its words, so nearly every word costs one hash and one comparison of 32 bytes. The cache is two
-tables of fixed size, and a new word takes the place of an older one:
+Text goes through three stages, a chunk of some kilobytes at a time, so that what one stage leaves for the next stays
+in the first cache:
 
-- words of at most fifteen bytes and four tokens: buckets of two neighbouring entries, one cache line; an entry that
-  is pushed out of the first place moves to the second (so the second is the older);
-- words of up to sixty-four bytes: one entry for every hash.
+1. ``scanner`` finds where words begin, 64 bytes at once;
+2. for a few hundred words, their keys are cut out and hashed, and the cache lines that may hold them are asked for;
+3. by then the lines have come: keys are compared, and four tokens are copied, of which as many count as the word has.
+
+Natural text repeats its words, so nearly every word ends here. The cache is two tables of fixed size, and a new word
+takes the place of an older one:
+
+- words of at most fifteen bytes: two entries in each cache line; an entry that is pushed out of the first position
+  moves to the second (so the second is the older). An entry has room for four tokens; that of a word with more names
+  a row of the other table, and the stamp that the row must still have;
+- words of up to sixty-four bytes: one row for every hash.
 
 Other words are merged every time. A cache belongs to one thread at a time; see ``bpe.BPEEncoder``.
 """
@@ -13,144 +21,334 @@ Other words are merged every time. A cache belongs to one thread at a time; see 
 from typing import NamedTuple
 
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
 
 from ..runtime.decorators import kernel
-from .bits import SHORT, called, copy_items, hash_bytes, hash_pair, inlined, same_bytes, short_key
+from ..runtime.emitting import element_pointer
+from ..runtime.vectors import prefetch, read, write
+from .bits import SHORT, called, copy_bytes, copy_items, hash_bytes, hash_key, inlined, same_bytes, short_key
+from .masks import BLOCK
 from .merging import MergeSpace, merge_space, merge_word, whole_word
-from .pretokenizer import word_end
+from .pretokenizer import long_word_end
+from .scanner import scan
 
-N_BUCKETS = 1 << 15  # of short words, two entries each
+LINE_BITS = 16
+N_LINES = 1 << LINE_BITS  # of short words, two entries each
 N_LONG = 1 << 13
 LONG_BYTES = 64
 SHORT_TOKENS = 4
-SPACE = 1 << 12  # bytes of the longest word that can be merged at first
+OUT_SLACK = 8  # ids behind the last one that may be overwritten
+CHUNK = 1 << 13  # bytes that go through all stages together
+BATCH = 256  # words whose cache lines are asked for together
 
+_ENTRY, _LINE = 4, 8  # integers of an entry, of a cache line
+_AHEAD = 2  # bytes behind a chunk that tell whether a quote at its end begins a contraction
+_MARKS = 1 << 10  # texts that may end in one chunk
+_LINE_SHIFT = np.uint64(64 - LINE_BITS)
 _HALF = np.uint64(32)
-_COUNT_SHIFT = np.uint64(60)
-_KEY_BITS = np.uint64((1 << 60) - 1)
+_COUNT_SHIFT = np.uint64(56)
+_ROW_BITS = np.uint64(0xFFFFFFFF)
 _TAG_BITS = np.uint64(0xFFFFFFFFFFFF0000)
 
 
 class WordCache(NamedTuple):
     """Words and their tokens; all zero when empty. It never grows."""
 
-    short: np.ndarray  # (8 * N_BUCKETS,) uint64: entries of low, high | n_tokens << 60, two times two ids
+    short: np.ndarray  # (_LINE * N_LINES,) uint64: entries of low, high, two ids, two ids | n_tokens << 56
     tags: np.ndarray  # (N_LONG,) uint64: hash | n_tokens << 8 | length in the low 16 bits
     spelling: np.ndarray  # (N_LONG * LONG_BYTES + 8,) uint8
     tokens: np.ndarray  # (N_LONG * LONG_BYTES,) uint32
+    stamps: np.ndarray  # (N_LONG,) uint64: the number of the writing that filled a row
+    written: np.ndarray  # (1,) uint64: how many rows were written so far
     space: MergeSpace  # for merging words
 
 
+class Bench(NamedTuple):
+    """What the stages leave for each other; nothing of it outlasts a chunk."""
+
+    text: np.ndarray  # (CHUNK + …,) uint8: the chunk, and bytes that vectors may read behind it
+    starts: np.ndarray  # (CHUNK + …,) uint16: where words begin; behind the last, where it ends
+    marks: np.ndarray  # (_MARKS,) int64: how many words begin before the end of each text
+    keys: np.ndarray  # (2 * BATCH,) uint64
+    lines: np.ndarray  # (BATCH,) int64: index in ``short`` of the line that may hold a word
+    masks: np.ndarray  # (6,) uint64
+
+
+class Chunk(NamedTuple):
+    """What the scan of one chunk found."""
+
+    n_words: int
+    n_marks: int
+    size: int  # bytes of these words
+
+
 def word_cache(n_merges):
-    """An empty cache: 2 MiB of short words and 2.5 MiB of longer ones, for at most 65,536 and 8,192 words."""
+    """An empty cache: 4 MiB of short words and 2.6 MiB of longer ones, for at most 131,072 and 8,192 words."""
+    memory = np.zeros(_LINE * (N_LINES + 1), dtype=np.uint64)
+    first = -memory.ctypes.data % 64 // memory.itemsize  # entries never lie across two cache lines
     return WordCache(
-        np.zeros(8 * N_BUCKETS, dtype=np.uint64),
+        memory[first : first + _LINE * N_LINES],
         np.zeros(N_LONG, dtype=np.uint64),
         np.zeros(N_LONG * LONG_BYTES + 8, dtype=np.uint8),
         np.zeros(N_LONG * LONG_BYTES, dtype=np.uint32),
-        merge_space(SPACE, n_merges),
+        np.zeros(N_LONG, dtype=np.uint64),
+        np.zeros(1, dtype=np.uint64),
+        merge_space(CHUNK, n_merges),
     )
+
+
+def bench():
+    """Work space for one thread."""
+    return Bench(
+        np.zeros(CHUNK + 2 * BLOCK, dtype=np.uint8),
+        np.zeros(CHUNK + 2 * BLOCK, dtype=np.uint16),
+        np.zeros(_MARKS, dtype=np.int64),
+        np.zeros(2 * BATCH, dtype=np.uint64),
+        np.zeros(BATCH, dtype=np.int64),
+        np.zeros(6, dtype=np.uint64),
+    )
+
+
+def _copier(n_ids):
+    """An intrinsic that copies ``n_ids`` ids of 24 bits to ``out`` from ``at`` on, whatever lies in their top bytes."""
+
+    @intrinsic
+    def copy(typingctx, source, index, out, at):
+        def codegen(context, builder, signature, args):
+            wide, narrow = (ir.VectorType(ir.IntType(bits), n_ids) for bits in (32, out.dtype.bitwidth))
+            n_items = ir.IntType(64)(n_ids * 32 // source.dtype.bitwidth)
+            ids = element_pointer(context, builder, source, args[0], args[1], n_items)
+            target = element_pointer(context, builder, out, args[2], args[3], ir.IntType(64)(n_ids))
+            vector = builder.load(builder.bitcast(ids, wide.as_pointer()))
+            vector.align = 4
+            kept = builder.and_(vector, ir.Constant(wide, [0xFFFFFF] * n_ids))
+            result = builder.trunc(kept, narrow) if narrow != wide else kept
+            builder.store(result, builder.bitcast(target, narrow.as_pointer())).align = out.dtype.bitwidth // 8
+            return context.get_dummy_value()
+
+        return types.void(source, types.int64, out, types.int64), codegen
+
+    return copy
+
+
+_copy_four = _copier(SHORT_TOKENS)
+_copy_some = _copier(OUT_SLACK)
+
+
+@inlined
+def _copy_row(cache, row, out, at, count):
+    """Write the ``count`` ids of a row of the long table to ``out`` from ``at`` on; returns the end."""
+    for i in range(0, count, OUT_SLACK):
+        _copy_some(cache.tokens, row * LONG_BYTES + i, out, at + i)
+    return at + count
 
 
 @called
 def _encode_long(buffer, start, length, tables, cache, out, at):
-    """Tokens of a word that the short table does not hold, through the other table where it fits."""
-    if length > LONG_BYTES:
-        return merge_word(buffer, start, length, tables, cache.space, out, at)
+    """Tokens of a word of up to LONG_BYTES bytes through the long table: (end, its row there)."""
     mixed = hash_bytes(buffer, start, length)
-    slot = np.int64(mixed >> _HALF) & (N_LONG - 1)
-    tag = cache.tags[slot]
-    count = np.int64(tag >> np.uint64(8) & np.uint64(0xFF))
+    row = np.int64(mixed >> _HALF) & (N_LONG - 1)
+    tag = cache.tags[row]
     same = (tag ^ mixed) & _TAG_BITS == 0 and np.int64(tag & np.uint64(0xFF)) == length
-    if same and same_bytes(buffer, start, cache.spelling, slot * LONG_BYTES, length):
-        copy_items(cache.tokens, slot * LONG_BYTES, out, at, count)
-        return at + count
+    if same and same_bytes(buffer, start, cache.spelling, row * LONG_BYTES, length):
+        return _copy_row(cache, row, out, at, np.int64(tag >> np.uint64(8) & np.uint64(0xFF))), row
     end = merge_word(buffer, start, length, tables, cache.space, out, at)
-    count = end - at
-    cache.tags[slot] = mixed & _TAG_BITS | np.uint64(count << 8 | length)
-    copy_items(buffer, start, cache.spelling, slot * LONG_BYTES, length)
-    copy_items(out, at, cache.tokens, slot * LONG_BYTES, count)
-    return end
+    cache.tags[row] = mixed & _TAG_BITS | np.uint64((end - at) << 8 | length)
+    copy_items(buffer, start, cache.spelling, row * LONG_BYTES, length)
+    copy_items(out, at, cache.tokens, row * LONG_BYTES, end - at)
+    cache.written[0] += 1
+    cache.stamps[row] = cache.written[0]
+    return end, row
 
 
 @called
-def _encode_new(buffer, start, length, low, high, bucket, tables, cache, out, at):
-    """Tokens of a short word that its bucket does not hold; enter it there if it has few."""
-    token = whole_word(low, high, tables.word_slots)
+def _encode_new(buffer, word, key, line, tables, cache, out, at):
+    """Tokens of a word that its line does not hold; enter a short word there."""
+    start, length = word
+    if length > LONG_BYTES:
+        return merge_word(buffer, start, length, tables, cache.space, out, at)
+    low, high = key
+    row = np.int64(-1)
+    token = whole_word(low, high, tables.word_slots) if length <= SHORT else -1
     if token >= 0:
         out[at] = token
         end = at + 1
     else:
-        end = _encode_long(buffer, start, length, tables, cache, out, at)
-    count = end - at
+        end, row = _encode_long(buffer, start, length, tables, cache, out, at)
+    if length > SHORT:
+        return end
+    short, count = cache.short, end - at
+    for i in range(_ENTRY):
+        short[line + _ENTRY + i] = short[line + i]
+    short[line] = low
+    short[line + 1] = high
     if count <= SHORT_TOKENS:
-        short = cache.short
-        for i in range(4):
-            short[bucket + 4 + i] = short[bucket + i]
-        short[bucket] = low
-        short[bucket + 1] = high | np.uint64(count) << _COUNT_SHIFT
         for i in range(count, SHORT_TOKENS):
             out[at + i] = 0
-        short[bucket + 2] = np.uint64(out[at]) | np.uint64(out[at + 1]) << _HALF
-        short[bucket + 3] = np.uint64(out[at + 2]) | np.uint64(out[at + 3]) << _HALF
+        short[line + 2] = np.uint64(out[at]) | np.uint64(out[at + 1]) << _HALF
+        short[line + 3] = np.uint64(out[at + 2]) | np.uint64(out[at + 3]) << _HALF
+    else:
+        short[line + 2] = cache.stamps[row]
+        short[line + 3] = np.uint64(row)
+    short[line + 3] |= np.uint64(count) << _COUNT_SHIFT
     return end
 
 
-@inlined
-def _encode_word(buffer, start, end, tables, cache, out, at):
-    """Write the tokens of one word to ``out`` from ``at`` on; return the position behind the last."""
-    length = end - start
-    if length > SHORT:
-        return _encode_long(buffer, start, length, tables, cache, out, at)
-    low, high = short_key(buffer, start, length)
+@called
+def _encode_linked(buffer, word, entry, tables, cache, out, at):
+    """Tokens of a word whose entry names a row of the long table; the row may hold another word by now."""
     short = cache.short
-    bucket = (np.int64(hash_pair(low, high) >> _HALF) & (N_BUCKETS - 1)) << 3
-    if short[bucket] != low or short[bucket + 1] & _KEY_BITS != high:
-        bucket += 4
-        if short[bucket] != low or short[bucket + 1] & _KEY_BITS != high:
-            return _encode_new(buffer, start, length, low, high, bucket - 4, tables, cache, out, at)
-    first, second = short[bucket + 2], short[bucket + 3]
-    out[at] = np.uint32(first)
-    out[at + 1] = np.uint32(first >> _HALF)
-    out[at + 2] = np.uint32(second)
-    out[at + 3] = np.uint32(second >> _HALF)
-    return at + np.int64(short[bucket + 1] >> _COUNT_SHIFT)
+    count = np.int64(short[entry + 3] >> _COUNT_SHIFT)
+    row = np.int64(short[entry + 3] & _ROW_BITS)
+    if cache.stamps[row] == short[entry + 2]:
+        return _copy_row(cache, row, out, at, count)
+    end, row = _encode_long(buffer, word[0], word[1], tables, cache, out, at)
+    short[entry + 2] = cache.stamps[row]
+    return end
+
+
+@called
+def _prepare(bench, first, count, short):
+    """Cut out and hash the keys of ``count`` words from word ``first`` on; ask for their cache lines."""
+    text, starts, keys, lines = bench.text, bench.starts, bench.keys, bench.lines
+    start = np.int64(read(starts, first))
+    for i in range(count):
+        end = np.int64(read(starts, first + i + 1))
+        low, high = short_key(text, start, end - start)
+        line = np.int64(hash_key(low, high) >> _LINE_SHIFT) * _LINE
+        prefetch(short, line)
+        write(keys, 2 * i, low)
+        write(keys, 2 * i + 1, high)
+        write(lines, i, line)
+        start = end
+
+
+@called
+def _emit(bench, first, prepared, tables, cache, out, at):
+    """Write the tokens of the words from ``first`` up to ``prepared[1]``; returns the end.
+
+    prepared: the words whose keys are on the bench, from prepared[0] on.
+    """
+    short, keys, lines = cache.short, bench.keys, bench.lines
+    for word in range(first, prepared[1]):
+        i = word - prepared[0]
+        low, high, line = read(keys, 2 * i), read(keys, 2 * i + 1), read(lines, i)
+        newer = read(short, line) ^ low | read(short, line + 1) ^ high
+        older = read(short, line + _ENTRY) ^ low | read(short, line + _ENTRY + 1) ^ high
+        entry = line + (np.int64(newer != 0) << 2)
+        _copy_four(short, entry + 2, out, at)
+        count = np.int64(read(short, entry + 3) >> _COUNT_SHIFT)
+        if (newer != 0) & (older != 0) | (count > SHORT_TOKENS):
+            start = np.int64(read(bench.starts, word))
+            place = start, np.int64(read(bench.starts, word + 1)) - start
+            if newer != 0 and older != 0:
+                at = _encode_new(bench.text, place, (low, high), line, tables, cache, out, at)
+            else:
+                at = _encode_linked(bench.text, place, entry, tables, cache, out, at)
+        else:
+            at += count
+    return at
+
+
+@called
+def _encode_chunk(bench, chunk, tables, cache, out, at, ends):
+    """Stages two and three for the words of one chunk; ``ends`` receives where the tokens of each text end."""
+    mark, word = 0, 0
+    while mark < chunk.n_marks and bench.marks[mark] == 0:
+        ends[mark] = at
+        mark += 1
+    while word < chunk.n_words:
+        prepared = word, min(word + BATCH, chunk.n_words)
+        _prepare(bench, word, prepared[1] - word, cache.short)
+        while word < prepared[1]:
+            stop = min(prepared[1], bench.marks[mark]) if mark < chunk.n_marks else prepared[1]
+            at = _emit(bench, word, (prepared[0], stop), tables, cache, out, at)
+            word = stop
+            while mark < chunk.n_marks and bench.marks[mark] == word:
+                ends[mark] = at
+                mark += 1
+    return at
+
+
+@called
+def _scan_chunk(bounds, text, position, size, classes, bench):
+    """Stage one for the texts from number ``text`` on, of which ``size`` bytes from ``position`` on are on the bench.
+
+    A word that the chunk breaks off is left for the next chunk.
+    """
+    starts, count, n_marks, start = bench.starts, 0, 0, np.int64(0)
+    while text < bounds.size - 1 and n_marks < _MARKS:
+        stop = bounds[text + 1] - position
+        if stop > CHUNK:
+            end = scan(bench.text, (start, CHUNK, min(size, stop)), classes, starts, count, bench.masks)
+            if end > count:
+                count = end - 1
+                start = np.int64(starts[count])
+            break
+        count = scan(bench.text, (start, stop, stop), classes, starts, count, bench.masks)
+        bench.marks[n_marks] = count
+        n_marks += 1
+        start = stop
+        text += 1
+    starts[count] = start
+    return Chunk(count, n_marks, start)
 
 
 @kernel(_nrt=False)
-def encode_texts(buffer, starts, stops, classes, tables, cache, out, ends, state):
-    """Pre-tokenize and encode several texts: text k is ``buffer[starts[k]:stops[k]]``.
+def encode_texts(source, bounds, classes, tables, cache, bench, out, ends, state):
+    """Pre-tokenize and encode several texts: text k is ``source[bounds[k]:bounds[k + 1]]``.
 
-    buffer uint8 with PAD zero bytes behind the last text; starts, stops (n_texts,) int64, where every stop is followed
-    by a zero byte or is a cut position (see ``pretokenize``); out uint32 with room for an id a byte and SHORT_TOKENS
-    more; ends (n_texts,) int64 receives the end of every text's tokens in ``out``; state (3,) int64: text, position in
-    it and tokens so far, zero at first. Returns 0 when all is done, else the length of a word that the cache's work
-    space has no room for: with a larger one the next call goes on from there.
+    source uint8, valid UTF-8; bounds (n_texts + 1,) int64; out uint16 or uint32 with room for an id a byte and
+    OUT_SLACK more; ends (n_texts,) int64 receives the end of every text's tokens in ``out``; state (3,) int64:
+    text, position in ``source`` and tokens so far, at first 0, bounds[0], 0. Returns 0 when all is done, else the
+    length of a word that the cache's work space has no room for: with a larger one the next call goes on from there.
     """
-    at = state[2]
-    for text in range(state[0], starts.size):
-        position, stop = max(starts[text], state[1]), stops[text]
-        while position < stop:
-            end = word_end(buffer, position, stop, classes)
-            if end - position > cache.space.ids.size:
+    text, position, at = state[0], state[1], state[2]
+    end = bounds[bounds.size - 1]
+    while text < bounds.size - 1:
+        size = min(end - position, CHUNK + _AHEAD)
+        copy_bytes(bench.text, 0, source, position, size)
+        chunk = _scan_chunk(bounds, text, position, size, classes, bench)
+        if chunk.n_marks == 0 and chunk.size == 0:
+            stop = long_word_end(source, position, bounds[text + 1], classes)
+            if stop - position > cache.space.ids.size:
                 state[0], state[1], state[2] = text, position, at
-                return end - position
-            at = _encode_word(buffer, position, end, tables, cache, out, at)
-            position = end
-        ends[text] = at
+                return stop - position
+            at = merge_word(source, position, stop - position, tables, cache.space, out, at)
+            if stop == bounds[text + 1]:
+                ends[text] = at
+                text += 1
+            position = stop
+            continue
+        at = _encode_chunk(bench, chunk, tables, cache, out, at, ends[text:])
+        position += chunk.size
+        text += chunk.n_marks
     return 0
 
 
 @kernel(_nrt=False)
-def encode_words(buffer, starts, stops, tables, cache, out, ends, state):
-    """As ``encode_texts`` for words that another pattern has split already: nothing is asked of what follows them."""
-    at = state[2]
-    for word in range(state[0], starts.size):
-        length = stops[word] - starts[word]
-        if length > cache.space.ids.size:
-            state[0], state[2] = word, at
-            return length
-        if length > 0:
-            at = _encode_word(buffer, starts[word], stops[word], tables, cache, out, at)
-        ends[word] = at
+def encode_words(source, bounds, tables, cache, bench, out, ends, state):
+    """As ``encode_texts`` for words that another pattern has split already; only the last of ``ends`` is written."""
+    word, at, last = state[0], state[2], bounds.size - 1
+    while word < last:
+        position, count = bounds[word], 0
+        size = min(bounds[last] - position, CHUNK)
+        copy_bytes(bench.text, 0, source, position, size)
+        while word < last and bounds[word + 1] - position <= CHUNK:
+            bench.starts[count] = bounds[word] - position
+            count += bounds[word + 1] > bounds[word]
+            word += 1
+            bench.starts[count] = bounds[word] - position
+        if count == 0 and word < last:
+            length = bounds[word + 1] - bounds[word]
+            if length > cache.space.ids.size:
+                state[0], state[2] = word, at
+                return length
+            at = merge_word(source, position, length, tables, cache.space, out, at)
+            word += 1
+            continue
+        at = _encode_chunk(bench, Chunk(count, 0, 0), tables, cache, out, at, ends)
+    ends[ends.size - 1] = at
     return 0

@@ -61,7 +61,7 @@ def character_classes():
 
 
 @inlined
-def _wide_character(buffer, position, table):
+def wide_character(buffer, position, table):
     """(class, end) of the character of two to four bytes at ``position``."""
     lead = np.int64(buffer[position])
     second = np.int64(buffer[position + 1]) & 0x3F
@@ -85,7 +85,7 @@ def _character(buffer, position, table):
     lead = buffer[position]
     if lead < 0x80:
         return table.ascii[lead], position + 1
-    return _wide_character(buffer, position, table)
+    return wide_character(buffer, position, table)
 
 
 @inlined
@@ -111,7 +111,7 @@ def _run_end(buffer, position, size, kind, table):
             position += 1
         if position >= size or buffer[position] < 0x80:
             return position
-        found, end = _wide_character(buffer, position, table)
+        found, end = wide_character(buffer, position, table)
         if found != kind:
             return position
         position = end
@@ -158,6 +158,22 @@ def word_end(buffer, start, size, table):
         if short != start:
             return short
     return _run_end(buffer, end, size, kind, table)
+
+
+@called
+def long_word_end(buffer, start, size, table):
+    """As ``word_end``, a character at a time, which reads no byte from ``size`` on; for very long words."""
+    position = start + 1 if buffer[start] == _BLANK else start
+    kind = -1
+    while position < size:
+        found, end = _character(buffer, position, table)
+        if found == SPACE and kind < 0:
+            return _white_space_end(buffer, start, size, table)
+        if kind >= 0 and found != kind:
+            break
+        kind = np.int64(found)
+        position = end
+    return position
 
 
 @kernel(_nrt=False)

@@ -1,12 +1,94 @@
-"""Python strings as the kernels take them: one UTF-8 buffer, and shares of similar size for the threads."""
+"""Python texts as the kernels take them: UTF-8 in one array, and shares of similar size for the threads."""
+
+import ctypes
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...errors import TokenizerError
+from ..runtime.decorators import kernel
 from .bits import PAD
+from .masks import BLOCK, character_starts
 from .pretokenizer import cuts
 
 _SLICE = 1 << 16  # characters; a slice without wide characters is narrow, and quicker to encode than the whole text
+
+_as_utf8 = ctypes.pythonapi.PyUnicode_AsUTF8AndSize
+_as_utf8.argtypes = ctypes.py_object, ctypes.POINTER(ctypes.c_ssize_t)
+_as_utf8.restype = ctypes.c_void_p
+
+
+class Texts(NamedTuple):
+    """Several texts side by side: text k is ``source[bounds[k]:bounds[k + 1]]``."""
+
+    source: np.ndarray  # (n_bytes,) uint8, UTF-8; not to be written to
+    bounds: np.ndarray  # (n_texts + 1,) int64
+    owner: Any  # the object whose memory ``source`` shows
+
+
+def one_text(text):
+    """A single str as ``Texts``, without a copy where its characters are all ASCII.
+
+    CPython makes the UTF-8 of any other str once and keeps it with the str. TypeError for anything but a ``str``;
+    TokenizerError, with the offset, for a lone surrogate.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"text 0 is {type(text).__name__}; expected str")
+    try:
+        return _shown(text, [len(text)])
+    except UnicodeEncodeError:
+        raise surrogate_error([text]) from None
+
+
+def many_texts(texts):
+    """A list of str as ``Texts``; TypeError and TokenizerError as in ``one_text``, with the number of the text."""
+    try:
+        joined = "".join(texts)
+        return _shown(joined, map(len, texts), len(texts))
+    except UnicodeEncodeError:
+        raise surrogate_error(texts) from None
+    except TypeError:
+        number = next(number for number, text in enumerate(texts) if not isinstance(text, str))
+        raise TypeError(f"text {number} is {type(texts[number]).__name__}; expected str") from None
+
+
+def _shown(joined, lengths, n_texts=1):
+    """``joined``, a str made of texts of these lengths (in characters)."""
+    size = ctypes.c_ssize_t()
+    address = _as_utf8(joined, ctypes.byref(size))
+    bounds = np.zeros(n_texts + 1, dtype=np.int64)
+    np.cumsum(np.fromiter(lengths, dtype=np.int64, count=n_texts), out=bounds[1:])
+    source = _memory(address, size.value)
+    if size.value != len(joined):
+        _to_bytes(source, bounds)
+    return Texts(source, bounds, joined)
+
+
+def _memory(address, size):
+    """The ``size`` bytes at ``address`` as an array."""
+    if size == 0:
+        return np.empty(0, dtype=np.uint8)
+    return np.frombuffer((ctypes.c_uint8 * size).from_address(address), dtype=np.uint8)
+
+
+@kernel(_nrt=False)
+def _to_bytes(source, bounds):
+    """Turn positions counted in characters, in ascending order, into positions counted in bytes."""
+    characters, position, last = np.int64(0), np.int64(0), source.size - BLOCK
+    for number in range(bounds.size):
+        while position <= last:
+            count = character_starts(source, position)
+            if characters + count > bounds[number]:
+                break
+            characters += count
+            position += BLOCK
+        byte, missing = position, bounds[number] - characters
+        while byte < source.size:
+            missing -= source[byte] & 0xC0 != 0x80
+            if missing < 0:
+                break
+            byte += 1
+        bounds[number] = byte
 
 
 def utf8_buffer(texts):

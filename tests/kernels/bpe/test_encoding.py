@@ -126,7 +126,7 @@ def test_a_million_strings_encode_as_with_tiktoken(encoder, tiktoken_gpt2, hard_
 
 @pytest.mark.parametrize("unit", ["a", "^", " ", "\n", "ab"])
 def test_a_million_repetitions_take_less_than_two_seconds(encoder, tiktoken_gpt2, unit):
-    """Time that grew with the square would be hours. What it grows with is measured by ``benchmarks tokenizer runs``."""
+    """Time that grew with the square would be hours. ``benchmarks tokenizer runs`` measures the growth."""
     assert encoder.encode(unit * 3000) == tiktoken_gpt2.encode_ordinary(unit * 3000)
     start = perf_counter()
     tokens = encoder.encode_to_array(unit * 1_000_000)
@@ -137,13 +137,15 @@ def test_a_million_repetitions_take_less_than_two_seconds(encoder, tiktoken_gpt2
 def test_a_full_cache_forgets_and_stays_right():
     encoder = BPEEncoder(BYTES, AAA)
     rng = random.Random(0)
-    words = ["".join(rng.choices("ab", k=20)) for _ in range(10_000)]  # 8,192 long words fit
-    words += [f"{n:b}".replace("0", "a").replace("1", "b") for n in range(1 << 16)]  # with the blank, 65,536 do not
+    words = ["".join(rng.choices("ab", k=20)) for _ in range(10_000)]  # 8,192 rows of the long table
+    # Some hundred of the 65,536 lines of two entries get a third word. Of the words below 16 bytes many have more than
+    # four tokens, so that their entries name rows, which other words take over.
+    words += [f"{n:b}".replace("0", "a").replace("1", "b") for n in range(1 << 16)]
     for text in (" ".join(words), " ".join(reversed(words))):
         expected = plain(BYTES, AAA, [256, 257, 258], [word.encode() for word in split_by_pattern(text, GPT2_PATTERN)])
         assert encoder.encode(text) == expected
     cache = encoder._desks[0].cache
-    assert sum(array.nbytes for array in (*cache[:-1], *cache.space)) < 5 << 20
+    assert sum(array.nbytes for array in (*cache[:-1], *cache.space)) < 8 << 20
 
 
 def test_every_number_of_threads_gives_the_same_tokens(encoder, hard_strings, monkeypatch):

@@ -1,0 +1,200 @@
+"""Sixty-four bytes of text as bit masks: bit i of a mask says something of byte i.
+
+Classifying a block costs some thirty instructions, whatever it holds. Where words begin is then a matter of shifts and
+boolean algebra on 64-bit integers (``scanner``). The vectors are LLVM's ``<64 x i8>``: one register with AVX-512, two
+with AVX2, four with NEON, from one source.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ..runtime.emitting import VECTOR_BYTES, cpu_features, element_pointer
+
+BLOCK = 64  # bytes whose masks fill an integer
+_BYTES = ir.VectorType(ir.IntType(8), BLOCK)
+_WORD = ir.IntType(64)
+_CONTRACTIONS = ("s", "d", "m", "t"), ("ll", "ve", "re")
+_COMPRESSES = "avx512vbmi2" in cpu_features() and VECTOR_BYTES == BLOCK
+
+
+def _load(context, builder, array_type, array, offset):
+    """The 64 bytes from ``offset`` on."""
+    pointer = element_pointer(context, builder, array_type, array, offset, _WORD(BLOCK))
+    block = builder.load(builder.bitcast(pointer, _BYTES.as_pointer()))
+    block.align = 1
+    return block
+
+
+def _same(number):
+    return ir.Constant(_BYTES, [number] * BLOCK)
+
+
+class _Compare:
+    """Comparisons of all bytes of a block with one byte, or with a range of them; each gives a mask of 64 bits."""
+
+    def __init__(self, builder, block):
+        self.builder, self.block = builder, block
+
+    def _mask(self, booleans):
+        return self.builder.bitcast(booleans, _WORD)
+
+    def equal(self, byte):
+        return self._mask(self.builder.icmp_unsigned("==", self.block, _same(byte)))
+
+    def between(self, first, last):
+        shifted = self.builder.sub(self.block, _same(first))
+        return self._mask(self.builder.icmp_unsigned("<=", shifted, _same(last - first)))
+
+    def at_least(self, byte):
+        return self._mask(self.builder.icmp_unsigned(">=", self.block, _same(byte)))
+
+    def letter(self):
+        lower = self.builder.or_(self.block, _same(0x20))
+        shifted = self.builder.sub(lower, _same(ord("a")))
+        return self._mask(self.builder.icmp_unsigned("<", shifted, _same(26)))
+
+    def any_of(self, characters):
+        masks = [self.equal(ord(character)) for character in characters]
+        return _united(self.builder, masks)
+
+
+def _united(builder, masks):
+    result = masks[0]
+    for mask in masks[1:]:
+        result = builder.or_(result, mask)
+    return result
+
+
+def _results(context, builder, masks):
+    return context.make_tuple(builder, types.UniTuple(types.uint64, len(masks)), masks)
+
+
+@intrinsic
+def ascii_masks(typingctx, text, offset):
+    """(letters, digits, blanks, white space, quotes, bytes of wide characters) of the block at ``offset``.
+
+    The first five are of ASCII's characters alone; white space has the blanks as well.
+    """
+
+    def codegen(context, builder, signature, args):
+        compare = _Compare(builder, _load(context, builder, signature.args[0], *args))
+        blanks = compare.equal(0x20)
+        white = builder.or_(blanks, compare.between(0x09, 0x0D))
+        masks = [compare.letter(), compare.between(0x30, 0x39), blanks, white, compare.equal(0x27)]
+        return _results(context, builder, [*masks, compare.at_least(0x80)])
+
+    return types.UniTuple(types.uint64, 6)(text, types.int64), codegen
+
+
+@intrinsic
+def contraction_masks(typingctx, text, offset):
+    """Bytes of the block at ``offset`` that are followed by (one of s d m t, one of ll ve re)."""
+
+    def codegen(context, builder, signature, args):
+        text_type, (array, start) = signature.args[0], args
+        first = _Compare(builder, _load(context, builder, text_type, array, builder.add(start, _WORD(1))))
+        second = _Compare(builder, _load(context, builder, text_type, array, builder.add(start, _WORD(2))))
+        short, long = _CONTRACTIONS
+        pairs = [builder.and_(first.equal(ord(a)), second.equal(ord(b))) for a, b in long]
+        return _results(context, builder, [first.any_of(short), _united(builder, pairs)])
+
+    return types.UniTuple(types.uint64, 2)(text, types.int64), codegen
+
+
+@intrinsic
+def lead_masks(typingctx, text, offset):
+    """Lead bytes of the block at ``offset``: (all, those of letters of two bytes, those of letters of three bytes).
+
+    The last two hold the leads all of whose characters are letters in every version of Unicode since 5.0 (Cyrillic,
+    most Han, most Hangul). ``character_classes`` checks that its table agrees.
+    """
+
+    def codegen(context, builder, signature, args):
+        text_type, (array, start) = signature.args[0], args
+        block = _load(context, builder, text_type, array, start)
+        following = _load(context, builder, text_type, array, builder.add(start, _WORD(1)))
+        compare, behind = _Compare(builder, block), _Compare(builder, following)
+        han = builder.and_(compare.equal(0xE4), behind.at_least(0xB8))
+        three = _united(builder, [compare.between(0xE5, 0xE8), compare.between(0xEB, 0xEC), han])
+        return _results(context, builder, [compare.at_least(0xC0), compare.between(0xD0, 0xD1), three])
+
+    return types.UniTuple(types.uint64, 3)(text, types.int64), codegen
+
+
+@intrinsic
+def character_starts(typingctx, text, offset):
+    """Number of characters that begin in the block at ``offset``."""
+
+    def codegen(context, builder, signature, args):
+        compare = _Compare(builder, _load(context, builder, signature.args[0], *args))
+        return builder.ctpop(builder.not_(compare.between(0x80, 0xBF)))
+
+    return types.int64(text, types.int64), codegen
+
+
+LETTER_LEADS = ((0x400, 0x480), (0x4E00, 0x9000), (0xB000, 0xD000))  # code points that ``lead_masks`` takes as letters
+
+
+@intrinsic
+def write_positions(typingctx, positions, at, base, mask):
+    """Write ``base`` + i for each bit i of ``mask`` to ``positions`` (uint16) from ``at`` on; returns the end.
+
+    Up to 64 entries behind the end are overwritten with anything.
+    """
+
+    def codegen(context, builder, signature, args):
+        array, start, first, mask = args
+        pointer = element_pointer(context, builder, signature.args[0], array, start, _WORD(BLOCK))
+        count = builder.ctpop(mask)
+        emit = _write_compressed if _COMPRESSES else _write_by_scanning
+        emit(builder, pointer, builder.trunc(first, ir.IntType(16)), mask, count)
+        return builder.add(start, count)
+
+    return types.int64(positions, types.int64, types.int64, types.uint64), codegen
+
+
+def _write_compressed(builder, pointer, base, mask, count):
+    """With AVX-512 VBMI2: squeeze the indices whose bits are on together, widen, add the base."""
+    flags = ir.VectorType(ir.IntType(1), BLOCK)
+    kind = ir.FunctionType(_BYTES, [_BYTES, _BYTES, flags])
+    compress = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.mask.compress.v64i8")
+    indices = ir.Constant(_BYTES, list(range(BLOCK)))
+    squeezed = builder.call(compress, [indices, ir.Constant(_BYTES, None), builder.bitcast(mask, flags)])
+    _store_half(builder, pointer, base, squeezed, 0)
+    with builder.if_then(builder.icmp_unsigned(">", count, _WORD(BLOCK // 2)), likely=False):
+        _store_half(builder, pointer, base, squeezed, BLOCK // 2)
+
+
+def _store_half(builder, pointer, base, squeezed, start):
+    wide = ir.VectorType(ir.IntType(16), BLOCK // 2)
+    order = ir.Constant(ir.VectorType(ir.IntType(32), BLOCK // 2), list(range(start, start + BLOCK // 2)))
+    half = builder.shuffle_vector(squeezed, ir.Constant(_BYTES, ir.Undefined), order)
+    undefined = ir.Constant(wide, ir.Undefined)
+    lowest = builder.insert_element(undefined, base, ir.IntType(32)(0))
+    everywhere = ir.Constant(ir.VectorType(ir.IntType(32), BLOCK // 2), [0] * (BLOCK // 2))
+    bases = builder.shuffle_vector(lowest, undefined, everywhere)
+    target = builder.bitcast(builder.gep(pointer, [_WORD(start)]), wide.as_pointer())
+    builder.store(builder.add(builder.zext(half, wide), bases), target).align = 2
+
+
+def _write_by_scanning(builder, pointer, base, mask, count):
+    """Anywhere else: find the lowest bit, clear it; eight at a time, so that the loop's end is seldom mistaken."""
+    index, rest = (cgutils.alloca_once(builder, _WORD) for _ in range(2))
+    builder.store(_WORD(0), index)
+    builder.store(mask, rest)
+    loop, body, done = (builder.append_basic_block(name) for name in ("scan", "eight", "scanned"))
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    builder.cbranch(builder.icmp_unsigned("<", builder.load(index), count), body, done)
+    builder.position_at_end(body)
+    start, bits = builder.load(index), builder.load(rest)
+    for step in range(8):
+        position = builder.trunc(builder.cttz(bits, ir.IntType(1)(0)), ir.IntType(16))
+        builder.store(builder.add(position, base), builder.gep(pointer, [builder.add(start, _WORD(step))]))
+        bits = builder.and_(bits, builder.sub(bits, _WORD(1)))
+    builder.store(builder.add(start, _WORD(8)), index)
+    builder.store(bits, rest)
+    builder.branch(loop)
+    builder.position_at_end(done)

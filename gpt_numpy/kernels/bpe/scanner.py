@@ -1,0 +1,138 @@
+"""Where GPT-2's words begin, sixty-four bytes at a time: the fast twin of ``pretokenizer.word_end``.
+
+A word begins where the class of characters changes (letter, number, white space, other), with three exceptions:
+
+- one blank belongs to the word behind it: what follows a blank begins no word;
+- the last character of a run of white space begins a word of its own (if it is a blank, together with what follows).
+  This is decided when the character behind the run has been seen; at the end of a text the run stays whole;
+- a contraction ('s, 'll) ends after its letters, and begins only at a quote that itself begins a word.
+
+Blocks with wide characters get their masks from the table of classes, and go through the same algebra. A block that
+breaks off inside a character is cut short before that character.
+"""
+
+import numpy as np
+
+from ..runtime.vectors import read, write
+from .bits import called, inlined, trailing_zeros
+from .masks import BLOCK, ascii_masks, contraction_masks, lead_masks, write_positions
+from .pretokenizer import LETTER, NUMBER, SPACE, wide_character
+
+_ONE, _TWO, _THREE = np.uint64(1), np.uint64(2), np.uint64(3)
+_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
+
+
+@inlined
+def _first(count):
+    """The mask of the first ``count`` bits, for any count: none below 1, all from 64 on."""
+    if count >= BLOCK:
+        return _ALL
+    return (_ONE << np.uint64(max(count, 0))) - _ONE
+
+
+@called
+def _wide_masks(text, position, n_bytes, table, masks):
+    """Add the wide characters of the block's first ``n_bytes`` to ``masks``; returns the bytes of whole characters.
+
+    masks (6,) uint64: letters, numbers, white space with all their bytes; then the lead bytes of white characters of
+    two and of three bytes, and the wide bytes.
+    """
+    valid = _first(n_bytes)
+    leads, two, three = lead_masks(text, position)
+    leads &= valid
+    two &= leads & (valid >> _ONE)
+    three &= leads & (valid >> _TWO)
+    letters = two | two << _ONE | three | three << _ONE | three << _TWO
+    numbers, white, white_two, white_three = np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0)
+    rest = leads & ~(two | three)
+    whole = n_bytes
+    while rest != 0:
+        index = trailing_zeros(rest)
+        lead = read(text, position + index)
+        length = 2 if lead < 0xE0 else 3 if lead < 0xF0 else 4
+        if index + length > n_bytes:
+            whole = index
+            break
+        kind, _ = wide_character(text, position + index, table)
+        spread = _first(length) << np.uint64(index)
+        if kind == LETTER:
+            letters |= spread
+        elif kind == NUMBER:
+            numbers |= spread
+        elif kind == SPACE:
+            white |= spread
+            white_two |= rest & (~rest + _ONE) if length == 2 else np.uint64(0)
+            white_three |= rest & (~rest + _ONE) if length == 3 else np.uint64(0)
+        rest &= rest - _ONE
+    masks[0], masks[1], masks[2], masks[3], masks[4] = letters, numbers, white, white_two, white_three
+    return whole
+
+
+@called
+def scan(text, extent, table, starts, count, masks):
+    """Write where the words of ``text[start:stop]`` begin to ``starts`` from ``count`` on; returns the end.
+
+    extent: start, where a word begins; stop; limit ≥ stop, up to which the bytes are the text's. Reads 66 bytes past
+    ``stop``. Where the text goes on behind ``stop``, all starts but the last are final. starts: uint16, with room for
+    64 more than there are words. masks: work space of 6 uint64.
+    """
+    start, stop, limit = extent
+    was_letter = was_number = was_other = was_blank = was_white = np.uint64(0)
+    late_start = late_stop = np.uint64(0)  # bits of the next block: starts behind a contraction, and no start inside
+    last_white = np.int64(-1)  # lead byte of white space that ends the block and begins a word if nothing white follows
+    position = start
+    while position < stop:
+        n_bytes = min(stop - position, BLOCK)
+        letters, numbers, blanks, white, quotes, wide = ascii_masks(text, position)
+        white_two = white_three = np.uint64(0)
+        valid = _first(n_bytes)
+        single = white
+        if wide & valid != 0:
+            n_bytes = _wide_masks(text, position, n_bytes, table, masks)
+            if n_bytes == 0:
+                break
+            valid = _first(n_bytes)
+            letters |= masks[0]
+            numbers |= masks[1]
+            white |= masks[2]
+            white_two, white_three = masks[3], masks[4]
+        letters &= valid
+        numbers &= valid
+        white &= valid
+        others = valid & ~(letters | numbers | white)
+        before_white = white << _ONE | was_white
+        visible = (
+            letters & ~(letters << _ONE | was_letter)
+            | numbers & ~(numbers << _ONE | was_number)
+            | others & ~(others << _ONE | was_other)
+        )
+        begins = visible & ~(blanks << _ONE | was_blank) | white & ~before_white
+        run_end = white & ~(white >> _ONE) & (valid >> _ONE)
+        begins |= run_end & single | (run_end >> _ONE) & white_two | (run_end >> _TWO) & white_three
+        if last_white >= 0 and white & _ONE == 0:
+            write(starts, count, np.uint16(last_white))
+            count += 1
+        begins = (begins | late_start) & ~late_stop
+        late_start = late_stop = np.uint64(0)
+        apostrophes = begins & quotes
+        if apostrophes != 0:
+            two, three = contraction_masks(text, position)
+            two &= apostrophes & _first(limit - position - 1)
+            three &= apostrophes & _first(limit - position - 2)
+            begins = (begins | two << _TWO | three << _THREE) & ~((two | three) << _ONE)
+            over = np.uint64(max(n_bytes, 3) - 1)
+            late_stop = (two | three) >> over
+            late_start = two >> (over - _ONE) | three >> (over - _TWO)
+        begins &= valid
+        count = write_positions(starts, count, position, begins)
+        top = np.uint64(n_bytes - 1)
+        was_letter, was_number, was_other = letters >> top & _ONE, numbers >> top & _ONE, others >> top & _ONE
+        was_blank, was_white = blanks >> top & _ONE, white >> top & _ONE
+        last_white = np.int64(-1)
+        if was_white != 0:
+            length = 2 if (white_two << _ONE) >> top & _ONE else 3 if (white_three << _TWO) >> top & _ONE else 1
+            lead = n_bytes - length
+            if begins >> np.uint64(lead) & _ONE == 0:
+                last_white = position + lead
+        position += n_bytes
+    return count
