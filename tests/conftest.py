@@ -1,5 +1,6 @@
 """What every test shares: the test data's folder, and the rule that CI skips nothing by accident."""
 
+import importlib.util
 import os
 import pathlib
 import random
@@ -10,8 +11,10 @@ import sys
 import pytest
 import regex
 
+ROOT = pathlib.Path(__file__).parents[1]
+
 # `benchmarks` and `scripts` are not installed; at the end of the path, so that an installed gpt_numpy wins.
-sys.path.append(str(pathlib.Path(__file__).parents[1]))
+sys.path.append(str(ROOT))
 
 # With --no-skips these reasons alone are fine: what a test needs that `pip install ".[test]"` does not bring.
 ALLOWED_SKIPS = re.compile(
@@ -21,9 +24,23 @@ ALLOWED_SKIPS = re.compile(
 
 def pytest_addoption(parser):
     parser.addoption("--no-skips", action="store_true", help="fail when a test is skipped that should run here")
+    parser.addoption("--installed", action="store_true", help="test the installed copy of gpt_numpy, on purpose")
+
+
+def _refuse_another_copy():
+    """An edit here has no effect on a copy in site-packages: tests of that copy would pass whatever was broken."""
+    tested = pathlib.Path(importlib.util.find_spec("gpt_numpy").origin).parents[1]
+    if tested != ROOT:
+        pytest.exit(
+            f"these tests belong to {ROOT}, but Python imports gpt_numpy from {tested}: "
+            'run `pip install -e ".[test]"` in the first folder (or test that copy on purpose: pytest --installed)',
+            returncode=4,
+        )
 
 
 def pytest_configure(config):
+    if not config.option.installed:
+        _refuse_another_copy()
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # Started in the background of a shell; the commands that tests interrupt would inherit the deaf ear.
         signal.signal(signal.SIGINT, signal.default_int_handler)

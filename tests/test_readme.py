@@ -1,5 +1,6 @@
-"""The README's promises that a test can hold it to: its tree is the tree, its Python runs, its commands exist."""
+"""The README's promises that a test can hold it to: one page, its map is the tree, its Python runs, its commands exist."""
 
+import ast
 import pathlib
 import re
 
@@ -11,44 +12,53 @@ ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def listed_files():
-    tree = README.split("## Where everything is")[1].split("```")[1]
-    folder, files = None, set()
-    for line in tree.strip().splitlines():
-        if line.startswith("    "):
-            files.add(f"{folder}{line.split()[0]}")
-        else:
-            folder = line.split()[0]
-    return files
+def map_lines():
+    tree = README.split("## Where things are")[1].split("```")[1]
+    return [line.split(None, 1) for line in tree.strip().splitlines()]
 
 
-def test_the_tree_lists_every_file_and_no_other():
-    there = {
-        path.relative_to(ROOT).as_posix()
-        for top in ("gpt_numpy", "scripts", "benchmarks")
-        for path in (ROOT / top).rglob("*")
-        if path.is_file() and path.suffix in {".py", ".html", ".css", ".js", ".png"} and "__pycache__" not in path.parts
-    }
-    assert listed_files() == there
+def first_sentence(folder):
+    """Of the docstring of a folder's ``__init__``, in one line and without marks of code; None where there is none."""
+    path = ROOT / folder / "__init__.py"
+    if not path.is_file():
+        return None
+    text = " ".join(ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))).split("\n\n")[0].split())
+    return re.match(r".*?[.](?=\s|$)", text.replace("``", ""))[0]
+
+
+def test_it_is_one_page():
+    assert len(README.splitlines()) <= 240
+
+
+def test_the_map_names_every_folder_of_the_package_and_no_other():
+    package = {f"gpt_numpy/{path.parent.name}" for path in (ROOT / "gpt_numpy").glob("*/__init__.py")}
+    listed = [folder for folder, _ in map_lines()]
+    assert set(listed) == package | {"benchmarks", "scripts", "tests"}
+    assert all((ROOT / folder).is_dir() for folder in listed)
+
+
+@pytest.mark.parametrize("folder, sentence", map_lines())
+def test_a_line_of_the_map_is_the_first_sentence_of_the_folder_s_docstring(folder, sentence):
+    expected = first_sentence(folder)
+    assert sentence == expected if expected is not None else sentence.endswith(".")
 
 
 def test_every_command_is_named_and_every_named_command_exists():
-    text = README.split("## Where everything is")[0]
-    named = set(re.findall(r"(?:^|`|\$ |&& )gpt-numpy ([a-z]+)", text, re.MULTILINE))
+    named = set(re.findall(r"(?:^|`|\$ |&& )gpt-numpy ([a-z]+)", README, re.MULTILINE))
     assert named <= set(SUBCOMMANDS), named - set(SUBCOMMANDS)
-    introduced = README.split("lists the commands:")[1].split(".")[0]
+    introduced = README.split("The commands are")[1].split(";")[0]
     assert set(re.findall(r"`([a-z]+)`", introduced)) == set(SUBCOMMANDS)
 
 
 def test_the_first_example_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code = README.split("The same from Python:")[1].split("```python")[1].split("```")[0]
     names = {}
-    exec(code, names)
+    exec(README.split("```python")[1].split("```")[0], names)
     assert names["model"].grads["h.0.attn.c_attn.weight"].shape == (32, 96)
+    assert names["t"]["h.0.attn.weights"].grad.shape == names["t"]["h.0.attn.weights"].value.shape
     assert (tmp_path / "folder" / "model.safetensors").is_file()
 
 
-@pytest.mark.parametrize("line", ['pip install ".[plot]" && gpt-numpy train', 'pip install ".[test]" && pytest'])
+@pytest.mark.parametrize("line", ['pip install -e ".[plot]" && gpt-numpy train', 'pip install -e ".[test]" && pytest'])
 def test_the_two_commands_stand_on_the_first_screen(line):
-    assert line in README.splitlines()[:32]
+    assert line in README.splitlines()[:50]

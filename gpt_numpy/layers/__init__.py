@@ -6,7 +6,7 @@ arguments. ``alloc`` says where large results come from (a training step hands i
 the caller accumulate parameter gradients.
 
 ``gpt_numpy.kernels`` exports the same names with the same signatures, fast; ``GPT(config, ops=layers)``
-or ``ops=kernels`` chooses. These are the judge.
+or ``ops=kernels`` chooses. The kernels are tested against these functions.
 """
 
 from .adamw import adamw_update, clear_gradients, gradient_norm

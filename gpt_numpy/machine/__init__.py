@@ -1,4 +1,6 @@
-"""This machine, and what a model costs on it: one place that knows both, so that a share of peak means the same everywhere.
+"""What this machine can do at most, and what a model costs on it.
+
+One place knows both, so that a share of peak means the same everywhere.
 
 limits    what all threads can do at most, measured now: multiply-adds, and reading memory (``limit_kernels``)
 memory    the bytes that are free, against those that training needs

@@ -1,7 +1,7 @@
 """exp, tanh, and GELU with its derivative, on vectors: a few multiplications instead of a library call per element.
 
 All work for float32 and float64 and follow the special values: NaN stays NaN, exp(−∞) = 0, exp(+∞) = ∞, tanh(±∞) = ±1.
-Each is accurate to a few units in the last place (``tests/kernels/test_vector_math.py`` holds the bounds).
+Each is accurate to a few units in the last place (``tests/kernels/runtime/vector_cases.py`` holds the bounds).
 
 The exponential splits x = n·ln 2 + r with |r| ≤ ln 2 / 2 (Cody and Waite, 1980, keep ln 2 in two pieces so that r is
 exact), sums the Taylor series of exp(r), which is short for so small an r, and multiplies by 2ⁿ by writing n into the
