@@ -89,7 +89,10 @@ def test_modules_and_their_names_exist(path, text):
             assert resolves(name), f"{path.relative_to(ROOT)} names {name}"
         elif first in ROOMS and not name.endswith((".safetensors", ".json", ".txt", ".bin", ".py", ".toml")):
             variable = first in VARIABLES and hasattr(VARIABLES[first], name.split(".")[1])
-            assert variable or resolves(f"gpt_numpy.{name}"), f"{path.relative_to(ROOT)} names {name}"
+            beside = ".".join(path.relative_to(ROOT).parent.parts)
+            assert variable or resolves(f"gpt_numpy.{name}") or resolves(f"{beside}.{name}"), (
+                f"{path.relative_to(ROOT)} names {name}"
+            )
 
 
 def help_of(*words):
