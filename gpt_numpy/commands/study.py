@@ -1,12 +1,14 @@
-"""``gpt-numpy study``: the planted bugs, as riddles."""
+"""``gpt-numpy study``: exercises, planted bugs as riddles."""
 
 import sys
 import textwrap
+from pathlib import Path
 
-from ..config import nearest
+from ..config import check_integer, nearest
 from ..errors import ConfigError
 
 _PARTS = ("symptom", "hint", "answer")
+TRAIN = "train"
 
 
 EXAMPLES = (
@@ -17,6 +19,7 @@ EXAMPLES = (
 
 def configure(parser):
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    _configure_exercise(actions)
     actions.add_parser("bugs", help="list the planted bugs and the check that catches each")
     bug = actions.add_parser("bug", help="one planted bug: the symptom, a hint, the answer")
     bug.add_argument("name", metavar="NAME", help="a name from 'gpt-numpy study bugs'")
@@ -26,13 +29,89 @@ def configure(parser):
     bug.add_argument("--seed", type=int, default=0, help="of the values that the checks use")
 
 
+def _configure_exercise(actions):
+    exercise = actions.add_parser(
+        "exercise",
+        help="write a gradient yourself, and be told what is wrong with it",
+        description="Without NAME: list the exercises and the state of each. With NAME: write the exercise's file. "
+        "With NAME --check: check the file. 'train' trains a small model on your own functions.",
+    )
+    exercise.add_argument("name", nargs="?", metavar="NAME", help="an exercise from the list, or 'train'")
+    exercise.add_argument("--check", action="store_true", help="check the file; exit 0 only if everything is right")
+    exercise.add_argument("--hint", action="store_true", help="with --check: say more about a recognised mistake")
+    exercise.add_argument(
+        "--level",
+        choices=("steps", "function", "blank"),
+        default="function",
+        help="how much of the file is there: named steps to complete, one function's body, or nothing",
+    )
+    exercise.add_argument("--again", action="store_true", help="replace a file that you have worked on")
+    exercise.add_argument("--folder", default="exercises", metavar="DIR", help="where the files are")
+    exercise.add_argument("--steps", type=int, default=60, metavar="N", help="with 'train': training steps")
+
+
 def run(args):
+    return {"exercise": _exercise, "bugs": _bugs, "bug": _bug}[args.action](args)
+
+
+# ---- exercises -------------------------------------------------------------------------------------------------------
+
+
+def _exercise(args):
+    from ..study.exercises import exercise_named, folder
+
+    place = Path(args.folder)
+    if args.name is None:
+        return _list(place)
+    if args.name == TRAIN:
+        return _train(args, place)
+    exercise = exercise_named(args.name)
+    if not args.check:
+        path = folder.write(exercise, place, args.level, args.again)
+        print(f"{path}: write {', '.join(exercise.written)}; lesson {exercise.lesson} derives what is needed")
+        print(f"then: gpt-numpy study exercise {exercise.name} --check")
+        return 0
+    verdict = folder.check_file(exercise, place)
+    print(verdict.text(args.hint))
+    if verdict.hint and not args.hint:
+        print("  (--hint says more)")
+    return 0 if verdict else 1
+
+
+def _list(place):
+    from ..study.exercises import EXERCISES, folder
+
+    states = folder.states(place)
+    for name, state in states.items():
+        exercise = EXERCISES[name]
+        print(f"{name:<22} {state:<10} lesson {exercise.lesson}  {exercise.title}")
+    right = sum(state == "right" for state in states.values())
+    print(f"{right} of {len(states)} right; 'gpt-numpy study exercise NAME' writes {place / 'NAME.py'}")
+
+
+def _train(args, place):
+    from ..study.exercises import folder
+
+    check_integer("--steps", args.steps, minimum=1)
+    found = folder.written(place)
+    print(f"trains on your {', '.join(found.names)}; everything else is the package's own")
+    losses = folder.train(found, args.steps)
+    print(f"loss {losses[0]:.3f} → {losses[-1]:.3f}")
+
+
+# ---- riddles ---------------------------------------------------------------------------------------------------------
+
+
+def _bugs(args):
     from ..study.bugs import BUGS
 
-    if args.action == "bugs":
-        for bug in BUGS.values():
-            print(f"{bug.name:<42} {bug.caught_by}")
-        return
+    for bug in BUGS.values():
+        print(f"{bug.name:<42} {bug.caught_by}")
+
+
+def _bug(args):
+    from ..study.bugs import BUGS
+
     if args.name not in BUGS:
         raise ConfigError(f"no bug {args.name!r}{nearest(args.name, BUGS)}", expected="see 'gpt-numpy study bugs'")
     asked = args.show is None and sys.stdin.isatty() and sys.stdout.isatty()

@@ -6,10 +6,20 @@
 ``step_size``    the error of a difference quotient against its step, and the complex step
 ``bugs``         classic mistakes, planted, and the checks that catch them
 ``trace``        every intermediate of a pass and its gradient, by name
+``exercises``    gradients to write oneself, and a checker that says what is wrong with them
 ``steps``        the layers taken apart into elementary steps, for the trace
 """
 
 from .gradients import GradientReport, TensorCheck, Violation, check_gradients
 from .trace import Trace, Traced, trace
 
-__all__ = ["GradientReport", "TensorCheck", "Trace", "Traced", "Violation", "check_gradients", "trace"]
+__all__ = ["GradientReport", "TensorCheck", "Trace", "Traced", "Violation", "check", "check_gradients", "trace"]
+
+
+def __getattr__(name):
+    # The exercises bring the model, the tokenizer and numba with them; a gradient check needs none of these.
+    if name == "check":
+        from .exercises import check
+
+        return check
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -24,10 +24,15 @@ def check_model(ops, variant="", seed=0, gpt=GPT, **options):
 
     gpt: the model's class, where another than ``GPT`` is to be checked.
     """
-    pair = ModelPair(ops, seed, gpt, **_VARIANTS[variant])
+    pair = pair_of(ops, variant, seed, gpt)
     if variant:  # the plain form goes through every entry; its variants differ only in how things are put together
         options = {"max_entries": 150, **options}
     return check_gradients(pair.forward, pair.backward, pair.inputs, seed=seed, **options)
+
+
+def pair_of(ops, variant="", seed=0, gpt=GPT):
+    """The ``ModelPair`` that ``check_model`` differentiates."""
+    return ModelPair(ops, seed, gpt, **_VARIANTS[variant])
 
 
 def model_variants():

@@ -1,7 +1,9 @@
 import io
+import re
 
 from gpt_numpy.commands import main
 from gpt_numpy.study.bugs import BUGS
+from gpt_numpy.study.exercises import EXERCISES, stubs
 
 NAME = "gelu-cubic-factor-forgotten"
 
@@ -45,3 +47,32 @@ def test_on_a_terminal_a_key_press_uncovers_the_next_part(capsys, monkeypatch):
 def test_an_unknown_bug_suggests_the_nearest(capsys):
     assert main(["study", "bug", "gelu-cubic-factor"]) == 2
     assert f"did you mean '{NAME}'" in capsys.readouterr().err
+
+
+def test_an_exercise_is_written_checked_and_listed(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["study", "exercise", "layernorm"]) == 0
+    path = tmp_path / "exercises" / "layernorm.py"
+    assert "raise NotImplementedError" in path.read_text()
+    assert main(["study", "exercise", "layernorm", "--check"]) == 1
+    assert "layernorm: not written" in capsys.readouterr().out
+    solution = stubs.solution(EXERCISES["layernorm"])
+    path.write_text(solution.replace("    dx -= shift\n", ""))
+    assert main(["study", "exercise", "layernorm", "--check"]) == 1
+    out = capsys.readouterr().out
+    assert "dx[" in out and "'layernorm-mean-term-forgotten'" in out and "--hint" in out
+    assert main(["study", "exercise", "layernorm", "--check", "--hint"]) == 1
+    assert "hint: Sum the numeric dx over a row" in capsys.readouterr().out
+    assert main(["study", "exercise"]) == 0
+    assert re.search(r"layernorm +wrong", capsys.readouterr().out)
+    path.write_text(solution)
+    assert main(["study", "exercise", "layernorm", "--check"]) == 0
+    assert main(["study", "exercise", "train", "--steps", "2"]) == 0
+    assert "trains on your layernorm" in capsys.readouterr().out
+    assert main(["study", "exercise", "layernorm"]) == 2
+    assert "worked on" in capsys.readouterr().err
+
+
+def test_an_unknown_exercise_suggests_the_nearest(capsys):
+    assert main(["study", "exercise", "layernrm"]) == 2
+    assert "did you mean 'layernorm'" in capsys.readouterr().err

@@ -58,6 +58,16 @@ def _changed_gradients(name, layer):
     return register
 
 
+def with_into(backward):
+    """``backward`` with the keyword ``into``: the last gradients are added to its arrays."""
+
+    def with_keyword(*args, into=None, **kwargs):
+        gradients = backward(*args, **kwargs)
+        return gradients if into is None else _added(gradients, into)
+
+    return with_keyword
+
+
 def _added(gradients, into):
     n_inputs = len(gradients) - len(into)
     for accumulated, gradient in zip(into, gradients[n_inputs:]):

@@ -1,0 +1,253 @@
+"""Run a reader's functions beside the package's own, compare every result, and say what is wrong.
+
+``check`` takes functions, in a notebook; ``check_text`` takes a file's text. Both return a ``Verdict``.
+"""
+
+from __future__ import annotations
+
+import linecache
+import traceback
+import types
+from typing import NamedTuple
+
+import numpy as np
+
+from ... import layers
+from ...errors import ConfigError
+from .. import cases
+from . import diagnosis, levels, problems, rivals, stubs
+from .catalogue import Exercise, exercise_named, originals
+from .diagnosis import Diagnosis, Wrong
+
+NOT_WRITTEN, WRONG, RIGHT = "not written", "wrong", "right"
+_SHOWN = 3  # wrong results that are described; the model has dozens
+_SEEDS = (0, 1)
+
+
+class Verdict(NamedTuple):
+    """What a check found. ``findings`` are lines for the reader; ``mistake`` names what was recognised, or is None.
+
+    True if everything is right, so that ``assert check(…)`` works.
+    """
+
+    exercise: str
+    state: str  # NOT_WRITTEN, WRONG or RIGHT
+    findings: tuple
+    mistake: str | None = None
+    hint: str = ""
+
+    def __bool__(self):
+        return self.state == RIGHT
+
+    def text(self, hint=False) -> str:
+        """The verdict for a terminal; ``hint`` adds what is known about the recognised mistake."""
+        lines = [f"{self.exercise}: {self.state}", *(f"  {line}" for line in self.findings)]
+        if hint and self.hint:
+            lines.append(f"  hint: {self.hint}")
+        return "\n".join(lines)
+
+    def __repr__(self):
+        return self.text(hint=True)
+
+
+def check(name: str, *functions) -> Verdict:
+    """Check functions written in a notebook: ``check("layernorm", layernorm_backward)``.
+
+    Functions are told apart by their names; a single function of another name is taken for the main one. Whatever is
+    not given is the package's own.
+    """
+    exercise = exercise_named(name)
+    known = {*exercise.written, *exercise.forwards, exercise.of_class}
+    known |= {stubs.steps_name(exercise)} if exercise.steps else set()
+    given = {}
+    for function in functions:
+        own = getattr(function, "__name__", "")
+        if own not in known and len(functions) > 1:
+            raise ConfigError(
+                "not a function of this exercise", found=own, expected=", ".join(sorted(filter(None, known)))
+            )
+        given[own if own in known else exercise.of_class or exercise.written[-1]] = function
+    if not given:
+        raise ConfigError("no function to check", field=name, expected=", ".join(exercise.written))
+    return check_functions(exercise, given)
+
+
+def check_text(exercise: Exercise, text: str, path: str = "<exercise>") -> Verdict:
+    """Check a file's text; ``path`` is what its tracebacks name."""
+    if any(text == stubs.stub(exercise, level) for level in stubs.LEVELS):
+        return Verdict(exercise.name, NOT_WRITTEN, ("the stub is as it was written",))
+    lines = text.splitlines(keepends=True)
+    linecache.cache[path] = (len(text), None, lines, path)
+    module = types.ModuleType("exercise_" + exercise.file_name.removesuffix(".py"))
+    try:
+        exec(compile(text, path, "exec"), module.__dict__)
+    except SyntaxError as error:
+        return Verdict(exercise.name, WRONG, (f"line {error.lineno}: {error.msg}: {(error.text or '').strip()}",))
+    except Exception as error:
+        return Verdict(exercise.name, WRONG, (_raised(error, path),))
+    names = {*exercise.written, *exercise.forwards, exercise.of_class or ""}
+    names |= {stubs.steps_name(exercise)} if exercise.steps else set()
+    given = {n: getattr(module, n) for n in names if callable(getattr(module, n, None))}
+    return check_functions(exercise, given, path, text)
+
+
+def check_functions(exercise: Exercise, given: dict, path: str = "", text: str = "") -> Verdict:
+    """Check functions by name; ``given`` may leave out forwards, and helpers that the main function does without."""
+    if exercise.steps and stubs.steps_name(exercise) in given:
+        return _check_steps(exercise, given[stubs.steps_name(exercise)], path)
+    main = exercise.of_class or exercise.written[-1]
+    if main not in given:
+        return Verdict(exercise.name, NOT_WRITTEN, (f"there is no {main}",))
+    if exercise.name == "kernel" and not hasattr(given[main], "py_func"):
+        return _not_compiled(exercise, given, main)
+    gap = levels.first_gap(exercise, given, text) if text else None
+    if gap is not None:
+        return Verdict(exercise.name, WRONG if gap.wrong else NOT_WRITTEN, gap.findings)
+    functions = types.SimpleNamespace(**{**originals(exercise), **given})
+    mine = run_all(exercise, functions)
+    if any(isinstance(result, NotImplementedError) for result in mine.values()):
+        return Verdict(exercise.name, NOT_WRITTEN, (f"{' or '.join(exercise.written)} raises NotImplementedError",))
+    expected = run_all(exercise, types.SimpleNamespace(**originals(exercise)))
+    wrong = diagnosis.wrong_results(mine, expected)
+    raised = {problem: result for problem, result in mine.items() if isinstance(result, Exception)}
+    if not wrong and not raised:
+        return Verdict(exercise.name, RIGHT, (_praise(expected),))
+    return _explain(exercise, mine, expected, wrong, raised, path)
+
+
+def run_all(exercise: Exercise, functions) -> dict:
+    """``(seed, problem's name)`` → the named results, or the exception that was raised."""
+    found = {}
+    for seed in _SEEDS:
+        for problem in exercise.problems(seed):
+            found[seed, problem.name] = _guarded(problem.run, functions)
+    return found
+
+
+def _not_compiled(exercise, given, main):
+    functions = types.SimpleNamespace(**{**originals(exercise), **given})
+    if isinstance(_guarded(exercise.problems(0)[0].run, functions), NotImplementedError):
+        return Verdict(exercise.name, NOT_WRITTEN, (f"{main} raises NotImplementedError",))
+    return Verdict(exercise.name, WRONG, (f"{main} is not compiled: put @njit above it",))
+
+
+def _guarded(run, functions):
+    try:
+        with np.errstate(all="ignore"):
+            return run(functions)
+    except Exception as error:
+        return error
+
+
+# ---- what is said ----------------------------------------------------------------------------------------------------
+
+
+def _explain(exercise, mine, expected, wrong, raised, path):
+    known = rivals.of(exercise, run_all)
+    matched = diagnosis.matching(mine, expected, {name: results for name, (_, results) in known.items()})
+    findings, recognised = [], []
+    for error in list(raised.values())[:1]:
+        findings.append(_raised(error, path))
+    names = list(dict.fromkeys(name for _, name in wrong))
+    every = [n for results in expected.values() for n in results]
+    right = [_shown(exercise, n) for n in dict.fromkeys(every) if n not in names]
+    if right and not raised:
+        findings.append(f"right: {', '.join(right[:8])}{' …' if len(right) > 8 else ''}")
+    for name in names[:_SHOWN]:
+        key = next(problem for problem, n in wrong if n == name)
+        findings.append(_position(exercise, name, key, mine[key].get(name), expected[key][name]))
+        found = _diagnose(exercise, name, matched.get(name, ()), mine, expected, wrong, known)
+        if found is None:
+            findings.append(f"{_shown(exercise, name)}: no known mistake gives these numbers")
+        else:
+            findings.append(f"{_shown(exercise, name)}: {found.text}")
+            recognised.append(found)
+    if len(names) > _SHOWN:
+        findings.append(f"and {len(names) - _SHOWN} more results are wrong; the first in backward order are shown")
+    first = next((r for r in recognised if r.mistake), None) or next(iter(recognised), Diagnosis(""))
+    return Verdict(exercise.name, WRONG, tuple(findings), first.mistake, first.hint)
+
+
+def _diagnose(exercise, name, matched, mine, expected, wrong, known):
+    if matched:
+        slip = known[matched[0]][0]
+        text = f"this is what one gets with the mistake {slip.name!r}"
+        return Diagnosis(text, slip.name, slip.hint)
+    return diagnosis.of_numbers(_wrongs(exercise, name, mine, expected, wrong))
+
+
+def _wrongs(exercise, name, mine, expected, wrong):
+    by_key = {(seed, p.name): p for seed in _SEEDS for p in exercise.problems(seed)}
+    found = []
+    for key, other in wrong:
+        array = mine[key].get(name) if other == name else None
+        if array is not None and array.dtype.kind in "fiu":
+            problem = by_key[key]
+            terms = problem.terms(name) if problem.terms else {}
+            found.append(Wrong(problem.name, name, array, expected[key][name], problem.sizes, terms))
+    return found or [Wrong("", name, np.array(np.nan), np.array(0.0), {}, {})]
+
+
+def _shown(exercise, name):
+    return f"d{name}" if name in exercise.gradients or exercise.of_class or name == "scores" else name
+
+
+def _position(exercise, name, key, mine, expected):
+    shown, problem = _shown(exercise, name), key[1]
+    mine = np.asarray(mine)
+    if mine.shape != expected.shape or mine.dtype.kind not in "fiub":
+        return f"{shown}: shape {mine.shape}; expected {expected.shape} (in {problem})"
+    index, count = diagnosis.position_of(mine, expected)
+    at = f"[{', '.join(map(str, index))}]" if index else ""
+    values = f"yours {mine[index]:+.6g}, expected {expected[index]:+.6g}"
+    return f"{shown}{at}: {values} ({count} of {expected.size} entries differ, in {problem})"
+
+
+def _raised(error, path):
+    if isinstance(error, problems.WrittenTo):
+        return f"{error}: a backward must leave its arguments as they are (copy, or make a new array)"
+    if isinstance(error, problems.WrongCount):
+        return str(error)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
+    where = f"line {frames[-1].lineno}: {frames[-1].line}: " if frames else ""
+    return f"{where}{type(error).__name__}: {error}"
+
+
+def _praise(expected):
+    arrays = [a for results in expected.values() if isinstance(results, dict) for a in results.values()]
+    return f"{sum(np.size(a) for a in arrays)} numbers in {len(expected)} problems agree"
+
+
+# ---- step by step ----------------------------------------------------------------------------------------------------
+
+
+def _check_steps(exercise, function, path):
+    names = stubs.step_names(exercise)
+    answers = []
+    for case in cases.layer_cases(layers):
+        if case.layer == exercise.name:
+            answers.append(levels.step_answers(exercise, case, function))
+    done = 0
+    for name in names:
+        here = [(mine, right, sizes) for mine, right, sizes in answers if name in right]
+        failed = next((mine for mine, _, _ in here if isinstance(mine, Exception)), None)
+        if failed is not None:
+            state = NOT_WRITTEN if isinstance(failed, NotImplementedError) else WRONG
+            return Verdict(exercise.name, state, (_raised(failed, path),))
+        if any(mine.get(name) is None for mine, _, _ in here):
+            text = f"{done} of {len(names)} steps are right; the next is d[{name!r}]"
+            return Verdict(exercise.name, NOT_WRITTEN, (text,))
+        wrong = [
+            Wrong("", name, np.asarray(mine[name]), np.asarray(right[name]), sizes, {})
+            for mine, right, sizes in here
+            if not diagnosis.close(mine[name], right[name], diagnosis.RIGHT)
+        ]
+        if wrong:
+            w = wrong[0]
+            findings = [f"{done} of {len(names)} steps are right; d[{name!r}] is the first wrong one"]
+            findings.append(_position(exercise, name, (0, exercise.name), w.mine, w.expected))
+            found = diagnosis.of_numbers(wrong)
+            findings += [found.text] if found else []
+            return Verdict(exercise.name, WRONG, tuple(findings))
+        done += 1
+    return Verdict(exercise.name, RIGHT, (f"all {done} steps are right",))

@@ -1,0 +1,51 @@
+"""The solution with each known mistake in it, run on the same problems: what a wrong result may agree with."""
+
+from __future__ import annotations
+
+import re
+import types
+
+import numpy as np
+
+from . import stubs
+from .catalogue import Exercise, originals
+from .slips import Slip
+
+
+def functions_of(exercise: Exercise, text: str):
+    """The functions that a solution's text defines, as a namespace with every name of the exercise."""
+    module = types.ModuleType("rival")
+    if exercise.name == "kernel":
+        # Compiling would take longer than the few rows do. Compiled, exp(1000) is infinite; Python's own raises.
+        text = text.replace("@njit\n", "").replace("math.exp", "np.exp")
+        module.np = np
+    exec(compile(text, "<rival>", "exec"), module.__dict__)
+    names = originals(exercise)
+    return types.SimpleNamespace(**{n: getattr(module, n, own) for n, own in names.items()})
+
+
+def of(exercise: Exercise, run_all) -> dict:
+    """Mistake's name → ``(slip, its results)``; the known mistakes first, then sums and means over another axis."""
+    found = {}
+    for slip in [*exercise.mistakes(), *_other_axes(exercise)]:
+        text = stubs.patched(exercise, slip.old, slip.new)
+        if text is None or slip.name in found:
+            continue
+        try:
+            functions = functions_of(exercise, text)
+        except Exception:  # a patched text that does not even run explains nothing
+            continue
+        found[slip.name] = slip, run_all(exercise, functions)
+    return found
+
+
+def _other_axes(exercise):
+    """For every line of the solution that names an axis: the same with each other axis."""
+    for line in stubs.written_lines(exercise):
+        for match in re.finditer(r"axis=(-?\d|rows)", line):
+            for axis in ("0", "1", "-1", "-2"):
+                if axis != match[1]:
+                    new = line[: match.start(1)] + axis + line[match.end(1) :]
+                    name = f"another-axis ({axis} for {match[1]} in {line.strip().split(' ')[0]})"
+                    hint = "A sum, mean or maximum runs over another axis than it should. Which axis is normalised?"
+                    yield Slip(name, line + "\n", new + "\n", hint)
