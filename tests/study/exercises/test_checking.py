@@ -184,10 +184,17 @@ def test_kinds_of_wrong_arrays_are_told_apart(wrong, said):
 
 
 @pytest.mark.parametrize(
-    "factor, said", [(0.1, "1/(B·T): a mean where a sum belongs"), (12**0.5, "times √C"), (-0.5, "times −1/2")]
+    "factor, said",
+    [
+        (lambda B, T, C: 1 / (B * T), "1/(B·T): a mean where a sum belongs"),
+        (lambda B, T, C: C**0.5, "times √C"),
+        (lambda B, T, C: -0.5, "times −1/2"),
+        (lambda B, T, C: B, "times B: a sum where a mean belongs"),
+        (lambda B, T, C: 2, "times 2"),
+    ],
 )
 def test_a_constant_factor_has_a_name(factor, said):
-    verdict = check("gelu", lambda dout, cache: factor * layers.gelu_backward(dout, cache))
+    verdict = check("gelu", lambda dout, cache: factor(*dout.shape) * layers.gelu_backward(dout, cache))
     assert said in verdict.text()
 
 
