@@ -13,6 +13,7 @@ Values set by the user win.
 import importlib
 import os
 
+from . import forks as forks  # watches for forks from here on
 from ._version import __version__
 from .moved import follow_moves
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import KernelError
+from ..arguments import check_step
 from .runtime.checks import flat, one_dtype, target
 from .runtime.decorators import part
 from .runtime.emitting import VECTOR_BYTES
@@ -117,7 +117,7 @@ def _clear(n_tasks, grads, aligned, past_caches):
 
 def clear_gradients(grads):
     """Set a flat array (N,) to zero, in place."""
-    grads = target("grads", grads, (grads.size,), one_dtype(grads=grads))
+    grads = target("grads", grads, (grads.size,), one_dtype(1, grads=grads))
     aligned = min(-grads.ctypes.data % VECTOR_BYTES // grads.itemsize, grads.size)
     _clear(max(1, -(-(grads.size - aligned) // _BLOCK)), grads, aligned, grads.nbytes > _CACHED)
 
@@ -142,21 +142,11 @@ def adamw_update(
     decay decays[i]. step counts from 1. Every gradient is multiplied by gradient_scale first (clipping).
     """
     dtype = one_dtype(params=params, grads=grads, first_moments=first_moments, second_moments=second_moments)
-    N, boundaries, decays = params.size, np.asarray(boundaries, np.int64), np.asarray(decays, np.float64)
-    if (
-        boundaries.shape != (decays.size + 1,)
-        or boundaries[0] != 0
-        or boundaries[-1] != N
-        or (np.diff(boundaries) < 0).any()
-    ):
-        raise KernelError(
-            "the segments do not tile the parameters",
-            field="boundaries",
-            found=boundaries.tolist(),
-            expected=f"{decays.size + 1} ascending numbers from 0 to {N}",
-        )
+    boundaries, decays = check_step(params, grads, first_moments, second_moments, boundaries, decays)
+    N = params.size
     written = {"params": params, "first_moments": first_moments, "second_moments": second_moments}
     params, moments1, moments2 = (target(name, array, (N,), dtype) for name, array in written.items())
+    grads = flat(grads)
     rule = Rule(
         *map(
             dtype.type,
@@ -173,12 +163,12 @@ def adamw_update(
         )
     )
     keeps = (1 - learning_rate * decays).astype(dtype)
-    _update(-(-N // _BLOCK), params, target("grads", grads, (N,), dtype), moments1, moments2, boundaries, keeps, rule)
+    _update(-(-N // _BLOCK), params, grads, moments1, moments2, boundaries, keeps, rule)
 
 
 def gradient_norm(grads):
     """Euclidean norm of a flat array (N,), summed in float64 block by block, in order."""
-    one_dtype(grads=grads)
+    one_dtype(1, grads=grads)
     sums = np.empty(-(-grads.size // _BLOCK), np.float64)
     _squares(sums.size, flat(grads), sums)
     return math.sqrt(float(sums.sum()))

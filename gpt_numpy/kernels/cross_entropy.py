@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .runtime.checks import check_shape, flat, indices, one_dtype
+from ..arguments import own_targets
+from .runtime.checks import flat, one_dtype
 from .runtime.decorators import part
 from .runtime.threads import launcher, parallel_for
 from .runtime.vectors import (
@@ -118,13 +119,11 @@ def cross_entropy_forward(logits, targets, ignore_index=-1, alloc=np.empty):
     logits (..., V); targets (...) int, where ``ignore_index`` takes a row out of the mean. Returns a Python
     float, summed in float64; with no counted row at all the loss is 0 and so is every gradient.
     """
-    dtype = one_dtype(logits=logits)
-    V, targets = logits.shape[-1], np.asarray(targets)
-    check_shape("targets", targets, logits.shape[:-1])
-    index = indices("targets", targets, V, also=ignore_index)
+    dtype = one_dtype(1, logits=logits)
+    index = own_targets(targets, logits.shape, ignore_index).reshape(-1)
     counted = index != ignore_index
     largest, (total, losses) = np.empty(index.size, dtype), np.empty((2, index.size), np.float64)
-    rows = _rows_per_task(V)
+    rows = _rows_per_task(logits.shape[-1])
     _forward(-(-index.size // rows), flat(logits), index, counted, largest, total, losses, rows)
     loss = float(losses.sum()) / max(int(np.count_nonzero(counted)), 1)
     return loss, CrossEntropyCache(logits, largest, total, index, counted)

@@ -105,7 +105,7 @@ def rows_of(shape):
 
 def dropout_forward(x, dropout, alloc=np.empty):
     """out = x / (1 − p) where the mask keeps, 0 elsewhere.  x (B, ..., last axis)."""
-    dtype = one_dtype(x=x)
+    dtype = one_dtype(1, x=x)
     n_rows, rows_per_sequence = rows_of(x.shape)
     mask = mask_of(dropout, rows_per_sequence, dtype)
     out = alloc(x.shape, dtype)

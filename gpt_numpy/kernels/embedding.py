@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import KernelError
-from .runtime.checks import check_shape, flat, indices, one_dtype, target
+from ..arguments import own_tokens
+from .runtime.checks import check_shape, flat, gradients, one_dtype
 from .runtime.decorators import part
 from .runtime.threads import launcher, parallel_for
 from .runtime.vectors import lanes, load, load_tail, store, store_tail
@@ -66,18 +66,8 @@ def embedding_forward(tokens, positions, wte, wpe, alloc=np.empty):
     tokens (B, T) and positions (T,) or (B, T) are integers; wte is (V, C), wpe (block_size, C); out (B, T, C).
     """
     dtype = one_dtype(wte=wte, wpe=wpe)
-    tokens, positions = np.asarray(tokens), np.asarray(positions)
-    C = wte.shape[1]
-    check_shape("wpe", wpe, (wpe.shape[0], C))
-    if tokens.ndim != 2 or positions.shape not in (tokens.shape, tokens.shape[1:]):
-        raise KernelError(
-            "tokens and positions do not fit",
-            field="positions",
-            found=(tokens.shape, positions.shape),
-            expected="(B, T) and (T,) or (B, T)",
-        )
-    token = indices("tokens", tokens, wte.shape[0])
-    position = indices("positions", positions, wpe.shape[0])
+    tokens, positions = own_tokens(tokens, positions, wte, wpe)
+    C, token, position = wte.shape[1], tokens.reshape(-1), positions.reshape(-1)
     if position.size != token.size:
         position = np.tile(position, tokens.shape[0])
     out = alloc((*tokens.shape, C), dtype)
@@ -90,8 +80,10 @@ def embedding_backward(dout, cache, into=None):
     dtype = one_dtype(dout=dout)
     C = cache.wte_shape[1]
     check_shape("dout", dout, (*cache.tokens_shape, C))
-    dwte, dwpe = into or (np.zeros(cache.wte_shape, dtype), np.zeros(cache.wpe_shape, dtype))
+    tables, add = gradients(into, dtype, dwte=cache.wte_shape, dwpe=cache.wpe_shape)
     rows = flat(dout)
-    _scatter(cache.tokens, rows, target("dwte", dwte, cache.wte_shape, dtype), C)
-    _scatter(cache.positions, rows, target("dwpe", dwpe, cache.wpe_shape, dtype), C)
-    return dwte, dwpe
+    for table, index in zip(tables, (cache.tokens, cache.positions)):
+        if not add:
+            table.fill(0)
+        _scatter(index, rows, table.reshape(-1), C)
+    return tuple(tables)

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .runtime.checks import check_shape, flat, one_dtype, target
+from ..arguments import check_layernorm
+from .runtime.checks import check_shape, flat, gradients, one_dtype
 from .runtime.decorators import part
 from .runtime.threads import launcher, parallel_for
 from .runtime.vectors import add_lanes, broadcast, fma, keep_first, lanes, load, load_tail, store, store_tail
@@ -136,10 +137,9 @@ def _backward(n_tasks, dout, x, mean, rstd, weight, means, dx, sums, rows):
 def layernorm_forward(x, weight, bias, epsilon=1e-5, alloc=np.empty):
     """out = xhat · weight + bias with xhat = (x − mean) · rstd, over the last axis of x (..., C)."""
     dtype = one_dtype(x=x, weight=weight, bias=bias)
+    check_layernorm(x, weight, bias)
     C = x.shape[-1]
-    check_shape("weight", weight, (C,))
-    check_shape("bias", bias, (C,))
-    n_rows = x.size // C if C else 0
+    n_rows = x.size // C
     out, mean, rstd = alloc(x.shape, dtype), np.empty(n_rows, dtype), np.empty(n_rows, dtype)
     rows = max(1, _TASK_ELEMENTS // max(C, 1))
     _forward(
@@ -153,7 +153,10 @@ def layernorm_backward(dout, cache, into=None, alloc=np.empty):
     x, mean, rstd, weight = cache
     dtype = one_dtype(x=x, dout=dout)
     check_shape("dout", dout, x.shape)
-    C, dx = weight.size, alloc(x.shape, dtype)
+    C = weight.size
+    if into is not None:
+        gradients(into, dtype, dweight=(C,), dbias=(C,))
+    dx = alloc(x.shape, dtype)
     rows = max(_TASK_ELEMENTS // max(C, 1), -(-mean.size // _BLOCKS), 1)
     n_tasks = -(-mean.size // rows)
     means, sums = np.empty(2 * mean.size, dtype), np.empty((n_tasks, 2, C), dtype)
@@ -161,7 +164,6 @@ def layernorm_backward(dout, cache, into=None, alloc=np.empty):
     dweight, dbias = np.add.reduce(sums, axis=0)
     if into is None:
         return dx, dweight, dbias
-    for name, total, gradient in zip(("dweight", "dbias"), into, (dweight, dbias)):
-        total = target(name, total, (C,), dtype)
+    for total, gradient in zip(into, (dweight, dbias)):
         total += gradient
     return dx, *into

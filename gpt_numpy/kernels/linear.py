@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..arguments import check_linear
 from .gemm import BIAS, gemm
 from .runtime.checks import check_shape, gradients, matrix, one_dtype
 
@@ -19,10 +20,8 @@ class LinearCache(NamedTuple):
 def linear_forward(x, weight, bias, alloc=np.empty):
     """out = x · weight + bias;  x (..., K), weight (K, N), bias (N,), out (..., N)."""
     dtype = one_dtype(x=x, weight=weight, bias=bias)
-    N = weight.shape[-1]
-    check_shape("weight", weight, (x.shape[-1], N))
-    check_shape("bias", bias, (N,))
-    out = alloc((*x.shape[:-1], N), dtype)
+    check_linear(x, weight, bias)
+    out = alloc((*x.shape[:-1], weight.shape[1]), dtype)
     gemm(matrix(x), matrix(weight), matrix(out), epilogue=BIAS, bias=np.ascontiguousarray(bias))
     return out, LinearCache(x, weight)
 

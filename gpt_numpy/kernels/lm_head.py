@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..arguments import check_head, own_targets
 from .cross_entropy import cross_entropy_backward, cross_entropy_forward
 from .gemm import gemm
-from .runtime.checks import check_shape, gradients, indices, matrix, one_dtype, scratch
+from .runtime.checks import check_shape, gradients, matrix, one_dtype, scratch
 
 # Each chunk packs all of wte twice and adds to all of dwte: that must be little against its three products.
 CHUNK_BYTES = 128 << 20
@@ -25,14 +26,14 @@ class LMHeadCache(NamedTuple):
 class LMHeadCrossEntropyCache(NamedTuple):
     x: np.ndarray  # (B, T, C)
     wte: np.ndarray  # (V, C)
-    targets: np.ndarray  # (B, T) int
+    targets: np.ndarray  # (B, T) int64
     ignore_index: int
 
 
 def lm_head_forward(x, wte, alloc=np.empty):
     """logits (B, T, V) = x (B, T, C) · wteᵀ, wte (V, C)."""
     dtype = one_dtype(x=x, wte=wte)
-    check_shape("wte", wte, (wte.shape[0], x.shape[-1]))
+    check_head(x, wte)
     logits = alloc((*x.shape[:-1], wte.shape[0]), dtype)
     gemm(matrix(x), matrix(wte), matrix(logits), b_transposed=True)
     return logits, LMHeadCache(x, wte)
@@ -51,16 +52,18 @@ def lm_head_backward(dlogits, cache, alloc=np.empty, *, into=None):
     return dx, dwte
 
 
+def _check(x, wte, targets, ignore_index):
+    """``targets`` as a new int64 array, once all four arguments are known to fit."""
+    one_dtype(x=x, wte=wte)
+    check_head(x, wte)
+    return own_targets(targets, (*x.shape[:-1], wte.shape[0]), ignore_index)
+
+
 def _logits_by_chunk(x, wte, targets, ignore_index):
     """For each chunk of rows: its slice, its logits (overwritten by the next chunk), its targets, how many count."""
-    dtype = one_dtype(x=x, wte=wte)
-    V = wte.shape[0]
-    check_shape("wte", wte, (V, x.shape[-1]))
-    targets = np.asarray(targets)
-    check_shape("targets", targets, x.shape[:-1])
-    index = indices("targets", targets, V, also=ignore_index)
-    rows, wte = matrix(x), matrix(wte)
-    count = -(-len(rows) * V * dtype.itemsize // CHUNK_BYTES)
+    dtype, V = x.dtype, wte.shape[0]
+    index, rows, wte = targets.reshape(-1), matrix(x), matrix(wte)
+    count = max(1, -(-len(rows) * V * dtype.itemsize // CHUNK_BYTES))
     for i in range(count):
         part = slice(len(rows) * i // count, len(rows) * (i + 1) // count)
         if part.start < part.stop:
@@ -71,6 +74,7 @@ def _logits_by_chunk(x, wte, targets, ignore_index):
 
 def lm_head_cross_entropy_forward(x, wte, targets, ignore_index=-1, alloc=np.empty):
     """Mean cross-entropy of the head's logits with targets (B, T), over those that are not ``ignore_index``."""
+    targets = _check(x, wte, targets, ignore_index)
     total, counted = 0.0, 0
     for _, logits, index, n in _logits_by_chunk(x, wte, targets, ignore_index):
         loss, _ = cross_entropy_forward(logits, index, ignore_index)
@@ -88,11 +92,11 @@ def lm_head_cross_entropy_backward(dloss, cache, alloc=np.empty, *, into=None):
 
 def lm_head_cross_entropy_gradients(x, wte, targets, dloss, ignore_index=-1, alloc=np.empty, *, into=None):
     """Loss, dx and dwte at once, for a dloss known beforehand: what a training step calls."""
-    dtype = one_dtype(x=x, wte=wte)
+    targets, dtype = _check(x, wte, targets, ignore_index), x.dtype
     (dwte,), add = gradients(into, dtype, dwte=wte.shape)
     dx = alloc(x.shape, dtype)
     rows, dx_rows, weight = matrix(x), matrix(dx), matrix(wte)
-    counted = max(int(np.count_nonzero(np.asarray(targets) != ignore_index)), 1)
+    counted = max(int(np.count_nonzero(targets != ignore_index)), 1)
     total = 0.0
     for part, logits, index, n in _logits_by_chunk(x, wte, targets, ignore_index):
         loss, cache = cross_entropy_forward(logits, index, ignore_index)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..arguments import check_mlp
 from .gemm import BIAS, BIAS_GELU_KEEP, GELU_BACKWARD, gemm
 from .runtime.checks import check_shape, gradients, matrix, one_dtype, scratch
 
@@ -31,14 +32,8 @@ def _chunks(rows):
 def mlp_forward(x, fc_weight, fc_bias, proj_weight, proj_bias, alloc=np.empty, alloc_out=None):
     """out = gelu(x · fc_weight + fc_bias) · proj_weight + proj_bias;  x and out (..., C), fc_weight (C, 4C)."""
     dtype = one_dtype(x=x, fc_weight=fc_weight, fc_bias=fc_bias, proj_weight=proj_weight, proj_bias=proj_bias)
-    C, wide, N = x.shape[-1], fc_weight.shape[-1], proj_weight.shape[-1]
-    for name, array, shape in (
-        ("fc_weight", fc_weight, (C, wide)),
-        ("fc_bias", fc_bias, (wide,)),
-        ("proj_weight", proj_weight, (wide, N)),
-        ("proj_bias", proj_bias, (N,)),
-    ):
-        check_shape(name, array, shape)
+    check_mlp(x, fc_weight, fc_bias, proj_weight, proj_bias)
+    wide, N = proj_weight.shape
     rows, out = matrix(x), (alloc_out or alloc)((*x.shape[:-1], N), dtype)
     hidden, out_rows = alloc((len(rows), wide), dtype), matrix(out)
     fc_weight, proj_weight = matrix(fc_weight), matrix(proj_weight)
@@ -54,12 +49,13 @@ def mlp_backward(dout, cache, alloc=np.empty, *, into=None):
     """Gradients dx (..., C), dfc_weight, dfc_bias, dproj_weight, dproj_bias; see ``layers.mlp``."""
     x, hidden, fc_weight, proj_weight = cache
     dtype = one_dtype(x=x, dout=dout)
-    (wide, N), dx = proj_weight.shape, alloc(x.shape, dtype)
+    wide, N = proj_weight.shape
     check_shape("dout", dout, (*x.shape[:-1], N))
     arrays, add = gradients(
         into, dtype, dfc_weight=fc_weight.shape, dfc_bias=(wide,), dproj_weight=(wide, N), dproj_bias=(N,)
     )
     dfc_weight, dfc_bias, dproj_weight, dproj_bias = arrays
+    dx = alloc(x.shape, dtype)
     rows, dout_rows, dx_rows = matrix(x), matrix(dout), matrix(dx)
     if not len(rows) and not add:
         for array in arrays:

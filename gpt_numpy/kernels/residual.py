@@ -55,7 +55,7 @@ def _add_dropped(n_tasks, x, branch, out, n_rows, mask):
 
 def residual_forward(x, branch, dropout=None, alloc=np.empty):
     """out = x + dropout(branch); all (B, T, C)."""
-    dtype = one_dtype(x=x, branch=branch)
+    dtype = one_dtype(1, x=x, branch=branch)
     check_shape("branch", branch, x.shape)
     out = alloc(x.shape, dtype)
     if dropout is None:

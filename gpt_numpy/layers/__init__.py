@@ -2,7 +2,8 @@
 
 A layer is a pair of functions and a cache: ``f_forward(inputs, weights) -> out, cache`` and, right under it,
 ``f_backward(dout, cache) -> gradients`` in the order of the forward's inputs. No function writes to its
-arguments. ``alloc`` says where large results come from (a training step hands in a workspace); ``into`` lets
+arguments, and a call with arguments that do not fit is refused before anything is computed (``gpt_numpy.arguments``).
+``alloc`` says where large results come from (a training step hands in a workspace); ``into`` lets
 the caller accumulate parameter gradients.
 
 ``gpt_numpy.kernels`` exports the same names with the same signatures, fast; ``GPT(config, ops=layers)``

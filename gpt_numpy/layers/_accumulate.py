@@ -4,24 +4,36 @@ A backward in this package only ever returns new arrays; that is what its mathem
 decorator gives it one more keyword: with ``into=(array, …)``, one array for each parameter gradient in the
 order they are returned, the gradients are added to those arrays, and those are returned in their place. The
 kernels implement the same keyword inside their matrix products, where adding costs nothing.
+
+All arrays are checked before the first is added to: a call that is refused has changed nothing.
 """
 
 import functools
 import inspect
 
+from ..arguments import check_into
 
-def adds_into(backward):
-    """Give ``backward`` the keyword ``into``. The parameter gradients are the last values it returns."""
 
+def adds_into(n_parameters):
+    """Give a backward the keyword ``into``: its last ``n_parameters`` values are the parameter gradients."""
+
+    def decorate(backward):
+        return _with_into(backward, n_parameters)
+
+    return decorate
+
+
+def _with_into(backward, n_parameters):
     @functools.wraps(backward)
     def with_into(*args, into=None, **kwargs):
         gradients = backward(*args, **kwargs)
         if into is None:
             return gradients
-        n_input_gradients = len(gradients) - len(into)
-        for accumulated, gradient in zip(into, gradients[n_input_gradients:]):
+        inputs, parameters = gradients[:-n_parameters], gradients[-n_parameters:]
+        check_into(into, parameters[0].dtype, **{f"into[{i}]": g.shape for i, g in enumerate(parameters)})
+        for accumulated, gradient in zip(into, parameters):
             accumulated += gradient
-        return (*gradients[:n_input_gradients], *into)
+        return (*inputs, *into)
 
     signature = inspect.signature(backward)
     parameters = list(signature.parameters.values())

@@ -8,6 +8,8 @@ import math
 
 import numpy as np
 
+from ..arguments import check_step
+
 _BLOCK = 1 << 16  # elements at a time: the temporaries stay in cache
 
 
@@ -38,6 +40,7 @@ def adamw_update(
 
     The decay acts on the parameter, not through the gradient: that is the W.
     """
+    boundaries, decays = check_step(params, grads, first_moments, second_moments, boundaries, decays)
     correction1 = 1 - beta1**step
     correction2 = 1 - beta2**step
     for segment, decay in enumerate(decays):

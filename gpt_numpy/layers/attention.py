@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..arguments import check_attention, check_axes, check_heads, check_shape, own_first_key
 from ..randomness import Dropout
 from ._accumulate import adds_into
 from .dropout import dropout_backward, dropout_forward
@@ -46,7 +47,7 @@ def visible_keys(Tq, Tk, first_key=None):
 
 def softmax(scores):
     """Softmax over the last axis; a score of −∞ has weight exactly 0. The maximum is taken off first."""
-    weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    weights = np.exp(scores - scores.max(axis=-1, keepdims=True, initial=-np.inf))
     weights /= weights.sum(axis=-1, keepdims=True)
     return weights
 
@@ -66,9 +67,11 @@ def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty):
     """out = softmax(q · kᵀ / √head_size) · v, each query over the keys that it sees.
 
     q (B, Tq, n_head, head_size); k and v (B, Tk, n_head, head_size) with Tk >= Tq; out like q.
-    first_key (B, Tq): the first key each query sees, none beyond its own place. dropout: a
+    first_key (B, Tq): the first key each query sees, none beyond its own position. dropout: a
     ``randomness.Dropout`` for the attention weights, or None.
     """
+    check_attention(q, k, v)
+    first_key = own_first_key(first_key, *q.shape[:2], k.shape[1])
     scale = q.dtype.type(1 / math.sqrt(q.shape[-1]))
     scores = _heads_first(q) @ _heads_first(k).swapaxes(-1, -2)  # (B, n_head, Tq, Tk)
     scores *= scale
@@ -96,6 +99,7 @@ def attention_backward(dout, cache, alloc=np.empty):
     A key after its query has P = 0 and so dS = 0: nothing flows back from the future, exactly.
     """
     q, k, v, weights, dropout_cache = cache
+    check_shape("dout", dout, q.shape)
     dout = _heads_first(dout)
     dropped = weights if dropout_cache is None else dropout_forward(weights, dropout_cache.dropout)[0]
     dv = alloc(v.shape, v.dtype)
@@ -130,15 +134,16 @@ def multi_head_attention_forward(
     proj_weight (C, C), proj_bias (C,). Head h owns columns h · head_size … of each third. alloc_out, where given,
     is where ``out`` comes from: the backward does not need it, so it may live shorter than the cache.
     """
-    B, T, C = x.shape
+    check_axes(2, x=x, attn_weight=attn_weight)
+    n_head = check_heads(n_head, attn_weight.shape[-1])
     qkv, attn_cache = linear_forward(x, attn_weight, attn_bias, alloc)
     q, k, v = split_heads(qkv, n_head)
     heads, attention_cache = attention_forward(q, k, v, first_key, dropout, alloc)
-    out, proj_cache = linear_forward(heads.reshape(B, T, C), proj_weight, proj_bias, alloc_out or alloc)
+    out, proj_cache = linear_forward(heads.reshape(x.shape), proj_weight, proj_bias, alloc_out or alloc)
     return out, MultiHeadAttentionCache(attn_cache, attention_cache, proj_cache)
 
 
-@adds_into
+@adds_into(4)
 def multi_head_attention_backward(dout, cache, alloc=np.empty):
     """Gradients dx (B, T, C), dattn_weight, dattn_bias, dproj_weight, dproj_bias: the forward in reverse.
 
@@ -158,6 +163,7 @@ def multi_head_attention_backward(dout, cache, alloc=np.empty):
 def split_heads(qkv, n_head):
     """Views q, k, v, each (B, T, n_head, head_size), of one (B, T, 3C) array."""
     B, T, three_C = qkv.shape
+    check_heads(n_head, three_C)
     thirds = qkv.reshape(B, T, 3, n_head, three_C // 3 // n_head)
     return thirds[:, :, 0], thirds[:, :, 1], thirds[:, :, 2]
 

@@ -7,12 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..arguments import check_axes, own_targets, rows_of
+
 
 class CrossEntropyCache(NamedTuple):
     logits: np.ndarray  # (..., V)
     maximum: np.ndarray  # (N, 1), the largest logit of each row
     total: np.ndarray  # (N, 1), Σ exp(logits − maximum)
-    targets: np.ndarray  # (N,) int
+    targets: np.ndarray  # (N,) int64
     counted: np.ndarray  # (N,) bool, False where the target is ignored
 
 
@@ -22,11 +24,12 @@ def cross_entropy_forward(logits, targets, ignore_index=-1, alloc=np.empty):
     logits (..., V); targets (...) int, where ``ignore_index`` takes a row out of the mean. Returns a Python
     float, summed in float64; with no counted row at all the loss is 0 and so is every gradient.
     """
-    rows, targets = logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)
+    check_axes(1, logits=logits)
+    rows, targets = rows_of(logits), own_targets(targets, logits.shape, ignore_index).reshape(-1)
     counted = targets != ignore_index
-    # log Σ exp(x) = m + log Σ exp(x − m) for any m; with m the maximum no exponential overflows. The sum m + log Σ is never
-    # taken by itself: far from 0 it would have no digits left for log Σ.
-    maximum = rows.max(axis=-1, keepdims=True)
+    # log Σ exp(x) = m + log Σ exp(x − m) for any m; with m the maximum no exponential overflows. The sum m + log Σ is
+    # never taken by itself: far from 0 it would have no digits left for log Σ.
+    maximum = rows.max(axis=-1, keepdims=True, initial=-np.inf)
     shifted = np.subtract(rows, maximum, out=alloc(rows.shape, rows.dtype))
     np.exp(shifted, out=shifted)
     total = shifted.sum(axis=-1, keepdims=True)
@@ -46,11 +49,12 @@ def cross_entropy_backward(dloss, cache, alloc=np.empty):
     each row weighted by 1/N, N being the number of rows in the mean; an ignored row gets zeros.
     """
     logits, maximum, total, targets, counted = cache
-    rows = logits.reshape(-1, logits.shape[-1])
+    rows = rows_of(logits)
     dlogits = np.subtract(rows, maximum, out=alloc(rows.shape, rows.dtype))
     np.exp(dlogits, out=dlogits)
     dlogits /= total
     index = np.flatnonzero(counted)
     dlogits[index, targets[index]] -= 1
-    dlogits *= (counted * (dloss / max(len(index), 1))).astype(rows.dtype)[:, None]
+    dlogits *= rows.dtype.type(dloss / max(len(index), 1))
+    dlogits[~counted] = 0  # written, not multiplied: 0 · NaN is NaN
     return dlogits.reshape(logits.shape)

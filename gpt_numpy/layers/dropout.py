@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..arguments import check_axes
 from ..randomness import Dropout
 
 
@@ -44,6 +45,7 @@ def keep_mask(shape, dropout):
 
 def dropout_forward(x, dropout, alloc=np.empty):
     """out = x / (1 − p) where the mask keeps, 0 elsewhere: the expectation is x.  x (B, ..., last axis)."""
+    check_axes(1, x=x)
     out = alloc(x.shape, x.dtype)
     np.multiply(x, keep_mask(x.shape, dropout), out=out)
     out *= x.dtype.type(1 / (1 - dropout.probability))

@@ -7,12 +7,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..arguments import check_shape, own_tokens
 from ._accumulate import adds_into
 
 
 class EmbeddingCache(NamedTuple):
-    tokens: np.ndarray  # (B, T) int
-    positions: np.ndarray  # (T,) or (B, T) int
+    tokens: np.ndarray  # (B, T) int64
+    positions: np.ndarray  # (T,) or (B, T) int64
     wte_shape: tuple
     wpe_shape: tuple
 
@@ -22,21 +23,23 @@ def embedding_forward(tokens, positions, wte, wpe, alloc=np.empty):
 
     tokens (B, T) and positions (T,) or (B, T) are integers; wte is (V, C), wpe (block_size, C); out (B, T, C).
     """
+    tokens, positions = own_tokens(tokens, positions, wte, wpe)
     out = alloc((*tokens.shape, wte.shape[1]), wte.dtype)
     np.take(wte, tokens, axis=0, out=out)
     out += wpe[positions]
     return out, EmbeddingCache(tokens, positions, wte.shape, wpe.shape)
 
 
-@adds_into
+@adds_into(2)
 def embedding_backward(dout, cache):
     """Gradients of both tables: dwte (V, C), dwpe (block_size, C).
 
     Row v of wte was copied to every (b, t) whose token is v, so its gradient is the sum of dout over those
-    places:  dwte[v] = Σ_{b,t : tokens[b,t] = v} dout[b, t].  Likewise for positions; a position that all
+    positions:  dwte[v] = Σ_{b,t : tokens[b,t] = v} dout[b, t].  Likewise for positions; a position that all
     sequences share receives the sum over the batch. ``np.add.at`` is the unbuffered ``+=``: the plain
     ``dwte[tokens] += dout`` would count a repeated token once.
     """
+    check_shape("dout", dout, (*cache.tokens.shape, cache.wte_shape[1]))
     dwte = np.zeros(cache.wte_shape, dout.dtype)
     np.add.at(dwte, cache.tokens, dout)
     dwpe = np.zeros(cache.wpe_shape, dout.dtype)

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..arguments import check_axes, check_shape
+
 SCALE = math.sqrt(2 / math.pi)
 CUBIC = 0.044715
 
@@ -27,6 +29,7 @@ def _tanh_argument(x):
 
 def gelu_forward(x, alloc=np.empty):
     """out = gelu(x), elementwise; −∞ gives its limit 0, +∞ gives +∞, NaN gives NaN."""
+    check_axes(0, x=x)
     gate = 0.5 * (1 + np.tanh(_tanh_argument(x)))
     # At −∞ the gate is exactly 0, and ∞ · 0 would be a NaN where the limit is 0.
     finite = np.where(x == -np.inf, x.dtype.type(0), x)
@@ -41,6 +44,7 @@ def gelu_backward(dout, cache, alloc=np.empty):
 
         gelu'(x) = ½ (1 + t) + ½ x (1 − t²) · du/dx,    du/dx = √(2/π) · (1 + 3 · 0.044715 · x²).
     """
+    check_shape("dout", dout, cache.x.shape)
     x = np.clip(cache.x, -32, 32)  # outside, gelu' is 0 or 1 to the last bit, as it is at the clip
     t = np.tanh(_tanh_argument(x))
     du_dx = SCALE * (1 + 3 * CUBIC * x * x)

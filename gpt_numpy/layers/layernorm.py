@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..arguments import check_layernorm, check_shape
 from ._accumulate import adds_into
 
 
@@ -22,6 +23,7 @@ def layernorm_forward(x, weight, bias, epsilon=1e-5, alloc=np.empty):
 
     rstd = 1/√(variance + ε) with the biased variance (divided by C, not C − 1), as in GPT-2.
     """
+    check_layernorm(x, weight, bias)
     mean = x.mean(axis=-1, keepdims=True)
     centred = np.subtract(x, mean, out=alloc(x.shape, x.dtype))
     variance = np.mean(centred * centred, axis=-1, keepdims=True)
@@ -33,7 +35,7 @@ def layernorm_forward(x, weight, bias, epsilon=1e-5, alloc=np.empty):
     return out, LayernormCache(x, mean, rstd, weight)
 
 
-@adds_into
+@adds_into(2)
 def layernorm_backward(dout, cache, alloc=np.empty):
     """Gradients dx (..., C), dweight (C,), dbias (C,).
 
@@ -58,6 +60,7 @@ def layernorm_backward(dout, cache, alloc=np.empty):
     both, so the gradient has no part along either.
     """
     x, mean, rstd, weight = cache
+    check_shape("dout", dout, x.shape)
     xhat = (x - mean) * rstd
     rows = tuple(range(x.ndim - 1))
     dbias = dout.sum(axis=rows)

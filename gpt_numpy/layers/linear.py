@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..arguments import check_linear, check_shape, rows_of
 from ._accumulate import adds_into
 
 
@@ -18,12 +19,13 @@ class LinearCache(NamedTuple):
 
 def linear_forward(x, weight, bias, alloc=np.empty):
     """out = x · weight + bias;  x (..., K), weight (K, N), bias (N,), out (..., N)."""
+    check_linear(x, weight, bias)
     out = np.matmul(x, weight, out=alloc((*x.shape[:-1], weight.shape[1]), x.dtype))
     out += bias
     return out, LinearCache(x, weight)
 
 
-@adds_into
+@adds_into(2)
 def linear_backward(dout, cache, alloc=np.empty):
     """Gradients dx (..., K), dweight (K, N), dbias (N,).
 
@@ -36,8 +38,8 @@ def linear_backward(dout, cache, alloc=np.empty):
     A quick check that needs no algebra: the shapes allow no other product.
     """
     x, weight = cache
-    K, N = weight.shape
+    check_shape("dout", dout, (*x.shape[:-1], weight.shape[1]))
     dx = np.matmul(dout, weight.T, out=alloc(x.shape, x.dtype))
-    dweight = x.reshape(-1, K).T @ dout.reshape(-1, N)
-    dbias = dout.reshape(-1, N).sum(axis=0)
+    dweight = rows_of(x).T @ rows_of(dout)
+    dbias = rows_of(dout).sum(axis=0)
     return dx, dweight, dbias

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..arguments import check_head, check_shape, rows_of
 from ._accumulate import adds_into
 from .cross_entropy import CrossEntropyCache, cross_entropy_backward, cross_entropy_forward
 
@@ -28,20 +29,21 @@ class LMHeadCrossEntropyCache(NamedTuple):
 
 def lm_head_forward(x, wte, alloc=np.empty):
     """logits (B, T, V) = x (B, T, C) · wteᵀ, wte (V, C)."""
+    check_head(x, wte)
     logits = np.matmul(x, wte.T, out=alloc((*x.shape[:-1], wte.shape[0]), x.dtype))
     return logits, LMHeadCache(x, wte)
 
 
-@adds_into
+@adds_into(1)
 def lm_head_backward(dlogits, cache, alloc=np.empty):
     """Gradients dx (B, T, C) and dwte (V, C).
 
     logits_v = Σ_c x_c · wte_vc, so  dx = dlogits · wte  and  dwte = dlogitsᵀ · x, summed over all rows.
     """
     x, wte = cache
-    V, C = wte.shape
+    check_shape("dlogits", dlogits, (*x.shape[:-1], wte.shape[0]))
     dx = np.matmul(dlogits, wte, out=alloc(x.shape, x.dtype))
-    dwte = dlogits.reshape(-1, V).T @ x.reshape(-1, C)
+    dwte = rows_of(dlogits).T @ rows_of(x)
     return dx, dwte
 
 
@@ -52,14 +54,14 @@ def lm_head_cross_entropy_forward(x, wte, targets, ignore_index=-1, alloc=np.emp
     return loss, LMHeadCrossEntropyCache(head_cache, loss_cache)
 
 
-@adds_into
+@adds_into(1)
 def lm_head_cross_entropy_backward(dloss, cache, alloc=np.empty):
     """Gradients dx (B, T, C) and dwte (V, C) of the loss: the two backwards in reverse order."""
     dlogits = cross_entropy_backward(dloss, cache.cross_entropy, alloc)
     return lm_head_backward(dlogits, cache.head, alloc)
 
 
-@adds_into
+@adds_into(1)
 def lm_head_cross_entropy_gradients(x, wte, targets, dloss, ignore_index=-1, alloc=np.empty):
     """Loss, dx and dwte at once, for a dloss known beforehand: what a training step calls.
 

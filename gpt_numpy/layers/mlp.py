@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..arguments import check_mlp
 from ._accumulate import adds_into
 from .gelu import GeluCache, gelu_backward, gelu_forward
 from .linear import LinearCache, linear_backward, linear_forward
@@ -23,13 +24,14 @@ def mlp_forward(x, fc_weight, fc_bias, proj_weight, proj_bias, alloc=np.empty, a
 
     alloc_out, where given, is where ``out`` comes from: the backward does not need it.
     """
+    check_mlp(x, fc_weight, fc_bias, proj_weight, proj_bias)
     hidden, fc_cache = linear_forward(x, fc_weight, fc_bias, alloc)
     activation, gelu_cache = gelu_forward(hidden, alloc)
     out, proj_cache = linear_forward(activation, proj_weight, proj_bias, alloc_out or alloc)
     return out, MLPCache(fc_cache, gelu_cache, proj_cache)
 
 
-@adds_into
+@adds_into(4)
 def mlp_backward(dout, cache, alloc=np.empty):
     """Gradients dx (..., C), dfc_weight, dfc_bias, dproj_weight, dproj_bias: the forward's lines in reverse."""
     dactivation, dproj_weight, dproj_bias = linear_backward(dout, cache.proj, alloc)

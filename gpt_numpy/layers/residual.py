@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..arguments import check_axes, check_shape
 from .dropout import DropoutCache, dropout_backward, dropout_forward
 
 
@@ -16,6 +17,8 @@ class ResidualCache(NamedTuple):
 
 def residual_forward(x, branch, dropout=None, alloc=np.empty):
     """out = x + dropout(branch); all (B, T, C)."""
+    check_axes(1, x=x, branch=branch)
+    check_shape("branch", branch, x.shape)
     dropout_cache = None
     if dropout is not None:
         branch, dropout_cache = dropout_forward(branch, dropout)

@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...errors import KernelError
+from ...arguments import check_attention, check_axes, check_heads, own_first_key
 from ...randomness import Dropout
 from ..dropout import mask_of
 from ..linear import LinearCache, linear_backward, linear_forward
 from ..runtime import threads
-from ..runtime.checks import check_shape, indices, one_dtype
+from ..runtime.checks import check_shape, gradients, one_dtype
 from . import backward as backward_pass
 from . import few_queries as few_queries
 from . import forward as forward_pass
@@ -47,46 +47,14 @@ class MultiHeadAttentionCache(NamedTuple):
 def _readable(x):
     """x itself if a kernel can walk over it, a contiguous copy if not."""
     whole = x.strides[3] == x.itemsize and all(step % x.itemsize == 0 for step in x.strides)
-    return x if whole and x.flags.aligned else np.ascontiguousarray(x)
+    return x if whole and x.flags.aligned else np.array(x, order="C")
 
 
-def _check_heads(q, k, v):
-    one_dtype(q=q, k=k, v=v)
-    for name, array in (("q", q), ("k", k), ("v", v)):
-        if array.ndim != 4:
-            raise KernelError(
-                "attention works on four axes", field=name, found=array.shape, expected="(B, T, n_head, head_size)"
-            )
-    B, Tq, n_head, head_size = q.shape
-    check_shape("k", k, (B, k.shape[1], n_head, head_size))
-    check_shape("v", v, k.shape)
-    if k.shape[1] < Tq or head_size == 0:
-        raise KernelError(
-            "every query needs a key at its own place",
-            field="k",
-            found=k.shape,
-            expected=f"at least {Tq} keys of at least one element",
-        )
-
-
-def _check_first_key(first_key, B, Tq, Tk):
-    if first_key is None:
-        return np.empty((0, 0), np.int64)
-    first_key = np.asarray(first_key)
-    check_shape("first_key", first_key, (B, Tq))
-    values = indices("first_key", first_key, Tk).reshape(B, Tq)
-    if not values.any():  # one document: nothing to look up in the kernels
-        return _check_first_key(None, B, Tq, Tk)
-    beyond = values > np.arange(Tk - Tq, Tk)
-    if beyond.any():
-        b, i = (int(place[0]) for place in np.nonzero(beyond))
-        raise KernelError(
-            f"a query would see no key at ({b}, {i})",
-            field="first_key",
-            found=int(values[b, i]),
-            expected=f"at most {Tk - Tq + i}, its own place",
-        )
-    return values
+def _first_key_or_none(first_key, B, Tq, Tk):
+    """``first_key`` (B, Tq), checked and copied, or an empty array (0, 0) where every query sees key 0."""
+    first_key = own_first_key(first_key, B, Tq, Tk)
+    none = first_key is None or not first_key.any()  # one document: nothing to look up in the kernels
+    return np.empty((0, 0), np.int64) if none else first_key
 
 
 def _rows_in_cache(Tq, width, columns, arrays, itemsize):
@@ -118,12 +86,13 @@ def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty):
     """out = softmax(q · kᵀ / √head_size) · v, each query over the keys that it sees.
 
     q (B, Tq, n_head, head_size); k and v (B, Tk, n_head, head_size) with Tk >= Tq; out like q. All may be views with
-    any strides but the last axis'. first_key (B, Tq): the first key each query sees, none beyond its own place.
+    any strides but the last axis'. first_key (B, Tq): the first key each query sees, none beyond its own position.
     dropout: a ``randomness.Dropout`` for the attention weights, or None.
     """
-    _check_heads(q, k, v)
+    one_dtype(q=q, k=k, v=v)
+    check_attention(q, k, v)
     B, Tq, n_head, head_size = q.shape
-    first_key, dropout = _check_first_key(first_key, B, Tq, k.shape[1]), dropout or _NO_DROPOUT
+    first_key, dropout = _first_key_or_none(first_key, B, Tq, k.shape[1]), dropout or _NO_DROPOUT
     out, log_sums = alloc(q.shape, q.dtype), np.empty(B * n_head * Tq, q.dtype)
     cache = AttentionCache(_readable(q), _readable(k), _readable(v), out, log_sums, first_key, dropout)
     if q.size:
@@ -202,6 +171,8 @@ def multi_head_attention_forward(
     x and out (B, T, C); attn_weight (C, 3C) and attn_bias (3C,) hold the three projections side by side;
     proj_weight (C, C), proj_bias (C,). Head h owns columns h · head_size … of each third.
     """
+    check_axes(2, x=x, attn_weight=attn_weight)
+    n_head = check_heads(n_head, attn_weight.shape[-1])
     qkv, attn_cache = linear_forward(x, attn_weight, attn_bias, alloc)
     heads, attention_cache = attention_forward(*split_heads(qkv, n_head), first_key, dropout, alloc)
     out, proj_cache = linear_forward(heads.reshape(x.shape), proj_weight, proj_bias, alloc_out or alloc)
@@ -210,7 +181,12 @@ def multi_head_attention_forward(
 
 def multi_head_attention_backward(dout, cache, alloc=np.empty, *, into=None):
     """Gradients dx (B, T, C), dattn_weight, dattn_bias, dproj_weight, dproj_bias; ``into`` takes the last four."""
-    attn_into, proj_into = (None, None) if into is None else (into[:2], into[2:])
+    attn_into, proj_into = None, None
+    if into is not None:  # all four, before the first is added to
+        names, caches = ("dattn_weight", "dattn_bias", "dproj_weight", "dproj_bias"), (cache.attn, cache.proj)
+        shapes = [shape for c in caches for shape in (c.weight.shape, c.weight.shape[1:])]
+        gradients(into, one_dtype(dout=dout, x=cache.attn.x), **dict(zip(names, shapes)))
+        attn_into, proj_into = into[:2], into[2:]
     B, T, n_head, head_size = cache.attention.q.shape
     dheads, dproj_weight, dproj_bias = linear_backward(dout, cache.proj, alloc, into=proj_into)
     dqkv = alloc((B, T, 3 * n_head * head_size), dout.dtype)
@@ -222,12 +198,6 @@ def multi_head_attention_backward(dout, cache, alloc=np.empty, *, into=None):
 def split_heads(qkv, n_head):
     """Views q, k, v, each (B, T, n_head, head_size), of one (B, T, 3C) array."""
     B, T, three_C = qkv.shape
-    if n_head < 1 or three_C % (3 * n_head):
-        raise KernelError(
-            "the columns do not divide into heads",
-            field="n_head",
-            found=n_head,
-            expected=f"a divisor of {three_C // 3}",
-        )
+    check_heads(n_head, three_C)
     thirds = qkv.reshape(B, T, 3, n_head, three_C // 3 // n_head)
     return thirds[:, :, 0], thirds[:, :, 1], thirds[:, :, 2]

@@ -1,7 +1,8 @@
 """Checks that stand between a caller and a kernel. Kernels have no bounds checks: what passes here must fit.
 
-Every check raises a ``KernelError`` that names the argument. The kernels are compiled for contiguous arrays, so
-`flat` copies others; where an array is written to, a copy would be lost, and `target` refuses instead.
+Every check raises a ``KernelError`` that names the argument; those that ``layers`` needs too are in
+``gpt_numpy.arguments``. The kernels are compiled for contiguous, aligned arrays, so `flat` copies others; where an
+array is written to, a copy would be lost, and `target` refuses instead.
 """
 
 import math
@@ -9,13 +10,15 @@ import threading
 
 import numpy as np
 
+from ...arguments import check_axes, check_into, check_target, own_indices
+from ...arguments import check_shape as check_shape  # the kernels' faces take it from here
 from ...errors import KernelError
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
 
-def one_dtype(**arrays):
-    """The dtype that all arrays share: float32 or float64."""
+def one_dtype(least_axes=0, **arrays):
+    """The dtype that all arrays share: float32 or float64. Each has at least ``least_axes`` axes."""
     dtype = None
     for name, array in arrays.items():
         found = getattr(array, "dtype", type(array).__name__)
@@ -26,64 +29,43 @@ def one_dtype(**arrays):
         if dtype is not None and found != dtype:
             raise KernelError("arrays of two types meet", field=name, found=str(found), expected=str(dtype))
         dtype = found
+    check_axes(least_axes, **arrays)
     return dtype
 
 
-def check_shape(name, array, shape):
-    if array.shape != shape:
-        raise KernelError("an array does not fit the others", field=name, found=array.shape, expected=shape)
-
-
 def flat(array):
-    """All elements in one row, contiguous: a view where that is possible, else a copy."""
-    return array.reshape(-1) if array.flags.c_contiguous else np.ascontiguousarray(array).reshape(-1)
+    """All elements in one row, contiguous and aligned: a view where that is possible, else a copy."""
+    return _plain(array).reshape(-1)
+
+
+def _plain(array):
+    flags = array.flags
+    return array if flags.c_contiguous and flags.aligned else np.array(array, order="C")
 
 
 def target(name, array, shape, dtype):
     """The flat view of an array that a kernel adds to or overwrites."""
-    if not isinstance(array, np.ndarray) or array.dtype != dtype or array.shape != shape:
-        found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
-        raise KernelError(
-            "an array to write to is of the wrong kind", field=name, found=found, expected=f"{dtype} {shape}"
-        )
-    if not array.flags.c_contiguous or not array.flags.writeable:
-        raise KernelError("an array to write to must be contiguous and writeable", field=name)
+    check_target(name, array, shape, dtype)
+    if not array.flags.c_contiguous or not array.flags.aligned:
+        raise KernelError("an array to write to must be contiguous and aligned", field=name)
     return array.reshape(-1)
 
 
 def indices(name, array, below, also=None):
-    """Integers 0 … below − 1 (or the value ``also``) as a flat int64 array."""
-    array = np.asarray(array)
-    if array.dtype.kind not in "iu":
-        raise KernelError("indices must be integers", field=name, found=str(array.dtype), expected="an integer type")
-    values = flat(array)
-    if values.size and (values.min() < 0 or values.max() >= below):
-        bad = (values < 0) | (values >= below)
-        if also is not None:
-            bad &= values != also
-        place = int(np.argmax(bad))
-        if bad[place]:
-            place_in_array = tuple(int(i) for i in np.unravel_index(place, array.shape))
-            raise KernelError(
-                f"an index is out of range at {place_in_array}",
-                field=name,
-                found=int(values[place]),
-                expected=f"0 to {below - 1}",
-            )
-    return values.astype(np.int64, copy=False)
+    """Integers 0 … below − 1 (or the value ``also``) as a new flat int64 array."""
+    return own_indices(name, array, below, also).reshape(-1)
 
 
 def matrix(array):
     """All rows of an array of any number of axes, (rows, last axis), contiguous: a view if possible, else a copy."""
-    return np.ascontiguousarray(array).reshape(math.prod(array.shape[:-1]), array.shape[-1])
+    return _plain(array).reshape(math.prod(array.shape[:-1]), array.shape[-1])
 
 
 def gradients(into, dtype, **shapes):
     """The arrays for an op's parameter gradients: those of ``into``, checked, or new ones; and whether to add."""
     if into is None:
         return [np.empty(shape, dtype) for shape in shapes.values()], False
-    if len(into) != len(shapes):
-        raise KernelError("one array for each parameter gradient", field="into", found=len(into), expected=len(shapes))
+    check_into(into, dtype, **shapes)
     for (name, shape), array in zip(shapes.items(), into):
         target(name, array, shape, dtype)
     return list(into), True

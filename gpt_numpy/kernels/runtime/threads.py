@@ -20,7 +20,8 @@ half a second of compilation for each launcher.
 
 Launching is guarded, because numba's pools die rather than complain: GNU OpenMP ends a forked child at its
 first launch, and the workqueue layer aborts the process when two Python threads launch at once. Here a child
-forked after its parent's first launch gets a ``KernelError``, and launches from several Python threads take turns.
+forked after its parent had started the pool, for a kernel or for any other ``parallel=True`` function, gets a
+``KernelError`` (see ``gpt_numpy.forks``), and launches from several Python threads take turns.
 """
 
 import functools
@@ -34,6 +35,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 from numba.np.ufunc import parallel as numba_pool
 
+from ... import forks
 from ...cores import cores
 from ...errors import ConfigError, KernelError
 from .decorators import kernel
@@ -41,7 +43,6 @@ from .decorators import kernel
 _turn = threading.RLock()
 _count = None
 _scratch = {}
-_launched_by = None  # the process whose pool is running
 
 
 def available():
@@ -80,18 +81,14 @@ def layer():
 
 def start_pool():
     """Start numba's pool in this process, or raise ``KernelError`` in a fork of a process that has started it."""
-    global _launched_by
-    if _launched_by is None:
-        numba_pool._launch_threads()
-        _launched_by = os.getpid()
-    elif _launched_by != os.getpid():
+    if forks.pool_is_a_parents():
         raise KernelError(
-            "this process was forked after its parent had run a kernel, and threads do not survive a "
-            "fork: start processes with the 'spawn' or 'forkserver' method, or fork before the first "
+            "this process was forked after its parent had run a kernel or another parallel numba function, and threads "
+            "do not survive a fork: start processes with the 'spawn' or 'forkserver' method, or fork before the first "
             "kernel",
             found=f"process {os.getpid()}",
-            expected=f"process {_launched_by}",
         )
+    numba_pool._launch_threads()
 
 
 def _after_fork_in_child():
@@ -125,11 +122,31 @@ def _any_layout(value):
     return kind.copy(layout="A") if isinstance(kind, types.Array) and kind.ndim > 1 else kind
 
 
+class _SameMemory:
+    """What NumPy makes a writeable array of that lies where ``array`` lies."""
+
+    def __init__(self, array):
+        address, _ = array.__array_interface__["data"]
+        self.__array_interface__ = {**array.__array_interface__, "data": (address, False)}
+        self.array = array
+
+
+def _writeable(value):
+    """An argument as kernels are compiled for it: numba has another type for an array that may not be written to.
+
+    A kernel writes to no array but those that were checked to be writeable, so the others may be handed to it as if
+    they were.
+    """
+    if isinstance(value, np.ndarray) and not value.flags.writeable:
+        return np.asarray(_SameMemory(value))
+    return value
+
+
 def launcher(function):
     """Compile a function that calls `parallel_for`, and guard every call of it.
 
-    It is compiled once for float32 and once for float64, for arrays of any strides, where numba by itself would
-    compile anew for every combination of contiguous and strided arguments.
+    It is compiled once for float32 and once for float64, for arrays of any strides, read-only or not, where numba by
+    itself would compile anew for every combination of contiguous, strided and read-only arguments.
     """
     compiled = kernel()(function)
 
@@ -141,6 +158,7 @@ def launcher(function):
 
     @functools.wraps(function)
     def launch(*args):
+        args = [_writeable(value) for value in args]
         with _turn:
             start_pool()
             numba_pool._set_num_threads(count())  # numba keeps the number per Python thread

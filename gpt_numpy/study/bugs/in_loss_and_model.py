@@ -24,8 +24,8 @@ BUGS = [
     Bug(
         "cross-entropy-mean-over-ignored-rows",
         "cross_entropy.py",
-        "dlogits *= (counted * (dloss / max(len(index), 1)))",
-        "dlogits *= (counted * (dloss / len(targets)))",
+        "dlogits *= rows.dtype.type(dloss / max(len(index), 1))",
+        "dlogits *= rows.dtype.type(dloss / len(targets))",
         "cross-entropy: differences of logits",
         "Too small by 8/10. Which targets are counted in each number?",
         "The forward's mean is over the targets that count; the backward divided by all of them. Without an ignored "
@@ -34,8 +34,8 @@ BUGS = [
     Bug(
         "cross-entropy-ignored-rows-learn",
         "cross_entropy.py",
-        "dlogits *= (counted * (dloss / max(len(index), 1)))",
-        "dlogits *= (np.ones_like(counted) * (dloss / max(len(index), 1)))",
+        "dlogits[~counted] = 0",
+        "dlogits[~counted] *= 1",
         "cross-entropy: differences of logits",
         "Where is the numeric gradient exactly 0?",
         "An ignored row is not part of the loss and gets no gradient. Here it gets softmax − 0.",
@@ -43,8 +43,8 @@ BUGS = [
     Bug(
         "cross-entropy-dloss-ignored",
         "cross_entropy.py",
-        "dlogits *= (counted * (dloss / max(len(index), 1)))",
-        "dlogits *= (counted * (1 / max(len(index), 1)))",
+        "dlogits *= rows.dtype.type(dloss / max(len(index), 1))",
+        "dlogits *= rows.dtype.type(1 / max(len(index), 1))",
         "cross-entropy: differences of logits",
         "A check with dout = 1 passes this. What is it good for that dout is random?",
         "The backward starts from dloss, not from 1: accumulation over micro-batches and loss scaling both come in "
@@ -53,8 +53,8 @@ BUGS = [
     Bug(
         "lm-head-dwte-transposed",
         "lm_head.py",
-        "dwte = dlogits.reshape(-1, V).T @ x.reshape(-1, C)",
-        "dwte = x.reshape(-1, C).T @ dlogits.reshape(-1, V)",
+        "dwte = rows_of(dlogits).T @ rows_of(x)",
+        "dwte = rows_of(x).T @ rows_of(dlogits)",
         "lm-head: shapes",
         "Shapes alone tell.",
         "wte is (V, C), so dwte = dlogitsᵀ · x. This is (C, V).",

@@ -84,8 +84,8 @@ BUGS = [
     Bug(
         "linear-bias-gradient-averaged",
         "linear.py",
-        "dbias = dout.reshape(-1, N).sum(axis=0)",
-        "dbias = dout.reshape(-1, N).mean(axis=0)",
+        "dbias = rows_of(dout).sum(axis=0)",
+        "dbias = rows_of(dout).mean(axis=0)",
         "linear: differences of bias",
         "The factor between numeric and analytic is a product of two sizes of the input.",
         "A mean for a sum: the bias reached all B · T rows, and each hands its gradient back in full.",
@@ -93,8 +93,8 @@ BUGS = [
     Bug(
         "linear-last-sequence-only",
         "linear.py",
-        "dweight = x.reshape(-1, K).T @ dout.reshape(-1, N)",
-        "dweight = x[-1].reshape(-1, K).T @ dout[-1].reshape(-1, N)",
+        "dweight = rows_of(x).T @ rows_of(dout)",
+        "dweight = rows_of(x[-1]).T @ rows_of(dout[-1])",
         "linear: differences of weight",
         "With a batch of one all would be well.",
         "The weight was used by every row of every sequence; its gradient sums over all of them. Only the last "

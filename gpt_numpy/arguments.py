@@ -1,0 +1,205 @@
+"""Checks of what a layer is called with, shared by both of its forms.
+
+``layers`` would answer many wrong arguments with a NumPy error or, worse, by broadcasting; ``kernels`` have no bounds
+checks and would read beyond an array. Both call these functions first, so that the same call gives the same answer
+or the same ``KernelError``, and nothing has been written to when it is raised.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .errors import KernelError
+
+
+def check_axes(least, **arrays):
+    """Raise ``KernelError`` for an argument that is no array of at least ``least`` axes."""
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise KernelError("not an array", field=name, found=type(array).__name__, expected="a NumPy array")
+        if array.ndim < least:
+            raise KernelError("too few axes", field=name, found=array.shape, expected=f"at least {least}")
+
+
+def check_shape(name, array, shape):
+    """Raise ``KernelError`` unless ``array`` has the shape ``shape``."""
+    if array.shape != shape:
+        raise KernelError("an array does not fit the others", field=name, found=array.shape, expected=shape)
+
+
+def check_into(into, dtype, **shapes):
+    """Raise ``KernelError`` unless ``into`` holds one array for each of ``shapes`` that can be added to."""
+    if not isinstance(into, (tuple, list)) or len(into) != len(shapes):
+        found = len(into) if isinstance(into, (tuple, list)) else type(into).__name__
+        raise KernelError("one array for each parameter gradient", field="into", found=found, expected=len(shapes))
+    for (name, shape), array in zip(shapes.items(), into):
+        check_target(name, array, shape, dtype)
+
+
+def check_target(name, array, shape, dtype):
+    """Raise ``KernelError`` unless ``array`` is a writeable array of this shape and type."""
+    if not isinstance(array, np.ndarray) or array.dtype != dtype or array.shape != shape:
+        found = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
+        raise KernelError(
+            "an array to write to is of the wrong kind", field=name, found=found, expected=f"{dtype} {shape}"
+        )
+    if not array.flags.writeable:
+        raise KernelError("an array to write to must be writeable", field=name)
+
+
+def own_indices(name, array, below, also=None):
+    """A new int64 array of the integers in ``array``, each of 0 … below − 1 or equal to ``also``.
+
+    The copy is made before the check: a caller that fills its array with the next batch changes neither what has been
+    checked nor what the backward will read.
+    """
+    array = np.asarray(array)
+    if array.dtype.kind not in "iu":
+        raise KernelError("indices must be integers", field=name, found=str(array.dtype), expected="an integer type")
+    if array.dtype == np.uint64 and array.size and int(array.max()) > np.iinfo(np.int64).max:
+        raise KernelError("an index is out of range", field=name, found=int(array.max()), expected=f"0 to {below - 1}")
+    values = np.array(array, np.int64, order="C")
+    if values.size and (values.min() < 0 or values.max() >= below):
+        bad = (values < 0) | (values >= below)
+        if also is not None:
+            bad &= values != also
+        if bad.any():
+            position = tuple(int(i) for i in np.argwhere(bad)[0])
+            raise KernelError(
+                f"an index is out of range at {position}",
+                field=name,
+                found=int(values[position]),
+                expected=f"0 to {below - 1}",
+            )
+    return values
+
+
+def own_tokens(tokens, positions, wte, wpe):
+    """tokens (B, T) and positions (T,) or (B, T) as new int64 arrays: rows of wte (V, C) and wpe (block_size, C)."""
+    check_axes(2, wte=wte, wpe=wpe)
+    check_shape("wte", wte, (wte.shape[0], wte.shape[-1]))
+    check_shape("wpe", wpe, (wpe.shape[0], wte.shape[-1]))
+    shapes = np.shape(tokens), np.shape(positions)
+    if len(shapes[0]) != 2 or shapes[1] not in (shapes[0], shapes[0][1:]):
+        raise KernelError(
+            "tokens and positions do not fit", field="positions", found=shapes, expected="(B, T) and (T,) or (B, T)"
+        )
+    return own_indices("tokens", tokens, wte.shape[0]), own_indices("positions", positions, wpe.shape[0])
+
+
+def check_layernorm(x, weight, bias):
+    """Raise ``KernelError`` unless x (..., C), weight (C,) and bias (C,) fit, with C > 0."""
+    check_axes(1, x=x, weight=weight, bias=bias)
+    if x.shape[-1] == 0:
+        raise KernelError("a row of nothing has no mean", field="x", found=x.shape, expected="at least 1 column")
+    check_shape("weight", weight, x.shape[-1:])
+    check_shape("bias", bias, x.shape[-1:])
+
+
+def check_linear(x, weight, bias):
+    """Raise ``KernelError`` unless x (..., K), weight (K, N) and bias (N,) fit."""
+    check_axes(1, x=x, weight=weight, bias=bias)
+    check_shape("weight", weight, (x.shape[-1], weight.shape[-1]))
+    check_shape("bias", bias, weight.shape[-1:])
+
+
+def check_mlp(x, fc_weight, fc_bias, proj_weight, proj_bias):
+    """Raise ``KernelError`` unless x (..., C), fc_weight (C, W), fc_bias, proj_weight (W, N) and proj_bias fit."""
+    check_axes(1, x=x, fc_weight=fc_weight, fc_bias=fc_bias, proj_weight=proj_weight, proj_bias=proj_bias)
+    wide, N = fc_weight.shape[-1], proj_weight.shape[-1]
+    check_shape("fc_weight", fc_weight, (x.shape[-1], wide))
+    check_shape("fc_bias", fc_bias, (wide,))
+    check_shape("proj_weight", proj_weight, (wide, N))
+    check_shape("proj_bias", proj_bias, (N,))
+
+
+def check_head(x, wte):
+    """Raise ``KernelError`` unless x (..., C) and wte (V, C) fit."""
+    check_axes(1, x=x, wte=wte)
+    check_shape("wte", wte, (wte.shape[0], x.shape[-1]))
+
+
+def check_heads(n_head, columns):
+    """``n_head`` as an int, or a ``KernelError`` unless it is a number of heads that ``columns`` (3C) divide into."""
+    valid = hasattr(n_head, "__index__") and not isinstance(n_head, (bool, np.bool_)) and np.ndim(n_head) == 0
+    if not valid or n_head < 1 or columns % (3 * n_head):
+        raise KernelError(
+            "the columns do not divide into heads",
+            field="n_head",
+            found=n_head,
+            expected=f"an integer that divides {columns // 3}",
+        )
+    return int(n_head)
+
+
+def check_attention(q, k, v):
+    """Raise ``KernelError`` unless q (B, Tq, n_head, head_size) and k, v (B, Tk, n_head, head_size) fit, Tk >= Tq."""
+    check_axes(0, q=q, k=k, v=v)
+    for name, array in (("q", q), ("k", k), ("v", v)):
+        if array.ndim != 4:
+            raise KernelError(
+                "attention works on four axes", field=name, found=array.shape, expected="(B, T, n_head, head_size)"
+            )
+    B, Tq, n_head, head_size = q.shape
+    check_shape("k", k, (B, k.shape[1], n_head, head_size))
+    check_shape("v", v, k.shape)
+    if k.shape[1] < Tq or head_size == 0:
+        raise KernelError(
+            "every query needs a key at its own position",
+            field="k",
+            found=k.shape,
+            expected=f"at least {Tq} keys of at least one element",
+        )
+
+
+def own_first_key(first_key, B, Tq, Tk):
+    """``first_key`` as a new int64 array (B, Tq), or None; a ``KernelError`` where a query would see no key."""
+    if first_key is None:
+        return None
+    check_shape("first_key", np.asarray(first_key), (B, Tq))
+    values = own_indices("first_key", first_key, Tk)
+    beyond = values > np.arange(Tk - Tq, Tk)
+    if beyond.any():
+        b, i = (int(index) for index in np.argwhere(beyond)[0])
+        raise KernelError(
+            f"a query would see no key at ({b}, {i})",
+            field="first_key",
+            found=int(values[b, i]),
+            expected=f"at most {Tk - Tq + i}, its own position",
+        )
+    return values
+
+
+def own_targets(targets, logits_shape, ignore_index):
+    """``targets`` as a new int64 array of the logits' leading shape, each an index of their last axis or ignored."""
+    if not hasattr(ignore_index, "__index__") or isinstance(ignore_index, (bool, np.bool_)):
+        raise KernelError("not an id", field="ignore_index", found=ignore_index, expected="an integer")
+    check_shape("targets", np.asarray(targets), tuple(logits_shape[:-1]))
+    return own_indices("targets", targets, logits_shape[-1], also=int(ignore_index))
+
+
+def check_step(params, grads, first_moments, second_moments, boundaries, decays):
+    """``(boundaries, decays)`` as int64 and float64 arrays; a ``KernelError`` unless all arguments of a step fit."""
+    check_axes(1, params=params)
+    arrays = {"params": params, "first_moments": first_moments, "second_moments": second_moments}
+    for name, array in arrays.items():
+        check_target(name, array, (params.size,), params.dtype)
+    check_axes(1, grads=grads)
+    check_shape("grads", grads, params.shape)
+    boundaries, decays = np.array(boundaries, np.int64), np.array(decays, np.float64)
+    tiles = boundaries.shape == (decays.size + 1,) and boundaries[0] == 0 and boundaries[-1] == params.size
+    if not tiles or (np.diff(boundaries) < 0).any():
+        raise KernelError(
+            "the segments do not tile the parameters",
+            field="boundaries",
+            found=boundaries.tolist(),
+            expected=f"{decays.size + 1} ascending numbers from 0 to {params.size}",
+        )
+    return boundaries, decays
+
+
+def rows_of(array):
+    """All rows of an array of any number of axes, (rows, last axis): a view where NumPy can make one."""
+    return array.reshape(math.prod(array.shape[:-1]), array.shape[-1])
