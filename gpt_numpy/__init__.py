@@ -30,6 +30,7 @@ _HOMES = {
     "CharTokenizer": "tokenizer",
     "KVCache": "inference",
     "generate": "inference",
+    "load": "inference.language_model",
     "check_gradients": "study",
 }
 

@@ -18,6 +18,7 @@ from .config import GPTConfig
 from .errors import ContextLengthError, DataError
 from .parameters import Parameters, initialise
 from .randomness import Dropout, dropout_key
+from .wording import counted
 
 IGNORE_INDEX = -1  # a target with this value counts neither in the loss nor in the gradient
 _EMBEDDING, _ATTENTION, _RESIDUAL_1, _RESIDUAL_2 = range(4)  # dropout's sites
@@ -85,6 +86,12 @@ class GPT:
         self.on_gradients = None
         self._grads = None
         self._pass = None
+
+    def __repr__(self):
+        c, ops = self.config, getattr(self.ops, "__name__", "other ops").rpartition(".")[2]
+        sizes = f"{counted(c.n_layer, 'layer')}, {counted(c.n_head, 'head')}, {c.n_embd} wide"
+        tokens = f"{counted(c.block_size, 'position')}, {counted(c.vocab_size, 'token')}"
+        return f"<GPT: {sizes}, {tokens}; {counted(len(self.params.flat), 'parameter')}, {self.dtype}, {ops}>"
 
     @property
     def dtype(self):

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from .wording import counted
 from .workspace import aligned_zeros
 
 
@@ -74,6 +75,9 @@ class Parameters(Mapping):
             name: self.flat[start:stop].reshape(shape)
             for (name, shape), start, stop in zip(self.shapes.items(), starts, stops)
         }
+
+    def __repr__(self):
+        return f"<Parameters: {counted(len(self), 'tensor')}, {counted(len(self.flat), 'number')}, {self.flat.dtype}>"
 
     def __getitem__(self, name):
         return self._views[name]

@@ -1,10 +1,14 @@
 """``gpt-numpy gradcheck``: prove every gradient against difference quotients, in float64."""
 
 import importlib
+import json
+import sys
 import time
+from pathlib import Path
 
 from ..config import nearest
 from ..errors import ConfigError
+from ..wording import counted
 
 MODEL = "model"
 
@@ -33,6 +37,7 @@ def configure(parser):
     )
     parser.add_argument("--v-curve", action="store_true", help="show the error against the step instead")
     parser.add_argument("--plot", metavar="FILE", help="with --v-curve: draw it into this picture")
+    parser.add_argument("--json", action="store_true", help="print every figure as JSON instead of the table")
 
 
 def run(args):
@@ -51,14 +56,19 @@ def run(args):
         raise ConfigError("nothing to draw", field="--plot", expected="--v-curve with it")
     options = {"seed": args.seed, "step": args.step, "tolerance": args.tolerance}
     started = time.perf_counter()
-    print(f"gpt_numpy.{args.ops}, float64, {args.method} differences, tolerance {args.tolerance:g}")
-    print(table.heading())
-    reports = [_show(case.name, cases.check_case(case, method=args.method, **options)) for case in found]
+    show = (lambda name, report: (name, report)) if args.json else _show
+    if not args.json:
+        print(f"{Path(ops.__file__).parent}: float64, {args.method} differences, tolerance {args.tolerance:g}")
+        print(table.heading())
+    reports = [show(case.name, cases.check_case(case, method=args.method, **options)) for case in found]
     if MODEL in chosen and args.method == "central":
         for variant in whole_model.model_variants():
             name = f"{MODEL} ({variant})" if variant else MODEL
-            reports.append(_show(name, whole_model.check_model(ops, variant, **options)))
-    return _conclude(reports, time.perf_counter() - started)
+            reports.append(show(name, whole_model.check_model(ops, variant, **options)))
+    if args.json:
+        print(json.dumps([_plain(name, report) for name, report in reports], indent=2))
+    reports = [report for _, report in reports]
+    return _conclude(reports, time.perf_counter() - started, quiet=args.json)
 
 
 def _v_curve(found, args):
@@ -90,17 +100,30 @@ def _show(name, report):
 
     for line in table.lines(name, report):
         print(line, flush=True)
-    return report
+    return name, report
 
 
-def _conclude(reports, seconds):
+def _plain(name, report):
+    """A report as JSON has it."""
+    tensors = [{**check._asdict(), "passed": check.passed, "ulps": check.ulps} for check in report.tensors]
+    violations = [violation._asdict() for violation in report.violations]
+    return {"layer": name, "passed": report.passed, "tensors": tensors, "violations": violations}
+
+
+def _conclude(reports, seconds, quiet):
+    from ..study import table
+
     tensors = [t for r in reports for t in r.tensors]
     n_failed = sum(not t.passed for t in tensors) + sum(len(r.violations) for r in reports)
     entries = sum(t.checked for t in tensors if t.method == "entries")
     directions = sum(t.checked for t in tensors) - entries
     worst = max((t.error for t in tensors), default=0.0)
-    print(
-        f"{len(tensors)} tensors, {entries} entries and {directions} directions in {seconds:.1f} s: "
-        f"largest error {worst:.1e}, {n_failed} failed"
-    )
+    checked = f"{counted(entries, 'entry', 'entries')} and {counted(directions, 'direction')}"
+    if not quiet:
+        if sys.stdout.isatty():
+            print(f"\n{table.LEGEND}\n")
+        print(
+            f"{counted(len(tensors), 'tensor')}, {checked} in {seconds:.1f} s: "
+            f"largest error {worst:.1e}, {n_failed} failed"
+        )
     return 1 if n_failed else 0

@@ -9,6 +9,7 @@ generate   generate and stream: token ids in, token ids out
 text       the same with text: a tokenizer, stop strings, no character cut in two
 speculative  a small model drafts, a large one checks
 score      how probable a text is
+language_model  ``gpt_numpy.load``: a model with its tokenizer, text in and text out
 figures    what it cost, against what the machine can do
 """
 

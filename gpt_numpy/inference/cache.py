@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import ContextLengthError, GenerationError
+from ..wording import counted, in_bytes
 
 
 class KVCache:
@@ -54,6 +55,11 @@ class KVCache:
         """Bytes of keys and values in use."""
         n_layer, _, n_head, _, head_size = self.keys.shape
         return int(2 * n_layer * n_head * head_size * self.lengths.sum() * self.keys.itemsize)
+
+    def __repr__(self):
+        held = ", ".join(map(str, self.lengths[:4].tolist())) + ", …" * (self.batch > 4)
+        sizes = f"{counted(self.batch, 'sequence')} of {held} of {self.capacity} tokens"
+        return f"<KVCache: {sizes}, {counted(len(self.keys), 'layer')}, {in_bytes(self.nbytes)} in use>"
 
     def claim(self, decoder, sequences, count):
         """Check that ``decoder`` may add ``count`` tokens to each of ``sequences`` (int array)."""

@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import ConfigError
 from ..interop.safetensors import bfloat16_to_float32
 from ..parameters import table
+from ..wording import counted, in_bytes
 from ..workspace import aligned_empty
 
 PANEL, BLOCK = 16, 64  # columns of a panel, inputs of an int8 block: the kernels' numbers, without importing numba
@@ -85,6 +86,11 @@ class PackedWeights:
         self.data = aligned_empty((self.data_size(config, format),), DTYPES[format])
         self.vectors = np.empty((13 * config.n_layer + 2) * C, np.float32)
         self.positions = np.empty((config.block_size, C), np.float32)
+
+    def __repr__(self):
+        c = self.config
+        sizes = f"{counted(c.n_layer, 'layer')}, {c.n_embd} wide, {c.vocab_size:,} tokens"
+        return f"<PackedWeights: {sizes}, {self.format}, {in_bytes(self.nbytes)}>"
 
     @staticmethod
     def data_size(config, format):

@@ -27,6 +27,9 @@ class PanelDecoder(OpsDecoder):
         self.config, self.dtype = weights.config, np.dtype(np.float32)
         self._buffers = {}
 
+    def __repr__(self):
+        return f"<PanelDecoder of {self.weights!r}>"
+
     @classmethod
     def pack(cls, model, format="float32"):
         """From a float32 ``GPT``, whose parameters are copied."""

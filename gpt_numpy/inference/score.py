@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import GenerationError
+from ..wording import counted
 from .cache import KVCache
 from .decoder import decoder_for
 from .sequences import context_start
@@ -25,6 +26,11 @@ class Score(NamedTuple):
     tokens: np.ndarray
     logprobs: np.ndarray
     n_bytes: int
+
+    def __repr__(self):
+        sizes = f"{counted(len(self.logprobs), 'token')}, {counted(self.n_bytes, 'byte')}"
+        figures = f"loss {self.loss:.4f}, perplexity {self.perplexity:.3f}, {self.bits_per_byte:.4f} bits per byte"
+        return f"<Score: {sizes}: {figures}>"
 
     @property
     def loss(self):

@@ -15,6 +15,7 @@ was given, and every gradient has its tensor's shape.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -65,6 +66,18 @@ class GradientReport(NamedTuple):
     tensors: list  # of TensorCheck
     violations: list  # of Violation
 
+    def __str__(self):
+        from . import table
+
+        return "\n".join([table.heading(""), *table.lines("", self), table.LEGEND])
+
+    __repr__ = __str__
+
+    def _repr_html_(self):
+        from . import table
+
+        return table.html(self)
+
     @property
     def passed(self):
         return not self.violations and all(t.passed for t in self.tensors)
@@ -95,8 +108,8 @@ def check_gradients(
     """Compare a hand-written backward with difference quotients of its forward; returns a ``GradientReport``.
 
     forward   called as ``forward(**inputs)``, returns ``(out, cache)``; out is an array or a number
-    backward  called as ``backward(dout, cache)``, returns one gradient or a tuple of gradients, one for each name in
-              ``names`` and in that order
+    backward  called as ``backward(dout, cache)``, returns one gradient; or a tuple or list of gradients, one for each
+              name in ``names`` and in that order; or a dict of gradients by name (``x`` or ``dx``)
     inputs    dict name → value. Floating arrays are differentiated and must be float64; the rest (token ids,
               n_head, a ``Dropout``) is handed through
     names     which inputs the gradients belong to; default: every floating array of ``inputs``
@@ -114,6 +127,7 @@ def check_gradients(
     >>> report.passed, report.checked
     (True, 31)
     """
+    chosen = names
     names = [n for n, v in inputs.items() if _is_floating(v)] if names is None else list(names)
     _check_arguments(inputs, names, method)
     rng = np.random.default_rng(seed)
@@ -122,10 +136,15 @@ def check_gradients(
     dout = rng.standard_normal(np.shape(out))
     dout = float(dout) if np.ndim(out) == 0 else dout
     dout_before = np.copy(dout)
-    gradients = [np.array(g) for g in _as_tuple(backward(dout, cache))]
-    again = _as_tuple(backward(dout, cache))
+    first = backward(dout, cache)
+    if isinstance(first, Mapping):
+        names = [name for name in names if _key(first, name) is not None] if chosen is None else names
+    gradients = [np.array(g) for g in _in_order(first, names)]
+    again = _in_order(backward(dout, cache), names)
 
     violations = _broken_shapes(names, inputs, gradients)
+    if chosen is None and isinstance(first, Mapping):
+        violations += _unknown_names(first, inputs)
     if not all(_same_bits(a, b) for a, b in zip(gradients, again)):
         violations.append(Violation("repeat", "a second backward with the same arguments gives other bits"))
     touched = [n for n, v in before.items() if not _same_bits(v, inputs[n])]
@@ -222,12 +241,34 @@ def _broken_shapes(names, inputs, gradients):
     return [Violation("shapes", f"gradients of {', '.join(names)} have shapes {found}, expected {expected}")]
 
 
+def _unknown_names(gradients, inputs):
+    """The rule that a dict of gradients has none that belongs to no floating input, and is not empty."""
+    known = [name for name, value in inputs.items() if _is_floating(value)]
+    unknown = [key for key in gradients if key not in known and not (str(key)[:1] == "d" and str(key)[1:] in known)]
+    missing = [name for name in known if _key(gradients, name) is None]
+    found = [f"no input is called {key!r}" for key in unknown] + [f"no gradient of {name}" for name in missing]
+    return [Violation("names", "; ".join(found))] if found else []
+
+
+def _key(gradients, name):
+    """The key under which a dict of gradients has that of ``name``: the name itself, or with a d before it."""
+    return next((key for key in (name, f"d{name}") if key in gradients), None)
+
+
 def _is_floating(value):
     return isinstance(value, np.ndarray) and value.dtype.kind == "f"
 
 
-def _as_tuple(gradients):
-    return gradients if isinstance(gradients, tuple) else (gradients,)
+def _in_order(gradients, names):
+    """What a backward returned, as a list in the order of ``names``."""
+    if isinstance(gradients, Mapping):
+        missing = [name for name in names if _key(gradients, name) is None]
+        if missing:
+            raise ConfigError(
+                "the backward returned no gradient", field=", ".join(missing), found=", ".join(map(str, gradients))
+            )
+        return [gradients[_key(gradients, name)] for name in names]
+    return list(gradients) if isinstance(gradients, (tuple, list)) else [gradients]
 
 
 def _same_bits(a, b):

@@ -1,29 +1,64 @@
-"""A gradient report as text: a line a tensor, and a line for every broken rule."""
+"""A gradient report as a table: a line a tensor and a line for every broken rule, in text and in HTML.
 
-_COLUMNS = "{:<38} {:<24} {:>13} {:>8}  {:<14} {:>13} {:>13} {:>9}  {}"
+Two forms: all columns where there are 140 characters for them, the five that matter where there are fewer. FAILED is red
+on a terminal (never with ``NO_COLOR`` in the environment).
+"""
+
+from __future__ import annotations
+
+import html as _html
+import os
+import shutil
+import sys
+
+WIDE = 140  # characters that all columns take
+_FULL = "{:<38} {:<24} {:>13} {:>8}  {:<14} {:>13} {:>13} {:>9}  {}"
+_NARROW = "{:<{room}} {:>11} {:>8}  {:<14} {}"
+_NAMES = ("layer", "tensor", "checked", "error", "worst at", "analytic", "numeric", "ulps", "")
+LEGEND = (
+    "error: ‖analytic − numeric‖ / the larger norm, over what was checked; worst at: the\n"
+    "entry, or random direction, that disagrees most; ulps: the distance of its two values\n"
+    "in units of their last binary digit"
+)
 
 
-def heading():
-    """The table's first line."""
-    names = ("layer", "tensor", "checked", "error", "worst at", "analytic", "numeric", "ulps", "")
-    return _COLUMNS.format(*names).rstrip()
+def heading(layer=None, width=None):
+    """The table's first line. ``layer``: "" where the table is of one layer, whose name is then left out."""
+    columns = _columns(width)
+    if columns >= WIDE and layer is None:
+        return _FULL.format(*_NAMES).rstrip()
+    if columns >= WIDE - 39 and layer == "":
+        return _FULL.format(*_NAMES)[39:].rstrip()
+    first = "tensor" if layer == "" else "layer, tensor"
+    return _NARROW.format(first, "checked", "error", "worst at", "", room=_room(columns)).rstrip()
 
 
-def lines(layer, report):
-    """The lines of one ``GradientReport``; ``layer`` names what was checked."""
+def lines(layer, report, width=None):
+    """The lines of one ``GradientReport``; ``layer`` names what was checked ("": the table is of one layer)."""
+    columns = _columns(width)
     for check in report.tensors:
-        yield _line(layer, check)
+        layer_name, tensor, count, error, where, analytic, numeric, ulps, verdict = cells(layer, check)
+        if columns >= WIDE or (layer == "" and columns >= WIDE - 39):
+            text = _FULL.format(layer_name, tensor, count, error, where, analytic, numeric, ulps, "")
+            text = text[39:] if layer == "" else text
+        else:
+            room = _room(columns)
+            name = tensor if layer == "" else f"{layer}: {tensor}"
+            name = name if len(name) <= room else f"{name[: room - 1]}…"
+            text = _NARROW.format(name, count, error, where, "", room=room)
+        yield text + verdict_text(verdict)
     for violation in report.violations:
-        yield f"{layer:<38} {violation.check}: {violation.message}  FAILED"
+        yield f"{layer}{': ' * bool(layer)}{violation.check}: {violation.message}  {verdict_text('FAILED')}"
 
 
-def _line(layer, check):
+def cells(layer, check):
+    """The nine texts of one ``TensorCheck``."""
     size = 1
     for extent in check.shape:
         size *= extent
     count = f"{check.checked}/{size}" if check.method == "entries" else f"{check.checked} dirs"
     where = "[" + ",".join(map(str, check.where)) + "]" if check.method == "entries" else f"direction {check.where[0]}"
-    return _COLUMNS.format(
+    return (
         layer,
         check.tensor,
         count,
@@ -34,3 +69,36 @@ def _line(layer, check):
         f"{check.ulps:.2g}",
         "ok" if check.passed else "FAILED",
     )
+
+
+def verdict_text(verdict):
+    """The verdict, red and bold where it is FAILED and standard output is a terminal that shows colours."""
+    coloured = verdict == "FAILED" and sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    return f"\x1b[1;31m{verdict}\x1b[0m" if coloured else verdict
+
+
+def html(report):
+    """The table as HTML, for notebooks."""
+    rows = ["".join(f"<th>{name}</th>" for name in _NAMES[1:])]
+    for check in report.tensors:
+        *texts, verdict = cells("", check)[1:]
+        style = "" if verdict == "ok" else ' style="color: #c00; font-weight: bold"'
+        body = "".join(f"<td>{_html.escape(text)}</td>" for text in texts)
+        rows.append(f"{body}<td{style}>{verdict}</td>")
+    for violation in report.violations:
+        text = _html.escape(f"{violation.check}: {violation.message}")
+        rows.append(f'<td colspan="7">{text}</td><td style="color: #c00; font-weight: bold">FAILED</td>')
+    table = "".join(f"<tr>{row}</tr>" for row in rows)
+    return f"<table>{table}</table><p><small>{_html.escape(LEGEND)}</small></p>"
+
+
+def _columns(width):
+    """The characters of a line: ``width``, or the terminal's; a file or a pipe gets all columns."""
+    if width is not None:
+        return width
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDE
+
+
+def _room(columns):
+    """Characters for the name of a tensor in the narrow form."""
+    return max(20, min(63, columns - 46))

@@ -22,6 +22,7 @@ import numpy as np
 
 from ..errors import TokenizerError, VocabError
 from ..files.durable import write_files
+from ..wording import counted
 from . import strict_json
 from .ids import TokenJoiner, check_ids, check_text
 from .settings import SETTINGS_FILE
@@ -69,6 +70,11 @@ class CharTokenizer:
                 found=vocab_size,
             )
         return cls(sorted(characters), special_tokens)
+
+    def __repr__(self):
+        specials = len(self.special_tokens)
+        characters = counted(self.n_vocab - specials, "character")
+        return f"<CharTokenizer: {counted(self.n_vocab, 'id')}: {characters}, {specials} special>"
 
     @property
     def n_vocab(self) -> int:

@@ -25,6 +25,7 @@ import numpy as np
 
 from ..errors import TokenizerError
 from ..files.durable import write_files
+from ..wording import counted
 from . import files, reference
 from .ids import TokenJoiner, check_ids, check_text
 from .pretokenize import GPT2_PATTERN, compile_pattern, split
@@ -88,6 +89,10 @@ class Tokenizer:
                 stacklevel=2,
             )
         return cls(from_merges(list(zip(*merges.T.tolist())), special_tokens, pattern))
+
+    def __repr__(self):
+        merges, specials = len(self.vocabulary.merges), len(self.vocabulary.special_tokens)
+        return f"<Tokenizer: {counted(self.n_vocab, 'id')}: {counted(merges, 'merge')}, {specials} special>"
 
     @property
     def n_vocab(self) -> int:

@@ -1,4 +1,6 @@
+import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -86,3 +88,19 @@ def test_the_v_curve_is_printed_and_drawn(capsys, tmp_path):
 def test_a_plot_without_a_curve_is_a_usage_error(capsys, tmp_path):
     assert main(["gradcheck", "gelu", "--plot", str(tmp_path / "v.png")]) == 2
     assert "--v-curve" in capsys.readouterr().err
+
+
+def test_what_is_checked_is_named_and_a_terminal_gets_the_legend(capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["gradcheck", "gelu"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{Path(layers.__file__).parent}: float64")
+    assert any("ulps: " in line for line in lines) and max(map(len, lines[1:])) < 90
+    assert "1 tensor, 120 entries and 0 directions" in lines[-1]
+
+
+def test_json(capsys):
+    assert main(["gradcheck", "gelu", "--json"]) == 0
+    (report,) = json.loads(capsys.readouterr().out)
+    assert report["layer"] == "gelu" and report["passed"] and report["tensors"][0]["checked"] == 120

@@ -154,3 +154,64 @@ def test_an_empty_tensor_passes_with_nothing_checked():
     x = np.zeros((0, 3))
     report = check_gradients(layers.gelu_forward, layers.gelu_backward, dict(x=x))
     assert report.passed and report.checked == 0
+
+
+def product_forward(x, weight):
+    return x @ weight, (x, weight)
+
+
+def product_backward(dout, cache):
+    return {"weight": cache[0].T @ dout, "x": dout @ cache[1].T}
+
+
+def product_inputs():
+    rng = np.random.default_rng(0)
+    return {"x": rng.normal(size=(3, 4)), "weight": rng.normal(size=(4, 5))}
+
+
+def test_a_backward_may_return_a_dict_or_a_list():
+    inputs = product_inputs()
+    for backward in (
+        product_backward,
+        lambda dout, cache: {f"d{name}": g for name, g in product_backward(dout, cache).items()},
+        lambda dout, cache: [product_backward(dout, cache)[name] for name in ("x", "weight")],
+    ):
+        report = check_gradients(product_forward, backward, inputs)
+        assert report.passed and [t.tensor for t in report.tensors] == ["x", "weight"]
+        assert report.tensors[0].shape == (3, 4) and len(report.tensors[0].where) == 2
+
+
+def test_a_dict_that_lacks_a_gradient_or_has_another_is_told_apart():
+    inputs = product_inputs()
+    report = check_gradients(
+        product_forward, lambda d, c: {"weight": product_backward(d, c)["weight"], "b": 1.0}, inputs
+    )
+    assert [t.tensor for t in report.tensors] == ["weight"] and report.tensors[0].passed and not report.passed
+    assert [v.message for v in report.violations] == ["no input is called 'b'; no gradient of x"]
+    with pytest.raises(ConfigError, match="x: the backward returned no gradient"):
+        check_gradients(product_forward, lambda d, c: {"weight": c[0].T @ d}, inputs, names=["x"])
+
+
+def test_a_report_is_its_table(monkeypatch):
+    report = check_gradients(product_forward, lambda d, c: (d @ c[1].T, 2 * c[0].T @ d), product_inputs())
+    monkeypatch.setenv("COLUMNS", "80")
+    narrow = str(report)
+    assert max(map(len, narrow.splitlines())) < 90 and "FAILED" in narrow and "ulps: " in narrow
+    monkeypatch.setenv("COLUMNS", "200")
+    assert "+1." in str(report) or "-" in str(report)
+    assert len(str(report).splitlines()[0]) > 80 and repr(report) == str(report)
+    page = report._repr_html_()
+    assert page.count("<tr>") == 3 and ">FAILED<" in page and "<th>ulps</th>" in page
+
+
+def test_failed_is_red_on_a_terminal(monkeypatch):
+    import sys
+
+    from gpt_numpy.study import table
+
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert table.verdict_text("FAILED") == "FAILED"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert table.verdict_text("FAILED") == "\x1b[1;31mFAILED\x1b[0m" and table.verdict_text("ok") == "ok"
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert table.verdict_text("FAILED") == "FAILED"
