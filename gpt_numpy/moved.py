@@ -37,7 +37,43 @@ _IN_KERNELS = {
     "vector_math": "runtime.mathematics",
 }
 
-MOVED = {f"gpt_numpy.kernels.{old}": f"gpt_numpy.kernels.{new}" for old, new in _IN_KERNELS.items()}
+_IN_DATA = {
+    "collecting": "shards.collecting",
+    "corpora": "text.corpora",
+    "counters": "rows.counters",
+    "dataset": "shards.dataset",
+    "encoding": "shards.encoding",
+    "files": "text.opening",
+    "fitting": "rows.fitting",
+    "inspecting": "shards.inspecting",
+    "manifest": "shards.manifest",
+    "normalizing": "text.normalizing",
+    "packing": "rows.packing",
+    "prefetching": "rows.prefetching",
+    "preparing": "shards.preparing",
+    "progress": "shards.resuming",
+    "reading": "text.reading",
+    "sampling": "rows.windows",
+    "segments": "rows.segments",
+    "sources": "shards.sources",
+    "splitting": "text.splitting",
+    "token_files": "shards.token_files",
+}
+
+_IN_TOKENIZER = {
+    "files": "formats.folders",
+    "settings": "formats.tokenizer_config",
+    "strict_json": "formats.strict_json",
+    "tiktoken_file": "formats.tiktoken_file",
+    "tokenizer_json": "formats.tokenizer_json",
+    "vocab_files": "formats.vocab_files",
+}
+
+MOVED = {
+    f"gpt_numpy.{room}.{old}": f"gpt_numpy.{room}.{new}"
+    for room, moves in (("kernels", _IN_KERNELS), ("data", _IN_DATA), ("tokenizer", _IN_TOKENIZER))
+    for old, new in moves.items()
+}
 MOVED |= {
     "gpt_numpy.accounting": "gpt_numpy.machine.cost",
     "gpt_numpy.kernels.peak": "gpt_numpy.machine.limit_kernels",

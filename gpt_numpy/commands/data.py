@@ -25,9 +25,9 @@ def configure(parser):
 
 
 def _configure_prepare(parser):
-    from ..data.normalizing import DEFAULT_STEPS, STEPS
-    from ..data.preparing import Settings
-    from ..data.reading import SPLITS
+    from ..data.shards.preparing import Settings
+    from ..data.text.normalizing import DEFAULT_STEPS, STEPS
+    from ..data.text.reading import SPLITS
 
     default = Settings()
     parser.add_argument(
@@ -82,9 +82,9 @@ def run(args):
 def _prepare(args):
     from tqdm import tqdm
 
-    from ..data.files import STDIN, find_files
-    from ..data.preparing import Settings, prepare
-    from ..data.sources import identify
+    from ..data.shards.preparing import Settings, prepare
+    from ..data.shards.sources import identify
+    from ..data.text.opening import STDIN, find_files
     from ..errors import ConfigError
     from ..tokenizer import load_tokenizer
 
@@ -115,7 +115,7 @@ def _prepare(args):
 
 
 def _verify(args):
-    from ..data.dataset import open_dataset
+    from ..data.shards.dataset import open_dataset
 
     dataset = open_dataset(args.path)
     shards = sum(len(split["shards"]) for split in dataset.manifest["splits"].values())
@@ -123,8 +123,8 @@ def _verify(args):
 
 
 def _inspect(args):
-    from ..data.dataset import open_dataset
-    from ..data.token_files import read_token_file
+    from ..data.shards.dataset import open_dataset
+    from ..data.shards.token_files import read_token_file
     from ..errors import DataError
     from ..tokenizer import load_tokenizer
 
@@ -144,7 +144,7 @@ def _inspect(args):
 
 
 def _describe(tokens, tokenizer, row_length, args):
-    from ..data.inspecting import document_lengths, examples, histogram_lines, packing_reports
+    from ..data.shards.inspecting import document_lengths, examples, histogram_lines, packing_reports
 
     lengths = document_lengths(tokens, tokenizer.eot_id, row_length)
     print(

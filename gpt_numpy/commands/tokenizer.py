@@ -63,7 +63,7 @@ def configure_convert(parser):
 
 
 def _add_output(parser):
-    from ..tokenizer.files import FORMATS
+    from ..tokenizer.formats.folders import FORMATS
 
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write, made if missing")
     parser.add_argument("--form", choices=tuple(FORMATS), default="huggingface", help="whose files to write")
@@ -71,7 +71,7 @@ def _add_output(parser):
 
 
 def train(args):
-    from ..data.files import find_files
+    from ..data.text.opening import find_files
     from ..tokenizer import END_OF_TEXT, Tokenizer
 
     _check_output(args)
@@ -104,7 +104,7 @@ def convert(args):
 
 def _texts(args, specials, bars):
     """The text of all files, in pieces that no word reaches across."""
-    from ..data.reading import read_documents, read_pieces
+    from ..data.text.reading import read_documents, read_pieces
     from ..tokenizer import GPT2_PATTERN
 
     # Pieces end before white space: right for GPT-2's words, but not for any pattern or special token.
@@ -152,7 +152,7 @@ class _Bars:
 
 def _check_output(args):
     """Refuse an output folder before the work rather than after it."""
-    from ..tokenizer.files import present
+    from ..tokenizer.formats.folders import present
 
     out = Path(args.out)
     nearest = next(path for path in (out, *out.absolute().parents) if path.exists())
@@ -165,7 +165,7 @@ def _check_output(args):
 
 
 def _print_output(args):
-    from ..tokenizer.files import present
+    from ..tokenizer.formats.folders import present
 
     for path in present(Path(args.out)):
         print(f"  {path}  {path.stat().st_size:,} bytes")

@@ -9,26 +9,22 @@ Every stage is a pure function or an iterator, uses NumPy alone and knows nothin
 
 At any size, by way of a folder of shards: ``prepare(inputs, tokenizer, folder)``, then ``open_dataset(folder)``.
 
-    corpora files reading                             where text comes from, as documents
-    normalizing splitting                             what is done to it
-    packing fitting segments                          documents to rows of tokens, and kept apart in them
-    counters sampling prefetching                     rows to batches
-    token_files manifest dataset                      shards on the disk, opened and verified
-    sources encoding collecting progress preparing    how they are made
-    inspecting                                        what is in them
+    text    where text comes from, as documents, and what is done to it
+    rows    documents to rows of tokens, kept apart in them, and rows to batches
+    shards  tokens on the disk: written, opened, verified, looked at
 """
 
-from .corpora import BUILTIN_CORPORA, builtin_corpus
-from .dataset import TokenDataset, open_dataset
-from .normalizing import DEFAULT_STEPS, STEPS, normalize
-from .packing import check_tokens, pack, token_dtype
-from .prefetching import prefetch
-from .preparing import Settings, prepare
-from .reading import read_documents
-from .sampling import IGNORED, batch, count_blocks, epoch_batch, rows_of_rank, validation_windows
-from .segments import document_masks, mask_padding
-from .splitting import split_documents
-from .token_files import join_token_files, read_token_file
+from .rows.packing import check_tokens, pack, token_dtype
+from .rows.prefetching import prefetch
+from .rows.segments import document_masks, mask_padding
+from .rows.windows import IGNORED, batch, count_blocks, epoch_batch, rows_of_rank, validation_windows
+from .shards.dataset import TokenDataset, open_dataset
+from .shards.preparing import Settings, prepare
+from .shards.token_files import join_token_files, read_token_file
+from .text.corpora import BUILTIN_CORPORA, builtin_corpus
+from .text.normalizing import DEFAULT_STEPS, STEPS, normalize
+from .text.reading import read_documents
+from .text.splitting import split_documents
 
 __all__ = [
     "BUILTIN_CORPORA",

@@ -7,8 +7,7 @@ From simple to fast, a file a step:
     reference       merges learned and applied in plain Python: the specification
     specials        special tokens: cut out, allowed, refused
     vocabulary      tokens, merges and specials, checked against each other
-    files           where these are kept: vocab_files (vocab.json and merges.txt, encoder.json and vocab.bpe),
-                    tokenizer_json, tiktoken_file, settings   (strict_json, saving: how)
+    formats/        the files these are kept in: Hugging Face's, OpenAI's, tiktoken's
     tokenizer       Tokenizer, which puts these together over ``kernels/bpe/``   (ids: what comes from outside)
     streaming       text from ids as they come, ids of text as it comes
     rendering       a text coloured by token
@@ -20,8 +19,8 @@ from pathlib import Path
 
 from ..locating import find_tokenizer
 from .char import CharTokenizer
+from .formats.tokenizer_config import SETTINGS_FILE
 from .pretokenize import GPT2_PATTERN
-from .settings import SETTINGS_FILE
 from .specials import END_OF_TEXT
 from .streaming import StreamDecoder
 from .tokenizer import Tokenizer

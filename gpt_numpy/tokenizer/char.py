@@ -23,11 +23,11 @@ import numpy as np
 from ..errors import TokenizerError, VocabError
 from ..files.durable import write_files
 from ..wording import counted
-from . import strict_json
+from .formats import strict_json
+from .formats.tokenizer_config import SETTINGS_FILE
+from .formats.vocab_files import read_id_table
 from .ids import TokenJoiner, check_ids, check_text
-from .settings import SETTINGS_FILE
 from .specials import END_OF_TEXT, check_special_tokens, refuse_specials, resolve, split_specials
-from .vocab_files import read_id_table
 
 VOCAB_FILE = "vocab.json"
 

@@ -26,7 +26,8 @@ import numpy as np
 from ..errors import TokenizerError
 from ..files.durable import write_files
 from ..wording import counted
-from . import files, reference
+from . import reference
+from .formats import folders
 from .ids import TokenJoiner, check_ids, check_text
 from .pretokenize import GPT2_PATTERN, compile_pattern, split
 from .specials import END_OF_TEXT, check_special_tokens, refuse_specials, resolve, split_specials
@@ -237,9 +238,9 @@ class Tokenizer:
     def save(self, folder: str | os.PathLike, form: str = "huggingface") -> None:
         """Write the tokenizer into ``folder``, made if missing: each file whole or not at all.
 
-        ``form`` is one of ``files.FORMATS``: ``"huggingface"``, ``"openai"`` or ``"tiktoken"``.
+        ``form`` is one of ``folders.FORMATS``: ``"huggingface"``, ``"openai"`` or ``"tiktoken"``.
         """
-        write_files(folder, files.contents(self.vocabulary, form))
+        write_files(folder, folders.contents(self.vocabulary, form))
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> Tokenizer:
@@ -247,7 +248,7 @@ class Tokenizer:
 
         Raises ``VocabError``, with file and line, if something is wrong with it.
         """
-        return cls(files.load(Path(path)))
+        return cls(folders.load(Path(path)))
 
     @functools.cached_property
     def _encoder(self):

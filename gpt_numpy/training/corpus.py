@@ -18,7 +18,7 @@ from ..data import (
     split_documents,
     token_dtype,
 )
-from ..data.manifest import MANIFEST
+from ..data.shards.manifest import MANIFEST
 from ..errors import ConfigError, DataError
 from ..tokenizer import END_OF_TEXT, CharTokenizer, Tokenizer, load_tokenizer
 from ..wording import counted

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gpt_numpy.commands import main
-from gpt_numpy.data.dataset import open_dataset
+from gpt_numpy.data.shards.dataset import open_dataset
 from gpt_numpy.tokenizer import Tokenizer
 
 

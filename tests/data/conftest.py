@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from gpt_numpy.data.preparing import Settings, prepare
+from gpt_numpy.data.shards.preparing import Settings, prepare
 from gpt_numpy.tokenizer import Tokenizer
 
 WORDS = "the of and in to a is that for it as was on with be by an are at from this have or had not but".split()

@@ -66,7 +66,7 @@ def test_bad_sources(tiny, tmp_path):
 
 
 def prepared(tmp_path, text_file, tokenizer, **options):
-    from gpt_numpy.data.preparing import Settings, prepare
+    from gpt_numpy.data.shards.preparing import Settings, prepare
 
     documents = tmp_path / "documents"
     documents.mkdir()

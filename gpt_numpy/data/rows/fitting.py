@@ -1,0 +1,120 @@
+"""Best-fit packing: whole documents into rows of a fixed length, cutting as few as possible.
+
+``concat`` cuts a document wherever a block happens to end. Here (after Ding et al. 2024, "Fewer truncations improve
+language modeling") a document longer than a row gives as many full rows as it fills, and what is left of
+it, like every shorter document, is placed whole: longest first, each into the row with the least room that
+still takes it. Few or awkward lengths can leave gaps; while these come to more than ``MAX_PADDING`` of all
+places, the emptiest row is taken apart again to fill the largest gaps, at one cut a gap.
+"""
+
+import heapq
+from typing import NamedTuple
+
+import numpy as np
+
+from ...errors import DataError
+
+MAX_PADDING = 0.02
+
+
+class Span(NamedTuple):
+    """Tokens ``start`` … ``stop`` of a document."""
+
+    document: int
+    start: int
+    stop: int
+
+    @property
+    def size(self):
+        return self.stop - self.start
+
+
+def fit_rows(lengths, row_length, max_padding=MAX_PADDING):
+    """A plan for documents of ``lengths`` tokens (none 0): list of rows, each a list of ``Span``.
+
+    Each token is in exactly one row, and no row has more than ``row_length``. Rows, and spans in a row, come in
+    the order of their documents.
+    """
+    if row_length < 2:
+        raise DataError("a row must hold a token and its successor", field="row_length", found=row_length)
+    rows, pieces = [], []
+    for document, length in enumerate(lengths):
+        whole = length - length % row_length
+        rows += [[Span(document, start, start + row_length)] for start in range(0, whole, row_length)]
+        if whole < length:
+            pieces.append(Span(document, whole, length))
+    rows += _fill_gaps(_best_fit(pieces, row_length), row_length, sum(lengths), len(rows), max_padding)
+    return sorted(sorted(row) for row in rows)
+
+
+def _best_fit(pieces, row_length):
+    """Best-fit decreasing. ``rooms`` has bit r set while some row has room for exactly r more tokens."""
+    rows, by_room, rooms = [], {}, 0
+    for piece in sorted(pieces, key=lambda piece: (-piece.size, piece)):
+        enough = rooms >> piece.size
+        if enough:
+            room = piece.size + (enough & -enough).bit_length() - 1  # the least room that takes it
+            row = by_room[room].pop()
+            if not by_room[room]:
+                rooms ^= 1 << room
+        else:
+            row, room = len(rows), row_length
+            rows.append([])
+        rows[row].append(piece)
+        room -= piece.size
+        by_room.setdefault(room, []).append(row)
+        rooms |= 1 << room
+    return rows
+
+
+def _fill_gaps(rows, row_length, tokens, full_rows, max_padding):
+    """Take the emptiest rows apart until the padding of all rows together is at most ``max_padding``."""
+    gaps = [(sum(span.size for span in row) - row_length, number) for number, row in enumerate(rows)]
+    gaps = [(gap, number) for gap, number in gaps if gap < 0]  # negative, so that a heap gives the largest first
+    heapq.heapify(gaps)
+    places = (full_rows + len(rows)) * row_length
+    while places - tokens > max_padding * places:
+        if places - tokens < row_length:  # the other rows have not room enough for what this one holds
+            break
+        _, emptiest = heapq.heappop(gaps)
+        pieces, rows[emptiest] = rows[emptiest], []
+        for piece in sorted(pieces, key=lambda piece: -piece.size):
+            _place(piece, rows, gaps)
+        places -= row_length
+    return [row for row in rows if row]
+
+
+def _place(piece, rows, gaps):
+    """Put ``piece`` into the largest gap, and what does not fit there into the next."""
+    while piece.size:
+        gap, row = heapq.heappop(gaps)
+        taken = min(piece.size, -gap)
+        rows[row].append(Span(piece.document, piece.start, piece.start + taken))
+        piece = Span(piece.document, piece.start + taken, piece.stop)
+        if taken < -gap:
+            heapq.heappush(gaps, (gap + taken, row))
+
+
+def lay_out(rows, documents, row_length, eot_id, dtype):
+    """The planned rows as one 1-D array of tokens; each row is filled up with ``eot_id``."""
+    tokens = np.full(len(rows) * row_length, eot_id, dtype)
+    for number, row in enumerate(rows):
+        place = number * row_length
+        for document, start, stop in row:
+            tokens[place : place + stop - start] = documents[document][start:stop]
+            place += stop - start
+    return tokens
+
+
+def count_cuts(rows):
+    """How many documents a plan cuts, and into how many spans more than there are documents."""
+    spans = [span.document for row in rows for span in row]
+    documents, counts = np.unique(spans, return_counts=True) if spans else (np.array([]), np.array([]))
+    return int((counts > 1).sum()), len(spans) - len(documents)
+
+
+def concat_cuts(lengths, block_size):
+    """The same for the policy ``concat``: documents with a block's end inside them, and those ends."""
+    ends = np.cumsum(lengths)
+    inside = (ends - 1) // block_size - (ends - np.asarray(lengths)) // block_size
+    return int((inside > 0).sum()), int(inside.sum())

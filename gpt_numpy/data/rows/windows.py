@@ -1,0 +1,107 @@
+"""Batches as pure functions: nothing is stored, so resuming a run is nothing but knowing its step.
+
+``batch`` draws random windows, ``epoch_batch`` goes through every block once an epoch in a seeded order. Both are
+functions of (seed, step, row): row r of a step is the same whether one process computes all rows or each rank
+and each accumulation step computes a range of them, so the global batch does not depend on how it is divided.
+``validation_windows`` covers a text in fixed windows, every token predicted once.
+
+``tokens`` is a 1-D array, in memory or mapped from a file, or the tokens of a ``TokenDataset``.
+"""
+
+import numpy as np
+
+from ...errors import DataError
+from .counters import counter_hash, permuted
+
+IGNORED = -1  # a target that counts for nothing in the loss
+
+
+def batch(tokens, batch_size, block_size, seed, step, rows=None):
+    """Random windows of ``tokens`` (N,) → (inputs (B,T), targets (B,T)) int64; targets are one token further.
+
+    ``rows`` (a range or sequence of row numbers below ``batch_size``) computes those rows of the batch only; B is their
+    number. Windows are drawn uniformly, with replacement, from all N − T places. Raises DataError where
+    ``tokens`` is shorter than one window.
+    """
+    rows = _check_rows(rows, batch_size)
+    places = _places(tokens, block_size)
+    starts = (counter_hash(seed, step, rows) % np.uint64(places)).astype(np.int64)
+    return _inputs_and_targets(tokens, starts, block_size)
+
+
+def epoch_batch(tokens, batch_size, block_size, seed, step, rows=None, stride=None):
+    """Blocks of ``tokens`` in an order where each comes once an epoch → (inputs, targets) as ``batch``.
+
+    Block b starts at b · ``stride``: by default ``block_size``, so that blocks share only the token that is the last
+    target of one and the first input of the next, and no target comes twice; ``block_size + 1`` for rows packed by the
+    policy ``fit``. Every epoch has an order of its own, and a batch may reach from one epoch into the next.
+    """
+    rows = _check_rows(rows, batch_size)
+    blocks = count_blocks(tokens, block_size, stride)
+    number = int(step) * batch_size + rows  # of the block, counted through all epochs
+    chosen = np.empty_like(number)
+    for epoch in np.unique(number // blocks).tolist():
+        here = number // blocks == epoch
+        chosen[here] = permuted(number[here] % blocks, blocks, seed, epoch)
+    return _inputs_and_targets(tokens, chosen * (stride or block_size), block_size)
+
+
+def count_blocks(tokens, block_size, stride=None):
+    """How many blocks an epoch of ``epoch_batch`` has."""
+    return (_places(tokens, block_size) - 1) // (stride or block_size) + 1
+
+
+def rows_of_rank(batch_size, rank, world_size):
+    """The rows of a global batch that ``rank`` of ``world_size`` computes: consecutive, as even as can be."""
+    if not 0 <= rank < world_size <= batch_size:
+        raise DataError(
+            f"a batch of {batch_size} rows cannot give rank {rank} of {world_size} a share", field="world_size"
+        )
+    return range(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
+
+
+def validation_windows(tokens, block_size, limit=None):
+    """Fixed windows covering ``tokens`` (N,) → (inputs (W,T), targets (W,T)) int64, W = ceil((N−1)/T).
+
+    Each of the N − 1 next tokens is a target exactly once: the last window is moved back to end with the text,
+    and the targets it shares with the one before are ``IGNORED``. With ``limit`` below W, that many of the windows,
+    evenly spread. Raises DataError where ``tokens`` is shorter than one window.
+    """
+    _places(tokens, block_size)
+    targets_in_all = len(tokens) - 1
+    starts = np.arange(0, targets_in_all, block_size)
+    moved_back = max(0, starts[-1] + block_size - targets_in_all)
+    starts[-1] -= moved_back
+    chosen = np.arange(len(starts))
+    if limit is not None and limit < len(starts):
+        chosen = np.arange(limit) * len(starts) // limit
+    inputs, targets = _inputs_and_targets(tokens, starts[chosen], block_size)
+    if chosen[-1] == len(starts) - 1:
+        targets[-1, :moved_back] = IGNORED
+    return inputs, targets
+
+
+def _check_rows(rows, batch_size):
+    rows = np.arange(batch_size) if rows is None else np.asarray(rows, dtype=np.int64)
+    if len(rows) == 0 or rows.min() < 0 or rows.max() >= batch_size:
+        raise DataError("rows outside the batch", field="rows", found=rows.tolist(), expected=f"0 … {batch_size - 1}")
+    return rows
+
+
+def _places(tokens, block_size):
+    """How many windows of ``block_size`` inputs and their targets start in ``tokens``."""
+    if block_size < 1 or len(tokens) < block_size + 1:
+        raise DataError(
+            f"the text has {len(tokens)} tokens, fewer than a block of {block_size} and the one that follows it",
+            expected=f"at least {block_size + 1} tokens",
+        )
+    return len(tokens) - block_size
+
+
+def _inputs_and_targets(tokens, starts, block_size):
+    """Copies, so that neither a caller's writing nor a closed file reaches from one array into another."""
+    if hasattr(tokens, "windows"):
+        windows = tokens.windows(starts, block_size + 1)  # (B, T+1)
+    else:
+        windows = tokens[starts[:, None] + np.arange(block_size + 1)]
+    return windows[:, :-1].astype(np.int64), windows[:, 1:].astype(np.int64)

@@ -1,0 +1,1 @@
+"""Folders of token shards: written, opened, verified, looked at."""

@@ -1,0 +1,136 @@
+"""A folder that ``gpt-numpy data prepare`` wrote, opened for training.
+
+Opening verifies: every shard is hashed and every token compared with the vocabulary, so that a flipped bit is an error
+that names its shard, never a strange batch. ``verify=False`` leaves that out for corpora too large to read at
+every start; names, sizes and headers are always checked.
+"""
+
+import hashlib
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import DataError
+from ..rows.packing import check_tokens
+from .manifest import MANIFEST, read_manifest, shard_dtype
+from .token_files import HEADER_BYTES, JoinedTokens, ShardHeader, map_tokens, read_header
+
+TOKENIZER_FOLDER = "tokenizer"
+PROGRESS = "progress.json"  # of a preparation that has not come to its end
+
+
+@dataclass(frozen=True)
+class TokenDataset:
+    """``train`` and ``validation`` (or None) are ``JoinedTokens``, to be given to ``batch``, ``epoch_batch`` and
+    ``validation_windows``; ``tokenizer`` is the folder of the tokenizer that wrote them."""
+
+    folder: Path
+    manifest: dict
+    train: JoinedTokens
+    validation: JoinedTokens | None
+
+    @property
+    def vocab_size(self):
+        return self.manifest["vocab_size"]
+
+    @property
+    def eot_id(self):
+        return self.manifest["eot_id"]
+
+    @property
+    def tokenizer(self):
+        return self.folder / TOKENIZER_FOLDER
+
+    @property
+    def sha256(self):
+        """The identity of the whole: the manifest's hash, which covers the hash of every file. A run that is
+        resumed compares it with the one it began with."""
+        return self.manifest["sha256"]
+
+    def stride(self, block_size):
+        """What ``epoch_batch`` takes for ``stride``. Raises DataError where rows were packed for another block size."""
+        row_length = self.manifest["row_length"]
+        if row_length and row_length != block_size + 1:
+            raise DataError(
+                "documents were fitted into rows for another block size",
+                path=self.folder,
+                field="block_size",
+                found=block_size,
+                expected=row_length - 1,
+            )
+        return row_length or block_size
+
+
+def open_dataset(folder, verify=True):
+    """Open the ``TokenDataset`` in ``folder``. Raises DataError naming the file and field at fault."""
+    folder = Path(folder)
+    if not (folder / MANIFEST).exists() and (folder / PROGRESS).exists():
+        raise DataError("its preparation has not come to its end: run it again to go on", path=folder)
+    manifest = read_manifest(folder)
+    _check_entries(folder, manifest)
+    splits = {}
+    for split, record in manifest["splits"].items():
+        arrays = [_open_shard(folder / shard["name"], shard, manifest, verify) for shard in record["shards"]]
+        splits[split] = JoinedTokens(arrays)
+    if verify:
+        for name, digest in manifest["tokenizer"].items():
+            check_hash(folder / TOKENIZER_FOLDER / name, digest)
+    return TokenDataset(folder, manifest, splits["train"], splits.get("validation"))
+
+
+def _check_entries(folder, manifest):
+    """Nothing missing and nothing extra; hidden files are passed over."""
+    shards = {shard["name"] for record in manifest["splits"].values() for shard in record["shards"]}
+    found = {name for name in os.listdir(folder) if not name.startswith(".")}
+    expected = {MANIFEST, TOKENIZER_FOLDER, *shards}
+    for name in sorted(found ^ expected):
+        state = "is not named in the manifest" if name in found else "is missing"
+        raise DataError(state, path=folder / name)
+    if not stat.S_ISDIR(os.lstat(folder / TOKENIZER_FOLDER).st_mode):
+        raise DataError("is not a folder", path=folder / TOKENIZER_FOLDER)
+    found = {name for name in os.listdir(folder / TOKENIZER_FOLDER) if not name.startswith(".")}
+    for name in sorted(found ^ set(manifest["tokenizer"])):
+        state = "is not named in the manifest" if name in found else "is missing"
+        raise DataError(state, path=folder / TOKENIZER_FOLDER / name)
+
+
+def _open_shard(path, shard, manifest, verify):
+    header = read_header(path)
+    expected = ShardHeader(
+        shard_dtype(manifest),
+        shard["tokens"],
+        shard["documents"],
+        manifest["vocab_size"],
+        manifest["eot_id"],
+        manifest["row_length"],
+    )
+    if header != expected:
+        raise DataError("the header is not the one in the manifest", path=path, found=header, expected=expected)
+    if verify:
+        check_hash(path, shard["sha256"])
+    tokens = map_tokens(path, header.dtype, HEADER_BYTES)
+    if verify:
+        check_tokens(tokens, header.vocab_size, str(path))
+    return tokens
+
+
+def hash_folder(folder):
+    """File name → SHA-256 of the files in ``folder`` that are not hidden."""
+    return {path.name: _hash(path) for path in sorted(Path(folder).iterdir()) if not path.name.startswith(".")}
+
+
+def check_hash(path, expected):
+    """Raise DataError where the file ``path`` is missing or its SHA-256 is not ``expected``."""
+    if not os.path.lexists(path):
+        raise DataError("is missing", path=path)
+    if not stat.S_ISREG(os.lstat(path).st_mode):
+        raise DataError("is not a regular file", path=path)
+    digest = _hash(path)
+    if digest != expected:
+        raise DataError("its bytes are not the ones that were written", path=path, found=digest, expected=expected)
+
+
+def _hash(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

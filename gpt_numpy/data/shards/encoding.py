@@ -1,0 +1,108 @@
+"""From files to tokens on all cores, in order: the middle of ``prepare``.
+
+The calling thread reads and cuts into documents; a pool normalises and encodes units of about a megabyte. Threads
+serve where the tokenizer's kernel lets go of the interpreter's lock. Only a few units are under way at any
+time, so memory does not grow with the corpus.
+"""
+
+import collections
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import numpy as np
+
+from ...randomness import fold
+from ..rows.packing import check_tokens
+from ..text.normalizing import normalize
+from ..text.reading import PIECE_CHARACTERS, read_pieces
+from .sources import Watch
+
+_TEXTS_PER_UNIT = 4096
+
+
+class Place(NamedTuple):
+    """A piece of text: its number in its file, and how many documents came before the file and before the piece."""
+
+    file: int
+    documents_before_file: int
+    piece: int
+    document: int
+
+
+class EncodedPiece(NamedTuple):
+    place: Place
+    last: bool  # it closes its document
+    tokens: np.ndarray  # (N,), without an end-of-text token
+    text_bytes: int  # UTF-8, after normalising
+
+
+def in_validation(document, every, seed):
+    """Whether a document goes to validation: one of each ``every`` consecutive ones, drawn by ``seed``."""
+    return bool(every) and fold(seed, document // every) % every == document % every
+
+
+def encode_pieces(paths, tokenizer, settings, first, wanted, records, on_bytes, threads):
+    """Yield ``EncodedPiece``s in the order of the text, from the file of the ``Place`` ``first`` on.
+
+    ``wanted(place)`` says which pieces to encode. ``records`` gets name, bytes and SHA-256 of each file that has
+    been read to its end; ``on_bytes`` is told how many bytes were read.
+    """
+    pieces = _read(paths, settings, first, wanted, records, on_bytes)
+    under_way = collections.deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for unit in _units(pieces):
+                under_way.append((unit, pool.submit(_encode, tokenizer, settings.normalize, [t for _, t, _ in unit])))
+                if len(under_way) > 2 * threads:
+                    yield from _finished(*under_way.popleft())
+            while under_way:
+                yield from _finished(*under_way.popleft())
+        finally:
+            for _, future in under_way:
+                future.cancel()
+
+
+def _read(paths, settings, first, wanted, records, on_bytes):
+    """Yield (place, text, last) of the wanted pieces."""
+    documents = first.documents_before_file
+    for number, path in enumerate(paths[first.file :], first.file):
+        before_file, watch = documents, Watch(path, on_bytes)
+        pieces = read_pieces(path, **settings.reading(), observe=watch)
+        for piece_number, piece in enumerate(pieces):
+            place = Place(number, before_file, piece_number, documents)
+            documents += piece.last
+            if wanted(place):
+                yield place, piece.text, piece.last
+        records.append(watch.record())
+
+
+def _units(pieces):
+    """Lists of consecutive pieces with about ``PIECE_CHARACTERS`` between them."""
+    unit, size = [], 0
+    for piece in pieces:
+        unit.append(piece)
+        size += len(piece[1])
+        if size >= PIECE_CHARACTERS or len(unit) >= _TEXTS_PER_UNIT:
+            yield unit
+            unit, size = [], 0
+    if unit:
+        yield unit
+
+
+def _encode(tokenizer, steps, texts):
+    """(tokens, bytes) of each text, on the calling thread."""
+    texts = [normalize(text, steps) for text in texts]
+    sizes = [len(text) if text.isascii() else len(text.encode("utf-8")) for text in texts]
+    arrays = encode_texts(tokenizer, texts)
+    check_tokens(np.concatenate(arrays), tokenizer.n_vocab, "tokens that the tokenizer made")
+    return list(zip(arrays, sizes, strict=True))
+
+
+def encode_texts(tokenizer, texts):
+    """An array of tokens for each text, made on the calling thread; special tokens in it are text like any other."""
+    return tokenizer.encode_batch_to_arrays(texts, disallowed_special=(), threads=1)
+
+
+def _finished(unit, future):
+    for (place, _, last), (tokens, size) in zip(unit, future.result(), strict=True):
+        yield EncodedPiece(place, last, tokens, size)

@@ -1,0 +1,155 @@
+"""Files of tokens: llm.c's ``.bin`` (also our shards), nanoGPT's ``.bin``, and several of them as one array.
+
+llm.c writes 256 int32 words and then the tokens. Words 0–2 are magic number, version and the number of tokens
+(uint16 and uint32 tokens have a magic number each); the rest is unused. Our shards are such files with words
+3–6 used for the number of documents that end in the shard, the vocabulary, the end-of-text token and
+the row length (0 where documents flow across rows), so that llm.c reads them as they are. nanoGPT writes tokens alone.
+
+A shard holds fewer than 2³¹ tokens, little-endian. Everything read is mapped, not loaded.
+"""
+
+import os
+import stat
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ...errors import DataError
+from ..rows.packing import check_tokens
+
+HEADER_BYTES = 1024
+_FORMATS = {20240520: (1, np.dtype("<u2")), 20240801: (7, np.dtype("<u4"))}  # magic → (version, dtype)
+
+
+class ShardHeader(NamedTuple):
+    """What the first words of a shard say."""
+
+    dtype: np.dtype
+    n_tokens: int
+    n_documents: int
+    vocab_size: int
+    eot_id: int
+    row_length: int
+
+
+def format_header(header):
+    """The 1024 bytes of ``header``."""
+    magic, version = next((magic, version) for magic, (version, dtype) in _FORMATS.items() if dtype == header.dtype)
+    words = np.zeros(256, "<i4")
+    words[:7] = (magic, version, *header[1:])
+    return words.tobytes()
+
+
+def read_header(path):
+    """The ``ShardHeader`` of a shard or an llm.c file, checked against the file's size; None for a headerless file.
+
+    Raises DataError for an unknown version, a size that does not agree, or what is not a regular file.
+    """
+    size = _regular_size(path)
+    with open(path, "rb") as file:
+        head = file.read(HEADER_BYTES)
+    if len(head) < 4 or int.from_bytes(head[:4], "little") not in _FORMATS:
+        return None
+    if len(head) < HEADER_BYTES:
+        raise DataError("the header is cut short", path=path, found=f"{len(head)} bytes", expected=f"{HEADER_BYTES}")
+    words = np.frombuffer(head, "<i4").tolist()
+    version, dtype = _FORMATS[words[0]]
+    if words[1] != version:
+        raise DataError("unknown version of a token file", path=path, offset=4, found=words[1], expected=version)
+    expected = HEADER_BYTES + words[2] * dtype.itemsize
+    if words[2] < 0 or size != expected:
+        raise DataError(
+            f"the header promises {words[2]} tokens",
+            path=path,
+            offset=8,
+            found=f"a file of {size} bytes",
+            expected=f"{expected} bytes",
+        )
+    return ShardHeader(dtype, *words[2:7])
+
+
+def read_token_file(path, vocab_size, dtype=np.uint16):
+    """Tokens (N,) of an llm.c or a nanoGPT ``.bin`` file, mapped; each checked to be below ``vocab_size``.
+
+    ``dtype`` is for nanoGPT's files, which do not say; llm.c's do.
+    """
+    header = read_header(path)
+    if header is None:
+        dtype, offset = np.dtype(dtype).newbyteorder("<"), 0
+        if _regular_size(path) % dtype.itemsize:
+            raise DataError(
+                f"not whole {dtype.name} tokens",
+                path=path,
+                found=f"{_regular_size(path)} bytes",
+                expected="an even number of bytes, or another dtype" if dtype.itemsize == 2 else "another dtype",
+            )
+    else:
+        dtype, offset = header.dtype, HEADER_BYTES
+    tokens = map_tokens(path, dtype, offset)
+    check_tokens(tokens, vocab_size, str(path))
+    return tokens
+
+
+def map_tokens(path, dtype, offset):
+    """Tokens (N,) mapped read-only; an empty file gives an empty array, which ``memmap`` alone would refuse."""
+    count = (_regular_size(path) - offset) // dtype.itemsize
+    if not count:
+        return np.empty(0, dtype)
+    return np.asarray(np.memmap(path, dtype, "r", offset, (count,)))  # a plain array: a memmap's slices are slow
+
+
+def _regular_size(path):
+    """The size of a regular file that is no symbolic link."""
+    try:
+        status = os.lstat(path)
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})", path=path) from error
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "something else"
+        raise DataError("is not a regular file", path=path, found=kind)
+    return status.st_size
+
+
+class JoinedTokens:
+    """Several arrays of tokens read as one: ``len``, slices, and windows by their starts."""
+
+    def __init__(self, arrays):
+        self.arrays = list(arrays)
+        self.dtype = self.arrays[0].dtype
+        self._ends = np.cumsum([len(array) for array in self.arrays])
+        self._starts = [0, *self._ends.tolist()]
+
+    def __len__(self):
+        return self._starts[-1]
+
+    def __getitem__(self, places):
+        """The tokens of a slice of step 1, as an array."""
+        start, stop, step = places.indices(len(self))
+        if step != 1:
+            raise IndexError("tokens are read in slices of step 1")
+        return self._read(start, max(stop - start, 0), int(np.searchsorted(self._ends, start, side="right")))
+
+    def windows(self, starts, length):
+        """(len(starts), length): the ``length`` tokens from each of ``starts`` on."""
+        starts = np.asarray(starts)
+        out = np.empty((len(starts), length), self.dtype)
+        shards = np.searchsorted(self._ends, starts, side="right").tolist()
+        for row, (start, shard) in enumerate(zip(starts.tolist(), shards, strict=True)):
+            out[row] = self._read(start, length, shard)
+        return out
+
+    def _read(self, start, length, shard):
+        if start + length > len(self):
+            raise IndexError("past the last token")
+        parts = []
+        while length > 0:
+            place = start - self._starts[shard]
+            parts.append(self.arrays[shard][place : place + length])
+            start, length, shard = start + len(parts[-1]), length - len(parts[-1]), shard + 1
+        return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.empty(0, self.dtype)])
+
+
+def join_token_files(paths, vocab_size, dtype=np.uint16):
+    """The tokens of several ``read_token_file``s as one, in the order given (llm.c's shards, nanoGPT's train.bin)."""
+    return JoinedTokens([read_token_file(Path(path), vocab_size, dtype) for path in paths])

@@ -1,0 +1,1 @@
+"""Where text comes from, as documents, and what is done to it before it is encoded."""

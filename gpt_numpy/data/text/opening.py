@@ -1,0 +1,216 @@
+"""From names on a command line to text: finding the files, opening them, decoding their bytes.
+
+Bytes are decoded as they are: no newline is translated and nothing is dropped (that is the business of
+``normalizing``, where it is chosen and recorded). What is not text is refused with the file and the offset of
+the byte, because a corpus with a gzip file or a UTF-16 file read as text trains a model without any complaint.
+Files are read in chunks, so a file may be larger than memory.
+"""
+
+import codecs
+import glob
+import gzip
+import os
+import stat
+import sys
+import zlib
+
+from ...errors import DataError
+from .corpora import BUILTIN_CORPORA
+
+STDIN = "-"
+CHUNK_BYTES = 1 << 20
+
+# what a folder is searched for; a file named by itself or by a glob may be called anything
+TEXT_SUFFIXES = frozenset(
+    ".txt .text .md .markdown .rst .tex .html .csv .tsv .jsonl .ndjson .py .pyi .pyx .c .h .cc .cpp .hpp .rs .go .java"
+    " .js .ts .rb .sh .sql .toml .yaml .yml .ini .cfg .css .xml".split()
+)
+
+_SIGNATURES = {
+    b"\x1f\x8b": "gzip data (name it .gz to have it decompressed)",
+    b"PK\x03\x04": "a zip archive",
+    b"\x28\xb5\x2f\xfd": "zstandard data",
+    b"\xfd7zXZ\x00": "xz data",
+    b"\xff\xfe": "UTF-16 or UTF-32 text (choose the encoding)",
+    b"\xfe\xff": "UTF-16 text (choose the encoding)",
+    b"\x00\x00\xfe\xff": "UTF-32 text (choose the encoding)",
+    b"\x7fELF": "a program",
+    b"\x89PNG": "a picture",
+    b"\x93NUMPY": "a NumPy array",
+    b"GGUF": "model weights",
+}
+
+
+def find_files(inputs):
+    """The files that ``inputs`` names, in the order given; a folder's and a glob's in sorted order.
+
+    An input is a file, a folder (searched recursively for ``TEXT_SUFFIXES``, also with ``.gz`` after them; hidden
+    files and folders are passed over), a glob with ``*``, ``?`` or ``[``, ``-`` for standard input, or the name
+    of a built-in corpus where no file is called that.
+    Raises DataError where an input names nothing, names something that is not a regular file, or where
+    two inputs name the same file (its text would count twice).
+    """
+    if isinstance(inputs, (str, os.PathLike)):
+        inputs = [inputs]
+    paths, seen = [], {}
+    for name in map(os.fspath, inputs):
+        for path in _expand(name):
+            identity = os.path.realpath(path) if os.path.lexists(path) else path
+            if identity in seen:
+                raise DataError(f"the same file as {seen[identity]}: its text would be read twice", path=path)
+            seen[identity] = path
+            paths.append(path)
+    if not paths:
+        raise DataError("no input was named", expected="files, folders, globs or - for standard input")
+    return paths
+
+
+def is_builtin(path):
+    """Whether ``path`` names a built-in corpus and no file."""
+    return path in BUILTIN_CORPORA and not os.path.lexists(path)
+
+
+def _expand(name):
+    if name == STDIN or is_builtin(name):
+        return [name]
+    if os.path.isdir(name):
+        found = _walk(name)
+        if not found:
+            raise DataError("the folder holds no text file", path=name, expected="a name ending in .txt, .md, .py, …")
+        return found
+    if not os.path.lexists(name) and glob.has_magic(name):
+        found = sorted(path for path in glob.glob(name, recursive=True) if not os.path.isdir(path))
+        if not found:
+            raise DataError("the pattern matches no file", path=name)
+        return [_regular(path) for path in found]
+    return [_regular(name)]
+
+
+def _walk(folder):
+    found = []
+    for parent, folders, names in os.walk(folder, onerror=_raise):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            stem = name[:-3] if name.endswith(".gz") else name
+            if not name.startswith(".") and os.path.splitext(stem)[1].lower() in TEXT_SUFFIXES:
+                found.append(_regular(os.path.join(parent, name)))
+    return found
+
+
+def _raise(error):
+    raise error
+
+
+def _regular(path):
+    """``path`` again if it is a regular file: opening a FIFO would wait for ever, a device never ends."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror})", path=path) from error
+    if not stat.S_ISREG(mode):
+        kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFDIR: "a folder", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
+        kind = kinds.get(stat.S_IFMT(mode), "a special file")
+        raise DataError("is not a regular file", path=path, found=kind, expected="a file (or - for standard input)")
+    return path
+
+
+def read_text(path, encoding="utf-8", errors="strict", observe=None):
+    """Yield the text of ``path`` (``-``: standard input) in chunks, exactly as decoded.
+
+    A name ending in ``.gz`` is decompressed. ``errors="replace"`` puts U+FFFD for each undecodable or NUL
+    byte; with "strict" those raise DataError with the byte's offset (for ``.gz``: in the decompressed text).
+    ``observe`` is called with all bytes of the file, in order and as they lie on the disk.
+    """
+    if errors not in ("strict", "replace"):
+        raise DataError("unknown way to treat a bad byte", field="errors", found=errors, expected="strict or replace")
+    codec = _codec(encoding)
+    utf8 = codec.name == "utf-8"
+    decoder = codec.incrementaldecoder(errors)
+    offset = 0  # bytes handed to the decoder so far
+    for chunk in _read_bytes(path, observe):
+        if offset == 0 and utf8:
+            _refuse_signature(path, chunk)
+        base = offset - len(decoder.getstate()[0])  # the first byte that the decoder still holds back
+        yield _without_nul(_decode(decoder, chunk, False, path, base), path, base if utf8 else None, errors)
+        offset += len(chunk)
+    yield _decode(decoder, b"", True, path, offset - len(decoder.getstate()[0]))
+
+
+def _codec(encoding):
+    try:
+        b" ".decode(encoding, "replace")  # refuses Python's codecs between bytes, such as "hex"
+        return codecs.lookup(encoding)
+    except LookupError:
+        raise DataError("not a text encoding Python knows", field="encoding", found=encoding) from None
+
+
+def _decode(decoder, chunk, final, path, base):
+    try:
+        return decoder.decode(chunk, final)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"not {error.encoding.upper()} text ({error.reason})",
+            path=path,
+            offset=base + error.start,
+            found=f"byte 0x{error.object[error.start]:02x}",
+            expected="text in that encoding, another encoding, or errors=replace",
+        ) from error
+
+
+def _without_nul(text, path, base, errors):
+    """``text``, of which a NUL is refused or replaced; its offset is known where ``base`` is (UTF-8)."""
+    place = text.find("\0")
+    if place < 0:
+        return text
+    if errors == "replace":
+        return text.replace("\0", "\ufffd")
+    raise DataError(
+        "a NUL byte, which text does not have (a binary file, or UTF-16?)",
+        path=path,
+        offset=None if base is None else base + len(text[:place].encode("utf-8")),
+        expected="text, another encoding, or errors=replace",
+    )
+
+
+def _refuse_signature(path, head):
+    for signature, kind in _SIGNATURES.items():
+        if head.startswith(signature):
+            raise DataError("not UTF-8 text", path=path, offset=0, found=kind, expected="text")
+
+
+def _read_bytes(path, observe):
+    if path == STDIN:
+        yield from _chunks(_Observed(sys.stdin.buffer, observe))
+        return
+    _regular(path)
+    try:
+        with open(path, "rb") as raw:
+            file = _Observed(raw, observe)
+            if str(path).endswith(".gz"):
+                with gzip.GzipFile(fileobj=file) as unpacked:
+                    yield from _chunks(unpacked)
+            else:
+                yield from _chunks(file)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise DataError(f"damaged gzip data ({error})", path=path) from error
+    except OSError as error:
+        raise DataError(f"cannot be read ({error.strerror or error})", path=path) from error
+
+
+def _chunks(file):
+    return iter(lambda: file.read(CHUNK_BYTES), b"")
+
+
+class _Observed:
+    """A file to be read from start to end, whose bytes ``observe`` sees too."""
+
+    mode = "rb"
+
+    def __init__(self, file, observe):
+        self._file, self._observe = file, observe
+
+    def read(self, size):
+        data = self._file.read(size)
+        if self._observe is not None:
+            self._observe(data)
+        return data

@@ -1,0 +1,189 @@
+"""From text to documents: by file, by line, by a separator, or one a JSON record.
+
+A document is what a model should see as a whole: an end-of-text token follows each, and a document mask ends
+with it. Documents come out one at a time, and a long one (a whole file) in pieces, so that nothing here
+needs memory in proportion to the corpus.
+
+A piece ends between a letter or digit and white space, or between a line's single newline and a letter or digit.
+Every pre-tokenization pattern in use starts a new token there, and no Unicode composition reaches over it, so
+normalising and encoding piece by piece gives what the whole document would give (tests/data/test_reading.py
+holds both to it).
+"""
+
+import json
+import re
+from typing import NamedTuple
+
+from ...errors import DataError
+from .corpora import builtin_corpus
+from .opening import find_files, is_builtin, read_text
+
+PIECE_CHARACTERS = 1 << 20
+MAX_RECORD_CHARACTERS = 1 << 26  # a line, a record, or a stretch of a file without a place to cut
+
+# letters and digits whose every normal form begins and ends with a letter or digit (a test goes through them):
+# Latin, Greek, Cyrillic, Hebrew, Arabic, kana, Han, Hangul; texts of other scripts have digits at their lines' ends
+_LETTERS = (
+    r"0-9A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u013e\u0141-\u02af\u0391-\u03a1\u03a3-\u03ce\u0400-\u0481\u048a-\u052f"
+    r"\u05d0-\u05ea\u0620-\u064a\u3041-\u3096\u30a1-\u30fa\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7a3"
+)
+# a cut is where a match ends; the second form serves scripts without spaces, whose lines end with punctuation
+_CUT = re.compile(rf"[{_LETTERS}](?=[ \t\n\r])|[^\s\0-\x1f\x7f-\x9f]\n(?=[{_LETTERS}])")
+_JSON_SUFFIXES = (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz")
+SPLITS = ("auto", "file", "line", "separator", "json")
+
+
+class Piece(NamedTuple):
+    """A stretch of one document; ``last`` closes the document."""
+
+    text: str
+    last: bool
+
+
+def read_documents(inputs, split="auto", separator=None, text_field="text", encoding="utf-8", errors="strict"):
+    """Yield each document of ``inputs`` (see ``find_files``) as a str, in order. Arguments as ``read_pieces``."""
+    parts = []
+    for path in find_files(inputs):
+        for piece in read_pieces(path, split, separator, text_field, encoding, errors):
+            parts.append(piece.text)
+            if piece.last:
+                yield "".join(parts)
+                parts.clear()
+
+
+def read_pieces(path, split="auto", separator=None, text_field="text", encoding="utf-8", errors="strict", observe=None):
+    """Yield the documents of one file as ``Piece``s. ``encoding``, ``errors`` and ``observe`` as ``read_text``.
+
+    ``split``: ``file`` one document; ``line`` one a line (LF or CRLF ends it and is left out; empty lines are no
+    documents); ``separator`` the text between occurrences of ``separator``; ``json`` one JSON object a line,
+    its ``text_field``; ``auto`` is json for .jsonl and .ndjson names, separator where one is given, else file.
+    An empty document is passed over. A built-in corpus is documents already. Raises DataError with path and line
+    or offset.
+    """
+    if is_builtin(path):
+        for text in builtin_corpus(path):
+            if observe:
+                observe(text.encode("utf-8"))
+            yield Piece(text, True)
+        return
+    split = _resolve_split(path, split, separator)
+    chunks = read_text(path, encoding, errors, observe)
+    if split == "file":
+        yield from _pieces(chunks, path)
+        return
+    if split == "separator":
+        records = _records(chunks, separator, path)
+    elif split == "line":
+        records = (line.removesuffix("\r") for line in _records(chunks, "\n", path))
+    else:
+        records = _json_texts(_records(chunks, "\n", path), text_field, errors, path)
+    for record in records:
+        if record:
+            yield Piece(record, True)
+
+
+def _resolve_split(path, split, separator):
+    if split not in SPLITS:
+        raise DataError("unknown way to split", field="split", found=split, expected=f"one of {', '.join(SPLITS)}")
+    if split == "auto":
+        split = "json" if str(path).lower().endswith(_JSON_SUFFIXES) else "separator" if separator else "file"
+    if split == "separator" and not separator:
+        raise DataError("splitting by a separator needs one", field="separator", found=separator)
+    return split
+
+
+def _pieces(chunks, path):
+    """The document that is all of ``chunks``, cut where neither tokens nor compositions reach across."""
+    pending, empty, searched = "", True, 0
+    for chunk in chunks:
+        pending += chunk
+        if len(pending) <= PIECE_CHARACTERS:
+            continue
+        cut = _last_cut(pending, searched)
+        if cut is not None:
+            yield Piece(pending[:cut], False)
+            pending, empty, searched = pending[cut:], False, 0
+        elif len(pending) > MAX_RECORD_CHARACTERS:
+            raise DataError(f"{MAX_RECORD_CHARACTERS} characters without a word's end: this is not text", path=path)
+        else:
+            searched = len(pending) - 2
+    if pending or not empty:
+        yield Piece(pending, True)
+
+
+def _last_cut(text, searched):
+    """The last place in ``text`` where it may be cut, looking back in growing steps but not before ``searched``."""
+    reach = 256
+    while True:
+        start = max(searched, len(text) - reach)
+        cuts = [match.end() for match in _CUT.finditer(text, start)]
+        if cuts or start == searched:
+            return cuts[-1] if cuts else None
+        reach *= 16
+
+
+def _records(chunks, separator, path):
+    """The stretches between occurrences of ``separator``, which may lie across chunks."""
+    pending, tail, size, number = [], "", 0, 1
+    for chunk in chunks:
+        *records, rest = (tail + chunk).split(separator)
+        for record in records:
+            yield "".join(pending) + record
+            pending.clear()
+            size, number = 0, number + 1
+        # a separator that ends in a later chunk starts at the earliest in the last len(separator) - 1 characters
+        held = min(len(separator) - 1, len(rest))
+        body, tail = rest[: len(rest) - held], rest[len(rest) - held :]
+        pending.append(body)
+        size += len(body)
+        if size > MAX_RECORD_CHARACTERS:
+            raise DataError(
+                f"document {number} is longer than {MAX_RECORD_CHARACTERS} characters",
+                path=path,
+                expected=f"{separator!r} between documents, or one document a file",
+            )
+    yield "".join(pending) + tail
+
+
+def _json_texts(lines, field, errors, path):
+    for number, line in enumerate(lines, 1):
+        if number == 1:
+            line = line.removeprefix("\ufeff")
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"not a JSON record ({error})", path=path, line=number) from error
+        if not isinstance(record, dict):
+            raise DataError(
+                "not a JSON object", path=path, line=number, found=type(record).__name__, expected="an object"
+            )
+        if field not in record:
+            known = ", ".join(map(str, list(record)[:8])) or "none"
+            raise DataError(
+                "the record lacks its text field",
+                path=path,
+                line=number,
+                field=field,
+                expected=f"one of its fields: {known}",
+            )
+        yield _checked(record[field], field, errors, path, number)
+
+
+def _checked(text, field, errors, path, line):
+    """JSON can hold what text cannot: other types, lone surrogates, NUL."""
+    if not isinstance(text, str):
+        raise DataError("the text field is not a string", path=path, line=line, field=field, found=type(text).__name__)
+    if errors == "replace":
+        return re.sub("[\0\ud800-\udfff]", "\ufffd", text)
+    bad = re.search("[\0\ud800-\udfff]", text)
+    if bad:
+        raise DataError(
+            f"U+{ord(bad[0]):04X} at character {bad.start()}, which text does not have",
+            path=path,
+            line=line,
+            field=field,
+            expected="text, or errors=replace",
+        )
+    return text

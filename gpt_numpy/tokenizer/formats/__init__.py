@@ -1,0 +1,1 @@
+"""The files that a tokenizer is kept in, each format read strictly and written whole."""

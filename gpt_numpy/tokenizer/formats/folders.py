@@ -1,0 +1,84 @@
+"""Which files a tokenizer is in, and in which form it is written.
+
+``huggingface`` (ours too)   tokenizer.json, vocab.json, merges.txt, tokenizer_config.json
+``openai``                   encoder.json, vocab.bpe, tokenizer_config.json
+``tiktoken``                 ranks.tiktoken, tokenizer_config.json
+
+Loading takes the first of them that is there, in the order ``SOURCES``. A ``tokenizer.json`` holds all by itself, so
+that a folder in which a save was cut short between two files is still one tokenizer, the old or the new.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from ...errors import TokenizerError, VocabError
+from ..vocabulary import Vocabulary
+from .tiktoken_file import format_tiktoken, read_tiktoken
+from .tokenizer_config import SETTINGS_FILE, format_settings, read_settings
+from .tokenizer_json import format_tokenizer_json, read_tokenizer_json
+from .vocab_files import format_merges, format_vocab, id_table, read_vocabulary
+
+TIKTOKEN_FILE = "ranks.tiktoken"
+SOURCES = ("tokenizer.json", "vocab.json and merges.txt", "encoder.json and vocab.bpe", "one *.tiktoken file")
+
+
+def load(path: Path) -> Vocabulary:
+    """The vocabulary in ``path``: a folder, or a ``tokenizer.json`` or ``.tiktoken`` file."""
+    if path.suffix == ".tiktoken" and not path.is_dir():
+        return _load_tiktoken(path)
+    if path.suffix == ".json" and not path.is_dir():
+        return read_tokenizer_json(path)
+    if (path / "tokenizer.json").exists():
+        return read_tokenizer_json(path / "tokenizer.json")
+    for vocab_name, merges_name in (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe")):
+        if (path / vocab_name).exists() and (path / merges_name).exists():
+            return read_vocabulary(path / vocab_name, path / merges_name, *_settings_in(path))
+    ranks = sorted(path.glob("*.tiktoken"))
+    if len(ranks) == 1:
+        return _load_tiktoken(ranks[0])
+    raise VocabError("no tokenizer here", path=path, expected=", or ".join(SOURCES))
+
+
+def _settings_in(folder: Path):
+    path = folder / SETTINGS_FILE
+    return (*read_settings(path), path) if path.exists() else (None, None, None)
+
+
+def _load_tiktoken(path: Path) -> Vocabulary:
+    special_tokens, pattern, _ = _settings_in(path.parent)
+    if special_tokens is None:
+        raise VocabError(
+            "ranks alone do not say which tokens are special",
+            path=path,
+            expected=f"{SETTINGS_FILE} with added_tokens_decoder beside it",
+        )
+    return read_tiktoken(path, special_tokens, pattern)
+
+
+def _format_encoder(vocabulary: Vocabulary) -> bytes:
+    return json.dumps(id_table(vocabulary)).encode("ascii")  # byte for byte as OpenAI wrote GPT-2's
+
+
+# form → name of a file → what writes its content
+FORMATS: dict[str, dict[str, Callable[[Vocabulary], bytes]]] = {
+    "huggingface": {"tokenizer.json": format_tokenizer_json, "vocab.json": format_vocab, "merges.txt": format_merges},
+    "openai": {"encoder.json": _format_encoder, "vocab.bpe": format_merges},
+    "tiktoken": {TIKTOKEN_FILE: format_tiktoken},
+}
+
+
+def contents(vocabulary: Vocabulary, form: str) -> dict[str, bytes]:
+    """name → content of the files of ``vocabulary`` in the form ``form`` (a key of ``FORMATS``)."""
+    if form not in FORMATS:
+        raise TokenizerError("no such form", field="form", found=form, expected=f"one of {', '.join(FORMATS)}")
+    makers = {**FORMATS[form], SETTINGS_FILE: format_settings}
+    return {name: make(vocabulary) for name, make in makers.items()}
+
+
+def present(folder: Path) -> list[Path]:
+    """The files of a tokenizer, of any form, that are in ``folder``."""
+    names = [name for makers in FORMATS.values() for name in makers] + [SETTINGS_FILE]
+    return [folder / name for name in names if (folder / name).exists()]

@@ -1,0 +1,95 @@
+"""Text and JSON of files that somebody else wrote: a duplicate key, a NaN or a bottomless nesting is an error.
+
+``json.loads`` keeps the last of two equal keys silently, takes ``NaN`` for a number, and answers a
+hundred thousand brackets with a ``RecursionError``. Here each of them is a ``VocabError`` with its line.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from ...errors import VocabError
+
+MAX_DEPTH = 64
+_STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{\]}]', re.DOTALL)
+_KEY = re.compile(r'("(?:[^"\\]|\\.)*")\s*:', re.DOTALL)
+
+
+class _DuplicateKey(ValueError):
+    pass
+
+
+def _object(pairs):
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        seen = set()
+        raise _DuplicateKey(next(key for key, _ in pairs if key in seen or seen.add(key)))
+    return table
+
+
+def _constant(name):
+    raise ValueError(f"{name} is not a JSON value")
+
+
+def read(path: Path) -> tuple[object, str]:
+    """The value in the JSON file ``path``, and the file's text."""
+    text = read_text(path)
+    return loads(text, path), text
+
+
+def loads(text: str, path: Path) -> object:
+    """The value in ``text``; ``path`` is for the messages only."""
+    try:
+        return json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
+    except json.JSONDecodeError as error:
+        raise VocabError(f"not JSON ({error.msg}, column {error.colno})", path=path, line=error.lineno) from None
+    except _DuplicateKey as error:
+        key = error.args[0]
+        raise VocabError("the same key twice", path=path, line=line_of_key(text, key, 2), found=key) from None
+    except ValueError as error:
+        raise VocabError(f"not JSON ({error})", path=path) from None
+    except RecursionError:
+        raise VocabError(f"nested deeper than {MAX_DEPTH}", path=path, line=_line_of_depth(text)) from None
+
+
+def read_text(path: Path) -> str:
+    """The text of the file ``path``; ``VocabError`` with the line if it is not UTF-8 or has a byte-order mark.
+
+    What is no regular file (a FIFO or device might never end) is refused too.
+    """
+    if path.exists() and not path.is_file():
+        raise VocabError("not a regular file", path=path)
+    data = path.read_bytes()
+    if data.startswith(b"\xef\xbb\xbf"):
+        raise VocabError("begins with a byte-order mark", path=path, line=1, expected="plain UTF-8")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise VocabError(
+            f"not UTF-8 at byte {error.start}", path=path, line=data.count(b"\n", 0, error.start) + 1
+        ) from None
+
+
+def line_of_key(text: str, key: str, occurrence: int = 1) -> int | None:
+    """The line of the ``occurrence``-th place where ``key`` stands as a key; None if it is not found."""
+    for match in _KEY.finditer(text):
+        try:
+            occurrence -= json.loads(match.group(1)) == key
+        except ValueError:
+            continue
+        if occurrence == 0:
+            return text.count("\n", 0, match.start()) + 1
+    return None
+
+
+def _line_of_depth(text):
+    """The line where brackets first stand deeper than MAX_DEPTH."""
+    depth = 0
+    for match in _STRUCTURE.finditer(text):
+        bracket = match.group()
+        depth += bracket in "[{"
+        depth -= bracket in "]}"
+        if depth > MAX_DEPTH:
+            return text.count("\n", 0, match.start()) + 1
