@@ -1,6 +1,7 @@
 """``gpt-numpy info``: what a model of a given shape costs here, how fast a trained one is, and what holds it back."""
 
 import sys
+import time
 
 from ..config import GPTConfig, check_integer, preset_names
 from ..errors import ConfigError
@@ -10,6 +11,7 @@ EXAMPLES = (
     ("gpt-numpy info --model runs/notes-1", "how fast a trained model reads and writes, and could"),
     ("gpt-numpy info --preset mini --no-measure", "without measuring this machine"),
 )
+FORMATS = ("float32", "bfloat16", "int8")
 
 
 def configure(parser):
@@ -22,18 +24,22 @@ def configure(parser):
         help="run this model (a run's or a Hugging Face GPT-2 folder)"
         " instead, and say how fast prefill and decode are, and could be",
     )
-    parser.add_argument(
-        "--format",
-        choices=["float32", "bfloat16", "int8"],
-        help="with --model, how the weights are kept (default: as saved)",
-    )
+    parser.add_argument("--format", choices=FORMATS, help="with --model, how the weights are kept (default: as saved)")
     parser.add_argument("--batch-size", type=int, default=4, help="sequences in a step")
     parser.add_argument("--block-size", type=int, help="tokens in a sequence (default: all the preset has)")
     parser.add_argument("--recompute", action="store_true", help="run each block again in the backward, to save memory")
     parser.add_argument("--no-measure", action="store_true", help="do not measure this machine (takes a few seconds)")
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="compile all kernels now and keep their code on disk, instead of when each is first used",
+    )
 
 
 def run(args):
+    if args.compile:
+        _compile()
+        return
     if args.model is not None:
         _generate(args)
         return
@@ -47,6 +53,8 @@ def run(args):
             "longer than the model's positions", field="--block-size", found=T, expected=f"at most {config.block_size}"
         )
     _print_model(args, config, T)
+    print()
+    _print_compiled_code()
     if not args.no_measure:
         _print_machine(args, config, T)
 
@@ -88,6 +96,41 @@ def _print_model(args, config, T):
     print(f"memory       {sum(memory.values()):>17,} bytes at the peak, besides the interpreter's own")
     for name, number in memory.items():
         print(f"  {name:24}{number:>13,}")
+
+
+def _compile():
+    """Call every kernel once, on next to nothing, so that the code of all of them is on disk."""
+    from ..inference import generate
+    from ..inference.panel_decoder import PanelDecoder
+    from ..kernels.runtime.warm_up import compile_kernels
+    from ..model import GPT
+    from ..tokenizer import Tokenizer
+
+    started = time.perf_counter()
+    compile_kernels()
+    print("compiling the tokenizer and the decoders …", file=sys.stderr)
+    tokenizer = Tokenizer.train(["a text, a text"], 260)
+    tokenizer.encode("another text")
+    model = GPT(GPTConfig(260, block_size=40, n_layer=1, n_head=1, n_embd=16), seed=0)
+    for format in FORMATS:
+        decoder = PanelDecoder.pack(model, format)
+        for length in (1, 33):  # a prompt is read by other kernels than a few tokens
+            list(generate(decoder, [1] * length, 2, temperature=1.0, top_k=2, seed=0))
+    print(f"compiled, or loaded from disk, in {time.perf_counter() - started:,.0f} s")
+    _print_compiled_code()
+
+
+def _print_compiled_code():
+    """Where the kernels' compiled code is, its size and state."""
+    from ..kernels.runtime import code_files
+
+    held = code_files.contents()
+    if not held:
+        print(f"compiled kernels: none yet; they will be kept in {code_files.folders()[0]}")
+    for folder, functions, codes, nbytes, damaged in held:
+        state = f"{damaged} damaged, which will be compiled anew" if damaged else "all sound"
+        print(f"compiled kernels in {folder}")
+        print(f"  {functions} functions, {codes} files of code, {nbytes:,} bytes, {state}")
 
 
 def _print_machine(args, config, T):

@@ -1,66 +1,51 @@
 """``kernel`` and ``part``: how every function of this package is compiled.
 
-Compiled code is cached on disk. numba's own cache notices a change of the file that holds the function, not of the
-files it uses; a kernel inlines ``vectors`` and others. The cache therefore also depends on every source file below
-``kernels/`` and on the settings that change the generated code.
+Compiled code is kept on disk (``code_files``). A kernel inlines the functions that it calls, so its code depends on
+more than its own file: on every source file below ``kernels/``, and on the file that holds it where that is elsewhere.
 """
 
 import hashlib
-import warnings
+import inspect
 from functools import cache
 from pathlib import Path
 
 import numba
-from numba.core.compiler import Compiler
 
-from .emitting import CHECK_BOUNDS, VECTOR_BYTES
+from .numba_inside import Unoptimised, compiled
 
 _KERNELS = Path(__file__).parents[1]
 
 
 @cache
 def package_stamp(folder=_KERNELS):
-    """Hash of all Python files below ``folder``, of their paths in it, and of the settings that change the code."""
-    digest = hashlib.sha256(f"{numba.__version__} {VECTOR_BYTES} {CHECK_BOUNDS}".encode())
+    """Hash of all Python files below ``folder``, and of their paths in it."""
+    digest = hashlib.sha256()
     for path in sorted(folder.rglob("*.py")):
         name, content = path.relative_to(folder).as_posix().encode(), path.read_bytes()
         digest.update(b"%d %s %d " % (len(name), name, len(content)) + content)
     return digest.hexdigest()
 
 
+@cache
+def _stamp_of(path):
+    """Hash of the sources that decide the code of a kernel in the file ``path``."""
+    if path.is_relative_to(_KERNELS) or not path.is_file():
+        return package_stamp()
+    return hashlib.sha256(package_stamp().encode() + path.read_bytes()).hexdigest()
+
+
 def kernel(parallel=False, **options):
-    """Decorator: compile for the CPU, without the GIL, cached on disk; x / 0 follows IEEE, not Python.
+    """Decorator: compile for the CPU, without the GIL, kept on disk; x / 0 follows IEEE, not Python.
 
     There are no bounds checks: whoever calls a kernel has validated its arguments. Where no folder for the compiled
-    code can be written, a warning says so, and every process compiles anew.
+    code can be written, one warning says so when the first is compiled, and every process compiles anew.
     """
     options.update(nogil=True, error_model="numpy", boundscheck=False, parallel=parallel)
 
     def decorate(function):
-        try:
-            dispatcher = numba.njit(cache=True, **options)(function)
-        except RuntimeError as error:  # numba's "cannot cache function …: no locator available"
-            warnings.warn(
-                f"kernels are compiled anew in every process: {error}; set NUMBA_CACHE_DIR to a folder that "
-                "can be written",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            return numba.njit(**options)(function)
-        dispatcher._cache._cache_file._source_stamp = package_stamp()
-        return dispatcher
+        return compiled(function, _stamp_of(Path(inspect.getfile(function)).absolute()), **options)
 
     return decorate
-
-
-class _Unoptimised(Compiler):
-    """Leaves the optimising of a library to the one that it is linked into."""
-
-    def define_pipelines(self):
-        state = self.state
-        state.library = state.targetctx.codegen().create_library(state.func_id.func_qualname)
-        state.library._optimize_final_module = lambda: None
-        return super().define_pipelines()
 
 
 def part(function=None, **options):
@@ -81,7 +66,7 @@ def part(function=None, **options):
         boundscheck=False,
         no_cpython_wrapper=True,
         no_cfunc_wrapper=True,
-        pipeline_class=_Unoptimised,
+        pipeline_class=Unoptimised,
         _nrt=False,
         **options,
     )(function)

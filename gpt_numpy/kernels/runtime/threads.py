@@ -33,12 +33,12 @@ import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
-from numba.np.ufunc import parallel as numba_pool
 
 from ... import forks
 from ...cores import cores
 from ...errors import ConfigError, KernelError
 from .decorators import kernel
+from .numba_inside import set_threads, start_threads
 
 _turn = threading.RLock()
 _count = None
@@ -88,7 +88,7 @@ def start_pool():
             "kernel",
             found=f"process {os.getpid()}",
         )
-    numba_pool._launch_threads()
+    start_threads()
 
 
 def _after_fork_in_child():
@@ -161,7 +161,7 @@ def launcher(function):
         args = [_writeable(value) for value in args]
         with _turn:
             start_pool()
-            numba_pool._set_num_threads(count())  # numba keeps the number per Python thread
+            set_threads(count())  # numba keeps the number per Python thread
             if not compiled.overloads:
                 compile_for(args)
             try:
