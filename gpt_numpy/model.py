@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from . import compiler
 from .config import GPTConfig
 from .errors import ContextLengthError, DataError
 from .parameters import Parameters, initialise
@@ -64,7 +65,8 @@ class GPT:
     >>> model.grads["wte.weight"].shape
     (256, 32)
 
-    ops        the module of layer functions: ``gpt_numpy.layers`` or ``gpt_numpy.kernels`` (the default)
+    ops        the module of layer functions: ``gpt_numpy.layers`` or ``gpt_numpy.kernels`` (the default where numba
+               can compile)
     recompute  keep only each block's input in the forward and run the block again in the backward:
                about a third more time for most of the activations' memory
     workspace  a ``workspace.Workspace`` for the large arrays of a step, or None to allocate afresh
@@ -77,7 +79,7 @@ class GPT:
         self, config: GPTConfig, seed=0, dtype=np.float32, ops=None, *, recompute=False, workspace=None, params=None
     ):
         if ops is None:
-            from . import kernels as ops
+            ops = compiler.default_ops()
         self.config, self.ops, self.recompute, self.workspace = config, ops, recompute, workspace
         self.params = params
         if params is None:

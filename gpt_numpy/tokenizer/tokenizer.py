@@ -23,12 +23,14 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import compiler
 from ..errors import TokenizerError
 from ..files.durable import write_files
 from ..wording import counted
-from . import reference
+from . import plain_encoder, reference
 from .formats import folders
 from .ids import TokenJoiner, check_ids, check_text
+from .plain_encoder import PlainEncoder
 from .pretokenize import GPT2_PATTERN, compile_pattern, split
 from .specials import END_OF_TEXT, check_special_tokens, refuse_specials, resolve, split_specials
 from .streaming import read_chunks, stable_parts
@@ -67,22 +69,15 @@ class Tokenizer:
         256 + the special tokens or if the texts are empty. If the pairs run out first the vocabulary is
         smaller, and a ``UserWarning`` says so.
         """
-        from ..kernels.bpe.counting import WordCounter
-        from ..kernels.bpe.training import train_merges
-
         special_tokens = check_special_tokens(special_tokens)
         n_merges = _check_vocab_size(vocab_size, len(special_tokens))
         compile_pattern(pattern)
-        counter = WordCounter()
-        texts = _checked(texts)
-        if pattern == GPT2_PATTERN:
-            counter.add(part for text in texts for part, special in split_specials(text, special_tokens) if not special)
-        else:
-            counter.add_counts(reference.count_words(texts, pattern, special_tokens))
-        words = counter.words()
-        if not len(words[-1]):
-            raise TokenizerError("there is no text to train on")
-        merges, _ = train_merges(words, n_merges, progress and (lambda done: progress(done, n_merges)))
+        progress = progress and functools.partial(_report_merges, progress, n_merges)
+        learn = _learn_merges
+        if compiler.missing():
+            compiler.warn_missing()
+            learn = plain_encoder.train_merges
+        merges = learn(_checked(texts), n_merges, special_tokens, pattern, progress)
         if len(merges) < n_merges:
             warnings.warn(
                 f"the text has only {len(merges)} merges: the vocabulary has "
@@ -252,6 +247,9 @@ class Tokenizer:
 
     @functools.cached_property
     def _encoder(self):
+        if compiler.missing():
+            compiler.warn_missing()
+            return PlainEncoder(self.vocabulary)
         from ..kernels.bpe import BPEEncoder
 
         return BPEEncoder(self.vocabulary.byte_ids, self.vocabulary.merges, self.vocabulary.merged_ids)
@@ -298,6 +296,26 @@ class Tokenizer:
 
     def _encode_words(self, text) -> np.ndarray:
         return self._encoder.encode_words([word.encode("utf-8") for word in split(text, self.vocabulary.pattern)])
+
+
+def _learn_merges(texts, n_merges, special_tokens, pattern, progress=None) -> np.ndarray:
+    """`plain_encoder.train_merges` by the kernels."""
+    from ..kernels.bpe.counting import WordCounter
+    from ..kernels.bpe.training import train_merges
+
+    counter = WordCounter()
+    if pattern == GPT2_PATTERN:
+        counter.add(part for text in texts for part, special in split_specials(text, special_tokens) if not special)
+    else:
+        counter.add_counts(reference.count_words(texts, pattern, special_tokens))
+    words = counter.words()
+    if not len(words[-1]):
+        raise TokenizerError("there is no text to train on")
+    return train_merges(words, n_merges, progress)[0]
+
+
+def _report_merges(progress, n_merges, done):
+    progress(done, n_merges)
 
 
 def _check_vocab_size(vocab_size, n_special) -> int:
