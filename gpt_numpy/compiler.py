@@ -29,7 +29,7 @@ def missing():
 def require():
     """``KernelError`` with the reason where numba cannot compile."""
     if reason := missing():
-        raise KernelError(f"{reason}, or use the NumPy layers (--ops layers)")
+        raise KernelError(f"{reason}; train, gradcheck and microscope work without it, with --ops layers")
 
 
 @functools.cache

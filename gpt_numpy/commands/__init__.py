@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 
-from .. import __version__
+from .. import __version__, terminal
 from ..errors import GPTNumpyError
 from ..wording import in_words
 from .parsing import Parser, in_flags
@@ -76,13 +76,27 @@ def main(argv=None):
     """Run the command line ``argv`` (default: the process's own); returns the exit code."""
     if "_ARGCOMPLETE" in os.environ:
         _complete()
-    argv = sys.argv[1:] if argv is None else list(argv)
+    if argv is None:
+        return run_as_program(sys.argv[1:])
+    argv = list(argv)
     chosen = next((word for word in argv if not word.startswith("-")), None)
     parser = build_parser(chosen)
     if not argv:
         parser.print_help(sys.stderr)
         return 2
     return execute(parser.parse_args(argv))
+
+
+def run_as_program(argv):
+    """`main`, with what only a process of its own may do: take over its standard output and error."""
+    chosen = next((word for word in argv if word in SUBCOMMANDS), None)
+    name = f"gpt-numpy {chosen}" if chosen else "gpt-numpy"
+    terminal.take_over(name, survives=chosen == "train")
+    try:
+        code = main(argv)
+    except SystemExit as end:  # the parser's, after --help or a mistake
+        raise SystemExit(terminal.finish(name, end.code)) from None
+    return terminal.finish(name, code)
 
 
 def execute(args):
@@ -117,9 +131,8 @@ def _fail(args, error, code, text):
     if args.debug:
         raise error
     if isinstance(error, BrokenPipeError):
-        # The reader went away (`… | head`): nothing to tell anyone. Point stdout at nothing, so that
-        # the interpreter's last flush does not complain either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader went away (`… | head`): there is nobody to tell, and the interpreter's last flush must not fail.
+        terminal.discard(sys.stdout)
         return 128 + signal.SIGPIPE
     print(f"{args.command}: {' '.join(text.split())}", file=sys.stderr)
     return code

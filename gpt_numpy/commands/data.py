@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from .. import terminal
+
 EXAMPLES = (("gpt-numpy data prepare corpus/ --tokenizer vocabulary --out shards --validation-every 100", ""),)
 
 
@@ -80,8 +82,6 @@ def run(args):
 
 
 def _prepare(args):
-    from tqdm import tqdm
-
     from ..data.shards.preparing import Settings, prepare
     from ..data.shards.sources import identify
     from ..data.text.opening import STDIN, find_files
@@ -105,7 +105,7 @@ def _prepare(args):
     paths = find_files(args.inputs)
     total = None if STDIN in paths else sum(identify(path)[1] for path in paths)
     tokenizer = load_tokenizer(args.tokenizer)
-    with tqdm(total=total, unit="B", unit_scale=True, desc="prepare", disable=None) as bar:
+    with terminal.bar(total=total, unit="B", unit_scale=True, desc="prepare") as bar:
         manifest = prepare(
             args.inputs, tokenizer, args.out, settings, threads=args.threads, restart=args.restart, on_bytes=bar.update
         )

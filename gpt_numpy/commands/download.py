@@ -11,6 +11,8 @@ import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
+from .. import terminal
+
 _CHUNK = 1 << 20
 _ATTEMPTS = 5
 
@@ -113,8 +115,6 @@ def fetch(file, folder, attempts=_ATTEMPTS):
 
 def _receive(file, part):
     """Append to ``part`` what it lacks; ``EOFError`` where the connection ends too early."""
-    from tqdm import tqdm
-
     have = part.stat().st_size if part.exists() else 0
     if file.size is not None and have >= file.size:
         return
@@ -134,7 +134,7 @@ def _receive(file, part):
         total = file.size if file.size is not None else have + int(length) if length else None
         with (
             open(part, "ab" if have else "wb") as out,
-            tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=file.name, disable=None) as bar,
+            terminal.bar(total=total, initial=have, unit="B", unit_scale=True, desc=file.name) as bar,
         ):
             while chunk := response.read(_CHUNK):
                 out.write(chunk)

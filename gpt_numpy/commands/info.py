@@ -3,6 +3,7 @@
 import sys
 import time
 
+from .. import compiler
 from ..config import GPTConfig, check_integer, preset_names
 from ..errors import ConfigError
 
@@ -122,6 +123,9 @@ def _compile():
 
 def _print_compiled_code():
     """Where the kernels' compiled code is, its size and state."""
+    if reason := compiler.missing():
+        print(f"compiled kernels: none: {reason}")
+        return
     from ..kernels.runtime import code_files
 
     held = code_files.contents()

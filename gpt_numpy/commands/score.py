@@ -1,9 +1,11 @@
 """``gpt-numpy score``: how probable a model finds a text, as a whole and token by token."""
 
+import codecs
 import math
 import sys
 from pathlib import Path
 
+from .. import terminal
 from ..errors import DataError, GenerationError
 
 EXAMPLES = (
@@ -43,8 +45,9 @@ def run(args):
     use_utf8()
     if args.tokens:
         print(*token_lines(score, tokenizer), sep="\n")
-    if args.colour == "always" or (args.colour == "auto" and sys.stdout.isatty()):
-        print(coloured(score, tokenizer))
+    if terminal.wants_colour(args.colour, sys.stdout):
+        escapes = sys.stdout.isatty()
+        print(coloured(score, tokenizer, terminal.printable if escapes else str), file=terminal.unescaped(sys.stdout))
     print(f"tokens {len(score.logprobs)}, bytes {score.n_bytes}")
     print(
         f"loss {score.loss:.4f} nats a token, perplexity {score.perplexity:.3f},"
@@ -70,17 +73,38 @@ def decode_utf8(path):
 
 
 def token_lines(score, tokenizer):
-    """A line a token: probability, bits, the token's text."""
+    """A line a token: probability, bits, the token's text, or its bytes where those are part of a character."""
     yield "probability    bits  token"
     for token, logprob in zip(score.tokens[1:].tolist(), score.logprobs):
-        yield f"{math.exp(logprob):11.6f} {-logprob / math.log(2):7.2f}  {tokenizer.decode([token])!r}"
+        data = tokenizer.decode_bytes([token])
+        try:
+            shown = repr(data.decode("utf-8"))
+        except UnicodeDecodeError:
+            shown = repr(data)
+        yield f"{math.exp(logprob):11.6f} {-logprob / math.log(2):7.2f}  {shown}"
 
 
-def coloured(score, tokenizer):
-    """The text, each token on a ground from green (expected) over yellow to red (10 bits of surprise or more)."""
-    pieces = []
+def whole_characters(score, tokenizer):
+    """Pairs (text, log-probability): of one token, or of the fewest tokens in a row that end with a whole character."""
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    text, together = "", 0.0
     for token, logprob in zip(score.tokens[1:].tolist(), score.logprobs):
+        text, together = text + decoder.decode(tokenizer.decode_bytes([token])), together + logprob
+        if not decoder.getstate()[0]:
+            yield text, together
+            text, together = "", 0.0
+    if text := text + decoder.decode(b"", final=True):
+        yield text, together
+
+
+def coloured(score, tokenizer, shown=str):
+    """The text, each token on a ground from green (expected) over yellow to red (10 bits of surprise or more).
+
+    Tokens that share a character share the ground of their surprise together. ``shown`` makes a token's text printable.
+    """
+    pieces = []
+    for text, logprob in whole_characters(score, tokenizer):
         surprise = min(1.0, -logprob / math.log(2) / 10)
         red, green = round(200 * min(1, 2 * surprise)), round(160 * min(1, 2 - 2 * surprise))
-        pieces.append(f"\x1b[30;48;2;{55 + red};{60 + green};70m{tokenizer.decode([token])}\x1b[0m")
+        pieces.append(f"\x1b[30;48;2;{55 + red};{60 + green};70m{shown(text)}\x1b[0m")
     return "".join(pieces)

@@ -2,12 +2,12 @@
 
 import argparse
 import os
-import shutil
 import sys
 import time
 import warnings
 from pathlib import Path
 
+from .. import terminal
 from ..errors import ConfigError, TokenizerError
 
 EXAMPLES = (
@@ -123,10 +123,8 @@ class _Bars:
     """Two bars on standard error: files read, then merges made."""
 
     def __init__(self, paths):
-        from tqdm import tqdm
-
         self.paths, self.n_characters = paths, 0
-        self.reading = tqdm(total=len(paths), desc="reading", unit="file")
+        self.reading = terminal.bar(total=len(paths), desc="reading", unit="file")
         self.merging = None
 
     def __enter__(self):
@@ -143,10 +141,8 @@ class _Bars:
         return text
 
     def merged(self, done, total):
-        from tqdm import tqdm
-
         if self.merging is None:
-            self.merging = tqdm(total=total, desc="merging", unit="merge")
+            self.merging = terminal.bar(total=total, desc="merging", unit="merge")
         self.merging.update(done - self.merging.n)
 
 
@@ -250,8 +246,11 @@ def decode(args):
         except ValueError:
             raise TokenizerError("not a token id", field=f"position {position}", found=word) from None
     data = tokenizer.decode_bytes(ids)
+    if sys.stdout.isatty():
+        print(data.decode("utf-8", "replace"))
+        return
     sys.stdout.flush()
-    sys.stdout.buffer.write(data + b"\n" * sys.stdout.isatty())
+    sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
 
 
@@ -296,9 +295,9 @@ def show(args):
         Path(args.html).write_text(page, encoding="utf-8")
         print(f"{len(ids):,} tokens in {args.html}")
         return
-    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ if args.colour == "auto" else args.colour == "always"
-    for line in rendering.terminal_lines(ids, tokens, shutil.get_terminal_size().columns, colour):
-        print(line)
+    colour = terminal.wants_colour(args.colour, sys.stdout)
+    for line in rendering.terminal_lines(ids, tokens, terminal.columns(), colour):
+        print(line, file=terminal.unescaped(sys.stdout))
     n_bytes = sum(len(tokens[i]) for i in ids)
     print(f"{len(ids):,} tokens, {n_bytes:,} bytes" + (f", {n_bytes / len(ids):.2f} bytes per token" if ids else ""))
 

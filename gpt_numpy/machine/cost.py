@@ -7,7 +7,7 @@ save memory is not progress. The backward of a product is two products of the sa
 
 from __future__ import annotations
 
-from .. import parameters
+from .. import compiler, parameters
 
 FLOAT32 = 4
 
@@ -47,8 +47,6 @@ def training_flops_per_token(config):
 
 def training_memory(config, batch_size, block_size, recompute=False):
     """Bytes by purpose at the peak of a float32 training step through the kernels."""
-    from ..kernels import lm_head, mlp
-
     B, T, C, L = batch_size, block_size, config.n_embd, config.n_layer
     rows, N = B * T, parameters.count(config)
     stream = rows * C * FLOAT32  # one array (B, T, C)
@@ -58,8 +56,6 @@ def training_memory(config, batch_size, block_size, recompute=False):
     block = 12 * stream + 4 * per_row + config.n_head * per_row
     # Made by a block's backward: dx of four layers, dheads, dq, dk and dv. The block's own dx is in the stream's region.
     backward = 6 * stream + stream
-    mlp_rows = min(rows, mlp.CHUNK_ROWS)
-    logits_rows = min(rows, max(1, lm_head.CHUNK_BYTES // (config.vocab_size * FLOAT32)))
     return {
         "parameters": N * FLOAT32,
         "gradients": N * FLOAT32,
@@ -67,8 +63,19 @@ def training_memory(config, batch_size, block_size, recompute=False):
         "kept for the backward": (block + L * stream if recompute else L * block) + 2 * stream,
         "made by a branch": stream,
         "made by the backward": backward + 4 * stream,
-        "scratch of the kernels": (2 * mlp_rows * 4 * C + logits_rows * config.vocab_size) * FLOAT32,
+        "scratch of the kernels": _kernel_scratch(config, rows),
     }
+
+
+def _kernel_scratch(config, rows):
+    """Bytes of the chunks in which the kernels go through the rows of the mlp and of the output head."""
+    if compiler.missing():
+        return 0
+    from ..kernels import lm_head, mlp
+
+    mlp_rows = min(rows, mlp.CHUNK_ROWS)
+    logits_rows = min(rows, max(1, lm_head.CHUNK_BYTES // (config.vocab_size * FLOAT32)))
+    return (2 * mlp_rows * 4 * config.n_embd + logits_rows * config.vocab_size) * FLOAT32
 
 
 def expected_seconds(config, batch_size, block_size, flops_per_second, bytes_per_second, recompute=False):

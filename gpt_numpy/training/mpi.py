@@ -17,6 +17,7 @@ import traceback
 import numpy as np
 from mpi4py import MPI
 
+from .. import compiler
 from ..cores import cores
 from ..errors import GPTNumpyError, RankFailed
 from .distributed import Alone
@@ -35,7 +36,7 @@ class MPIGroup(Alone):
         self._divide_threads()
 
     def _divide_threads(self):
-        if "NUMBA_NUM_THREADS" in os.environ:
+        if "NUMBA_NUM_THREADS" in os.environ or compiler.missing():
             return
         from ..kernels.runtime import threads
 
@@ -153,7 +154,9 @@ class MPIGroup(Alone):
                 traceback.print_exc()
                 sys.stderr.flush()
             time.sleep(0.5)  # mpiexec passes on what ranks write, and may stop doing so as soon as one aborts
-            self.comm.Abort(getattr(error, "exit_code", 3))
+            code = getattr(error, "exit_code", 3)
+            self.comm.Abort(code)
+            raise SystemExit(code) from None  # Abort may return before mpiexec ends this process
 
 
 def _type(array):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 import time
 
+from .. import terminal
+
 PLAIN_SECONDS = 10  # between lines where there is no terminal
 
 
@@ -15,10 +17,8 @@ class Progress:
         self.start, self.step, self.total, self.quiet = start, start, total, quiet
         self._began = self._last_line = time.monotonic()
         self._bar = None
-        if sys.stderr.isatty() and not quiet:
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=total, initial=start, unit="step", dynamic_ncols=True)
+        if terminal.is_interactive(sys.stderr) and not quiet:
+            self._bar = terminal.bar(total=total, initial=start, unit="step")
 
     def update(self, step, text):
         """One step on; ``text`` (a function that makes it) holds loss, speed and so on."""

@@ -13,6 +13,7 @@ import math
 from pathlib import Path
 from typing import NamedTuple
 
+from .. import compiler
 from ..errors import ConfigError, DataError, NonFinite
 from ..locating import describe
 from ..machine.memory import check_memory
@@ -45,6 +46,7 @@ class Outcome(NamedTuple):
 
 def start(settings, out=None, group=None):
     """Train a new model as ``settings`` (a ``Settings``) say, in the folder ``out`` (default: a new one in runs)."""
+    _check_compiler(settings)
     group = group or Alone()
     run = RunFolder(out or free_name(settings.data))
     if group.rank == 0:
@@ -56,6 +58,12 @@ def start(settings, out=None, group=None):
         corpus = load_corpus(settings, initial_tokenizer(settings), _say(group))
         model = initial_model(settings, corpus.tokenizer.n_vocab)
         return _train(settings, run, model, None, corpus, TrainState(), group)
+
+
+def _check_compiler(settings):
+    """``KernelError`` before anything is read or written, where the kernels are asked for and cannot be compiled."""
+    if settings.ops == "kernels":
+        compiler.require()
 
 
 def resume(folder, changes=None, group=None):
@@ -71,6 +79,7 @@ def resume(folder, changes=None, group=None):
     with _held(run, group):
         saved = checkpoint.load_newest(run.checkpoints)
         settings = _resumed_settings(saved, changes or {}, run)
+        _check_compiler(settings)
         _say(group)(f"resuming {run.path} at step {saved.step:,}")
         corpus = load_corpus(settings, saved.tokenizer, _say(group))
         if corpus.fingerprint() != saved.state["data_sha256"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 
@@ -36,4 +37,6 @@ class StopSignal:
             signal.raise_signal(number)
         self.number = number
         # os.write, because print may be what the signal interrupted
-        os.write(2, f"\n{signal.Signals(number).name}: saving after this step; once more to stop at once\n".encode())
+        text = f"\n{signal.Signals(number).name}: saving after this step; once more to stop at once\n"
+        with contextlib.suppress(OSError):  # the terminal may be gone
+            os.write(2, text.encode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from .. import machine
+from .. import compiler, machine
 from ..parameters import count
 from . import plots
 from .evaluation import unigram_loss
@@ -25,7 +25,8 @@ class Watcher:
         self.final = None
         self._progress = Progress(state.step, settings.max_steps, quiet)
         self._log = None if quiet else MetricsLog(run.path, state.step)
-        self._peak = 0.0 if quiet else machine.peak_flops()
+        measurable = not quiet and not compiler.missing()
+        self._peak = machine.peak_flops() if measurable else 0.0  # operations a second; 0: not measured
         self._speed = 0.0  # tokens a second
         self._last_time = self._last_picture = time.perf_counter()
         self._last_step = state.step
@@ -63,11 +64,12 @@ class Watcher:
         self._progress.update(step, lambda: self._line(trainer, result))
 
     def _line(self, trainer, result):
-        share = self._speed / trainer.tokens_per_step * trainer.flops_per_step / self._peak
+        flops = self._speed / trainer.tokens_per_step * trainer.flops_per_step
+        share = f"  {flops / self._peak:.0%} of peak" if self._peak else ""
         best = trainer.state.best_loss
         return (
             f"loss {result['loss']:.3f}  val {best:.3f}  lr {result['learning_rate']:.1e}  "
-            f"{self._speed:,.0f} tok/s  {share:.0%} of peak"
+            f"{self._speed:,.0f} tok/s{share}"
         )
 
     def on_evaluation(self, trainer, kind, result):

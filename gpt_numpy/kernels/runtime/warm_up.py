@@ -7,9 +7,8 @@ form that a model uses; what is compiled lands in numba's cache on disk, and the
 import time
 
 import numpy as np
-from tqdm import tqdm
 
-from ... import kernels
+from ... import kernels, terminal
 from ...randomness import Dropout
 
 _DROPOUT = Dropout(0.5, 1)
@@ -85,7 +84,8 @@ _OPS = (_linear, _attention, _mlp, _head, _layernorm, _embedding, _residual, _dr
 def compile_kernels(dtype=np.float32, show_progress=True):
     """Compile, or load from the cache, all that training and evaluating a model in ``dtype`` calls; returns seconds."""
     started = time.perf_counter()
-    bar = tqdm(_OPS, desc="compiling kernels", unit="op", leave=False, disable=None if show_progress else True)
+    options = {} if show_progress else {"disable": True}
+    bar = terminal.bar(iterable=_OPS, desc="compiling kernels", unit="op", leave=False, **options)
     for op in bar:
         bar.set_postfix_str(op.__name__.strip("_"))
         op(np.dtype(dtype))

@@ -1,0 +1,157 @@
+"""What commands write: escaped on a terminal, as it is into a pipe or file, in any encoding.
+
+A model, a file or a path may say anything, also a control sequence that moves the cursor, clears the screen, renames
+the window or answers as if the user had typed. On a terminal every control character is therefore written as its
+escape (``\\x1b``), whoever prints it. Colours and progress bars, which need control characters, are written to
+`unescaped`, with what is foreign in them made `printable` first.
+
+Standard output may have any encoding: characters that it does not have are written as escapes. It may also go away
+while a long run goes on (``| head``, a full disk, a closed terminal): a run `survives` that.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import shutil
+import sys
+import warnings
+from typing import TextIO
+
+from .wording import in_words
+
+NARROWEST, WIDEST = 40, 300  # columns that output is laid out for
+
+# C0 but for tab and line feed, DEL, C1, and the marks that make a terminal show text in another order than it has
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """``text`` with its control characters, tab and line feed excepted, as the escapes that Python would write."""
+    return _CONTROL.sub(lambda match: repr(match[0])[1:-1], text)
+
+
+def columns() -> int:
+    """Columns of the terminal, or of ``COLUMNS``; 80 where there is neither."""
+    return min(WIDEST, max(NARROWEST, shutil.get_terminal_size().columns))
+
+
+def is_interactive(stream: TextIO) -> bool:
+    """Whether ``stream`` is a terminal on which a progress bar can be redrawn."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def wants_colour(choice: str, stream: TextIO) -> bool:
+    """Whether to colour text on ``stream``; ``choice`` is always, never, or auto: on a terminal without NO_COLOR."""
+    return choice == "always" or (choice == "auto" and is_interactive(stream) and not os.environ.get("NO_COLOR"))
+
+
+class Output:
+    """A text stream around another one: escapes control characters, and may be lost without an exception."""
+
+    def __init__(self, stream, escapes, survives=False):
+        self.stream, self.escapes, self.survives = stream, escapes, survives
+
+    def __getattr__(self, name):
+        return getattr(self.stream, name)
+
+    def __eq__(self, other):
+        """Whether both write to the same place: tqdm asks, before it writes a line where its bar is."""
+        return self.stream is getattr(other, "stream", other)
+
+    def __hash__(self):
+        return hash(self.stream)
+
+    def write(self, text: str) -> int:
+        try:
+            self.stream.write(printable(text) if self.escapes else text)
+        except OSError as error:
+            self._lose(error)
+        return len(text)
+
+    def writelines(self, lines):
+        for line in lines:
+            self.write(line)
+
+    def flush(self):
+        try:
+            self.stream.flush()
+        except OSError as error:
+            self._lose(error)
+
+    def _lose(self, error):
+        """Go on without the stream, where that is wanted; the other standard stream says so."""
+        is_error = self.stream.fileno() == 2
+        name, other = ("standard error", sys.stdout) if is_error else ("standard output", sys.stderr)
+        if not self.survives:
+            raise type(error)(error.errno, error.strerror, name) from None
+        discard(self.stream)
+        print(f"warning: {name} is gone ({error.strerror}); the run goes on without it", file=other, flush=True)
+
+
+def unescaped(stream: TextIO) -> TextIO:
+    """``stream`` for text that holds control characters on purpose."""
+    return Output(stream.stream, False, stream.survives) if isinstance(stream, Output) else stream
+
+
+def bar(**options):
+    """A tqdm bar on standard error, which shows nothing where that is no terminal; ``desc`` may be foreign text."""
+    from tqdm import tqdm
+
+    options.setdefault("disable", not is_interactive(sys.stderr))
+    options["desc"] = printable(options.get("desc") or "") or None
+    return tqdm(file=unescaped(sys.stderr), dynamic_ncols=True, **options)
+
+
+def discard(stream: TextIO) -> None:
+    """Send what is written to ``stream`` from now on, and what it still holds, nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def take_over(command: str, survives: bool = False) -> None:
+    """Put an `Output` in the place of standard output and of standard error, for the rest of this process.
+
+    ``survives``: losing them is no error. A Python warning becomes one line, which begins with ``command``.
+    """
+    _open_missing()
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # its descriptor was closed when the process began
+            stream = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (open as long as the process lives)
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+        setattr(sys, name, Output(stream, stream.isatty(), survives))
+    warnings.showwarning = functools.partial(_show_warning, command)
+
+
+def _show_warning(command, message, category, filename, lineno, file=None, line=None):
+    print(f"{command}: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def finish(command: str, code: int) -> int:
+    """Write out what standard output still holds; returns the process's exit code, ``code`` if that goes well."""
+    try:
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader has what it wanted (``| head``)
+        discard(sys.stdout)
+        return 128 + 13
+    except OSError as error:
+        discard(sys.stdout)
+        print(f"{command}: {in_words(error)}", file=sys.stderr)
+        return code or 3
+
+
+def _open_missing():
+    """Open nothing as those of descriptors 0 to 2 that are closed: the next file would get the number, and the output.
+
+    ``os.open`` gives the lowest number that is free.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
