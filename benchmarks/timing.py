@@ -8,11 +8,16 @@ PAUSE = 0.15  # seconds: longer than a thread pool waits for more work
 _TURN, _MOST_CALLS = 0.1, 20  # seconds and calls of a turn
 
 
+def with_result(function):
+    """(result, seconds) of one call."""
+    start = time.perf_counter()
+    result = function()
+    return result, time.perf_counter() - start
+
+
 def once(function):
     """Seconds of one call."""
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
+    return with_result(function)[1]
 
 
 def turn(function, seconds, most_calls=math.inf):

@@ -1,14 +1,12 @@
 """The ladder: for each operation, rungs from plain loops to explicit vectors.
 
-A ``Case`` is an operation with a float64 oracle (the specification in ``gpt_numpy.layers``) and its rungs. The
-first rungs are so slow that they run on a smaller problem; rates stay comparable, times do not, and the table says
-which is which.
+A ``Case`` is a problem (``benchmarks.problems``) with its rungs. The first rungs are so slow that they run on a smaller
+problem; rates stay comparable, times do not, and the table says which is which.
 """
 
 from __future__ import annotations
 
 import importlib
-import time
 import tracemalloc
 from collections.abc import Callable
 from typing import NamedTuple
@@ -18,6 +16,7 @@ import numpy as np
 from gpt_numpy.workspace import Workspace
 
 from .. import timing
+from ..problems import Problem, error_against, fresh
 
 CASES = ("attention", "gemm", "layernorm", "gelu", "head_cross_entropy", "adamw", "bpe")
 
@@ -30,15 +29,14 @@ class Rung(NamedTuple):
 
 class Case(NamedTuple):
     name: str
-    summary: str
+    problem: Problem
     size: dict
     small_size: dict
-    make: Callable  # (rng, **size) -> inputs, float32
-    oracle: Callable  # inputs -> tuple of float64 arrays
     rungs: list
-    flops: Callable  # (**size) -> number
-    bytes: Callable  # (**size) -> number: what must cross the memory bus at least
-    tolerance: float  # largest error allowed, relative to the largest entry of each output
+
+    @property
+    def summary(self):
+        return self.problem.summary
 
 
 class Result(NamedTuple):
@@ -68,9 +66,9 @@ def climb(case, machine, report):
         if not rungs:
             continue
         size = case.small_size if small else case.size
-        inputs = case.make(np.random.default_rng(0), **size)
-        expected = case.oracle(inputs)
-        checked = [_check(rung, inputs, expected, case.tolerance) for rung in rungs]
+        inputs = case.problem.inputs(size)
+        expected = case.problem.oracle(inputs)
+        checked = [_check(rung, inputs, expected, case.problem.tolerance) for rung in rungs]
         sound = {rung.name: (lambda r=rung: r.run(inputs)) for rung, c in zip(rungs, checked) if c["passed"]}
         times = timing.interleaved(sound) if sound else {}
         for rung, check in zip(rungs, checked):
@@ -80,37 +78,23 @@ def climb(case, machine, report):
     return results
 
 
-def fresh(inputs):
-    """``inputs`` with arrays of their own, for a rung that works in place."""
-    return {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in inputs.items()}
+def by(problem, ops):
+    """A rung's ``run(inputs)``: the problem solved by a namespace of ops."""
+    return lambda inputs: problem.through(ops, inputs, np.empty)
 
 
-def keeping(run):
-    """A rung's ``run(inputs, alloc)`` with outputs in memory that stays from call to call, as in training.
+def keeping(problem, ops):
+    """The same with outputs in memory that stays from call to call, as in training.
 
     Fresh memory comes page by page from the operating system, which takes longer than many kernels take to fill it.
     """
     workspace = Workspace()
-    return lambda inputs: run(inputs, workspace.begin("outputs"))
-
-
-def error_against(expected, outputs):
-    """Largest error of any output, relative to that output's largest entry. NaN where shapes or values are off."""
-    worst = 0.0
-    for want, got in zip(expected, outputs, strict=True):
-        want, got = np.asarray(want, np.float64), np.asarray(got, np.float64)
-        if want.shape != got.shape or not np.isfinite(got).all():
-            return float("nan")
-        scale = max(float(np.abs(want).max(initial=0)), 1e-30)
-        worst = max(worst, float(np.abs(want - got).max(initial=0)) / scale)
-    return worst
+    return lambda inputs: problem.through(ops, inputs, workspace.begin("outputs"))
 
 
 def _check(rung, inputs, expected, tolerance):
-    start = time.perf_counter()
     copy = fresh(inputs)
-    outputs = rung.run(copy)  # compiles
-    first = time.perf_counter() - start
+    outputs, first = timing.with_result(lambda: rung.run(copy))  # compiles
     error = error_against(expected, outputs)
     again = timing.once(lambda: rung.run(copy))
     tracemalloc.start()
@@ -132,7 +116,7 @@ def _result(case, rung, size, check, seconds, machine):
     if seconds is None:
         return Result(**base, seconds=None, gflops=None, gbytes=None, share=None, memory=None)
     summary = timing.summary(seconds)
-    gflops = case.flops(**size) / summary["median"] / 1e9
-    gbytes = case.bytes(**size) / summary["median"] / 1e9
+    gflops = case.problem.flops(**size) / summary["median"] / 1e9
+    gbytes = case.problem.bytes(**size) / summary["median"] / 1e9
     share = max(gflops / machine["gflops"], gbytes / machine["gbytes"])
     return Result(**base, seconds=summary, gflops=gflops, gbytes=gbytes, share=share, memory=check["memory"])

@@ -2,67 +2,44 @@
 
 import math
 
-import numpy as np
 from numba import njit, prange
 
 from gpt_numpy import kernels, layers
 
-from . import Case, Rung
+from ..problems.operations import ADAMW, DECAY, PROBLEMS
+from . import Case, Rung, by
 
-SETTINGS = dict(learning_rate=1e-3, beta1=0.9, beta2=0.95, epsilon=1e-8, step=3, gradient_scale=0.5)
-DECAY = 0.1
+_LR, _BETA1, _BETA2, _EPSILON, _STEP = (ADAMW[name] for name in ADAMW)
 
 
-def make(rng, n):
-    params, grads, first = rng.standard_normal((3, n), np.float32)
-    return {"params": params, "grads": grads, "first": 0.1 * first, "second": 0.01 * first * first}
+def _loop(params, grads, first, second):
+    c1, c2 = 1 - _BETA1**_STEP, 1 - _BETA2**_STEP
+    for i in prange(params.size):  # outside numba, prange is range
+        g = grads[i]
+        first[i] = _BETA1 * first[i] + (1 - _BETA1) * g
+        second[i] = _BETA2 * second[i] + (1 - _BETA2) * g * g
+        params[i] -= _LR * (first[i] / c1 / (math.sqrt(second[i] / c2) + _EPSILON) + DECAY * params[i])
 
 
 def _updated(update, inputs):
     # In place, as in training: the ladder checks the first call of a rung on a copy, and times the later ones.
-    update(inputs["params"], inputs["grads"], inputs["first"], inputs["second"])
+    update(*inputs.values())
     return inputs["params"], inputs["first"], inputs["second"]
-
-
-def oracle(inputs):
-    return _updated(_with_ops(layers), {name: value.astype(np.float64) for name, value in inputs.items()})
-
-
-def _with_ops(ops):
-    def update(params, grads, first, second):
-        boundaries, decays = np.array([0, params.size]), np.array([DECAY])
-        ops.adamw_update(params, grads, first, second, boundaries, decays, **SETTINGS)
-
-    return update
-
-
-def _loop(params, grads, first, second):
-    lr, b1, b2, eps = 1e-3, 0.9, 0.95, 1e-8
-    c1, c2 = 1 - b1**3, 1 - b2**3
-    for i in prange(params.size):  # outside numba, prange is range
-        g = grads[i] * 0.5
-        first[i] = b1 * first[i] + (1 - b1) * g
-        second[i] = b2 * second[i] + (1 - b2) * g * g
-        params[i] -= lr * (first[i] / c1 / (math.sqrt(second[i] / c2) + eps) + 0.1 * params[i])
 
 
 _compiled = njit(cache=True, parallel=True)(_loop)
 
 
+_PROBLEM = PROBLEMS["adamw"]
 CASE = Case(
     name="adamw",
-    summary="AdamW update with clipping scale",
+    problem=_PROBLEM,
     size=dict(n=16 << 20),
     small_size=dict(n=4096),
-    make=make,
-    oracle=oracle,
     rungs=[
         Rung("python loops", lambda inputs: _updated(_loop, inputs), small=True),
-        Rung("numpy (layers)", lambda inputs: _updated(_with_ops(layers), inputs)),
+        Rung("numpy (layers)", by(_PROBLEM, layers)),
         Rung("numba, parallel loop", lambda inputs: _updated(_compiled, inputs)),
-        Rung("kernels (vectors)", lambda inputs: _updated(_with_ops(kernels), inputs)),
+        Rung("kernels (vectors)", by(_PROBLEM, kernels)),
     ],
-    flops=lambda n: 15 * n,
-    bytes=lambda n: 4 * 7 * n,
-    tolerance=1e-5,
 )

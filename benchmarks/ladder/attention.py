@@ -7,21 +7,8 @@ from numba import njit, prange
 
 from gpt_numpy import kernels, layers
 
-from . import Case, Rung, keeping
-
-
-def make(rng, B, T, n_head, head_size):
-    q, k, v, dout = rng.standard_normal((4, B, T, n_head, head_size), np.float32)
-    return {"q": q, "k": k, "v": v, "dout": dout}
-
-
-def _through(ops, q, k, v, dout, alloc=np.empty):
-    out, cache = ops.attention_forward(q, k, v, alloc=alloc)
-    return out, *ops.attention_backward(dout, cache, alloc=alloc)
-
-
-def oracle(inputs):
-    return _through(layers, **{name: value.astype(np.float64) for name, value in inputs.items()})
+from ..problems.operations import PROBLEMS
+from . import Case, Rung, by, keeping
 
 
 def _one_head(q, k, v, dout, out, dq, dk, dv):
@@ -91,22 +78,17 @@ def numba_loops(inputs):
     return tuple(results)
 
 
+_PROBLEM = PROBLEMS["attention"]
 CASE = Case(
     name="attention",
-    summary="causal attention forward and backward",
+    problem=_PROBLEM,
     size=dict(B=4, T=1024, n_head=12, head_size=64),
     small_size=dict(B=1, T=24, n_head=2, head_size=16),
-    make=make,
-    oracle=oracle,
     rungs=[
         Rung("python loops", python_loops, small=True),
         Rung("numba loops, one query", numba_loops),
-        Rung("numpy (layers)", lambda inputs: _through(layers, **inputs)),
-        Rung("kernels (tiles, vectors)", lambda inputs: _through(kernels, **inputs)),
-        Rung("kernels, memory kept", keeping(lambda inputs, alloc: _through(kernels, **inputs, alloc=alloc))),
+        Rung("numpy (layers)", by(_PROBLEM, layers)),
+        Rung("kernels (tiles, vectors)", by(_PROBLEM, kernels)),
+        Rung("kernels, memory kept", keeping(_PROBLEM, kernels)),
     ],
-    # 2 products forward and 5 backward (the scores are made again), each over half of T × T
-    flops=lambda B, T, n_head, head_size: 7 * B * n_head * T * (T + 1) * head_size,
-    bytes=lambda B, T, n_head, head_size: 4 * 12 * B * T * n_head * head_size,
-    tolerance=2e-5,
 )

@@ -6,6 +6,7 @@ from gpt_numpy import Tokenizer
 from gpt_numpy.data import builtin_corpus
 from gpt_numpy.tokenizer import pretokenize, reference
 
+from ..problems import Problem
 from . import Case, Rung
 
 
@@ -30,20 +31,24 @@ def with_known_words(inputs):
     return (np.array(ids),)
 
 
+_PROBLEM = Problem(
+    "byte-level BPE encoding (no arithmetic: GB/s are of text)",
+    make,
+    through=None,
+    flops=lambda n_characters, vocab_size: 0,
+    bytes=lambda n_characters, vocab_size: n_characters,
+    tolerance=0.0,
+    right=by_definition,
+)
 CASE = Case(
     name="bpe",
-    summary="byte-level BPE encoding (no arithmetic: GB/s are of text)",
+    problem=_PROBLEM,
     size=dict(n_characters=400_000, vocab_size=2048),
     small_size=dict(n_characters=20_000, vocab_size=512),
-    make=make,
-    oracle=by_definition,
     rungs=[
         Rung("python, every word anew", by_definition, small=True),
         Rung("python, words known", with_known_words),
         Rung("kernels, list of ids", lambda i: (np.array(i["tokenizer"].encode_ordinary(i["text"])),)),
         Rung("kernels, array of ids", lambda i: (i["tokenizer"].encode_to_array(i["text"]),)),
     ],
-    flops=lambda n_characters, vocab_size: 0,
-    bytes=lambda n_characters, vocab_size: n_characters,
-    tolerance=0.0,
 )

@@ -7,17 +7,10 @@ from numba import njit, prange
 
 from gpt_numpy import kernels, layers
 
-from . import Case, Rung, keeping
+from ..problems.operations import PROBLEMS
+from . import Case, Rung, by, keeping
 
 SCALE, CUBIC = math.sqrt(2 / math.pi), 0.044715
-
-
-def make(rng, rows, columns):
-    return {"x": 2 * rng.standard_normal((rows, columns), np.float32)}
-
-
-def oracle(inputs):
-    return (layers.gelu_forward(inputs["x"].astype(np.float64))[0],)
 
 
 def python_loops(inputs):
@@ -54,22 +47,18 @@ def _with(kernel):
     return run
 
 
+_PROBLEM = PROBLEMS["gelu-forward"]
 CASE = Case(
     name="gelu",
-    summary="tanh-GELU forward",
+    problem=_PROBLEM,
     size=dict(rows=4096, columns=3072),
     small_size=dict(rows=64, columns=96),
-    make=make,
-    oracle=oracle,
     rungs=[
         Rung("python loops", python_loops, small=True),
-        Rung("numpy (layers)", lambda inputs: (layers.gelu_forward(inputs["x"])[0],)),
+        Rung("numpy (layers)", by(_PROBLEM, layers)),
         Rung("numba, libm tanh", _with(_scalar)),
         Rung("numba, parallel", _with(_parallel)),
-        Rung("kernels (vectors)", lambda inputs: (kernels.gelu_forward(inputs["x"])[0],)),
-        Rung("kernels, memory kept", keeping(lambda inputs, alloc: (kernels.gelu_forward(inputs["x"], alloc)[0],))),
+        Rung("kernels (vectors)", by(_PROBLEM, kernels)),
+        Rung("kernels, memory kept", keeping(_PROBLEM, kernels)),
     ],
-    flops=lambda rows, columns: 20 * rows * columns,  # a polynomial exp and a division, counted generously
-    bytes=lambda rows, columns: 8 * rows * columns,
-    tolerance=2e-6,
 )

@@ -5,19 +5,8 @@ from numba import njit, prange
 
 from gpt_numpy import kernels
 
-from . import Case, Rung
-
-
-def make(rng, M, K, N):
-    return {
-        "a": rng.standard_normal((M, K), np.float32),
-        "b": rng.standard_normal((K, N), np.float32),
-        "bias": np.zeros(N, np.float32),
-    }
-
-
-def oracle(inputs):
-    return (inputs["a"].astype(np.float64) @ inputs["b"].astype(np.float64),)
+from ..problems.operations import PROBLEMS
+from . import Case, Rung, by
 
 
 def python_loops(inputs):
@@ -86,22 +75,18 @@ def _with(kernel):
     return run
 
 
+_PROBLEM = PROBLEMS["gemm"]
 CASE = Case(
     name="gemm",
-    summary="float32 matrix product",
+    problem=_PROBLEM,
     size=dict(M=1024, K=768, N=3072),
     small_size=dict(M=64, K=96, N=128),
-    make=make,
-    oracle=oracle,
     rungs=[
         Rung("python loops", python_loops, small=True),
         Rung("numba, dot products", _with(_dot_products), small=True),
         Rung("numba, row updates", _with(_row_updates)),
         Rung("numba, tiled", _with(_tiled)),
         Rung("numpy (BLAS)", lambda inputs: (inputs["a"] @ inputs["b"],)),
-        Rung("kernels (vectors)", lambda i: (kernels.linear_forward(i["a"], i["b"], i["bias"])[0],)),
+        Rung("kernels (vectors)", by(_PROBLEM, kernels)),
     ],
-    flops=lambda M, K, N: 2 * M * K * N,
-    bytes=lambda M, K, N: 4 * (M * K + K * N + M * N),
-    tolerance=1e-5,
 )

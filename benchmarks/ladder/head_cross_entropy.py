@@ -4,23 +4,8 @@ import numpy as np
 
 from gpt_numpy import kernels, layers
 
-from . import Case, Rung
-
-
-def make(rng, rows, columns, vocab_size):
-    return {
-        "x": rng.standard_normal((1, rows, columns), np.float32),
-        "wte": (0.1 * rng.standard_normal((vocab_size, columns))).astype(np.float32),
-        "targets": rng.integers(0, vocab_size, (1, rows)),
-    }
-
-
-def _through(ops, x, wte, targets):
-    return ops.lm_head_cross_entropy_gradients(x, wte, targets, 1.0)
-
-
-def oracle(inputs):
-    return _through(layers, inputs["x"].astype(np.float64), inputs["wte"].astype(np.float64), inputs["targets"])
+from ..problems.operations import PROBLEMS
+from . import Case, Rung, by
 
 
 def python_loops(inputs):
@@ -58,20 +43,16 @@ def chunked_numpy(inputs, chunk=64):
     return loss, dx[None], dwte
 
 
+_PROBLEM = PROBLEMS["head-cross-entropy"]
 CASE = Case(
     name="head_cross_entropy",
-    summary="tied head + cross-entropy, loss and both gradients",
+    problem=_PROBLEM,
     size=dict(rows=1024, columns=768, vocab_size=50257),
     small_size=dict(rows=8, columns=16, vocab_size=101),
-    make=make,
-    oracle=oracle,
     rungs=[
         Rung("python loops", python_loops, small=True),
-        Rung("numpy (layers)", lambda inputs: _through(layers, **inputs)),
+        Rung("numpy (layers)", by(_PROBLEM, layers)),
         Rung("numpy, row chunks", chunked_numpy),
-        Rung("kernels (fused)", lambda inputs: _through(kernels, **inputs)),
+        Rung("kernels (fused)", by(_PROBLEM, kernels)),
     ],
-    flops=lambda rows, columns, vocab_size: 6 * rows * columns * vocab_size,
-    bytes=lambda rows, columns, vocab_size: 4 * columns * (2 * rows + 2 * vocab_size),
-    tolerance=2e-5,
 )

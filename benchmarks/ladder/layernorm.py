@@ -5,28 +5,10 @@ from numba import njit, prange
 
 from gpt_numpy import kernels, layers
 
-from . import Case, Rung, keeping
+from ..problems.operations import PROBLEMS
+from . import Case, Rung, by, keeping
 
 EPSILON = 1e-5
-
-
-def make(rng, rows, columns):
-    x, dout = rng.standard_normal((2, rows, columns), np.float32)
-    return {
-        "x": x,
-        "dout": dout,
-        "weight": 1 + 0.1 * rng.standard_normal(columns, np.float32),
-        "bias": rng.standard_normal(columns, np.float32),
-    }
-
-
-def _through(ops, x, dout, weight, bias, alloc=np.empty):
-    out, cache = ops.layernorm_forward(x, weight, bias, alloc=alloc)
-    return out, *ops.layernorm_backward(dout, cache, alloc=alloc)
-
-
-def oracle(inputs):
-    return _through(layers, **{name: value.astype(np.float64) for name, value in inputs.items()})
 
 
 def python_loops(inputs):
@@ -84,21 +66,17 @@ def numba_rows(inputs):
     return out, dx, dweight, dbias
 
 
+_PROBLEM = PROBLEMS["layernorm"]
 CASE = Case(
     name="layernorm",
-    summary="layernorm forward and backward",
+    problem=_PROBLEM,
     size=dict(rows=4096, columns=768),
     small_size=dict(rows=64, columns=96),
-    make=make,
-    oracle=oracle,
     rungs=[
         Rung("python loops", python_loops, small=True),
-        Rung("numpy (layers)", lambda inputs: _through(layers, **inputs)),
+        Rung("numpy (layers)", by(_PROBLEM, layers)),
         Rung("numba, row by row", numba_rows),
-        Rung("kernels (vectors)", lambda inputs: _through(kernels, **inputs)),
-        Rung("kernels, memory kept", keeping(lambda inputs, alloc: _through(kernels, **inputs, alloc=alloc))),
+        Rung("kernels (vectors)", by(_PROBLEM, kernels)),
+        Rung("kernels, memory kept", keeping(_PROBLEM, kernels)),
     ],
-    flops=lambda rows, columns: 20 * rows * columns,
-    bytes=lambda rows, columns: 4 * 5 * rows * columns,  # forward x → out, backward x, dout → dx
-    tolerance=1e-5,
 )

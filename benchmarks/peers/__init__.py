@@ -67,7 +67,7 @@ RUNS = (
         for name, problem in generation.PROBLEMS.items()
     }
     | {
-        name: Run(*problem, operations.make_folder, lambda name, spec: operations.TOLERANCE)
+        name: Run(*problem, operations.make_folder, operations.tolerance)
         for name, problem in operations.PROBLEMS.items()
     }
 )

@@ -8,11 +8,12 @@ logits before it is timed.
 from __future__ import annotations
 
 import os
-import time
 
 import numpy as np
 
 from gpt_numpy.cores import cores
+
+from .. import timing
 
 TOLERANCE = {"float32": 2e-3, "int8": 0.5}  # of logits whose spread is about 1
 
@@ -103,6 +104,4 @@ def error_of(logits, spec):
 
 def timed(run, count=1):
     """Seconds of ``run()``, divided by ``count``."""
-    start = time.perf_counter()
-    run()
-    return (time.perf_counter() - start) / count
+    return timing.once(run) / count

@@ -7,7 +7,7 @@ from . import operations
 
 def prepare(name, spec):
     arrays, operation = operations.inputs(spec), spec["operation"]
-    if operation == "gemm":
+    if operation == "block":
         return operations.products_step(spec, arrays, _blas if name == "NumPy" else _kernels(), _zeros)
     from gpt_numpy import kernels
     from gpt_numpy.workspace import Workspace
@@ -15,7 +15,7 @@ def prepare(name, spec):
     workspace = Workspace()
 
     def call():
-        return operations.through(kernels, operation, arrays, workspace.begin("outputs"))
+        return operations.problem_of(spec).through(kernels, arrays, workspace.begin("outputs"))
 
     return operations.step_of(call, spec, call())
 

@@ -2,6 +2,7 @@
 
 import functools
 
+from ..problems.operations import ADAMW, DECAY
 from . import operations
 
 
@@ -10,7 +11,7 @@ def prepare(name, spec):
 
     arrays, operation = operations.inputs(spec), spec["operation"]
     tensors = {key: torch.from_numpy(array) for key, array in arrays.items()}
-    if operation == "gemm":
+    if operation == "block":
         return operations.products_step(spec, tensors, _multiply, torch.zeros, lambda out: out.numpy())
     if operation == "adamw":
         call = _adamw(tensors, torch.compile if "compiled" in name else lambda function: function)
@@ -59,11 +60,11 @@ def _adamw(tensors, compiled):
     import torch
 
     params, grads, first, second = tensors.values()
-    settings = operations.ADAMW
+    settings = ADAMW
     options = dict(lr=settings["learning_rate"], betas=(settings["beta1"], settings["beta2"]), eps=settings["epsilon"])
     params.requires_grad_().grad = grads
     fused = compiled is not torch.compile
-    optimizer = torch.optim.AdamW([params], weight_decay=operations.DECAY, fused=fused, **options)
+    optimizer = torch.optim.AdamW([params], weight_decay=DECAY, fused=fused, **options)
     optimizer.state[params] = {"step": torch.tensor(0.0), "exp_avg": first, "exp_avg_sq": second}
     step = compiled(optimizer.step)
 

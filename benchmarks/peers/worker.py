@@ -11,7 +11,8 @@ import json
 import resource
 import statistics
 import sys
-import time
+
+from .. import timing
 
 WARM_UP_STEPS = 2
 TURN = 1.0  # seconds
@@ -21,16 +22,16 @@ PATIENCE = 30  # seconds: who needs longer for the first step is warm after it
 def main(module, name, spec):
     try:
         prepare = importlib.import_module(f".{module}", __package__).prepare
-        start = time.perf_counter()
-        step = prepare(name, json.loads(spec))
+        step, warm_up = timing.with_result(lambda: prepare(name, json.loads(spec)))
     except ModuleNotFoundError as error:
         _say(missing=str(error))
         return
     for _ in range(WARM_UP_STEPS):
-        result, seconds = _timed(step)
+        (result, _), seconds = timing.with_result(lambda: _timed(step))
+        warm_up += seconds
         if seconds > PATIENCE:
             break
-    _say(warm_up=time.perf_counter() - start, **result)
+    _say(warm_up=warm_up, **result)
     n_steps, faults = 0, resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for line in sys.stdin:
         if line.strip() == "stop":
@@ -68,9 +69,7 @@ def _turn(step):
 
 
 def _timed(step):
-    start = time.perf_counter()
-    result = step()
-    seconds = time.perf_counter() - start
+    result, seconds = timing.with_result(step)
     if isinstance(result, tuple):
         return {"error": result[0]}, result[1]
     return {"loss": float(result)}, seconds
