@@ -76,6 +76,7 @@ MOVED = {
 }
 MOVED |= {
     "gpt_numpy.accounting": "gpt_numpy.machine.cost",
+    "gpt_numpy.cores": "gpt_numpy.machine.processors",
     "gpt_numpy.kernels.peak": "gpt_numpy.machine.limit_kernels",
     "gpt_numpy.training.throughput": "gpt_numpy.machine.memory",
     "gpt_numpy.interop.replacing": "gpt_numpy.files.durable",

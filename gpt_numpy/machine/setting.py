@@ -51,7 +51,9 @@ def hindrances():
             "(ours do not use it; the NumPy layers and NumPy's figures in the benchmarks do): unset it"
         )
     if threads.count() < threads.available():
-        found.append(f"{threads.count()} of {threads.available()} processors are used: unset NUMBA_NUM_THREADS")
+        chosen = "NUMBA_NUM_THREADS" in os.environ
+        why = "unset NUMBA_NUM_THREADS" if chosen else "a container's quota of processor time feeds no more"
+        found.append(f"{threads.count()} of {threads.available()} processors are used: {why}")
     if threads.layer() == "workqueue":
         found.append(
             "numba's threads run on its workqueue layer, the slowest to start: install libgomp (Debian: libgomp1)"

@@ -18,8 +18,8 @@ import numpy as np
 from mpi4py import MPI
 
 from .. import compiler
-from ..cores import cores
 from ..errors import GPTNumpyError, RankFailed
+from ..machine.processors import cores, thread_count
 from .distributed import Alone
 
 BUCKET_BYTES = 1 << 22
@@ -44,7 +44,8 @@ class MPIGroup(Alone):
         # Ranks that mpiexec has bound to cores see those alone; ranks that see all cores share them.
         seen = sum(map(len, here.allgather(sorted(cores()))))
         distinct = len(set().union(*here.allgather(sorted(cores()))))
-        threads.set_count(max(1, len(cores()) * distinct // seen))
+        # A quota of processor time is taken for the machine's, which all its ranks share.
+        threads.set_count(max(1, min(len(cores()) * distinct // seen, thread_count() // here.size)))
         here.Free()
 
     # ---- small sums ----------------------------------------------------------------------------------------

@@ -21,10 +21,10 @@ from importlib import metadata
 from pathlib import Path
 
 from .. import __version__
-from ..cores import cores
 from ..errors import ConfigError
 from ..files import durable
 from ..files.locking import Lock
+from ..machine.processors import cores
 from . import checkpoint, config_file
 
 RUNS = Path("runs")

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ..cores import cores
+from ..machine.processors import thread_count
 from ..parameters import Parameters
 from . import checkpoint
 
@@ -73,6 +73,6 @@ def _copy(targets, sources):
         for target, source in zip(targets, sources, strict=True)
         for start in range(0, len(source), _PIECE)
     ]
-    with ThreadPoolExecutor(min(_MOST_THREADS, len(cores()))) as pool:
+    with ThreadPoolExecutor(min(_MOST_THREADS, thread_count())) as pool:
         for _ in pool.map(lambda piece: np.copyto(*piece), pieces):
             pass

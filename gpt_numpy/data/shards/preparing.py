@@ -16,10 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ...cores import cores
 from ...errors import ConfigError, DataError
 from ...files.durable import write_durably
 from ...files.locking import Lock
+from ...machine.processors import thread_count
 from ..text.normalizing import DEFAULT_STEPS, check_steps
 from ..text.opening import STDIN, find_files
 from .collecting import Collector, Position, shard_tokens
@@ -111,7 +111,7 @@ def prepare(
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
         _clear(folder, restart)
-        return _Preparation(paths, tokenizer, folder, settings).run(threads or len(cores()), on_bytes)
+        return _Preparation(paths, tokenizer, folder, settings).run(threads or thread_count(), on_bytes)
 
 
 def _refuse_inside(inputs, folder):

@@ -35,8 +35,8 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from ... import forks
-from ...cores import cores
 from ...errors import ConfigError, KernelError
+from ...machine.processors import cores, thread_count
 from .decorators import kernel
 from .numba_inside import set_threads, start_threads
 
@@ -51,10 +51,14 @@ def available():
 
 
 def count():
-    """Threads a kernel uses. ``NUMBA_NUM_THREADS`` sets the number at the start, `set_count` later."""
+    """Threads a kernel uses. ``NUMBA_NUM_THREADS`` sets the number at the start, `set_count` later.
+
+    Without them there are as many as can work at the same time: a container's quota of processor time counts.
+    """
     global _count
     if _count is None:
-        _count = min(numba.config.NUMBA_NUM_THREADS, available())
+        most = available() if "NUMBA_NUM_THREADS" in os.environ else thread_count()
+        _count = min(numba.config.NUMBA_NUM_THREADS, most)
     return _count
 
 

@@ -1,0 +1,27 @@
+"""The processors that this process may use, which are not always all that the machine has."""
+
+import functools
+import os
+
+from . import control_groups
+
+
+def cores():
+    """Their numbers, a set: fewer than there are where a scheduler or ``mpiexec`` has bound the process."""
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
+def thread_count():
+    """Threads that can work at the same time: `cores`, or as many as a container's quota of processor time feeds.
+
+    More threads than that would use up the quota early in each period, and all would stop until the next.
+    """
+    quota = _quota()
+    return len(cores()) if quota is None else max(1, min(len(cores()), int(quota)))
+
+
+@functools.cache
+def _quota():
+    return control_groups.processor_quota()
