@@ -12,7 +12,8 @@ import numpy as np
 from ..arguments import check_head, own_targets
 from .cross_entropy import cross_entropy_backward, cross_entropy_forward
 from .gemm import gemm
-from .runtime.checks import check_shape, gradients, matrix, one_dtype, scratch
+from .runtime.checks import check_shape, gradients, matrix, one_dtype
+from .runtime.scratch import op_scratch
 
 # Each chunk packs all of wte twice and adds to all of dwte: that must be little against its three products.
 CHUNK_BYTES = 128 << 20
@@ -67,7 +68,7 @@ def _logits_by_chunk(x, wte, targets, ignore_index):
     for i in range(count):
         part = slice(len(rows) * i // count, len(rows) * (i + 1) // count)
         if part.start < part.stop:
-            (logits,) = scratch("lm_head", dtype, (part.stop - part.start, V))
+            (logits,) = op_scratch("lm_head", dtype, (part.stop - part.start, V))
             gemm(rows[part], wte, logits, b_transposed=True)
             yield part, logits, index[part], int(np.count_nonzero(index[part] != ignore_index))
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from ..arguments import check_mlp
 from .gemm import BIAS, BIAS_GELU_KEEP, GELU_BACKWARD, gemm
-from .runtime.checks import check_shape, gradients, matrix, one_dtype, scratch
+from .runtime.checks import check_shape, gradients, matrix, one_dtype
+from .runtime.scratch import op_scratch
 
 CHUNK_ROWS = 1024  # rows at a time
 
@@ -39,7 +40,7 @@ def mlp_forward(x, fc_weight, fc_bias, proj_weight, proj_bias, alloc=np.empty, a
     fc_weight, proj_weight = matrix(fc_weight), matrix(proj_weight)
     fc_bias, proj_bias = np.ascontiguousarray(fc_bias), np.ascontiguousarray(proj_bias)
     for part in _chunks(len(rows)):
-        (activation,) = scratch("mlp", dtype, (part.stop - part.start, wide))
+        (activation,) = op_scratch("mlp", dtype, (part.stop - part.start, wide))
         gemm(rows[part], fc_weight, activation, epilogue=BIAS_GELU_KEEP, bias=fc_bias, extra=hidden[part])
         gemm(activation, proj_weight, out_rows[part], epilogue=BIAS, bias=proj_bias)
     return out, MLPCache(x, hidden, fc_weight, proj_weight)
@@ -62,7 +63,7 @@ def mlp_backward(dout, cache, alloc=np.empty, *, into=None):
             array.fill(0)
     for part in _chunks(len(rows)):
         shape = part.stop - part.start, wide
-        activation, dhidden = scratch("mlp", dtype, shape, shape)
+        activation, dhidden = op_scratch("mlp", dtype, shape, shape)
         gemm(
             dout_rows[part],
             proj_weight,

@@ -56,13 +56,13 @@ def test_targets_that_none_count(rng):
 def test_logits_never_exist_all_at_once(rng, monkeypatch):
     x, wte, targets = make(rng, (8, 25), 4, 1000)
     monkeypatch.setattr(kernels, "CHUNK_BYTES", 50 * 1000 * 8)
-    shapes, scratch = [], kernels.scratch
+    shapes, scratch = [], kernels.op_scratch
 
     def watched(owner, dtype, *wanted):
         shapes.extend(wanted)
         return scratch(owner, dtype, *wanted)
 
-    monkeypatch.setattr(kernels, "scratch", watched)
+    monkeypatch.setattr(kernels, "op_scratch", watched)
     kernels.lm_head_cross_entropy_gradients(x, wte, targets, 1.0)
     assert shapes == [(50, 1000)] * 4
 

@@ -1,9 +1,8 @@
 """Causal attention and the multi-head layer around it, without copies of q, k or v and without a (T, T) array.
 
-The forward saves its output and one number a row, log Σ exp of the scores (in base 2). ``attention_forward`` and
-``attention_backward`` hold the two walks over tiles, ``attention_tile`` the products that they are made of, and
-``attention_decode`` the short way for a few queries. The twin of
-``layers.attention``, which derives the gradients.
+The forward saves its output and one number a row, log Σ exp of the scores (in base 2). ``forward`` and ``backward``
+hold the two walks over tiles, ``score_tile`` the products that they are made of, and ``few_queries`` the short way for
+a few queries. The twin of ``layers.attention``, which derives the gradients.
 """
 
 import math
@@ -14,13 +13,15 @@ import numpy as np
 from ...arguments import check_attention, check_axes, check_heads, own_first_key
 from ...randomness import Dropout
 from ..dropout import mask_of
+from ..gemm.tile import columns_of
 from ..linear import LinearCache, linear_backward, linear_forward
 from ..runtime import threads
 from ..runtime.checks import check_shape, gradients, one_dtype
+from ..runtime.scratch import worker_scratch
 from . import backward as backward_pass
-from . import few_queries as few_queries
+from . import few_queries
 from . import forward as forward_pass
-from .score_tile import QUERIES, ROWS, panel_columns
+from .score_tile import QUERIES, STRIP_ROWS
 
 _CACHE_BYTES = 200_000  # what the rows that a task works on may take: they should stay in the second-level cache
 _TASKS_PER_THREAD = 3  # at least, where there are queries enough, so that no thread waits long for the last
@@ -59,14 +60,14 @@ def _first_key_or_none(first_key, B, Tq, Tk):
 
 def _rows_in_cache(Tq, width, columns, arrays, itemsize):
     """How many queries to take at a time where each takes ``arrays`` rows: equal parts of Tq, in whole strips."""
-    most = max(_CACHE_BYTES // (arrays * (width + columns) * itemsize), ROWS)
-    return -(-Tq // -(-Tq // most) // ROWS) * ROWS
+    most = max(_CACHE_BYTES // (arrays * (width + columns) * itemsize), STRIP_ROWS)
+    return -(-Tq // -(-Tq // most) // STRIP_ROWS) * STRIP_ROWS
 
 
 def _plan(q, n_keys, backward):
     """(number of tasks, queries at a time, scratch, strips' ranges, padded head size)."""
     B, Tq, n_head, head_size = q.shape
-    columns = panel_columns(q.itemsize)
+    columns = columns_of(q.itemsize)
     width = -(-head_size // columns) * columns
     rows = _rows_in_cache(Tq, width, columns, 3 if backward else 2, q.itemsize)
     if backward:
@@ -74,12 +75,12 @@ def _plan(q, n_keys, backward):
     else:
         wanted = -(-_TASKS_PER_THREAD * threads.count() // (B * n_head))
         n_blocks = max(-(-Tq // rows), min(-(-Tq // _LEAST_ROWS), wanted))
-        rows = -(-Tq // n_blocks // ROWS) * ROWS
+        rows = -(-Tq // n_blocks // STRIP_ROWS) * STRIP_ROWS
         n_tasks, size = -(-Tq // rows) * B * n_head, forward_pass.scratch_size(rows, width, columns)
         if Tq <= few_queries.MOST_QUERIES:
             size = few_queries.scratch_size(n_keys, width, columns)
-    ranges = threads.scratch(np.int64, 2 * (QUERIES // ROWS))
-    return n_tasks, rows, threads.scratch(q.dtype, size), ranges.reshape(len(ranges), -1, 2), width
+    ranges = worker_scratch(np.int64, 2 * (QUERIES // STRIP_ROWS))
+    return n_tasks, rows, worker_scratch(q.dtype, size), ranges.reshape(len(ranges), -1, 2), width
 
 
 def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty):
@@ -97,22 +98,12 @@ def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty):
     cache = AttentionCache(_readable(q), _readable(k), _readable(v), out, log_sums, first_key, dropout)
     if q.size:
         n_tasks, rows, scratch, ranges, width = _plan(q, k.shape[1], backward=False)
-        scale = q.dtype.type(math.log2(math.e) / math.sqrt(head_size))
-        arguments = (
-            *cache[:3],
-            first_key,
-            out,
-            log_sums,
-            mask_of(dropout, n_head * Tq, q.dtype),
-            scale,
-            scratch,
-            ranges,
-            width,
-        )
+        mask = mask_of(dropout, n_head * Tq, q.dtype)
+        shared = first_key, log_sums, *mask, _base2_scale(q), width  # the fields of Shared
         if Tq <= few_queries.MOST_QUERIES:
-            few_queries.decode(B * n_head, *arguments)
+            few_queries.forward_few(B * n_head, *cache[:3], out, scratch, ranges, *shared)
         else:
-            forward_pass.forward(n_tasks, *arguments, rows)
+            forward_pass.forward(n_tasks, *cache[:3], out, scratch, ranges, rows, *shared)
     return out, cache
 
 
@@ -132,26 +123,16 @@ def _backward_into(dout, cache, dq, dk, dv):
     if not q.size:
         dk[...] = dv[...] = 0
         return
-    n_tasks, group, scratch, ranges, width = _plan(q, k.shape[1], backward=True)
-    backward_pass.backward(
-        n_tasks,
-        q,
-        k,
-        v,
-        first_key,
-        out,
-        log_sums,
-        np.ascontiguousarray(dout),
-        dq,
-        dk,
-        dv,
-        mask_of(dropout, n_head * Tq, q.dtype),
-        q.dtype.type(1 / math.sqrt(head_size)),
-        scratch,
-        ranges,
-        width,
-        group,
-    )
+    n_tasks, group_rows, scratch, ranges, width = _plan(q, k.shape[1], backward=True)
+    scale = q.dtype.type(1 / math.sqrt(head_size))
+    arrays = q, k, v, out, np.ascontiguousarray(dout), dq, dk, dv  # the fields of Arrays
+    mask = mask_of(dropout, n_head * Tq, q.dtype)
+    shared = first_key, log_sums, *mask, _base2_scale(q), width  # the fields of Shared
+    backward_pass.backward(n_tasks, scratch, ranges, group_rows, scale, *arrays, *shared)
+
+
+def _base2_scale(q):
+    return q.dtype.type(math.log2(math.e) / math.sqrt(q.shape[3]))
 
 
 def multi_head_attention_forward(

@@ -11,246 +11,271 @@ sums of dq stay in cache for a group, those of dk and dv are kept for the whole 
 written out.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
-from ..dropout import keep_factors, row_hash
+from ..dropout import Mask, keep_factors, row_hash
+from ..gemm.tile import tile_columns
 from ..runtime.decorators import part
+from ..runtime.emitting import Rows
 from ..runtime.threads import launcher, parallel_for
 from ..runtime.vectors import add_lanes, broadcast, exp2_of_negative, fma, lanes, load, load_tail, store, store_tail
 from .score_tile import (
     KEYS,
     QUERIES,
-    ROWS,
+    SCALE,
     SCORES_STEP,
+    STRIP_ROWS,
+    WIDTH,
+    Queries,
+    Shared,
     add_weighted,
     add_weighted_turned,
     copy_rows,
-    element_steps,
+    earliest_seen,
     fetch_rows,
     fill_zeros,
     first_seen,
+    head_rows,
     multiply_by_keys,
     pack_keys,
     pack_keys_turned,
-    panel,
     strip_ranges,
 )
 
 _AHEAD = 24  # rows of the next tile's keys and values to ask for with each block of queries
 
 
-def scratch_size(n_keys, group, width, panel_columns):
+class Memory(NamedTuple):
+    """A worker's scratch in the backward, with the first element of each part of it."""
+
+    array: np.ndarray
+    ranges: np.ndarray  # (strips, 2): which part of the tile of keys each strip needs
+    step: int  # between rows of all that are head_size long
+    keys: int  # a tile of them, in plain panels
+    turned_keys: int
+    turned_values: int
+    scores: int
+    dscores: int
+    queries: int  # of a group, as are the next four
+    douts: int
+    dqueries: int
+    deltas: int
+    dkeys: int  # of the whole head
+    dvalues: int
+
+
+def scratch_size(n_keys, group, width, panel):
     """Elements a worker needs: dk and dv of all keys; q, dout, dq, δ of a group; three packed tiles, two of scores."""
-    step = width + panel_columns
+    step = width + panel
     return (2 * (n_keys + KEYS) + 3 * (group + KEYS)) * step + group + 2 * QUERIES * SCORES_STEP
 
 
 @part
-def _differentiate_row(s, row, drow, low, high, scale, log_sum, delta, mask, hashed, column):
+def _memory_of(array, ranges, width, n_keys, group):
+    step = width + tile_columns(array)
+    turned_keys = 0
+    keys = turned_keys + KEYS * width
+    turned_values = keys + KEYS * width
+    scores = 3 * KEYS * step
+    dscores = scores + QUERIES * SCORES_STEP
+    queries = dscores + QUERIES * SCORES_STEP
+    douts = queries + group * step
+    dqueries = douts + group * step
+    dkeys = dqueries + group * step
+    dvalues = dkeys + (n_keys + KEYS) * step
+    deltas = dvalues + (n_keys + KEYS) * step
+    return Memory(
+        array,
+        ranges,
+        step,
+        keys,
+        turned_keys,
+        turned_values,
+        scores,
+        dscores,
+        queries,
+        douts,
+        dqueries,
+        deltas,
+        dkeys,
+        dvalues,
+    )
+
+
+class Row(NamedTuple):
+    """One query's row of a tile: the keys from ``low`` to ``high`` of it."""
+
+    scores: int
+    dscores: int
+    low: int
+    high: int
+    log_sum: np.floating
+    delta: np.floating
+    hashed: np.uint32
+
+
+@part
+def _differentiate_row(s, row, scale, mask, column):
     """Scores become weights (after dropout), and the weights' gradients become those of the scores."""
-    factor, offset = broadcast(s, scale), broadcast(s, -log_sum)
-    for j in range(low, high, lanes(s)):
-        weight, dweight = exp2_of_negative(fma(load(s, row + j), factor, offset)), load(s, drow + j)
+    factor, offset = broadcast(s, scale), broadcast(s, -row.log_sum)
+    for j in range(row.low, row.high, lanes(s)):
+        weight = exp2_of_negative(fma(load(s, row.scores + j), factor, offset))
+        dweight = load(s, row.dscores + j)
         if mask.threshold > 0:
-            keep = keep_factors(s, mask, hashed, column + j)
-            store(s, row + j, weight * keep)
+            keep = keep_factors(s, mask, row.hashed, column + j)
+            store(s, row.scores + j, weight * keep)
             dweight = dweight * keep
         else:
-            store(s, row + j, weight)
-        store(s, drow + j, weight * (dweight - delta))
+            store(s, row.scores + j, weight)
+        store(s, row.dscores + j, weight * (dweight - row.delta))
 
 
 @part
-def _differentiate_rows(
-    s, scores, dscores, ranges, first_key, b, head_row, start, n_rows, offset, tile, scale, mask, log_sums, deltas
-):
-    """All rows of a block; what a row does not see of the tile becomes 0, as do rows that fill up the last strip."""
-    for r in range((n_rows + ROWS - 1) // ROWS * ROWS):
-        i, (low, high), row = start + r, (ranges[r // ROWS, 0], ranges[r // ROWS, 1]), r * SCORES_STEP
+def _differentiate_rows(shared, memory, queries, tile, first):
+    """All rows of a block; what a row does not see of the tile becomes 0, as do rows that fill up the last strip.
+
+    ``first``: the block's first row in the group.
+    """
+    s, scale, mask = memory.array, shared.scale, shared.mask
+    for r in range((queries.n_rows + STRIP_ROWS - 1) // STRIP_ROWS * STRIP_ROWS):
+        i = queries.start + r
+        low, high = memory.ranges[r // STRIP_ROWS, 0], memory.ranges[r // STRIP_ROWS, 1]
+        scores = memory.scores + r * SCORES_STEP
+        dscores = memory.dscores + r * SCORES_STEP
         seen_low = seen_high = 0
-        if r < n_rows and low < high:
-            seen_low = min(max(first_seen(first_key, b, i) - tile, low), high)
-            seen_high = max(min(offset + i + 1 - tile, high), seen_low)
-            hashed = row_hash(mask, head_row + i) if mask.threshold > 0 else np.uint32(0)
-            _differentiate_row(
-                s,
-                scores + row,
-                dscores + row,
-                low,
-                high,
-                scale,
-                log_sums[head_row + i],
-                s[deltas + r],
-                mask,
-                hashed,
-                tile,
-            )
+        if r < queries.n_rows and low < high:
+            seen_low = min(max(first_seen(shared.first_key, queries.b, i) - tile, low), high)
+            seen_high = max(min(queries.offset + i + 1 - tile, high), seen_low)
+            hashed = row_hash(mask, queries.head_row + i) if mask.threshold > 0 else np.uint32(0)
+            log_sum, delta = shared.log_sums[queries.head_row + i], s[memory.deltas + first + r]
+            _differentiate_row(s, Row(scores, dscores, low, high, log_sum, delta, hashed), scale, mask, tile)
         if seen_low > 0 or seen_high < KEYS:
-            for matrix in (scores, dscores):
-                fill_zeros(s, matrix + row, matrix + row + seen_low)
-                fill_zeros(s, matrix + row + seen_high, matrix + row + KEYS)
+            for row in (scores, dscores):
+                fill_zeros(s, row, row + seen_low)
+                fill_zeros(s, row + seen_high, row + KEYS)
 
 
 @part
-def _row_products(s, douts, step, out, index, n_rows, deltas):
+def _row_products(memory, out, index, n_rows):
     """δ of each row: Σ dout·out. ``index`` is where the first row of out is."""
-    n_head, head_size = out.shape[2:]
+    s, (n_head, head_size) = memory.array, out.shape[2:]
     for r in range(n_rows):
-        here, row, total, j = index + r * n_head * head_size, douts + r * step, broadcast(s, 0.0), 0
-        fetch_rows(out, here + 4 * n_head * head_size, n_head * head_size, 1, head_size)
+        here = index + r * n_head * head_size
+        row = memory.douts + r * memory.step
+        total = broadcast(s, 0.0)
+        fetch_rows(Rows(out, here + 4 * n_head * head_size, n_head * head_size), 1, head_size)
+        j = 0
         while j + lanes(s) <= head_size:
             total = fma(load(s, row + j), load(out, here + j), total)
             j += lanes(s)
-        s[deltas + r] = add_lanes(fma(load(s, row + j), load_tail(out, here + j, head_size - j), total))
+        s[memory.deltas + r] = add_lanes(fma(load(s, row + j), load_tail(out, here + j, head_size - j), total))
 
 
 @part
-def _write_rows(s, sums, step, n_rows, scale, out, index, out_step):
-    """out = scale · sums, row by row of ``out``'s last axis."""
-    head_size = out.shape[3]
+def _write_rows(sums, n_rows, scale, out, head_size):
+    """out = scale · sums, row by row; both ``Rows``."""
+    s, target = sums.array, out.array
     for r in range(n_rows):
-        row, to, j = sums + r * step, index + r * out_step, 0
+        row = sums.first + r * sums.step
+        to = out.first + r * out.step
+        j = 0
         while j + lanes(s) <= head_size:
-            store(out, to + j, load(s, row + j) * scale)
+            store(target, to + j, load(s, row + j) * scale)
             j += lanes(s)
-        store_tail(out, to + j, load_tail(s, row + j, head_size - j) * scale, head_size - j)
+        store_tail(target, to + j, load_tail(s, row + j, head_size - j) * scale, head_size - j)
 
 
 @part
-def _add_tile(
-    s,
-    ranges,
-    packed,
-    k,
-    v,
-    k_index,
-    v_index,
-    n_keys,
-    head_size,
-    width,
-    queries,
-    douts,
-    dqueries,
-    deltas,
-    rows,
-    dkeys,
-    dvalues,
-    scores,
-    first_key,
-    b,
-    head_row,
-    start,
-    offset,
-    tile,
-    scale,
-    mask,
-    log_sums,
-):
-    """One tile of keys against a group of ``rows`` queries: adds to the group's dq and the tile's dk and dv."""
-    step, is_packed, ahead = width + panel(s), False, KEYS
-    plain_keys, turned_values = packed + KEYS * width, packed + 2 * KEYS * width
-    dscores = scores + QUERIES * SCORES_STEP
-    for r in range(max(0, tile - offset - start) // ROWS * ROWS, rows, QUERIES):
-        n_rows = min(QUERIES, rows - r)
-        if not strip_ranges(ranges, first_key, b, start + r, n_rows, offset, tile, panel(s)):
+def _pack_tile(memory, queries, k, v, tile, width):
+    n_keys, head_size, s = min(KEYS, k.shape[1] - tile), k.shape[3], memory.array
+    keys, values = head_rows(k, queries.b, tile, queries.h), head_rows(v, queries.b, tile, queries.h)
+    pack_keys_turned(keys, n_keys, head_size, s, memory.turned_keys, width)
+    pack_keys(keys, n_keys, head_size, s, memory.keys)
+    pack_keys_turned(values, n_keys, head_size, s, memory.turned_values, width)
+
+
+@part
+def _add_tile(shared, memory, group, k, v, tile):
+    """One tile of keys against a group of queries: adds to the group's dq and the tile's dk and dv."""
+    is_packed, ahead, head_size, width = False, tile + KEYS, k.shape[3], shared.width
+    n_keys = min(KEYS, k.shape[1] - tile)
+    dkeys = memory.dkeys + tile * memory.step
+    dvalues = memory.dvalues + tile * memory.step
+    s, ranges, step = memory.array, memory.ranges, memory.step
+    first = max(0, tile - group.offset - group.start) // STRIP_ROWS * STRIP_ROWS
+    for r in range(first, group.n_rows, QUERIES):
+        n_rows = min(QUERIES, group.n_rows - r)
+        queries = Queries(group.b, group.h, group.start + r, n_rows, group.offset, group.head_row)
+        if not strip_ranges(ranges, shared.first_key, queries, tile, tile_columns(s)):
             continue
         if not is_packed:
-            pack_keys_turned(k, k_index, element_steps(k)[1], n_keys, head_size, s, packed, width)
-            pack_keys(k, k_index, element_steps(k)[1], n_keys, head_size, s, plain_keys)
-            pack_keys_turned(v, v_index, element_steps(v)[1], n_keys, head_size, s, turned_values, width)
+            _pack_tile(memory, queries, k, v, tile, width)
             is_packed = True
-        fetch_rows(k, k_index + ahead * element_steps(k)[1], element_steps(k)[1], _AHEAD, head_size)
-        fetch_rows(v, v_index + ahead * element_steps(v)[1], element_steps(v)[1], _AHEAD, head_size)
+        fetch_rows(head_rows(k, group.b, ahead, group.h), _AHEAD, head_size)
+        fetch_rows(head_rows(v, group.b, ahead, group.h), _AHEAD, head_size)
         ahead += _AHEAD
-        strips, q_rows, dout_rows = (n_rows + ROWS - 1) // ROWS, queries + r * step, douts + r * step
-        multiply_by_keys(ranges, strips, s, q_rows, step, packed, width, scores)
-        multiply_by_keys(ranges, strips, s, dout_rows, step, turned_values, width, dscores)
-        _differentiate_rows(
-            s,
-            scores,
-            dscores,
-            ranges,
-            first_key,
-            b,
-            head_row,
-            start + r,
-            n_rows,
-            offset,
-            tile,
-            scale,
-            mask,
-            log_sums,
-            deltas + r,
-        )
-        add_weighted_turned(ranges, strips, s, scores, dout_rows, n_keys, width, dvalues, step)
-        add_weighted_turned(ranges, strips, s, dscores, q_rows, n_keys, width, dkeys, step)
-        add_weighted(ranges, strips, s, dscores, plain_keys, width, dqueries + r * step, step)
+        strips = (n_rows + STRIP_ROWS - 1) // STRIP_ROWS
+        q_rows = memory.queries + r * step
+        dout_rows = memory.douts + r * step
+        multiply_by_keys(ranges, strips, s, q_rows, step, memory.turned_keys, width, memory.scores)
+        multiply_by_keys(ranges, strips, s, dout_rows, step, memory.turned_values, width, memory.dscores)
+        _differentiate_rows(shared, memory, queries, tile, r)
+        add_weighted_turned(ranges, strips, s, memory.scores, dout_rows, n_keys, width, dvalues, step)
+        add_weighted_turned(ranges, strips, s, memory.dscores, q_rows, n_keys, width, dkeys, step)
+        add_weighted(ranges, strips, s, memory.dscores, memory.keys, width, memory.dqueries + r * step, step)
+
+
+class Arrays(NamedTuple):
+    """All (B, T, n_head, head_size); ``out`` and ``dout`` contiguous, the others of any strides but the last axis'."""
+
+    q: np.ndarray
+    k: np.ndarray
+    v: np.ndarray
+    out: np.ndarray
+    dout: np.ndarray
+    dq: np.ndarray
+    dk: np.ndarray
+    dv: np.ndarray
 
 
 @part
-def _backward_task(
-    worker, task, q, k, v, first_key, out, log_sums, dout, dq, dk, dv, mask, scale, scratch, ranges_of, width, group
-):
-    (Tq, n_head, head_size), Tk, step, one = q.shape[1:], k.shape[1], width + panel(q), q.dtype.type(1)
-    b, h, offset, head_row = task // n_head, task % n_head, Tk - Tq, task * Tq
-    s, ranges = scratch[worker], ranges_of[worker]
-    (q_b, q_t, q_h), (k_b, k_t, k_h), (v_b, v_t, v_h) = element_steps(q), element_steps(k), element_steps(v)
-    (dq_b, dq_t, dq_h), (dk_b, dk_t, dk_h), (dv_b, dv_t, dv_h) = element_steps(dq), element_steps(dk), element_steps(dv)
-    packed, scores = 0, 3 * KEYS * step
-    queries = scores + 2 * QUERIES * SCORES_STEP
-    douts, dqueries, dkeys = queries + group * step, queries + 2 * group * step, queries + 3 * group * step
-    dvalues = dkeys + (Tk + KEYS) * step
-    deltas = dvalues + (Tk + KEYS) * step
-    fill_zeros(s, dkeys, deltas)
-    base2 = scale * q.dtype.type(1.4426950408889634)  # log₂ e
-    for start in range(0, Tq, group):
-        rows, low = min(group, Tq - start), offset + start
-        padded, here = (rows + ROWS - 1) // ROWS * ROWS, ((b * Tq + start) * n_head + h) * head_size
-        copy_rows(q, b * q_b + start * q_t + h * q_h, q_t, rows, head_size, s, queries, step, padded, width)
-        copy_rows(dout, here, n_head * head_size, rows, head_size, s, douts, step, padded, width)
-        _row_products(s, douts, step, out, here, rows, deltas)
-        fill_zeros(s, dqueries, dqueries + padded * step)
-        for r in range(rows):
-            low = min(low, first_seen(first_key, b, start + r))
-        for tile in range(low // KEYS * KEYS, offset + start + rows, KEYS):
-            _add_tile(
-                s,
-                ranges,
-                packed,
-                k,
-                v,
-                b * k_b + tile * k_t + h * k_h,
-                b * v_b + tile * v_t + h * v_h,
-                min(KEYS, Tk - tile),
-                head_size,
-                width,
-                queries,
-                douts,
-                dqueries,
-                deltas,
-                rows,
-                dkeys + tile * step,
-                dvalues + tile * step,
-                scores,
-                first_key,
-                b,
-                head_row,
-                start,
-                offset,
-                tile,
-                base2,
-                mask,
-                log_sums,
-            )
-        _write_rows(s, dqueries, step, rows, scale, dq, b * dq_b + start * dq_t + h * dq_h, dq_t)
-    _write_rows(s, dkeys, step, Tk, scale, dk, b * dk_b + h * dk_h, dk_t)
-    _write_rows(s, dvalues, step, Tk, one, dv, b * dv_b + h * dv_h, dv_t)
+def _backward_task(worker, task, arrays, shared, scale, group_rows, scratch, ranges):
+    """One head."""
+    q, k, v, dout = arrays.q, arrays.k, arrays.v, arrays.dout
+    (Tq, n_head, head_size), Tk, width = q.shape[1:], k.shape[1], shared.width
+    b, h = task // n_head, task % n_head
+    memory = _memory_of(scratch[worker], ranges[worker], width, Tk, group_rows)
+    s, step = memory.array, memory.step
+    fill_zeros(s, memory.dkeys, memory.deltas)
+    for start in range(0, Tq, group_rows):
+        group = Queries(b, h, start, min(group_rows, Tq - start), Tk - Tq, task * Tq)
+        padded = (group.n_rows + STRIP_ROWS - 1) // STRIP_ROWS * STRIP_ROWS
+        dense = head_rows(dout, b, start, h)
+        copy_rows(head_rows(q, b, start, h), group.n_rows, head_size, Rows(s, memory.queries, step), padded, width)
+        copy_rows(dense, group.n_rows, head_size, Rows(s, memory.douts, step), padded, width)
+        _row_products(memory, arrays.out, dense.first, group.n_rows)
+        fill_zeros(s, memory.dqueries, memory.dqueries + padded * step)
+        low = earliest_seen(shared.first_key, group)
+        for tile in range(low // KEYS * KEYS, group.offset + start + group.n_rows, KEYS):
+            _add_tile(shared, memory, group, k, v, tile)
+        _write_rows(Rows(s, memory.dqueries, step), group.n_rows, scale, head_rows(arrays.dq, b, start, h), head_size)
+    one = q.dtype.type(1)
+    _write_rows(Rows(s, memory.dkeys, step), Tk, scale, head_rows(arrays.dk, b, 0, h), head_size)
+    _write_rows(Rows(s, memory.dvalues, step), Tk, one, head_rows(arrays.dv, b, 0, h), head_size)
+
+
+_ARRAYS = len(Arrays._fields)
 
 
 @launcher
-def backward(n_tasks, q, k, v, first_key, out, log_sums, dout, dq, dk, dv, mask, scale, scratch, ranges, width, group):
-    parallel_for(
-        _backward_task,
-        n_tasks,
-        (q, k, v, first_key, out, log_sums, dout, dq, dk, dv, mask, scale, scratch, ranges, width, group),
-    )
+def backward(n_tasks, scratch, ranges, group_rows, scale, *fields):
+    """A task is a head. ``fields``: those of ``Arrays``, then those of ``Shared`` with ``Mask``'s in the place of mask.
+
+    scale: 1 / √head_size. group_rows: queries that are taken at a time.
+    """
+    arrays = Arrays(*fields[:_ARRAYS])
+    rest = fields[_ARRAYS:]
+    shared = Shared(rest[0], rest[1], Mask(*rest[2:SCALE]), rest[SCALE], rest[WIDTH])
+    parallel_for(_backward_task, n_tasks, (arrays, shared, scale, group_rows, scratch, ranges))

@@ -1,90 +1,96 @@
-"""Attention for a few queries, as in writing a text token by token: each key and value is read once, where it lies.
+"""The op ``attention_forward`` for a few queries: each key and value is read once, where it lies.
 
 Packing tiles pays when many queries share them. Here a query goes over all its keys, takes the softmax of their scores,
-and goes over the values: the time is that of reading the cache. The sums are in another order than in
-``attention_forward``, so the results differ from it in the last bits.
+and goes over the values: the time is that of reading the cache. The sums are in another order than in ``forward``, so
+the results differ from it in the last bits.
+
+This is an op: a launch of its own, with the arguments of every attention (strides, first_key, dropout, either type).
+``decoding.cached_attention`` does the same inside the launch that decodes a whole token, where there is one query, and
+keys lie densely in the decoder's cache.
 """
 
 import numpy as np
 
-from ..dropout import row_hash
+from ..dropout import Mask, row_hash
 from ..runtime.decorators import part
+from ..runtime.emitting import Rows
 from ..runtime.threads import launcher, parallel_for
 from ..runtime.vectors import add_lanes, broadcast, fma, lanes, load, load_tail, store, store_tail
 from .forward import largest_score, weigh
-from .score_tile import copy_rows, element_steps, first_seen
+from .score_tile import SCALE, WIDTH, Shared, copy_rows, first_seen, head_rows
 
 MOST_QUERIES = 4  # beyond, the tiles are faster
 
 
-def scratch_size(n_keys, width, panel_columns):
+def scratch_size(n_keys, width, panel):
     """Elements a worker needs: one query, and its scores."""
-    return width + n_keys + 2 * panel_columns
+    return width + n_keys + 2 * panel
 
 
 @part
-def _score_keys(s, k, index, step, n_keys, head_size, scores):
-    """scores = the query at the beginning of s times each of ``n_keys`` keys."""
+def _score_keys(memory, keys, n_keys, head_size, scores):
+    """scores = the query at the beginning of ``memory`` times each of ``n_keys`` keys, given as ``Rows``."""
     for key in range(n_keys):
-        total, here, j = broadcast(s, 0.0), index + key * step, 0
-        while j + lanes(s) <= head_size:
-            total = fma(load(s, j), load(k, here + j), total)
-            j += lanes(s)
+        here = keys.first + key * keys.step
+        total = broadcast(memory, 0.0)
+        j = 0
+        while j + lanes(memory) <= head_size:
+            total = fma(load(memory, j), load(keys.array, here + j), total)
+            j += lanes(memory)
         if j < head_size:
-            total = fma(load(s, j), load_tail(k, here + j, head_size - j), total)
-        s[scores + key] = add_lanes(total)
+            total = fma(load(memory, j), load_tail(keys.array, here + j, head_size - j), total)
+        memory[scores + key] = add_lanes(total)
 
 
 @part
-def _add_values(s, weights, v, index, step, n_keys, factor, out, to, head_size):
+def _add_values(memory, weights, values, n_keys, factor, out, to, head_size):
     """out = factor · Σ weight · value; two vectors of columns at a time, their sums in registers."""
-    j = 0
-    while j + 2 * lanes(s) <= head_size:
-        first, second = broadcast(s, 0.0), broadcast(s, 0.0)
+    j, width = 0, lanes(memory)
+    while j + 2 * width <= head_size:
+        first, second = broadcast(memory, 0.0), broadcast(memory, 0.0)
         for key in range(n_keys):
-            weight, here = broadcast(s, s[weights + key]), index + key * step + j
-            first, second = fma(weight, load(v, here), first), fma(weight, load(v, here + lanes(s)), second)
+            weight = broadcast(memory, memory[weights + key])
+            here = values.first + key * values.step + j
+            first = fma(weight, load(values.array, here), first)
+            second = fma(weight, load(values.array, here + width), second)
         store(out, to + j, first * factor)
-        store(out, to + j + lanes(s), second * factor)
-        j += 2 * lanes(s)
+        store(out, to + j + width, second * factor)
+        j += 2 * width
     while j < head_size:
-        total = broadcast(s, 0.0)
+        total = broadcast(memory, 0.0)
         for key in range(n_keys):
-            total = fma(broadcast(s, s[weights + key]), load_tail(v, index + key * step + j, head_size - j), total)
+            weight = broadcast(memory, memory[weights + key])
+            total = fma(weight, load_tail(values.array, values.first + key * values.step + j, head_size - j), total)
         store_tail(out, to + j, total * factor, head_size - j)
-        j += lanes(s)
+        j += width
 
 
 @part
-def _decode_task(worker, task, q, k, v, first_key, out, log_sums, mask, scale, scratch, ranges_of, width):
-    (Tq, n_head, head_size), s, ranges, scores = q.shape[1:], scratch[worker], ranges_of[worker], width
+def _head_task(worker, task, q, k, v, out, shared, scratch, ranges_of):
+    """All queries of one head."""
+    (Tq, n_head, head_size), width = q.shape[1:], shared.width
+    memory, ranges, scores = scratch[worker], ranges_of[worker], shared.width
     b, h = task // n_head, task % n_head
-    (q_b, q_t, q_h), (k_b, k_t, k_h), (v_b, v_t, v_h) = element_steps(q), element_steps(k), element_steps(v)
     for i in range(Tq):
-        low, high, row = first_seen(first_key, b, i), k.shape[1] - Tq + i + 1, task * Tq + i
-        start = low // lanes(s) * lanes(s)
-        copy_rows(q, b * q_b + i * q_t + h * q_h, q_t, 1, head_size, s, 0, width, 1, width)
-        _score_keys(s, k, b * k_b + start * k_t + h * k_h, k_t, high - start, head_size, scores)
-        ranges[0, 0], ranges[0, 1] = 0, (high - start + lanes(s) - 1) // lanes(s) * lanes(s)
-        m = largest_score(s, scores, 0, ranges[0, 1], low - start, high - start) * scale
-        shift = m if m > -np.inf else s.dtype.type(0)
-        hashed = row_hash(mask, row) if mask.threshold > 0 else np.uint32(0)
-        total = weigh(s, scores, ranges, 0, scale, shift, mask, hashed, start)
-        log_sums[row] = m + np.log2(total)
-        _add_values(
-            s,
-            scores,
-            v,
-            b * v_b + start * v_t + h * v_h,
-            v_t,
-            high - start,
-            s.dtype.type(1) / total,
-            out,
-            ((b * Tq + i) * n_head + h) * head_size,
-            head_size,
-        )
+        low, high = first_seen(shared.first_key, b, i), k.shape[1] - Tq + i + 1
+        start = low // lanes(memory) * lanes(memory)
+        n_keys = high - start
+        copy_rows(head_rows(q, b, i, h), 1, head_size, Rows(memory, 0, width), 1, width)
+        _score_keys(memory, head_rows(k, b, start, h), n_keys, head_size, scores)
+        ranges[0, 0], ranges[0, 1] = 0, (n_keys + lanes(memory) - 1) // lanes(memory) * lanes(memory)
+        m = largest_score(memory, scores, 0, ranges[0, 1], low - start, n_keys) * shared.scale
+        shift = m if m > -np.inf else memory.dtype.type(0)
+        row = task * Tq + i
+        hashed = row_hash(shared.mask, row) if shared.mask.threshold > 0 else np.uint32(0)
+        total = weigh(memory, scores, ranges, 0, shared.scale, shift, shared.mask, hashed, start)
+        shared.log_sums[row] = m + np.log2(total)
+        to = ((b * Tq + i) * n_head + h) * head_size
+        factor = memory.dtype.type(1) / total
+        _add_values(memory, scores, head_rows(v, b, start, h), n_keys, factor, out, to, head_size)
 
 
 @launcher
-def decode(n_tasks, q, k, v, first_key, out, log_sums, mask, scale, scratch, ranges, width):
-    parallel_for(_decode_task, n_tasks, (q, k, v, first_key, out, log_sums, mask, scale, scratch, ranges, width))
+def forward_few(n_tasks, q, k, v, out, scratch, ranges, *shared):
+    """A task is a head. ``shared``: the fields of ``Shared``, with those of ``Mask`` in the place of mask."""
+    together = Shared(shared[0], shared[1], Mask(*shared[2:SCALE]), shared[SCALE], shared[WIDTH])
+    parallel_for(_head_task, n_tasks, (q, k, v, out, together, scratch, ranges))

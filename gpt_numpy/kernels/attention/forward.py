@@ -14,10 +14,14 @@ never computed, above the diagonal as before a document's start.
 Key tiles begin at multiples of KEYS, so that a row's sums do not depend on how queries are cut into tasks.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
-from ..dropout import keep_factors, row_hash
+from ..dropout import Mask, keep_factors, row_hash
+from ..gemm.tile import tile_columns
 from ..runtime.decorators import part
+from ..runtime.emitting import Rows
 from ..runtime.threads import launcher, parallel_for
 from ..runtime.vectors import (
     add_lanes,
@@ -37,18 +41,22 @@ from ..runtime.vectors import (
 from .score_tile import (
     KEYS,
     QUERIES,
-    ROWS,
+    SCALE,
     SCORES_STEP,
+    STRIP_ROWS,
+    WIDTH,
+    Queries,
+    Shared,
     add_weighted,
     copy_rows,
-    element_steps,
+    earliest_seen,
     fetch_rows,
     fill_zeros,
     first_seen,
+    head_rows,
     multiply_by_keys,
     pack_keys,
     pack_keys_turned,
-    panel,
     strip_ranges,
 )
 
@@ -56,149 +64,180 @@ _AHEAD = 16  # rows of the next tile's keys and values to ask for with each bloc
 _SLACK = 8  # powers of two by which a score may exceed m: exponentials and their sums are far from overflow
 
 
-def scratch_size(task_rows, width, panel_columns):
+def scratch_size(task_rows, width, panel):
     """Elements a worker needs: queries, sums and state of a task's rows, a tile of keys, of values and of scores."""
-    return task_rows * (2 * (width + panel_columns) + 2) + 2 * KEYS * (width + panel_columns) + QUERIES * SCORES_STEP
+    return task_rows * (2 * (width + panel) + 2) + 2 * KEYS * (width + panel) + QUERIES * SCORES_STEP
+
+
+class Memory(NamedTuple):
+    """A worker's scratch in the forward, with the first element of each part of it."""
+
+    array: np.ndarray
+    ranges: np.ndarray  # (strips, 2): which part of the tile of keys each strip needs
+    step: int  # between rows of queries and of sums
+    keys: int  # a tile of them, in turned panels
+    values: int  # likewise, in plain panels
+    scores: int
+    queries: int
+    sums: int  # o of each row
+    state: int  # m and l of each row
 
 
 @part
-def largest_score(s, row, low, high, seen_low, seen_high):
+def largest_score(memory, row, low, high, seen_low, seen_high):
     """The largest score in [low, high) of a row; what lies outside [seen_low, seen_high) becomes −∞."""
-    largest = broadcast(s, -np.inf)
+    largest = broadcast(memory, -np.inf)
     if seen_low <= low and high <= seen_high:
-        for j in range(low, high, lanes(s)):
-            largest = maximum(load(s, row + j), largest)
+        for j in range(low, high, lanes(memory)):
+            largest = maximum(load(memory, row + j), largest)
         return max_lanes(largest)
-    for j in range(low, high, lanes(s)):
-        score = load(s, row + j)
-        if j < seen_low or j + lanes(s) > seen_high:
-            column = lane_index(s, np.int32) + j
+    for j in range(low, high, lanes(memory)):
+        score = load(memory, row + j)
+        if j < seen_low or j + lanes(memory) > seen_high:
+            column = lane_index(memory, np.int32) + j
             score = where((column >= seen_low) & (column < seen_high), score, -np.inf)
-            store(s, row + j, score)
+            store(memory, row + j, score)
         largest = maximum(score, largest)
     return max_lanes(largest)
 
 
 @part
-def weigh(s, row, ranges, strip, scale, shift, mask, hashed, column):
+def weigh(memory, row, ranges, strip, scale, shift, mask, hashed, column):
     """Turn a row of scores into weights relative to ``shift``; returns their sum, which dropout does not change.
 
-    The loop's end is read from memory each time round: LLVM would unroll it if it knew how often it runs, and then
+    The loop'memory end is read from memory each time round: LLVM would unroll it if it knew how often it runs, and then
     spend a third of the time on moving what no longer fits the registers.
     """
-    factor, offset, total = broadcast(s, scale), broadcast(s, -shift), broadcast(s, 0.0)
+    factor, offset, total = broadcast(memory, scale), broadcast(memory, -shift), broadcast(memory, 0.0)
     j = ranges[strip, 0]
     while j < ranges[strip, 1]:
-        weight = exp2_of_negative(fma(load(s, row + j), factor, offset))
+        weight = exp2_of_negative(fma(load(memory, row + j), factor, offset))
         total += weight
         if mask.threshold > 0:
-            weight = weight * keep_factors(s, mask, hashed, column + j)
-        store(s, row + j, weight)
-        j += lanes(s)
+            weight = weight * keep_factors(memory, mask, hashed, column + j)
+        store(memory, row + j, weight)
+        j += lanes(memory)
     return add_lanes(total)
 
 
 @part
-def _find_maxima(s, scores, ranges, first_key, b, start, n_rows, offset, tile, scale, sums, step, width, state):
-    """Each row's running maximum m with this tile; its l and o (state: m, l of each row) are rescaled to it."""
-    for r in range(n_rows):
-        i, low, high = start + r, ranges[r // ROWS, 0], ranges[r // ROWS, 1]
-        seen_low, seen_high = first_seen(first_key, b, i) - tile, offset + i + 1 - tile
-        before, place = s[state + 2 * r], sums + r * step
-        m = max(before, largest_score(s, scores + r * SCORES_STEP, low, high, seen_low, seen_high) * scale)
+def _find_maxima(shared, memory, queries, tile, first):
+    """Each row's running maximum m with this tile; its l and o are rescaled to it. ``first``: its row in the task."""
+    s = memory.array
+    for r in range(queries.n_rows):
+        i = queries.start + r
+        low, high = memory.ranges[r // STRIP_ROWS, 0], memory.ranges[r // STRIP_ROWS, 1]
+        seen_low = first_seen(shared.first_key, queries.b, i) - tile
+        seen_high = queries.offset + i + 1 - tile
+        state = memory.state + 2 * (first + r)
+        before = s[state]
+        largest = largest_score(s, memory.scores + r * SCORES_STEP, low, high, seen_low, seen_high)
+        m = max(before, largest * shared.scale)
         if m <= before + _SLACK:
             continue
-        s[state + 2 * r] = m
+        s[state] = m
         if before > -np.inf:
             shrink = np.exp2(before - m)
-            for j in range(place, place + width, lanes(s)):
+            row = memory.sums + (first + r) * memory.step
+            for j in range(row, row + shared.width, lanes(s)):
                 store(s, j, load(s, j) * shrink)
-            s[state + 2 * r + 1] *= shrink
+            s[state + 1] *= shrink
 
 
 @part
-def _soften_rows(s, scores, ranges, head_row, start, n_rows, tile, scale, mask, state):
+def _soften_rows(shared, memory, queries, tile, first):
     """Scores become weights relative to each row's m, and are added to its l.
 
     A loop of its own, so that the processor need not wait for one row's maximum before it begins the next row's.
     """
-    for r in range(n_rows):
-        m, row, hashed = s[state + 2 * r], scores + r * SCORES_STEP, np.uint32(0)
-        if mask.threshold > 0:
-            hashed = row_hash(mask, head_row + start + r)
+    s = memory.array
+    for r in range(queries.n_rows):
+        state = memory.state + 2 * (first + r)
+        m, hashed = s[state], np.uint32(0)
+        if shared.mask.threshold > 0:
+            hashed = row_hash(shared.mask, queries.head_row + queries.start + r)
         shift = m if m > -np.inf else s.dtype.type(0)  # nothing but −∞ so far: e^(−∞ − 0) is 0, not NaN
-        s[state + 2 * r + 1] += weigh(s, row, ranges, r // ROWS, scale, shift, mask, hashed, tile)
+        row = memory.scores + r * SCORES_STEP
+        s[state + 1] += weigh(s, row, memory.ranges, r // STRIP_ROWS, shared.scale, shift, shared.mask, hashed, tile)
 
 
 @part
-def _finish_rows(s, sums, step, state, n_rows, out, log_sums, b, h, start, head_row):
+def _finish_rows(shared, memory, queries, out):
     """out = o / l and log Σ exp = m + log l, for the rows of a task."""
-    head_size = out.shape[3]
-    for r in range(n_rows):
-        total = s[state + 2 * r + 1]
-        log_sums[head_row + start + r] = s[state + 2 * r] + np.log2(total)
-        inverse, to, j = s.dtype.type(1) / total, ((b * out.shape[1] + start + r) * out.shape[2] + h) * head_size, 0
+    s, head_size = memory.array, out.shape[3]
+    for r in range(queries.n_rows):
+        i = queries.start + r
+        total = s[memory.state + 2 * r + 1]
+        shared.log_sums[queries.head_row + i] = s[memory.state + 2 * r] + np.log2(total)
+        inverse = s.dtype.type(1) / total
+        to = ((queries.b * out.shape[1] + i) * out.shape[2] + queries.h) * head_size
+        row = memory.sums + r * memory.step
+        j = 0
         while j + lanes(s) <= head_size:
-            store(out, to + j, load(s, sums + r * step + j) * inverse)
+            store(out, to + j, load(s, row + j) * inverse)
             j += lanes(s)
-        store_tail(out, to + j, load_tail(s, sums + r * step + j, head_size - j) * inverse, head_size - j)
+        store_tail(out, to + j, load_tail(s, row + j, head_size - j) * inverse, head_size - j)
 
 
 @part
-def _forward_task(worker, task, q, k, v, first_key, out, log_sums, mask, scale, scratch, ranges_of, width, task_rows):
-    (B, Tq, n_head, head_size), Tk, step = q.shape, k.shape[1], width + panel(q)
-    n_blocks, offset = (Tq + task_rows - 1) // task_rows, Tk - Tq
-    b, h = task % (B * n_head) // n_head, task % n_head
-    start = (n_blocks - 1 - task // (B * n_head)) * task_rows  # the longest first
-    n_rows, head_row = min(task_rows, Tq - start), (b * n_head + h) * Tq
-    s, ranges, (q_b, q_t, q_h) = scratch[worker], ranges_of[worker], element_steps(q)
-    (k_b, k_t, k_h), (v_b, v_t, v_h) = element_steps(k), element_steps(v)
-    keys, values = 0, KEYS * step
-    scores = 2 * KEYS * step
+def _add_tile(shared, memory, queries, k, v, tile):
+    """One tile of keys against the task's queries, as many at a time as have room for their scores."""
+    s, head_size, panel = memory.array, k.shape[3], tile_columns(k)
+    n_keys = min(KEYS, k.shape[1] - tile)
+    pack_keys_turned(head_rows(k, queries.b, tile, queries.h), n_keys, head_size, s, memory.keys, shared.width)
+    pack_keys(head_rows(v, queries.b, tile, queries.h), n_keys, head_size, s, memory.values)
+    ahead = tile + KEYS
+    first = max(0, tile - queries.offset - queries.start) // STRIP_ROWS * STRIP_ROWS
+    for r in range(first, queries.n_rows, QUERIES):
+        fetch_rows(head_rows(k, queries.b, ahead, queries.h), _AHEAD, head_size)
+        fetch_rows(head_rows(v, queries.b, ahead, queries.h), _AHEAD, head_size)
+        ahead += _AHEAD
+        n_rows = min(QUERIES, queries.n_rows - r)
+        some = Queries(queries.b, queries.h, queries.start + r, n_rows, queries.offset, queries.head_row)
+        if strip_ranges(memory.ranges, shared.first_key, some, tile, panel):
+            strips = (n_rows + STRIP_ROWS - 1) // STRIP_ROWS
+            row, step = r * memory.step, memory.step
+            multiply_by_keys(
+                memory.ranges, strips, s, memory.queries + row, step, memory.keys, shared.width, memory.scores
+            )
+            _find_maxima(shared, memory, some, tile, r)
+            _soften_rows(shared, memory, some, tile, r)
+            add_weighted(memory.ranges, strips, s, memory.scores, memory.values, shared.width, memory.sums + row, step)
+
+
+@part
+def _memory_of(array, ranges, step, task_rows):
+    keys = 0
+    values = keys + KEYS * step
+    scores = values + KEYS * step
     queries = scores + QUERIES * SCORES_STEP
-    sums, state = queries + task_rows * step, queries + 2 * task_rows * step
-    padded = (n_rows + ROWS - 1) // ROWS * ROWS
-    copy_rows(q, b * q_b + start * q_t + h * q_h, q_t, n_rows, head_size, s, queries, step, padded, width)
-    fill_zeros(s, sums, sums + padded * step)
-    low = offset + start
-    for r in range(n_rows):
-        s[state + 2 * r], s[state + 2 * r + 1] = -np.inf, 0
-        low = min(low, first_seen(first_key, b, start + r))
-    for tile in range(low // KEYS * KEYS, offset + start + n_rows, KEYS):
-        n_keys = min(KEYS, Tk - tile)
-        pack_keys_turned(k, b * k_b + tile * k_t + h * k_h, k_t, n_keys, head_size, s, keys, width)
-        pack_keys(v, b * v_b + tile * v_t + h * v_h, v_t, n_keys, head_size, s, values)
-        ahead = tile + KEYS
-        for r in range(max(0, tile - offset - start) // ROWS * ROWS, n_rows, QUERIES):
-            fetch_rows(k, b * k_b + ahead * k_t + h * k_h, k_t, _AHEAD, head_size)
-            fetch_rows(v, b * v_b + ahead * v_t + h * v_h, v_t, _AHEAD, head_size)
-            rows, ahead = min(QUERIES, n_rows - r), ahead + _AHEAD
-            if strip_ranges(ranges, first_key, b, start + r, rows, offset, tile, panel(q)):
-                strips, at = (rows + ROWS - 1) // ROWS, sums + r * step
-                multiply_by_keys(ranges, strips, s, queries + r * step, step, keys, width, scores)
-                _find_maxima(
-                    s,
-                    scores,
-                    ranges,
-                    first_key,
-                    b,
-                    start + r,
-                    rows,
-                    offset,
-                    tile,
-                    scale,
-                    at,
-                    step,
-                    width,
-                    state + 2 * r,
-                )
-                _soften_rows(s, scores, ranges, head_row, start + r, rows, tile, scale, mask, state + 2 * r)
-                add_weighted(ranges, strips, s, scores, values, width, at, step)
-    _finish_rows(s, sums, step, state, n_rows, out, log_sums, b, h, start, head_row)
+    sums = queries + task_rows * step
+    state = sums + task_rows * step
+    return Memory(array, ranges, step, keys, values, scores, queries, sums, state)
+
+
+@part
+def _forward_task(worker, task, q, k, v, out, shared, task_rows, scratch, ranges):
+    (B, Tq, n_head, head_size), step = q.shape, shared.width + tile_columns(q)
+    b, h = task % (B * n_head) // n_head, task % n_head
+    n_blocks = (Tq + task_rows - 1) // task_rows
+    start = (n_blocks - 1 - task // (B * n_head)) * task_rows  # the longest first
+    queries = Queries(b, h, start, min(task_rows, Tq - start), k.shape[1] - Tq, (b * n_head + h) * Tq)
+    memory = _memory_of(scratch[worker], ranges[worker], step, task_rows)
+    s, padded = memory.array, (queries.n_rows + STRIP_ROWS - 1) // STRIP_ROWS * STRIP_ROWS
+    rows = Rows(s, memory.queries, step)
+    copy_rows(head_rows(q, b, start, h), queries.n_rows, head_size, rows, padded, shared.width)
+    fill_zeros(s, memory.sums, memory.sums + padded * step)
+    for r in range(queries.n_rows):
+        s[memory.state + 2 * r], s[memory.state + 2 * r + 1] = -np.inf, 0
+    low = earliest_seen(shared.first_key, queries)
+    for tile in range(low // KEYS * KEYS, queries.offset + start + queries.n_rows, KEYS):
+        _add_tile(shared, memory, queries, k, v, tile)
+    _finish_rows(shared, memory, queries, out)
 
 
 @launcher
-def forward(n_tasks, q, k, v, first_key, out, log_sums, mask, scale, scratch, ranges, width, task_rows):
-    parallel_for(
-        _forward_task, n_tasks, (q, k, v, first_key, out, log_sums, mask, scale, scratch, ranges, width, task_rows)
-    )
+def forward(n_tasks, q, k, v, out, scratch, ranges, task_rows, *shared):
+    """``shared``: the fields of ``Shared``, with those of ``Mask`` in the place of mask."""
+    together = Shared(shared[0], shared[1], Mask(*shared[2:SCALE]), shared[SCALE], shared[WIDTH])
+    parallel_for(_forward_task, n_tasks, (q, k, v, out, together, task_rows, scratch, ranges))

@@ -1,37 +1,61 @@
 """The inner pieces of attention: products of small tiles that stay in cache, and the copies that feed them.
 
-The tiles of ``gemm_tile`` want both operands packed. Attention's left operands are never used often enough to be
-worth it: here a row of A is read where it lies, one number at a time, and only the right operand comes in panels of
-`panel` columns. ``turned`` products read A down its columns, so that Pᵀ·dout needs no transposed copy of P.
+The tiles of ``gemm`` want both operands packed. Attention's left operands are not used often enough for that to pay:
+here a row of A is read where it lies, one number at a time, and only the right operand is packed, in panels of
+`tile_columns` columns. ``turned`` products read A down its columns, so that Pᵀ·dout needs no transposed copy of P.
 
-Like there, each sum is one chain of fused multiply-adds in order of k: an element has the same bits wherever in
-a tile it falls, and extra zeros at either end of k do not change it.
+Queries are taken in *strips* of STRIP_ROWS, the rows of one product; keys in *tiles* of KEYS. As in ``gemm``, each sum
+is one chain of fused multiply-adds in order of k: an element has the same bits wherever in a tile it falls, and extra
+zeros at either end of k do not change it.
 """
 
 import math
+from typing import NamedTuple
 
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ..gemm.tile import TILE, pack_column_panels
+from ..dropout import Mask
+from ..gemm.packing import Source, pack_column_panels
+from ..gemm.tile import TILE, columns_of, tile_columns
 from ..runtime import emitting
 from ..runtime.decorators import part
-from ..runtime.emitting import Lanes, native
+from ..runtime.emitting import Lanes, Rows, native
 from ..runtime.vectors import broadcast, lanes, load, load_tail, prefetch, store, store_tail
 
-ROWS = TILE.rows
-UNROLL = 2  # divides every tile's rows and columns, hence every depth there is
+STRIP_ROWS = TILE.rows
+_K_TOGETHER = 2  # of a product's loop: divides every tile's rows and columns, hence every depth there is
 
 _I64 = ir.IntType(64)
 
 
-@intrinsic
-def panel(typingctx, like):
-    """Columns of one product, for the element type of the array ``like``."""
-    count = TILE.vectors * native(like.dtype).lanes
-    return types.intp(like), lambda context, builder, sig, args: context.get_constant(types.intp, count)
+class Shared(NamedTuple):
+    """What all tasks of a launch read, beside q, k and v (B, T, n_head, head_size)."""
+
+    first_key: np.ndarray  # (B, Tq) int64, or (0, 0) for none
+    log_sums: np.ndarray  # (B · n_head · Tq,): written by the forward
+    mask: Mask  # dropout's
+    scale: np.floating  # of the scores, for powers of two: log₂ e / √head_size
+    width: int  # head_size, padded to whole panels
+
+
+# Where the fields stand when they reach a launcher one by one, with those of ``Mask`` in the place of mask.
+SCALE = 2 + len(Mask._fields)
+WIDTH = SCALE + 1
+
+
+class Queries(NamedTuple):
+    """Some neighbouring queries of one head."""
+
+    b: int
+    h: int
+    start: int  # the first query
+    n_rows: int
+    offset: int  # Tk − Tq: query i sees the keys up to offset + i
+    head_row: int  # the number of the head's first query among those of all heads
 
 
 def _at(builder, pointer, *offsets):
@@ -41,41 +65,39 @@ def _at(builder, pointer, *offsets):
 
 
 def _product(turned, add):
-    """An intrinsic for ROWS rows of one panel; ``turned``: A's rows lie side by side; ``add``: out +=, not out =."""
+    """An intrinsic for STRIP_ROWS rows of one panel. turned: A's rows lie side by side. add: out +=, not out =."""
 
     @intrinsic
-    def product(typingctx, a, a_index, a_step, b, b_index, b_step, depth, out, out_index, out_step):
-        """out[i, j] (+)= Σ_k A[i, k]·B[k, j] for ROWS × `panel` elements; k runs to ``depth``, a multiple of UNROLL.
+    def product(typingctx, a, b, depth, out):
+        """out[i, j] (+)= Σ_k A[i, k]·B[k, j] for STRIP_ROWS × `tile_columns` elements, all three given as ``Rows``.
 
-        A[i, k] is a[a_index + i·a_step + k], or turned a[a_index + i + k·a_step]; B[k, j] is b[b_index + k·b_step + j];
-        out[i, j] is out[out_index + i·out_step + j].
+        Row k of ``b`` is B[k]; row i of ``a`` is A[i], or where turned row k of ``a`` is A[:, k]. ``depth`` is a
+        multiple of _K_TOGETHER.
         """
-        vector, size = native(b.dtype), types.int64
-        sig = types.void(a, size, size, b, size, size, size, out, size, size)
+        vector = native(b.types[0].dtype)
 
         def codegen(context, builder, sig, args):
-            a_first, b_first, out_first = (
-                _at(builder, emitting.data_pointer(context, builder, sig.args[n], args[n]), args[n + 1])
-                for n in (0, 3, 7)
+            (a_first, a_step), (b_first, b_step), (out_first, out_step) = (
+                emitting.unpack_rows(context, builder, sig.args[n], args[n]) for n in (0, 1, 3)
             )
-            places = [[cgutils.alloca_once(builder, vector.ir) for _ in range(TILE.vectors)] for _ in range(ROWS)]
+            places = [[cgutils.alloca_once(builder, vector.ir) for _ in range(TILE.vectors)] for _ in range(STRIP_ROWS)]
             for place in sum(places, []):
                 builder.store(ir.Constant(vector.ir, None), place)
-            rows = [_at(builder, a_first, i if turned else builder.mul(_I64(i), args[2])) for i in range(ROWS)]
-            with cgutils.for_range(builder, builder.udiv(args[6], _I64(UNROLL))) as loop:
-                for step in range(UNROLL):
-                    k = builder.add(builder.mul(loop.index, _I64(UNROLL)), _I64(step))
-                    here = [_at(builder, row, builder.mul(k, args[2]) if turned else k) for row in rows]
-                    _step(builder, here, _at(builder, b_first, builder.mul(k, args[5])), places, vector)
-            for i in range(ROWS):
-                row = _at(builder, out_first, builder.mul(_I64(i), args[9]))
+            rows = [_at(builder, a_first, i if turned else builder.mul(_I64(i), a_step)) for i in range(STRIP_ROWS)]
+            with cgutils.for_range(builder, builder.udiv(args[2], _I64(_K_TOGETHER))) as loop:
+                for step in range(_K_TOGETHER):
+                    k = builder.add(builder.mul(loop.index, _I64(_K_TOGETHER)), _I64(step))
+                    here = [_at(builder, row, builder.mul(k, a_step) if turned else k) for row in rows]
+                    _step(builder, here, _at(builder, b_first, builder.mul(k, b_step)), places, vector)
+            for i in range(STRIP_ROWS):
+                row = _at(builder, out_first, builder.mul(_I64(i), out_step))
                 for j in range(TILE.vectors):
                     total = Lanes(builder, builder.load(places[i][j]), vector)
                     place = _at(builder, row, j * vector.lanes)
                     emitting.store_vector(emitting.load_vector(builder, place, vector) + total if add else total, place)
             return context.get_dummy_value()
 
-        return sig, codegen
+        return types.void(a, b, types.int64, out), codegen
 
     return product
 
@@ -96,16 +118,11 @@ add_product = _product(turned=False, add=True)
 add_turned_product = _product(turned=True, add=True)
 
 
-def panel_columns(itemsize):
-    """What `panel` is in compiled code."""
-    return TILE.vectors * emitting.VECTOR_BYTES // itemsize
-
-
-# Sizes of the tiles, in rows of the left operand: multiples of ROWS and, for keys, of the panel in either precision.
-_PANEL = panel_columns(4)
-_COMMON = math.lcm(_PANEL, ROWS)
+# Sizes of the tiles: multiples of STRIP_ROWS and, for keys, of the panel in either precision.
+_PANEL = columns_of(4)
+_COMMON = math.lcm(_PANEL, STRIP_ROWS)
 KEYS = -(-96 // _COMMON) * _COMMON
-QUERIES = -(-48 // ROWS) * ROWS
+QUERIES = -(-48 // STRIP_ROWS) * STRIP_ROWS
 SCORES_STEP = KEYS + _PANEL  # elements between rows of scores: not a power of two, which would crowd the cache
 
 
@@ -113,57 +130,65 @@ _AHEAD = 4  # rows
 
 
 @part
-def fetch_rows(source, index, step, n_rows, count):
-    """Ask for rows of ``count`` elements, ``step`` apart, ahead of their use; none need exist.
+def fetch_rows(rows, n_rows, count):
+    """Ask for ``n_rows`` rows of ``count`` elements ahead of their use; none need exist.
 
     A head's rows are short and far apart: the processor by itself does not see what will be read next.
     """
     for row in range(n_rows):
-        start = index + row * step
-        for i in range(start, start + count, 64 // source.itemsize):
-            prefetch(source, i)
+        start = rows.first + row * rows.step
+        for i in range(start, start + count, 64 // rows.array.itemsize):
+            prefetch(rows.array, i)
 
 
 @part
-def copy_rows(source, index, step, n_rows, count, out, place, out_step, n_padded, width):
-    """Rows of ``count`` elements, ``step`` apart, to rows of ``width`` elements, ``out_step`` apart; the rest zeros."""
+def copy_rows(source, n_rows, count, target, n_padded, width):
+    """``n_rows`` rows of ``count`` elements to ``n_padded`` rows of ``width`` elements; the rest zeros."""
     for row in range(n_padded):
-        fetch_rows(source, index + (row + _AHEAD) * step, step, 1, count)
-        left, start, to, j = count if row < n_rows else 0, index + row * step, place + row * out_step, 0
-        while j + lanes(out) <= left:
-            store(out, to + j, load(source, start + j))
-            j += lanes(out)
+        start = source.first + row * source.step
+        to = target.first + row * target.step
+        left = count if row < n_rows else 0
+        fetch_rows(Rows(source.array, start + _AHEAD * source.step, source.step), 1, count)
+        j = 0
+        while j + lanes(target.array) <= left:
+            store(target.array, to + j, load(source.array, start + j))
+            j += lanes(target.array)
         while j < width:
-            store(out, to + j, load_tail(source, start + j, left - j))
-            j += lanes(out)
+            store(target.array, to + j, load_tail(source.array, start + j, left - j))
+            j += lanes(target.array)
 
 
 @part
-def pack_keys(source, index, step, n_keys, count, out, place):
-    """Panels of up to KEYS keys, or values, of ``count`` elements: panel p holds elements p·panel … of all of them."""
-    pack_column_panels(source, index, step, False, count, n_keys, out, place, KEYS * panel(out))
-    end = (n_keys + panel(out) - 1) // panel(out) * panel(out)
-    for p in range(place, place + count * KEYS, KEYS * panel(out)):
-        for i in range(p + n_keys * panel(out), p + end * panel(out), lanes(out)):
-            store(out, i, broadcast(out, 0.0))
+def pack_keys(source, n_keys, count, memory, place):
+    """Panels of up to KEYS keys, or values, of ``count`` elements: panel p holds columns p·tile_columns … of all."""
+    panel = tile_columns(memory)
+    block = Source(source.array, source.first, source.step, False, count, n_keys)
+    pack_column_panels(block, Rows(memory, place, KEYS * panel))
+    end = (n_keys + panel - 1) // panel * panel
+    for p in range(place, place + count * KEYS, KEYS * panel):
+        for i in range(p + n_keys * panel, p + end * panel, lanes(memory)):
+            store(memory, i, broadcast(memory, 0.0))
 
 
 @part
-def pack_keys_turned(source, index, step, n_keys, count, out, place, width):
-    """Panels of the transpose: panel p holds keys p·panel …, element by element, ``width`` deep."""
-    pack_column_panels(source, index, step, True, n_keys, count, out, place, width * panel(out))
-    for p in range(place, place + n_keys * width, width * panel(out)):
-        for i in range(p + count * panel(out), p + width * panel(out), lanes(out)):
-            store(out, i, broadcast(out, 0.0))
+def pack_keys_turned(source, n_keys, count, memory, place, width):
+    """Panels of the transpose: panel p holds keys p·tile_columns …, element by element, ``width`` deep."""
+    panel = tile_columns(memory)
+    block = Source(source.array, source.first, source.step, True, n_keys, count)
+    pack_column_panels(block, Rows(memory, place, width * panel))
+    for p in range(place, place + n_keys * width, width * panel):
+        for i in range(p + count * panel, p + width * panel, lanes(memory)):
+            store(memory, i, broadcast(memory, 0.0))
 
 
 @part
-def fill_zeros(s, start, end):
+def fill_zeros(memory, start, end):
+    """memory[start : end] = 0."""
     i = start
-    while i + lanes(s) <= end:
-        store(s, i, broadcast(s, 0.0))
-        i += lanes(s)
-    store_tail(s, i, broadcast(s, 0.0), end - i)
+    while i + lanes(memory) <= end:
+        store(memory, i, broadcast(memory, 0.0))
+        i += lanes(memory)
+    store_tail(memory, i, broadcast(memory, 0.0), end - i)
 
 
 @part
@@ -173,15 +198,18 @@ def first_seen(first_key, b, i):
 
 
 @part
-def strip_ranges(ranges, first_key, b, start, n_rows, offset, tile, step):
-    """Which part of the key tile each strip of rows needs, in steps of a panel; (0, 0) where none. True if any does."""
+def strip_ranges(ranges, first_key, queries, tile, panel):
+    """Which part of a tile of keys each strip needs, in steps of a panel; (0, 0) for none. True if any does."""
     needed = False
-    for strip in range((n_rows + ROWS - 1) // ROWS):
-        i, end = start + strip * ROWS, start + min(n_rows, strip * ROWS + ROWS)
-        low, high = first_seen(first_key, b, i), min(offset + end - tile, KEYS)
+    for strip in range((queries.n_rows + STRIP_ROWS - 1) // STRIP_ROWS):
+        i = queries.start + strip * STRIP_ROWS
+        end = queries.start + min(queries.n_rows, strip * STRIP_ROWS + STRIP_ROWS)
+        low = first_seen(first_key, queries.b, i)
+        high = min(queries.offset + end - tile, KEYS)
         for row in range(i + 1, end if first_key.size else i):
-            low = min(low, first_key[b, row])
-        low, high = max(low - tile, 0) // step * step, (high + step - 1) // step * step
+            low = min(low, first_key[queries.b, row])
+        low = max(low - tile, 0) // panel * panel
+        high = (high + panel - 1) // panel * panel
         if low >= high:
             low = high = 0
         ranges[strip, 0], ranges[strip, 1] = low, high
@@ -190,74 +218,59 @@ def strip_ranges(ranges, first_key, b, start, n_rows, offset, tile, step):
 
 
 @part
-def multiply_by_keys(ranges, n_strips, s, rows, step, keys, width, scores):
-    """scores = rows·keysᵀ for the parts of the tile that the strips need; ``keys`` in turned panels."""
-    for p in range(0, KEYS, panel(s)):
-        for strip in range(n_strips):
-            if ranges[strip, 0] <= p < ranges[strip, 1]:
-                row = strip * ROWS
-                product(
-                    s,
-                    rows + row * step,
-                    step,
-                    s,
-                    keys + p * width,
-                    panel(s),
-                    width,
-                    s,
-                    scores + row * SCORES_STEP + p,
-                    SCORES_STEP,
-                )
+def earliest_seen(first_key, queries):
+    """The first key that any of the queries sees."""
+    low = queries.offset + queries.start
+    for r in range(queries.n_rows):
+        low = min(low, first_seen(first_key, queries.b, queries.start + r))
+    return low
 
 
 @part
-def add_weighted(ranges, n_strips, s, weights, values, width, out, step):
+def multiply_by_keys(ranges, n_strips, memory, rows, step, keys, width, scores):
+    """scores = rows·keysᵀ for the parts of the tile that the strips need; ``keys`` in turned panels."""
+    panel = tile_columns(memory)
+    for p in range(0, KEYS, panel):
+        for strip in range(n_strips):
+            if ranges[strip, 0] <= p < ranges[strip, 1]:
+                row = strip * STRIP_ROWS
+                left = Rows(memory, rows + row * step, step)
+                right = Rows(memory, keys + p * width, panel)
+                product(left, right, width, Rows(memory, scores + row * SCORES_STEP + p, SCORES_STEP))
+
+
+@part
+def add_weighted(ranges, n_strips, memory, weights, values, width, out, step):
     """out += weights·values over the part of the tile that each strip needs; ``values`` in plain panels."""
-    for p in range(0, width, panel(s)):
+    panel = tile_columns(memory)
+    for p in range(0, width, panel):
         for strip in range(n_strips):
             low, high = ranges[strip, 0], ranges[strip, 1]
             if low < high:
-                row = strip * ROWS
-                add_product(
-                    s,
-                    weights + row * SCORES_STEP + low,
-                    SCORES_STEP,
-                    s,
-                    values + p * KEYS + low * panel(s),
-                    panel(s),
-                    high - low,
-                    s,
-                    out + row * step + p,
-                    step,
-                )
+                row = strip * STRIP_ROWS
+                left = Rows(memory, weights + row * SCORES_STEP + low, SCORES_STEP)
+                right = Rows(memory, values + p * KEYS + low * panel, panel)
+                add_product(left, right, high - low, Rows(memory, out + row * step + p, step))
 
 
 @part
-def add_weighted_turned(ranges, n_strips, s, weights, rows, n_keys, width, out, step):
+def add_weighted_turned(ranges, n_strips, memory, weights, rows, n_keys, width, out, step):
     """out += weightsᵀ·rows for a tile's keys, each over the strips that see it; outside a row's range weights are 0."""
-    for key in range(0, n_keys, ROWS):
+    for key in range(0, n_keys, STRIP_ROWS):
         first, end = n_strips, 0
         for strip in range(n_strips):
-            if ranges[strip, 0] < key + ROWS and key < ranges[strip, 1]:
+            if ranges[strip, 0] < key + STRIP_ROWS and key < ranges[strip, 1]:
                 first, end = min(first, strip), strip + 1
         if first < end:
-            row = first * ROWS
-            for p in range(0, width, panel(s)):
-                add_turned_product(
-                    s,
-                    weights + row * SCORES_STEP + key,
-                    SCORES_STEP,
-                    s,
-                    rows + row * step + p,
-                    step,
-                    (end - first) * ROWS,
-                    s,
-                    out + key * step + p,
-                    step,
-                )
+            row = first * STRIP_ROWS
+            left = Rows(memory, weights + row * SCORES_STEP + key, SCORES_STEP)
+            for p in range(0, width, tile_columns(memory)):
+                right = Rows(memory, rows + row * step + p, step)
+                add_turned_product(left, right, (end - first) * STRIP_ROWS, Rows(memory, out + key * step + p, step))
 
 
 @part
-def element_steps(x):
-    """How many elements apart neighbours along the first three axes are."""
-    return x.strides[0] // x.itemsize, x.strides[1] // x.itemsize, x.strides[2] // x.itemsize
+def head_rows(x, b, t, h):
+    """The ``Rows`` of head h of batch b of x (B, T, n_head, head_size), from position t on."""
+    first, step = b * (x.strides[0] // x.itemsize) + h * (x.strides[2] // x.itemsize), x.strides[1] // x.itemsize
+    return Rows(x, first + t * step, step)

@@ -1,4 +1,8 @@
-"""Attention of one query over the cached keys of its head."""
+"""Attention of one query over the cached keys of its head, as a piece of the launch that decodes a token.
+
+``attention.few_queries`` is the op for the same work: a launch of its own, for several queries and any strides. Here
+everything is float32, keys lie densely in the decoder's cache, and nothing but the output is kept.
+"""
 
 import math
 

@@ -25,16 +25,13 @@ Its specification is ``inference.decoder.OpsDecoder``.
 from typing import NamedTuple
 
 import numpy as np
-from numba.extending import overload
 
 from ..runtime.decorators import part
+from ..runtime.emitting import Rows
 from ..runtime.threads import launcher, parallel_for
 from ..runtime.vectors import (
-    absolute,
     add_lanes,
     broadcast,
-    convert,
-    fma,
     gelu,
     keep_first,
     lanes,
@@ -43,10 +40,9 @@ from ..runtime.vectors import (
     max_lanes,
     maximum,
     read,
-    store,
     store_tail,
-    where,
 )
+from .activations import begin_sums, copy_numbers, layernorm_row, prepare
 from .cached_attention import attend
 from .panel_tile import BLOCK, PANEL, STREAMS, TILE_ROWS, panel_tile
 from .stages import claim, finish, wait
@@ -97,155 +93,105 @@ class Buffers(NamedTuple):
     scratch: np.ndarray  # (threads, max(capacity, C))
 
 
-@part
-def layernorm_row(x, out, weight, bias, vectors):
-    """out (C,) = layernorm of x (C,); weight and bias are where they begin in ``vectors``."""
-    C, width = len(x), lanes(x)
-    total = broadcast(x, np.float32(0))
-    i = 0
-    while i < C:
-        total += load_tail(x, i, C - i)
-        i += width
-    mean = add_lanes(total) / np.float32(C)
-    square = np.float32(0)
-    for j in range(C):
-        out[j] = x[j] - mean
-    total = broadcast(x, np.float32(0))
-    i = 0
-    while i < C:
-        centred = load_tail(out, i, C - i)
-        total = fma(centred, centred, total)
-        i += width
-    square = add_lanes(total) / np.float32(C)
-    rstd = np.float32(1) / np.sqrt(square + np.float32(1e-5))
-    for j in range(C):
-        out[j] = out[j] * rstd * vectors[weight + j] + vectors[bias + j]
+class Run(NamedTuple):
+    """All that the pieces of a launch share."""
+
+    weights: Weights
+    shape: Shape
+    buffers: Buffers
+    keys: np.ndarray  # the cache's, flat
+    values: np.ndarray
 
 
-def prepare(source, activations, scales):
-    """Put a row of activations into the form that the weights' format is multiplied by, padded with zeros."""
+class Matrix(NamedTuple):
+    """One matrix of the model, with what stands around it."""
+
+    layer: int
+    kind: int
+    depth: int  # K
+    columns: int  # N
+    first: int  # of its panels, in ``Weights.data``
+    panel_size: int
+    vector: int  # where its layernorm, or else its bias, is in ``Weights.vectors``
+    bias: int
 
 
-@overload(prepare)
-def _prepare(source, activations, scales):
-    return _quantise_row if activations.dtype.bitwidth == 16 else _copy_row
+class Part(NamedTuple):
+    """``rows`` rows and ``count`` columns of a product, from row ``row`` and column ``first`` on."""
 
-
-def _copy_row(source, activations, scales):
-    copy_numbers(source, 0, activations, 0, len(source))
-    if len(source) % 2:
-        activations[len(source)] = 0
+    row: int
+    rows: int
+    first: int
+    count: int
 
 
 @part
-def copy_numbers(source, start, target, place, count):
-    """target[place …] = ``count`` numbers of source from ``start`` on, counted from either's first, side by side."""
-    for i in range(0, count, lanes(source)):
-        store_tail(target, place + i, load_tail(source, start + i, count - i), count - i)
-
-
-def _quantise_row(source, activations, scales):
-    width, n = lanes(source), len(source)
-    for block in range((n + BLOCK - 1) // BLOCK):
-        first = block * BLOCK
-        largest = broadcast(source, np.float32(0))
-        for i in range(first, first + BLOCK, width):
-            largest = maximum(absolute(load_tail(source, i, n - i)), largest)
-        peak = max_lanes(largest)
-        factor = np.float32(32767) / peak if peak > 0 else np.float32(0)
-        scales[block] = peak / np.float32(32767)
-        for i in range(first, first + BLOCK, width):
-            scaled = load_tail(source, i, n - i) * factor
-            # Conversion to integers cuts towards zero.
-            rounded = scaled + where(scaled < 0, broadcast(source, np.float32(-0.5)), np.float32(0.5))
-            store(activations, i, convert(convert(rounded, np.int32), np.int16))
-
-
-@part
-def prepare_rows(task, kind, first, count, w, s, b, vector):
-    """activations[task] = what a matrix of this kind is multiplied by: ``count`` rows from ``first`` on."""
-    normed = b.scratch[task, : s.n_embd]
+def prepare_rows(task, run, matrix, first, count):
+    """activations[task] = what the matrix is multiplied by: ``count`` rows from ``first`` on."""
+    shape, buffers, kind = run.shape, run.buffers, matrix.kind
+    normed = buffers.scratch[task, : shape.n_embd]
     for i in range(count):
-        row = s.rows - s.wanted + first + i if kind == HEAD else first + i
-        if kind == HEAD and s.largest > 0:
-            b.best[task, i, 0, 0] = 0
-            for j in range(1, s.largest + 1):
-                b.best[task, i, j, 0], b.best[task, i, j, 1] = -np.inf, -1
+        row = shape.rows - shape.wanted + first + i if kind == HEAD else first + i
+        if kind == HEAD and shape.largest > 0:
+            buffers.best[task, i, 0, 0] = 0
+            for j in range(1, shape.largest + 1):
+                buffers.best[task, i, j, 0], buffers.best[task, i, j, 1] = -np.inf, -1
+        activations, scales = buffers.activations[task, i], buffers.scales[task, i]
         if kind == PROJ:
-            prepare(b.heads[row], b.activations[task, i], b.scales[task, i])
+            prepare(buffers.heads[row], activations, scales)
         elif kind == MLP_PROJ:
-            prepare(b.hidden[row], b.activations[task, i], b.scales[task, i])
+            prepare(buffers.hidden[row], activations, scales)
         else:
-            layernorm_row(b.x[row], normed, vector, vector + s.n_embd, w.vectors)
-            prepare(normed, b.activations[task, i], b.scales[task, i])
+            layernorm_row(buffers.x[row], normed, matrix.vector, matrix.vector + shape.n_embd, run.weights.vectors)
+            prepare(normed, activations, scales)
 
 
 @part
-def begin_sums(sums, place, step, rows, columns, vectors, bias, count):
-    """Every row's sums begin with ``count`` biases, zeros in the rest of the columns; rows are ``step`` apart."""
-    for row in range(rows):
-        at = place + row * step
-        if count < columns:
-            for j in range(0, columns, lanes(sums)):
-                store(sums, at + j, broadcast(sums, np.float32(0)))
-        copy_numbers(vectors, bias, sums, at, count)
-
-
-@part
-def multiply_panels(task, rows, panels, start, size, depth, bias, count, w, b):
-    """sums[task] (rows, panels · PANEL) = activations[task] · the ``panels`` panels from ``start`` on.
-
-    size: elements from panel to panel. The first ``count`` columns' sums begin with biases.
-    """
-    x_step, s_step, o_step = b.activations.shape[2], b.scales.shape[2], b.sums.shape[2]
-    x0, s0, sums0 = task * b.sums.shape[1] * x_step, task * b.sums.shape[1] * s_step, task * b.sums.shape[1] * o_step
-    begin_sums(b.sums, sums0, o_step, rows, panels * PANEL, w.vectors, bias, count)
+def _multiply_panels(task, run, matrix, rows, panel, panels):
+    """sums[task] (rows, panels · PANEL) = bias + activations[task] · ``panels`` panels from number ``panel`` on."""
+    weights, buffers = run.weights, run.buffers
+    x_step, scales_step, sums_step = buffers.activations.shape[2], buffers.scales.shape[2], buffers.sums.shape[2]
+    first_row = task * buffers.sums.shape[1]
+    sums = first_row * sums_step
+    start = matrix.first + panel * matrix.panel_size
+    count = 0 if matrix.kind == HEAD else min(panels * PANEL, matrix.columns - panel * PANEL)
+    begin_sums(buffers.sums, sums, sums_step, rows, panels * PANEL, weights.vectors, matrix.bias + panel * PANEL, count)
     tiles = max(1, (rows * panels + TILE_ROWS - 1) // TILE_ROWS)  # a pass may want no logits at all
     step = max(1, (rows + tiles - 1) // tiles)  # even tiles: few sums do not hide the additions' latency
-    chunk = depth if tiles == 1 else CHUNK
-    for k in range(0, depth, chunk):
+    chunk = matrix.depth if tiles == 1 else CHUNK
+    for k in range(0, matrix.depth, chunk):
+        chunk_weights = Rows(weights.data, start + k // CHUNK * weights.chunk_size, matrix.panel_size)
         for row in range(0, rows, step):
             panel_tile(
                 min(step, rows - row),
                 panels,
-                w.data,
-                start + k // CHUNK * w.chunk_size,
-                size,
-                b.activations,
-                x0 + row * x_step + k,
-                x_step,
-                b.scales,
-                s0 + row * s_step + k // BLOCK,
-                s_step,
-                min(chunk, depth - k),
-                b.sums,
-                sums0 + row * o_step,
-                o_step,
+                chunk_weights,
+                Rows(buffers.activations, (first_row + row) * x_step + k, x_step),
+                Rows(buffers.scales, (first_row + row) * scales_step + k // BLOCK, scales_step),
+                min(chunk, matrix.depth - k),
+                Rows(buffers.sums, sums + row * sums_step, sums_step),
             )
 
 
 @part
-def _scatter(sums, place, step, rows, row, first, count, layer, s, b, keys, values):
-    """Columns ``first`` … of rows of (q, k, v) to where they belong: the query buffer, or a head's cache."""
-    C, size, done = s.n_embd, s.head_size, 0
-    while done < count:
-        column = first + done
+def _scatter(run, layer, sums, part):
+    """Columns of rows of (q, k, v) to where they belong: the query buffer, or a head's cache."""
+    shape, buffers = run.shape, run.buffers
+    C, size, done = shape.n_embd, shape.head_size, 0
+    while done < part.count:
+        column = part.first + done
         third, head, i = column // C, column % C // size, column % size
-        run = min(count - done, size - i)  # columns of the same head
-        for r in range(rows):
-            to = row + r
+        run_length = min(part.count - done, size - i)  # columns of the same head
+        for r in range(part.rows):
+            to = part.row + r
+            source = sums.first + r * sums.step + done
             if third == 0:
-                copy_numbers(sums, place + r * step + done, b.q, to * C + column, run)
+                copy_numbers(sums.array, source, buffers.q, to * C + column, run_length)
             else:
-                cached = (layer * s.batch + b.sequences[to]) * s.n_head + head
-                copy_numbers(
-                    sums,
-                    place + r * step + done,
-                    keys if third == 1 else values,
-                    (cached * s.capacity + b.positions[to]) * size + i,
-                    run,
-                )
-        done += run
+                cached = (layer * shape.batch + buffers.sequences[to]) * shape.n_head + head
+                target = (cached * shape.capacity + buffers.positions[to]) * size + i
+                copy_numbers(sums.array, source, run.keys if third == 1 else run.values, target, run_length)
+        done += run_length
 
 
 @part
@@ -273,128 +219,107 @@ def _keep_largest(sums, place, first, count, keep, best):
 
 
 @part
-def deliver(task, kind, sums, place, step, rows, row, first, count, layer, s, b, keys, values):
-    """Hand ``count`` columns of a product, from column ``first`` on, to whoever reads them.
-
-    sums: ``rows`` rows of them, the first at ``place`` and number ``row``, the others ``step`` elements apart.
-    """
-    C = s.n_embd
+def deliver(task, run, matrix, sums, part):
+    """Hand a part of a product to whoever reads it. ``sums``: its rows, as ``Rows``."""
+    shape, buffers, kind, array = run.shape, run.buffers, matrix.kind, sums.array
+    C = shape.n_embd
     if kind == QKV:
-        _scatter(sums, place, step, rows, row, first, count, layer, s, b, keys, values)
+        _scatter(run, matrix.layer, sums, part)
         return
-    for to in range(row, row + rows):
+    place = sums.first
+    for to in range(part.row, part.row + part.rows):
         if kind == FC:
-            for i in range(0, count, lanes(sums)):
-                store_tail(b.hidden, to * 4 * C + first + i, gelu(load(sums, place + i)), count - i)
-        elif kind == HEAD and s.largest > 0:
-            _keep_largest(sums, place, first, count, s.largest, b.best[task, to])
+            for i in range(0, part.count, lanes(array)):
+                at, left = to * 4 * C + part.first + i, part.count - i
+                store_tail(buffers.hidden, at, gelu(load(array, place + i)), left)
+        elif kind == HEAD and shape.largest > 0:
+            _keep_largest(array, place, part.first, part.count, shape.largest, buffers.best[task, to])
         elif kind == HEAD:
-            copy_numbers(sums, place, b.logits, to * s.vocab_size + first, count)
+            copy_numbers(array, place, buffers.logits, to * shape.vocab_size + part.first, part.count)
         else:
-            for i in range(0, count, lanes(sums)):
-                at, left = to * C + first + i, count - i
-                store_tail(b.x, at, load_tail(b.x, at, left) + load(sums, place + i), left)
-        place += step
+            for i in range(0, part.count, lanes(array)):
+                at, left = to * C + part.first + i, part.count - i
+                store_tail(buffers.x, at, load_tail(buffers.x, at, left) + load(array, place + i), left)
+        place += sums.step
 
 
 @part
-def matrix_shape(kind, s):
-    """(K, N) of a matrix of this kind."""
-    C = s.n_embd
+def matrix_of(layer, kind, weights, shape):
+    """The ``Matrix`` of this kind in this layer; of the head, layer is n_layer.
+
+    A layer's vectors are ln_1 and c_attn's bias (5C), c_proj's (C), ln_2 and c_fc's (6C), mlp.c_proj's (C). A bias
+    stands behind its layernorm, if it has one. The head has no bias.
+    """
+    C = shape.n_embd
     depth = 4 * C if kind == MLP_PROJ else C
-    return depth, 3 * C if kind == QKV else 4 * C if kind == FC else s.vocab_size if kind == HEAD else C
-
-
-@part
-def vector_place(layer, kind, s):
-    """Where this matrix's vectors begin; a layer has ln_1 and c_attn's bias (5C), c_proj's (C), ln_2 and c_fc's (6C),
-    mlp.c_proj's (C)."""
+    columns = 3 * C if kind == QKV else 4 * C if kind == FC else shape.vocab_size if kind == HEAD else C
     before = 5 if kind == PROJ else 6 if kind == FC else 12 if kind == MLP_PROJ else 0
-    return (13 * layer + before) * s.n_embd
+    vector = (13 * layer + before) * C
+    bias = vector + 2 * C if kind in (QKV, FC) else vector
+    first = weights.offsets[4 * layer + kind % HEAD]
+    return Matrix(layer, kind, depth, columns, first, weights.panel_sizes[kind], vector, bias)
 
 
 @part
-def bias_place(kind, vector, s):
-    """Where this matrix's bias is: behind its layernorm, if it has one. (The head has no bias.)"""
-    return vector + 2 * s.n_embd if kind in (QKV, FC) else vector
-
-
-@part
-def _matrix_stage(task, stage, layer, kind, w, s, b, keys, values):
+def _matrix_stage(task, run, stage, matrix):
     """One matrix: layernorm or not before it, its bias, and what follows."""
-    vector = vector_place(layer, kind, s)
-    depth, columns = matrix_shape(kind, s)
-    bias = bias_place(kind, vector, s)
-    rows = s.wanted if kind == HEAD else s.rows
-    panels = (columns + PANEL - 1) // PANEL
-    step = max(1, min(STREAMS, panels // (PIECES * len(b.activations))))
+    shape, buffers = run.shape, run.buffers
+    rows = shape.wanted if matrix.kind == HEAD else shape.rows
+    panels = (matrix.columns + PANEL - 1) // PANEL
+    step = max(1, min(STREAMS, panels // (PIECES * len(buffers.activations))))
     together = max(1, min(step, TILE_ROWS // max(1, rows)))  # panels whose sums fit the registers side by side
     pieces = (panels + step - 1) // step
-    size, matrix = w.panel_sizes[kind], w.offsets[4 * layer + kind % HEAD]
-    piece = claim(b.counters, stage)
-    prepare_rows(task, kind, 0, rows, w, s, b, vector)
+    sums_step = buffers.sums.shape[2]
+    sums = Rows(buffers.sums, task * buffers.sums.shape[1] * sums_step, sums_step)
+    piece = claim(buffers.counters, stage)
+    prepare_rows(task, run, matrix, 0, rows)
     while piece < pieces:
         last = min(panels, piece * step + step)
         for panel in range(piece * step, last, together):
             first, width = panel * PANEL, min(together, last - panel)
-            count = min(width * PANEL, columns - first)
-            multiply_panels(
-                task, rows, width, matrix + panel * size, size, depth, bias + first, 0 if kind == HEAD else count, w, b
-            )
-            deliver(
-                task,
-                kind,
-                b.sums,
-                task * b.sums.shape[1] * b.sums.shape[2],
-                b.sums.shape[2],
-                rows,
-                0,
-                first,
-                count,
-                layer,
-                s,
-                b,
-                keys,
-                values,
-            )
-        finish(b.counters, stage)
-        piece = claim(b.counters, stage)
-    wait(b.counters, stage, pieces)
+            _multiply_panels(task, run, matrix, rows, panel, width)
+            deliver(task, run, matrix, sums, Part(0, rows, first, min(width * PANEL, matrix.columns - first)))
+        finish(buffers.counters, stage)
+        piece = claim(buffers.counters, stage)
+    wait(buffers.counters, stage, pieces)
 
 
 @part
-def _attention_stage(task, stage, layer, s, b, keys, values):
-    pieces = s.rows * s.n_head
-    piece = claim(b.counters, stage)
+def _attention_stage(task, run, stage, layer):
+    shape, buffers = run.shape, run.buffers
+    pieces = shape.rows * shape.n_head
+    piece = claim(buffers.counters, stage)
     while piece < pieces:
-        row, head = piece // s.n_head, piece % s.n_head
-        start = ((layer * s.batch + b.sequences[row]) * s.n_head + head) * s.capacity * s.head_size
-        first, last = head * s.head_size, (head + 1) * s.head_size
-        q, out = b.q[row, first:last], b.heads[row, first:last]
-        attend(q, keys, values, start, b.positions[row] + 1, out, b.scratch[task])
-        finish(b.counters, stage)
-        piece = claim(b.counters, stage)
-    wait(b.counters, stage, pieces)
+        row, head = piece // shape.n_head, piece % shape.n_head
+        cached = (layer * shape.batch + buffers.sequences[row]) * shape.n_head + head
+        start = cached * shape.capacity * shape.head_size
+        first, last = head * shape.head_size, (head + 1) * shape.head_size
+        q, out = buffers.q[row, first:last], buffers.heads[row, first:last]
+        attend(q, run.keys, run.values, start, buffers.positions[row] + 1, out, buffers.scratch[task])
+        finish(buffers.counters, stage)
+        piece = claim(buffers.counters, stage)
+    wait(buffers.counters, stage, pieces)
 
 
 @part
-def _walk(worker, task, w, s, b, keys, values):
-    for stage in range(STAGES * s.n_layer + 1):
+def _walk(worker, task, run):
+    """What each thread does in a launch: its pieces of all stages, in order."""
+    for stage in range(STAGES * run.shape.n_layer + 1):
         layer, step = stage // STAGES, stage % STAGES
         if step == 1:
-            _attention_stage(task, stage, layer, s, b, keys, values)
+            _attention_stage(task, run, stage, layer)
         else:
-            kind = HEAD if layer == s.n_layer else max(step - 1, 0)
-            _matrix_stage(task, stage, layer, kind, w, s, b, keys, values)
+            kind = HEAD if layer == run.shape.n_layer else max(step - 1, 0)
+            _matrix_stage(task, run, stage, matrix_of(layer, kind, run.weights, run.shape))
 
 
 @launcher
-def decode_rows(n_threads, w, s, b, keys, values):
-    """Logits of ``s.rows`` new tokens, whose embeddings are in ``b.x``, into ``b.logits``, or the largest into
-    ``b.best``.
+def decode_rows(n_threads, weights, shape, buffers, keys, values):
+    """Logits of ``shape.rows`` new tokens, whose embeddings are in ``buffers.x``.
 
-    keys and values: the cache's arrays, flat; the new tokens' are written to them.
+    They are written to ``buffers.logits``, or the largest to ``buffers.best``. keys and values: the cache's arrays,
+    flat; the new tokens' are written to them.
     """
-    for i in range(len(b.counters)):
-        b.counters[i] = 0
-    parallel_for(_walk, n_threads, (w, s, b, keys, values))
+    for i in range(len(buffers.counters)):
+        buffers.counters[i] = 0
+    parallel_for(_walk, n_threads, (Run(weights, shape, buffers, keys, values),))

@@ -30,13 +30,13 @@ from ..runtime.emitting import VECTOR_BYTES, Lanes, Vector
 PANEL = 16  # columns: a cache line of float32
 BLOCK = 64  # k in one int8 block
 BLOCK_BYTES = BLOCK * PANEL + 2 * PANEL
-TILE_ROWS = {64: 12, 32: 6, 16: 3}[VECTOR_BYTES]  # sums that fit the registers, beside weights and activations
+TILE_ROWS = {64: 12, 32: 6, 16: 3}[VECTOR_BYTES]  # rows of sums that fit the registers, beside weights and activations
 
 _FLOATS = Vector(types.float32, VECTOR_BYTES // 4)
 _WORDS = Vector(types.uint32, _FLOATS.lanes)
 _INTEGERS = Vector(types.int32, _FLOATS.lanes)
 _VECTORS = PANEL // _FLOATS.lanes
-_UNROLL = 4
+_K_TOGETHER = 4  # of the float32 loop
 STREAMS = 4  # panels read side by side, where the sums of that many fit
 _I64 = ir.IntType(64)
 
@@ -119,12 +119,12 @@ def _emit_float32(builder, rows, panels, x, x_step, depth, out, out_step):
             for j, column in enumerate(columns):
                 sums.add_product(i, j, number, column)
 
-    unrolled = builder.sdiv(depth, _I64(_UNROLL))
+    unrolled = builder.sdiv(depth, _I64(_K_TOGETHER))
     with cgutils.for_range(builder, unrolled) as loop:
-        first = builder.mul(loop.index, _I64(_UNROLL))
-        for k in range(_UNROLL):
+        first = builder.mul(loop.index, _I64(_K_TOGETHER))
+        for k in range(_K_TOGETHER):
             one(builder.add(first, _I64(k)))
-    with cgutils.for_range(builder, depth, start=builder.mul(unrolled, _I64(_UNROLL))) as loop:
+    with cgutils.for_range(builder, depth, start=builder.mul(unrolled, _I64(_K_TOGETHER))) as loop:
         one(loop.index)
     sums.write_back()
 
@@ -165,9 +165,9 @@ def _block_sums(builder, blocks, x_rows, k0):
     for slot in sum(slots, []):
         builder.store(ir.Constant(_INTEGERS.ir, None), slot)
     weights8, pair = Vector(types.int8, 2 * _FLOATS.lanes), ir.IntType(32)
-    with cgutils.for_range(builder, _I64(BLOCK // 2 // _UNROLL)) as loop:
-        for step in range(_UNROLL):
-            half = builder.add(builder.mul(loop.index, _I64(_UNROLL)), _I64(step))
+    with cgutils.for_range(builder, _I64(BLOCK // 2 // _K_TOGETHER)) as loop:
+        for step in range(_K_TOGETHER):
+            half = builder.add(builder.mul(loop.index, _I64(_K_TOGETHER)), _I64(step))
             columns = _vectors_at(builder, blocks, builder.mul(half, _I64(2 * PANEL)), weights8)
             columns = [column.convert(types.int16) for column in columns]
             k = builder.add(k0, builder.mul(half, _I64(2)))
@@ -198,45 +198,27 @@ def _emit_int8(builder, rows, panels, x, x_step, depth, out, out_step, x_scales,
 
 
 @intrinsic
-def panel_tile(
-    typingctx,
-    rows,
-    panels,
-    weights,
-    w_index,
-    w_step,
-    x,
-    x_index,
-    x_step,
-    x_scales,
-    s_index,
-    s_step,
-    depth,
-    out,
-    o_index,
-    o_step,
-):
+def panel_tile(typingctx, rows, panels, weights, x, scales, depth, out):
     """out[i, p · PANEL + column] += Σ_k x[i, k] · panel p[k, column]; rows · panels <= TILE_ROWS, panels <= STREAMS.
 
-    The format is told by the element types: weights float32, uint16 (bfloat16) or int8, x float32 or, for int8,
-    int16 with its scales, one a block. Indices count elements; ``w_step`` is from panel to panel, the others from row
-    to row. x is padded with zeros to the format's multiple of k; x_scales is read for int8 only.
+    ``weights``, ``x``, ``scales`` and ``out`` are ``Rows``; a row of ``weights`` is a panel. The format is told by the
+    element types: weights float32, uint16 (bfloat16) or int8; x float32 or, for int8, int16 with its scales, one a
+    block. x is padded with zeros to the format's multiple of k; scales are read for int8 only.
     """
     size = types.int64
-    sig = types.void(size, size, weights, size, size, x, size, size, x_scales, size, size, size, out, size, size)
+    sig = types.void(size, size, weights, x, scales, size, out)
     emitters = {types.float32: _emit_float32, types.uint16: _emit_bfloat16, types.int8: _emit_int8}
-    emit = emitters[weights.dtype]
+    emit = emitters[weights.types[0].dtype]
 
     def codegen(context, builder, sig, args):
-        def pointer(place):
-            return _at(builder, emitting.data_pointer(context, builder, sig.args[place], args[place]), args[place + 1])
-
-        first = pointer(2)
-        fixed = (pointer(5), args[7], args[11], pointer(12), args[14])
-        extra = (pointer(8), args[10]) if emit is _emit_int8 else ()
+        (first, w_step), (x_first, x_step), (scales_first, scales_step), (out_first, out_step) = (
+            emitting.unpack_rows(context, builder, sig.args[n], args[n]) for n in (2, 3, 4, 6)
+        )
+        fixed = (x_first, x_step, args[5], out_first, out_step)
+        extra = (scales_first, scales_step) if emit is _emit_int8 else ()
 
         def emit_size(rows, count):
-            panels = [_at(builder, first, builder.mul(_I64(p), args[4])) for p in range(count)]
+            panels = [_at(builder, first, builder.mul(_I64(p), w_step)) for p in range(count)]
             emit(builder, rows, panels, *fixed, *extra)
 
         _for_each_size(builder, args[0], args[1], emit_size)

@@ -1,7 +1,7 @@
 """Making panels of weight matrices, in parallel. For the layout, see ``panel_tile``.
 
-The source is flat: element (k, n) lies at k · k_step + n · n_step, so that a matrix and its transpose, wherever they are
-kept, are read where they lie.
+The source is flat: element (k, n) lies at k · k_step + n · n_step, so that a matrix and its transpose, wherever they
+are kept, are read where they lie.
 """
 
 import numpy as np

@@ -6,7 +6,6 @@ array is written to, a copy would be lost, and `target` refuses instead.
 """
 
 import math
-import threading
 
 import numpy as np
 
@@ -69,25 +68,3 @@ def gradients(into, dtype, **shapes):
     for (name, shape), array in zip(shapes.items(), into):
         target(name, array, shape, dtype)
     return list(into), True
-
-
-_kept = threading.local()
-
-
-def scratch(owner, dtype, *shapes):
-    """Uninitialised arrays for use within one op, their memory kept from call to call, for each Python thread.
-
-    The memory of an ``owner`` grows to the most it has needed. What is in the arrays is lost at its next call.
-    """
-    memory = _kept.__dict__.setdefault("memory", {})
-    sizes = [math.prod(shape) for shape in shapes]
-    line = 64 // dtype.itemsize
-    starts = [0]
-    for size in sizes:
-        starts.append(starts[-1] + -(-size // line) * line)
-    block = memory.get((owner, dtype))
-    if block is None or block.size < starts[-1]:
-        raw = np.empty(starts[-1] + line, dtype)
-        skipped = -raw.ctypes.data % 64 // dtype.itemsize
-        block = memory[owner, dtype] = raw[skipped : skipped + starts[-1]]
-    return [block[start : start + size].reshape(shape) for start, size, shape in zip(starts, sizes, shapes)]

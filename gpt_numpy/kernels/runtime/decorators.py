@@ -54,9 +54,9 @@ def part(function=None, **options):
     numba would optimise it by itself, then again with each function that calls it, and keep code that nobody calls from
     Python. Taking it over as it is halves the time that kernels take to compile, and costs them nothing.
 
-    It makes no arrays, and does not count references to those it is given (whoever launched the kernel holds them until
-    it ends). numba would count whenever an array is passed on or a view is made, atomically: in small functions called
-    from many threads that is the larger part of the time.
+    It makes no arrays, returns none to a launcher, and does not count references to those it is given (whoever launched
+    the kernel holds them until it ends). numba would count whenever an array is passed on or a view is made, atomically:
+    in small functions called from many threads that is the larger part of the time.
     """
     if function is None:
         return lambda function: part(function, **options)

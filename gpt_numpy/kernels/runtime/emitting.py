@@ -1,7 +1,7 @@
 """Vectors while machine code is being generated: Python operators append LLVM instructions.
 
-``simd`` (what kernels call), ``vector_math`` and the tiles of ``gemm_tile`` are all written with ``Lanes``. A function
-of ``Lanes`` runs once, when a kernel is compiled; its Python loops are unrolled into straight-line code, which LLVM
+``vectors`` (what kernels call), ``mathematics`` and the tiles of ``gemm`` are all written with ``Lanes``. A function of
+``Lanes`` runs once, when a kernel is compiled; its Python loops are unrolled into straight-line code, which LLVM
 compiles quickly, where numba would spend its time on typing the same loop.
 
 A ``Vector`` is an LLVM vector type, portable by itself: on a CPU with narrower registers LLVM splits it. The width
@@ -10,8 +10,10 @@ follows the CPU (``VECTOR_BYTES``), so the same source is 16 lanes of float32 un
 """
 
 import os
+from typing import NamedTuple
 
 import llvmlite.binding as llvm
+import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
@@ -278,6 +280,25 @@ def _check_extent(context, builder, array_type, array, index, count):
         cgutils.printf(builder, message, index, count, low, high)
         trap = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), []), "llvm.trap")
         builder.call(trap, [])
+
+
+class Rows(NamedTuple):
+    """Rows of a flat array, the argument of a tile: number j of row i is array[first + i · step + j]."""
+
+    array: np.ndarray
+    first: int
+    step: int
+
+
+def unpack(builder, kind, value):
+    """The fields of a NamedTuple argument, in order: for each its numba type and its value."""
+    return [(field, builder.extract_value(value, i)) for i, field in enumerate(kind.types)]
+
+
+def unpack_rows(context, builder, kind, value):
+    """Of an argument ``Rows``: the pointer to its first number, and its step."""
+    (array_type, array), (_, first), (_, step) = unpack(builder, kind, value)
+    return builder.gep(data_pointer(context, builder, array_type, array), [first]), step
 
 
 def load_vector(builder, pointer, type):

@@ -77,7 +77,7 @@ def exp(x):
 
 @functools.cache
 def _exp2_series(degree):
-    """The polynomial of ``degree`` through 2ʳ at Chebyshev's points of |r| ≤ ½: as good as the best but for a few percent.
+    """The polynomial of ``degree`` through 2ʳ at Chebyshev's points of |r| ≤ ½: a few percent short of the best one.
 
     Its first coefficient is made exact, so that 2⁰ is 1 to the last bit.
     """

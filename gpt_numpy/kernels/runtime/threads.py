@@ -13,10 +13,10 @@ hands the pieces out:
     def _double(n_tasks, x, out):
         parallel_for(_double_block, n_tasks, (x, out))
 
-``worker`` (below ``count()``) says which scratch a task may use. Each thread has a range of the tasks, and when that is
-done takes what is left of the others': uneven tasks need no plan, and yet a thread works on the same part of the arrays
-from launch to launch, which its own caches still hold. ``numba.prange`` would divide them for good, at the price of
-half a second of compilation for each launcher.
+``worker`` (below ``count()``) says which row of `scratch.worker_scratch` a task may use. Each thread has a range of the
+tasks, and when that is done takes what is left of the others': uneven tasks need no plan, and yet a thread works on the
+same part of the arrays from launch to launch, which its own caches still hold. ``numba.prange`` would divide them for
+good, at the price of half a second of compilation for each launcher.
 
 Launching is guarded, because numba's pools die rather than complain: GNU OpenMP ends a forked child at its
 first launch, and the workqueue layer aborts the process when two Python threads launch at once. Here a child
@@ -24,7 +24,9 @@ forked after its parent had started the pool, for a kernel or for any other ``pa
 ``KernelError`` (see ``gpt_numpy.forks``), and launches from several Python threads take turns.
 """
 
+import contextlib
 import functools
+import inspect
 import os
 import threading
 
@@ -42,7 +44,6 @@ from .numba_inside import set_threads, start_threads
 
 _turn = threading.RLock()
 _count = None
-_scratch = {}
 
 
 def available():
@@ -104,22 +105,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
-def scratch(dtype, size):
-    """Memory for each worker, (workers, at least ``size``), on cache lines; kept, so that only the first call pays.
-
-    Launches take turns, so one array for each type serves all kernels, as long as none expects to find what it left.
-    """
-    dtype = np.dtype(dtype)
-    kept = _scratch.get(dtype)
-    if kept is None or len(kept) < count() or kept.shape[1] < size:
-        line = 64 // dtype.itemsize
-        columns = -(-max(size, kept.shape[1] if kept is not None else 0) // line) * line
-        memory = np.zeros(count() * columns + line, dtype)
-        first = -memory.ctypes.data % 64 // dtype.itemsize
-        kept = _scratch[dtype] = memory[first : first + count() * columns].reshape(-1, columns)
-    return kept
-
-
 def _any_layout(value):
     """The numba type of an argument; for an array of several axes, of any strides."""
     kind = numba.typeof(value)
@@ -146,6 +131,10 @@ def _writeable(value):
     return value
 
 
+def _all_writeable(args):
+    return tuple(map(_writeable, args))
+
+
 def launcher(function):
     """Compile a function that calls `parallel_for`, and guard every call of it.
 
@@ -153,26 +142,29 @@ def launcher(function):
     itself would compile anew for every combination of contiguous, strided and read-only arguments.
     """
     compiled = kernel()(function)
+    named, variadic = function.__code__.co_argcount, bool(function.__code__.co_flags & inspect.CO_VARARGS)
 
     def compile_for(args):
         if compiled.overloads:
             compiled.disable_compile(False)
-        compiled.compile(tuple(map(_any_layout, args)))
+        kinds = [_any_layout(value) for value in args]
+        if variadic:  # *fields reach compiled code as one tuple
+            kinds[named:] = [types.BaseTuple.from_types(tuple(kinds[named:]))]
+        compiled.compile(tuple(kinds))
         compiled.disable_compile()
 
     @functools.wraps(function)
     def launch(*args):
-        args = [_writeable(value) for value in args]
         with _turn:
             start_pool()
             set_threads(count())  # numba keeps the number per Python thread
-            if not compiled.overloads:
-                compile_for(args)
-            try:
-                return compiled(*args)
-            except TypeError:  # no match among what is compiled
-                compile_for(args)
-                return compiled(*args)
+            for prepare in (tuple, _all_writeable):  # nearly always the arguments fit as they are
+                args = prepare(args)
+                if compiled.overloads:
+                    with contextlib.suppress(TypeError):  # no match among what is compiled
+                        return compiled(*args)
+            compile_for(args)
+            return compiled(*args)
 
     launch.compiled = compiled
     return launch
@@ -212,7 +204,7 @@ def parallel_for(typing, task, n_tasks, args):
 
 
 def _store_shared(builder, values):
-    """Put what the workers share (number of tasks, of ranges, their counters, …, arguments) into one block of memory."""
+    """Put what the workers share (number of tasks and of ranges, counters, …, arguments) into one block of memory."""
     block = cgutils.pack_struct(builder, values)
     place = cgutils.alloca_once(builder, block.type)
     builder.store(block, place)
@@ -227,7 +219,7 @@ def _worker_function(context, module, compiled, arg_types, shared_type):
     """What each thread runs: the tasks of its own range, then what is left of the others'.
 
     Its parameters are those of a numba generalised ufunc: args[0] - _FIRST is the worker's number, and
-    dimensions[0] says for how many workers in a row this call stands.
+    dimensions[0] is the number of workers that this call runs, one after the other; 0 for none.
     """
     kind = ir.FunctionType(ir.VoidType(), [_BYTES.as_pointer(), _INDEX.as_pointer(), _INDEX.as_pointer(), _BYTES])
     function = ir.Function(module, kind, name=module.get_unique_name(f"worker.{compiled.fndesc.mangled_name}"))

@@ -8,6 +8,7 @@ from gpt_numpy.inference.packed import BLOCK, BLOCK_BYTES, PANEL, PackedWeights
 from gpt_numpy.interop.safetensors import float32_to_bfloat16
 from gpt_numpy.kernels.decoding import panel_tile
 from gpt_numpy.kernels.runtime.decorators import kernel
+from gpt_numpy.kernels.runtime.emitting import Rows
 from gpt_numpy.parameters import Parameters
 
 CONFIG = GPTConfig(vocab_size=21, block_size=5, n_layer=2, n_head=3, n_embd=27)
@@ -22,7 +23,13 @@ def parameters(seed=0):
 @kernel()
 def multiply(rows, panels, weights, start, size, x, scales, depth, out):
     panel_tile.panel_tile(
-        rows, panels, weights, start, size, x, 0, x.shape[1], scales, 0, scales.shape[1], depth, out, 0, out.shape[1]
+        rows,
+        panels,
+        Rows(weights, start, size),
+        Rows(x, 0, x.shape[1]),
+        Rows(scales, 0, scales.shape[1]),
+        depth,
+        Rows(out, 0, out.shape[1]),
     )
 
 

@@ -1,0 +1,96 @@
+"""What stands on the other side of a panel: rows of activations made ready, and rows of sums that begin with biases."""
+
+import numpy as np
+from numba.extending import overload
+
+from ..runtime.decorators import part
+from ..runtime.vectors import (
+    absolute,
+    add_lanes,
+    broadcast,
+    convert,
+    fma,
+    lanes,
+    load_tail,
+    max_lanes,
+    maximum,
+    store,
+    store_tail,
+    where,
+)
+from .panel_tile import BLOCK
+
+
+@part
+def layernorm_row(x, out, weight, bias, vectors):
+    """out (C,) = layernorm of x (C,); weight and bias are where they begin in ``vectors``."""
+    C, width = len(x), lanes(x)
+    total = broadcast(x, np.float32(0))
+    i = 0
+    while i < C:
+        total += load_tail(x, i, C - i)
+        i += width
+    mean = add_lanes(total) / np.float32(C)
+    square = np.float32(0)
+    for j in range(C):
+        out[j] = x[j] - mean
+    total = broadcast(x, np.float32(0))
+    i = 0
+    while i < C:
+        centred = load_tail(out, i, C - i)
+        total = fma(centred, centred, total)
+        i += width
+    square = add_lanes(total) / np.float32(C)
+    rstd = np.float32(1) / np.sqrt(square + np.float32(1e-5))
+    for j in range(C):
+        out[j] = out[j] * rstd * vectors[weight + j] + vectors[bias + j]
+
+
+def prepare(source, activations, scales):
+    """Put a row of activations into the form that the weights' format is multiplied by, padded with zeros."""
+
+
+@overload(prepare)
+def _prepare(source, activations, scales):
+    return _quantise_row if activations.dtype.bitwidth == 16 else _copy_row
+
+
+def _copy_row(source, activations, scales):
+    copy_numbers(source, 0, activations, 0, len(source))
+    if len(source) % 2:
+        activations[len(source)] = 0
+
+
+@part
+def copy_numbers(source, start, target, place, count):
+    """target[place …] = ``count`` numbers of source from ``start`` on, counted from either's first, side by side."""
+    for i in range(0, count, lanes(source)):
+        store_tail(target, place + i, load_tail(source, start + i, count - i), count - i)
+
+
+def _quantise_row(source, activations, scales):
+    width, n = lanes(source), len(source)
+    for block in range((n + BLOCK - 1) // BLOCK):
+        first = block * BLOCK
+        largest = broadcast(source, np.float32(0))
+        for i in range(first, first + BLOCK, width):
+            largest = maximum(absolute(load_tail(source, i, n - i)), largest)
+        peak = max_lanes(largest)
+        factor = np.float32(32767) / peak if peak > 0 else np.float32(0)
+        scales[block] = peak / np.float32(32767)
+        for i in range(first, first + BLOCK, width):
+            scaled = load_tail(source, i, n - i) * factor
+            # Conversion to integers cuts towards zero.
+            rounded = scaled + where(scaled < 0, broadcast(source, np.float32(-0.5)), np.float32(0.5))
+            store(activations, i, convert(convert(rounded, np.int32), np.int16))
+
+
+@part
+def begin_sums(sums, place, step, rows, columns, vectors, bias, count):
+    """Every row's sums begin with ``count`` biases, zeros in the rest of the columns; rows are ``step`` apart."""
+    for row in range(rows):
+        at = place + row * step
+        if count < columns:
+            for j in range(0, columns, lanes(sums)):
+                store(sums, at + j, broadcast(sums, np.float32(0)))
+        copy_numbers(vectors, bias, sums, at, count)

@@ -1,0 +1,262 @@
+"""The three nested blockings of a product, as one kernel: tasks, blocks, tiles; and what is done to C in passing.
+
+``plan`` says how C is cut. A task takes B in blocks of ``depth`` × a few hundred columns, packed into panels that stay
+in the outer caches; against each it takes A in blocks of rows, packed to stay in the second-level cache; and multiplies
+panel by panel (``tile``).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..runtime.decorators import part
+from ..runtime.emitting import Rows
+from ..runtime.threads import launcher, parallel_for
+from ..runtime.vectors import broadcast, gelu, gelu_and_derivative, lanes, load, load_tail, store, store_tail
+from .numpy_twin import BIAS, BIAS_GELU_KEEP, GELU_BACKWARD
+from .packing import Source, pack_column_panels, pack_row_panels
+from .plan import BLOCK_TILES, DEPTH_STEP, GAP
+from .tile import TILE, Panels, Shift, Target, multiply_tile, tile_columns
+
+BLOCK_ROWS = BLOCK_TILES * TILE.rows  # rows of A packed at a time
+
+
+class Operands(NamedTuple):
+    """C (+)= A · B; all arrays flat."""
+
+    a: np.ndarray
+    b: np.ndarray
+    c: np.ndarray
+    M: int
+    N: int
+    K: int
+    a_deep: bool  # k runs along A's rows: A is stored (M, K), else (K, M)
+    b_deep: bool  # k runs along B's rows: B is stored (N, K), else (K, N)
+    add: bool  # C +=, not C =
+
+
+class Passing(NamedTuple):
+    """What is done in passing. An array that ``epilogue`` does not use is empty; ``sums``, if none are wanted."""
+
+    epilogue: int
+    bias: np.ndarray  # (N,)
+    extra: np.ndarray  # like C
+    activation: np.ndarray  # like C
+    sums: np.ndarray  # (N,), the column sums of B
+    add_sums: bool  # sums +=, not sums =
+
+
+class Cut(NamedTuple):
+    """A ``plan.Plan``, but for the number of tasks."""
+
+    rows: int
+    columns: int
+    depth: int
+    block_columns: int
+
+
+class Memory(NamedTuple):
+    """Where a task keeps what it packs: all in one array, a part of it for each worker."""
+
+    array: np.ndarray
+    tile: int  # a tile of sums at the edge of C
+    a_first: int  # the panels of A
+    a_step: int
+    b_first: int  # the panels of B
+    b_step: int
+
+
+class Block(NamedTuple):
+    """A rectangle of C, of one task, with what the current depth adds to it."""
+
+    row: int
+    rows: int
+    column: int
+    columns: int
+    depth: int  # of the packed panels
+    add: bool
+    biased: bool
+
+
+class Piece(NamedTuple):
+    """``rows`` × ``columns`` elements of C, from c[index] on; its rows are ``step`` apart."""
+
+    index: int
+    step: int
+    rows: int
+    columns: int
+
+
+@part
+def _store_edge(memory, c, piece, add, shift):
+    """Store the part of a tile of sums that lies in C."""
+    width = tile_columns(c)
+    for i in range(piece.rows):
+        row = piece.index + i * piece.step
+        for j in range(0, piece.columns, lanes(c)):
+            left = piece.columns - j
+            value = load(memory.array, memory.tile + i * width + j)
+            if add:
+                value += load_tail(c, row + j, left)
+            if shift.present:
+                value += load_tail(shift.bias, shift.first + j, left)
+            store_tail(c, row + j, value, left)
+
+
+@part
+def _activate(c, piece, shift, extra, keep):
+    """gelu(C + bias) where C is complete, while it is still in cache; ``keep``: extra = what GELU is applied to."""
+    for row in range(piece.index, piece.index + piece.rows * piece.step, piece.step):
+        j = 0
+        while j + lanes(c) <= piece.columns:
+            value = load(c, row + j) + load(shift.bias, shift.first + j)
+            if keep:
+                store(extra, row + j, value)
+            store(c, row + j, gelu(value))
+            j += lanes(c)
+        left = piece.columns - j
+        value = load_tail(c, row + j, left) + load_tail(shift.bias, shift.first + j, left)
+        if keep:
+            store_tail(extra, row + j, value, left)
+        store_tail(c, row + j, gelu(value), left)
+
+
+@part
+def _differentiate(c, piece, extra, activation):
+    """C · gelu'(extra), and activation = gelu(extra)."""
+    for row in range(piece.index, piece.index + piece.rows * piece.step, piece.step):
+        j = 0
+        while j + lanes(c) <= piece.columns:
+            activated, slope = gelu_and_derivative(load(extra, row + j))
+            store(activation, row + j, activated)
+            store(c, row + j, load(c, row + j) * slope)
+            j += lanes(c)
+        left = piece.columns - j
+        activated, slope = gelu_and_derivative(load_tail(extra, row + j, left))
+        store_tail(activation, row + j, activated, left)
+        store_tail(c, row + j, load_tail(c, row + j, left) * slope, left)
+
+
+@part
+def _add_column_sums(panels, depth, sums, column, columns, add):
+    """sums[column …] (+)= the sums over k of packed panels of B, ``depth`` (a multiple of DEPTH_STEP) deep."""
+    width = tile_columns(sums)
+    for j in range(0, columns, lanes(sums)):
+        here = panels.first + j // width * panels.step + j % width
+        even = odd = broadcast(sums, 0.0)  # two sums, so that one addition need not wait for the other
+        for k in range(0, depth, 2):
+            even += load(panels.array, here + k * width)
+            odd += load(panels.array, here + (k + 1) * width)
+        total = even + odd
+        if add:
+            total += load_tail(sums, column + j, columns - j)
+        store_tail(sums, column + j, total, columns - j)
+
+
+@part
+def _sum_columns(task, operands, passing, cut, memory, block, add):
+    """The column sums of a block of B; the tasks that meet these columns share them out by panels."""
+    width = tile_columns(operands.c)
+    down = (operands.M + cut.rows - 1) // cut.rows
+    across = (operands.N + cut.columns - 1) // cut.columns
+    n_panels = (block.columns + width - 1) // width
+    first = n_panels * (task // across) // down
+    end = n_panels * (task // across + 1) // down
+    panels = Rows(memory.array, memory.b_first + first * memory.b_step, memory.b_step)
+    column = block.column + first * width
+    _add_column_sums(panels, block.depth, passing.sums, column, min(block.columns, end * width) - first * width, add)
+
+
+@part
+def _multiply_block(operands, passing, memory, block):
+    """All tiles of a block of C: packed panels of A times packed panels of B."""
+    width = tile_columns(operands.c)
+    for j in range(0, block.columns, width):
+        b_panel = memory.b_first + j // width * memory.b_step
+        shift = Shift(passing.bias, block.column + j, block.biased)
+        for i in range(0, block.rows, TILE.rows):
+            panels = Panels(memory.array, memory.a_first + i // TILE.rows * memory.a_step, b_panel, block.depth)
+            here = (block.row + i) * operands.N + block.column + j
+            if i + TILE.rows <= block.rows and j + width <= block.columns:
+                multiply_tile(panels, Target(operands.c, here, operands.N, block.add), shift)
+                continue
+            multiply_tile(panels, Target(memory.array, memory.tile, width, False), Shift(passing.bias, 0, False))
+            piece = Piece(here, operands.N, min(TILE.rows, block.rows - i), min(width, block.columns - j))
+            _store_edge(memory, operands.c, piece, block.add, shift)
+
+
+@part
+def _finish_block(operands, passing, block):
+    """What follows the product, where it is more than a bias, on a block of C that is complete."""
+    piece = Piece(block.row * operands.N + block.column, operands.N, block.rows, block.columns)
+    if passing.epilogue == GELU_BACKWARD:
+        _differentiate(operands.c, piece, passing.extra, passing.activation)
+    elif passing.epilogue > BIAS:
+        shift = Shift(passing.bias, block.column, True)
+        _activate(operands.c, piece, shift, passing.extra, passing.epilogue == BIAS_GELU_KEEP)
+
+
+@part
+def _memory_of(worker, operands, cut, panels, size):
+    """The ``Memory`` of a worker, whose part of ``panels`` is ``size`` elements."""
+    width = tile_columns(operands.c)
+    tile = worker * size
+    a_first = tile + TILE.rows * width
+    a_step = cut.depth * TILE.rows + GAP
+    b_first = a_first + BLOCK_TILES * a_step
+    b_step = cut.depth * width + GAP
+    return Memory(panels, tile, a_first, a_step, b_first, b_step)
+
+
+@part
+def _multiply_task(worker, task, operands, passing, cut, panels, size):
+    """One task: its rectangle of C, complete."""
+    a_step = operands.K if operands.a_deep else operands.M
+    b_step = operands.K if operands.b_deep else operands.N
+    across = (operands.N + cut.columns - 1) // cut.columns
+    row_start = task // across * cut.rows
+    row_end = min(operands.M, row_start + cut.rows)
+    column_start = task % across * cut.columns
+    column_end = min(operands.N, column_start + cut.columns)
+    memory = _memory_of(worker, operands, cut, panels, size)
+    a_panels = Rows(panels, memory.a_first, memory.a_step)
+    b_panels = Rows(panels, memory.b_first, memory.b_step)
+    for column in range(column_start, column_end, cut.block_columns):
+        columns = min(cut.block_columns, column_end - column)
+        for k in range(0, operands.K, cut.depth):
+            depth = min(cut.depth, operands.K - k)
+            padded = (depth + DEPTH_STEP - 1) // DEPTH_STEP * DEPTH_STEP
+            add = operands.add or k > 0
+            last = k + cut.depth >= operands.K
+            biased = last and passing.epilogue == BIAS
+            b_index = column * b_step + k if operands.b_deep else k * b_step + column
+            pack_column_panels(Source(operands.b, b_index, b_step, operands.b_deep, columns, depth), b_panels)
+            if passing.sums.size > 0:
+                block = Block(0, 0, column, columns, padded, add, biased)
+                _sum_columns(task, operands, passing, cut, memory, block, passing.add_sums or k > 0)
+            for row in range(row_start, row_end, BLOCK_ROWS):
+                rows = min(BLOCK_ROWS, row_end - row)
+                a_index = row * a_step + k if operands.a_deep else k * a_step + row
+                pack_row_panels(Source(operands.a, a_index, a_step, operands.a_deep, rows, depth), a_panels)
+                block = Block(row, rows, column, columns, padded, add, biased)
+                _multiply_block(operands, passing, memory, block)
+                if last:
+                    _finish_block(operands, passing, block)
+
+
+_OPERANDS = len(Operands._fields)
+_PASSING = _OPERANDS + len(Passing._fields)
+_CUT = _PASSING + len(Cut._fields)
+
+
+@launcher
+def multiply(n_tasks, panels, size, *fields):
+    """One product. ``fields``: those of ``Operands``, of ``Passing`` and of ``Cut``, one after the other.
+
+    panels: a part of ``size`` elements for each worker, see ``plan.panels_size``. Numbers and flat arrays reach
+    compiled code in a microsecond; a NamedTuple built in Python takes as long again.
+    """
+    operands = Operands(*fields[:_OPERANDS])
+    passing = Passing(*fields[_OPERANDS:_PASSING])
+    cut = Cut(*fields[_PASSING:_CUT])
+    parallel_for(_multiply_task, n_tasks, (operands, passing, cut, panels, size))

@@ -1,0 +1,223 @@
+"""Packing a block of A or B into panels, which the tile's loop reads in one straight line.
+
+A *line* is what k runs along: a row of A or a column of B. A *panel* holds ``width`` neighbouring lines: at depth k
+stand the ``width`` elements that are needed together, then those of k + 1. A is packed in panels of ``TILE.rows``
+lines, B in panels of ``tile_columns``. Lines outside the matrix are zero, and so is the depth up to a multiple of
+``DEPTH_STEP``, so that the tile's loop has neither edges nor remainders.
+
+The source is *deep* where k runs along its rows (A as it is, B transposed): packing then transposes small squares in
+registers. Where it is not, lines lie side by side, and packing copies pieces of rows.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from ..runtime import emitting
+from ..runtime.emitting import Lanes, native, unpack
+from .plan import DEPTH_STEP
+from .tile import TILE
+
+_I64 = ir.IntType(64)
+
+
+class Source(NamedTuple):
+    """A block of a matrix: element (k, line) is array[first + k · step + line].
+
+    Where ``deep``, it is array[first + line · step + k].
+    """
+
+    array: np.ndarray
+    first: int
+    step: int
+    deep: bool
+    lines: int
+    depth: int
+
+
+def _at(builder, pointer, offset):
+    return builder.gep(pointer, [_I64(offset) if isinstance(offset, int) else offset])
+
+
+def _transpose(vectors):
+    """As many vectors as each has lanes, seen as the rows of a square: its columns."""
+    builder, vector, count = vectors[0].builder, vectors[0].type, vectors[0].type.lanes
+    index_type = ir.VectorType(ir.IntType(32), count)
+
+    def shuffle(first, second, order):
+        return first.like(builder.shuffle_vector(first.value, second.value, ir.Constant(index_type, order)))
+
+    distance, vectors = 1, list(vectors)
+    while distance < vector.lanes:
+        for i in range(count):
+            if not i & distance:
+                low, high = vectors[i], vectors[i | distance]
+                even = [lane if not lane & distance else count + (lane ^ distance) for lane in range(count)]
+                odd = [lane | distance if not lane & distance else count + lane for lane in range(count)]
+                vectors[i], vectors[i | distance] = shuffle(low, high, even), shuffle(low, high, odd)
+        distance *= 2
+    return vectors
+
+
+class _Packer(NamedTuple):
+    """What the code that is being emitted packs: the shape of a panel, and where source and panels are."""
+
+    builder: ir.IRBuilder
+    vector: emitting.Vector
+    width: int
+    source: ir.Value  # pointer to the element of line 0 and k = 0
+    step: ir.Value
+    depth: ir.Value
+    target: ir.Value  # pointer to the first panel
+    panel_step: ir.Value
+
+    def pieces(self):
+        """The lines of a panel as (first, how many) for each vector of them; only the last may be partial."""
+        lanes = self.vector.lanes
+        return [(first, min(lanes, self.width - first)) for first in range(0, self.width, lanes)]
+
+    def element(self, line, k, deep):
+        line, k = (_I64(i) if isinstance(i, int) else i for i in (line, k))
+        row, column = (line, k) if deep else (k, line)
+        return _at(self.builder, self.source, self.builder.add(self.builder.mul(row, self.step), column))
+
+    def place(self, panel, k, line):
+        offset = self.builder.add(self.builder.mul(panel, self.panel_step), self.builder.mul(k, _I64(self.width)))
+        return _at(self.builder, _at(self.builder, self.target, offset), line)
+
+
+def _copy_rows(packer, panel, count, lines_left=None):
+    """Pack ``count`` panels where lines lie side by side in the source: for each k, copy as much of its row.
+
+    ``lines_left`` is given for a single panel that is not whole.
+    """
+    builder, vector = packer.builder, packer.vector
+    masks = []
+    for first, lines in packer.pieces():
+        limit = _I64(lines)
+        if lines_left is not None:
+            left = builder.sub(lines_left, _I64(first))
+            limit = builder.select(builder.icmp_signed("<", left, limit), left, limit)
+        whole = lines_left is None and lines == vector.lanes
+        masks.append(None if whole else emitting.first_lanes(builder, limit, vector))
+    line = builder.mul(panel, _I64(packer.width))
+    with cgutils.for_range(builder, packer.depth) as loop:
+        for i in range(count):
+            row = packer.element(builder.add(line, _I64(i * packer.width)), loop.index, deep=False)
+            for (first, _), mask in zip(packer.pieces(), masks):
+                pointer = _at(builder, row, first)
+                if mask is None:
+                    loaded = emitting.load_vector(builder, pointer, vector)
+                else:
+                    loaded = emitting.load_masked(builder, pointer, vector, mask)
+                # A partial vector spills over into the place of k + 1, which is written next.
+                emitting.store_vector(loaded, packer.place(builder.add(panel, _I64(i)), loop.index, first))
+
+
+def _turn_square(packer, panel, k, lines_left=None, depth_left=None):
+    """Pack as many k as a vector has lanes where depth runs along the source's rows; zeros beyond what is left."""
+    builder, vector = packer.builder, packer.vector
+    origin, squares = builder.mul(panel, _I64(packer.width)), []
+    for first, lines in packer.pieces():
+        rows = []
+        for line in range(first, first + vector.lanes):
+            if line >= first + lines:
+                rows.append(Lanes(builder, ir.Constant(vector.ir, None), vector))
+                continue
+            pointer = packer.element(builder.add(origin, _I64(line)), k, deep=True)
+            if depth_left is None:
+                rows.append(emitting.load_vector(builder, pointer, vector))
+            else:
+                inside = builder.icmp_signed("<", _I64(line), lines_left)
+                mask = emitting.first_lanes(builder, builder.select(inside, depth_left, _I64(0)), vector)
+                rows.append(emitting.load_masked(builder, pointer, vector, mask))
+        squares.append(_transpose(rows))
+    for step in range(vector.lanes):
+        for (first, _), square in zip(packer.pieces(), squares):
+            emitting.store_vector(square[step], packer.place(panel, builder.add(k, _I64(step)), first))
+
+
+_SIDE_BY_SIDE = 4  # panels packed together, so that each visit to a row of the source takes whole cache lines
+
+
+def _pack_side_by_side(packer, whole, rest):
+    builder = packer.builder
+    together = builder.mul(builder.sdiv(whole, _I64(_SIDE_BY_SIDE)), _I64(_SIDE_BY_SIDE))
+    with cgutils.for_range_slice(builder, _I64(0), together, _I64(_SIDE_BY_SIDE), inc=True) as (panel, _):
+        _copy_rows(packer, panel, _SIDE_BY_SIDE)
+    with cgutils.for_range_slice(builder, together, whole, _I64(1), inc=True) as (panel, _):
+        _copy_rows(packer, panel, 1)
+    with builder.if_then(builder.icmp_signed(">", rest, _I64(0))):
+        _copy_rows(packer, whole, 1, lines_left=rest)
+
+
+def _pack_deep(packer, whole, rest):
+    builder, step = packer.builder, _I64(packer.vector.lanes)
+    depth_left = builder.srem(packer.depth, step)
+    even = builder.sub(packer.depth, depth_left)
+    with cgutils.for_range(builder, whole) as panels:
+        with cgutils.for_range_slice(builder, _I64(0), even, step, inc=True) as (k, _):
+            _turn_square(packer, panels.index, k)
+        with builder.if_then(builder.icmp_signed(">", depth_left, _I64(0))):
+            _turn_square(packer, panels.index, even, _I64(packer.width), depth_left)
+    with builder.if_then(builder.icmp_signed(">", rest, _I64(0))):
+        with cgutils.for_range_slice(builder, _I64(0), packer.depth, step, inc=True) as (k, _):
+            _turn_square(packer, whole, k, rest, builder.sub(packer.depth, k))
+
+
+def _zero_depth(packer, panels):
+    """Zero the k from ``depth`` up to the next multiple of DEPTH_STEP."""
+    builder, vector = packer.builder, packer.vector
+    end = builder.mul(builder.sdiv(builder.add(packer.depth, _I64(DEPTH_STEP - 1)), _I64(DEPTH_STEP)), _I64(DEPTH_STEP))
+    zero = Lanes(builder, ir.Constant(vector.ir, None), vector)
+    with builder.if_then(builder.icmp_signed("<", packer.depth, end)):
+        with cgutils.for_range(builder, panels) as loop:
+            with cgutils.for_range_slice(builder, packer.depth, end, _I64(1), inc=True) as (k, _):
+                for first, _ in packer.pieces():
+                    emitting.store_vector(zero, packer.place(loop.index, k, first))
+
+
+def _pack(width_of):
+    """An intrinsic that packs panels of ``width_of(vector)`` lines."""
+
+    @intrinsic
+    def pack(typingctx, source, panels):
+        """Pack the block ``source`` (``Source``) into one panel after the other.
+
+        panels: ``Rows``, a panel to a row. Behind each there must be room for one vector more than it holds. The last
+        panel's missing lines become 0, as do k beyond the depth up to a multiple of DEPTH_STEP.
+        """
+        vector = native(source.types[0].dtype)
+        width = width_of(vector)
+
+        def codegen(context, builder, sig, args):
+            (array_type, array), (_, index), (_, step), (_, deep), (_, lines), (_, depth) = unpack(
+                builder, source, args[0]
+            )
+            if emitting.CHECK_BOUNDS:  # the last element that is read
+                rows, length = builder.select(deep, lines, depth), builder.select(deep, depth, lines)
+                last = builder.add(index, builder.mul(builder.sub(rows, _I64(1)), step))
+                emitting.element_pointer(context, builder, array_type, array, last, length)
+            origin = _at(builder, emitting.data_pointer(context, builder, array_type, array), index)
+            target, panel_step = emitting.unpack_rows(context, builder, panels, args[1])
+            packer = _Packer(builder, vector, width, origin, step, depth, target, panel_step)
+            whole, rest = builder.sdiv(lines, _I64(width)), builder.srem(lines, _I64(width))
+            with builder.if_else(deep) as (along, across):
+                with along:
+                    _pack_deep(packer, whole, rest)
+                with across:
+                    _pack_side_by_side(packer, whole, rest)
+            _zero_depth(packer, builder.sdiv(builder.add(lines, _I64(width - 1)), _I64(width)))
+            return context.get_dummy_value()
+
+        return types.void(source, panels), codegen
+
+    return pack
+
+
+pack_row_panels = _pack(lambda vector: TILE.rows)
+pack_column_panels = _pack(lambda vector: TILE.vectors * vector.lanes)
