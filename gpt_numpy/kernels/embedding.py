@@ -75,7 +75,7 @@ def embedding_forward(tokens, positions, wte, wpe, alloc=np.empty):
     return out, EmbeddingCache(token, position, wte.shape, wpe.shape, tokens.shape)
 
 
-def embedding_backward(dout, cache, into=None):
+def embedding_backward(dout, cache, *, into=None):
     """Gradients of both tables: dwte (V, C), dwpe (block_size, C), added to those of ``into`` where given."""
     dtype = one_dtype(dout=dout)
     C = cache.wte_shape[1]

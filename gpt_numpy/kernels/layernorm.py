@@ -99,39 +99,56 @@ def _row_sums(dout, x, weight, base, m, r):
     return add_lanes(shift + shift2) / x.dtype.type(C), add_lanes(stretch + stretch2) / x.dtype.type(C)
 
 
+class Backward(NamedTuple):
+    """What the tasks of the backward share; all flat."""
+
+    dout: np.ndarray
+    x: np.ndarray
+    mean: np.ndarray  # (rows,)
+    rstd: np.ndarray  # (rows,)
+    weight: np.ndarray  # (C,)
+    means: np.ndarray  # (2 rows,): each row's two means, see `_row_sums`
+    dx: np.ndarray
+    sums: np.ndarray  # for each block of rows: dweight (C,), then dbias (C,)
+
+
 @part
-def _column_gradients(dout, x, mean, rstd, means, weight, dx, sums, dweight, row, rows, j):
+def _column_gradients(arrays, dweight, row, rows, j):
     """One vector of columns of ``rows`` rows: their dx, and what they add to dweight and dbias."""
-    C = weight.size
-    n = C - j
-    w, dw, db = load_tail(weight, j, n), load_tail(sums, dweight + j, n), load_tail(sums, dweight + C + j, n)
-    for i in range(rows):
-        here, r = (row + i) * C + j, rstd[row + i]
-        d, xhat = load_tail(dout, here, n), (load_tail(x, here, n) - mean[row + i]) * r
+    C, means, sums = arrays.weight.size, arrays.means, arrays.sums
+    left = C - j
+    dbias = dweight + C
+    w = load_tail(arrays.weight, j, left)
+    dw, db = load_tail(sums, dweight + j, left), load_tail(sums, dbias + j, left)
+    for i in range(row, row + rows):
+        here, r = i * C + j, arrays.rstd[i]
+        d = load_tail(arrays.dout, here, left)
+        xhat = (load_tail(arrays.x, here, left) - arrays.mean[i]) * r
         dw, db = fma(d, xhat, dw), db + d
-        store_tail(dx, here, (d * w - means[2 * (row + i)] - xhat * means[2 * (row + i) + 1]) * r, n)
-    store_tail(sums, dweight + j, dw, n)
-    store_tail(sums, dweight + C + j, db, n)
+        store_tail(arrays.dx, here, (d * w - means[2 * i] - xhat * means[2 * i + 1]) * r, left)
+    store_tail(sums, dweight + j, dw, left)
+    store_tail(sums, dbias + j, db, left)
 
 
 @part
-def _backward_rows(worker, task, dout, x, mean, rstd, weight, means, dx, sums, rows):
-    C = weight.size
+def _backward_rows(worker, task, arrays, rows):
+    C, mean, rstd = arrays.weight.size, arrays.mean, arrays.rstd
     dweight = task * 2 * C  # where this block's sums are: dweight, then dbias
-    sums[dweight : dweight + 2 * C] = 0
+    arrays.sums[dweight : dweight + 2 * C] = 0
     stop = min(mean.size, (task + 1) * rows)
     for row in range(task * rows, stop, _GROUP):
         n_rows = min(_GROUP, stop - row)
-        for i in range(n_rows):
-            here = row + i
-            means[2 * here], means[2 * here + 1] = _row_sums(dout, x, weight, here * C, mean[here], rstd[here])
-        for j in range(0, C, lanes(x)):
-            _column_gradients(dout, x, mean, rstd, means, weight, dx, sums, dweight, row, n_rows, j)
+        for i in range(row, row + n_rows):
+            shift, stretch = _row_sums(arrays.dout, arrays.x, arrays.weight, i * C, mean[i], rstd[i])
+            arrays.means[2 * i], arrays.means[2 * i + 1] = shift, stretch
+        for j in range(0, C, lanes(arrays.x)):
+            _column_gradients(arrays, dweight, row, n_rows, j)
 
 
 @launcher
-def _backward(n_tasks, dout, x, mean, rstd, weight, means, dx, sums, rows):
-    parallel_for(_backward_rows, n_tasks, (dout, x, mean, rstd, weight, means, dx, sums, rows))
+def _backward(n_tasks, rows, *arrays):
+    """``arrays``: the fields of ``Backward``."""
+    parallel_for(_backward_rows, n_tasks, (Backward(*arrays), rows))
 
 
 def layernorm_forward(x, weight, bias, epsilon=1e-5, alloc=np.empty):
@@ -148,7 +165,7 @@ def layernorm_forward(x, weight, bias, epsilon=1e-5, alloc=np.empty):
     return out, LayernormCache(x, mean, rstd, weight)
 
 
-def layernorm_backward(dout, cache, into=None, alloc=np.empty):
+def layernorm_backward(dout, cache, alloc=np.empty, *, into=None):
     """Gradients dx (..., C), dweight (C,), dbias (C,); the last two added to those of ``into`` where given."""
     x, mean, rstd, weight = cache
     dtype = one_dtype(x=x, dout=dout)
@@ -160,7 +177,7 @@ def layernorm_backward(dout, cache, into=None, alloc=np.empty):
     rows = max(_TASK_ELEMENTS // max(C, 1), -(-mean.size // _BLOCKS), 1)
     n_tasks = -(-mean.size // rows)
     means, sums = np.empty(2 * mean.size, dtype), np.empty((n_tasks, 2, C), dtype)
-    _backward(n_tasks, flat(dout), flat(x), mean, rstd, flat(weight), means, dx.reshape(-1), sums.reshape(-1), rows)
+    _backward(n_tasks, rows, flat(dout), flat(x), mean, rstd, flat(weight), means, dx.reshape(-1), sums.reshape(-1))
     dweight, dbias = np.add.reduce(sums, axis=0)
     if into is None:
         return dx, dweight, dbias

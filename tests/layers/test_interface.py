@@ -37,3 +37,5 @@ def test_a_forward_has_its_backward_and_takes_memory_from_alloc(forward):
     parameters = inspect.signature(backward).parameters
     assert list(parameters)[0] == ("dlogits" if layer == "lm_head" else "dloss" if "cross" in layer else "dout")
     assert ("into" in parameters) == (layer in WITH_PARAMETERS)
+    if "into" in parameters:
+        assert parameters["into"].kind is inspect.Parameter.KEYWORD_ONLY and list(parameters)[-1] == "into"
