@@ -10,6 +10,9 @@ head and once for the embedding, because the two share it.
 
 from __future__ import annotations
 
+import copy
+import importlib
+import inspect
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +23,7 @@ from .errors import ContextLengthError, DataError
 from .parameters import Parameters, initialise
 from .randomness import Dropout, dropout_key
 from .wording import counted
+from .workspace import Workspace
 
 IGNORE_INDEX = -1  # a target with this value counts neither in the loss nor in the gradient
 _EMBEDDING, _ATTENTION, _RESIDUAL_1, _RESIDUAL_2 = range(4)  # dropout's sites
@@ -55,6 +59,9 @@ class Pass(NamedTuple):
 
 class GPT:
     """A GPT-2 with explicit gradients.
+
+    One pass at a time: a forward and its backward belong to one thread. ``inference.decoder.OpsDecoder`` reads the
+    parameters alone, in any number of threads. A copy has arrays of its own and no pass to go back.
 
     >>> import numpy as np
     >>> from gpt_numpy import GPT, GPTConfig
@@ -94,6 +101,22 @@ class GPT:
         sizes = f"{counted(c.n_layer, 'layer')}, {counted(c.n_head, 'head')}, {c.n_embd} wide"
         tokens = f"{counted(c.block_size, 'position')}, {counted(c.vocab_size, 'token')}"
         return f"<GPT: {sizes}, {tokens}; {counted(len(self.params.flat), 'parameter')}, {self.dtype}, {ops}>"
+
+    # ---- copies ------------------------------------------------------------------------------------------
+
+    def __getstate__(self):
+        """What is copied or pickled: the last pass is not, and a workspace is never shared by two models."""
+        ops = self.ops.__name__ if inspect.ismodule(self.ops) else self.ops
+        workspace = None if self.workspace is None else Workspace()
+        return {**self.__dict__, "ops": ops, "workspace": workspace, "on_gradients": None, "_pass": None}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        if isinstance(self.ops, str):
+            self.ops = importlib.import_module(self.ops)
+
+    def __copy__(self):
+        return copy.deepcopy(self)  # two models that share gradients would add into each other's
 
     @property
     def dtype(self):
@@ -295,24 +318,30 @@ class GPT:
             if T > limit:
                 raise ContextLengthError("sequence too long", field="tokens", found=T, expected=f"at most {limit}")
             positions = np.arange(T)
-        positions = np.asarray(positions)
+        positions = np.array(positions)
         if positions.shape not in ((T,), (B, T)):
             raise DataError("wrong shape", field="positions", found=positions.shape, expected=f"{(T,)} or {(B, T)}")
+        if positions.dtype.kind not in "iu":
+            raise DataError("not positions", field="positions", found=str(positions.dtype), expected="integers")
         if positions.size and not 0 <= int(positions.min()) <= int(positions.max()) < limit:
             raise ContextLengthError("position out of range", found=int(positions.max()), expected=f"0 to {limit - 1}")
         if first_key is not None:
-            first_key = np.asarray(first_key)
-            valid = first_key.shape == (B, T) and np.all((first_key >= 0) & (first_key <= np.arange(T)))
+            first_key = np.array(first_key)
+            valid = (
+                first_key.shape == (B, T)
+                and first_key.dtype.kind in "iu"
+                and np.all((first_key >= 0) & (first_key <= np.arange(T)))
+            )
             if not valid:
                 raise DataError(
                     "every query sees at least itself",
                     field="first_key",
-                    expected=f"shape {(B, T)}, 0 <= first_key <= t",
+                    expected=f"integers of shape {(B, T)}, 0 <= first_key <= t",
                 )
         return tokens, positions, first_key
 
     def _check_targets(self, targets, shape):
-        targets = np.asarray(targets)
+        targets = np.array(targets)
         if targets.shape != tuple(shape):
             raise DataError("wrong shape", field="targets", found=targets.shape, expected=str(tuple(shape)))
         return check_tokens(targets, self.config.vocab_size, lowest=IGNORE_INDEX, name="targets")
@@ -339,8 +368,11 @@ class GPT:
 
 
 def check_tokens(tokens, vocab_size, lowest=0, name="tokens"):
-    """``tokens`` as an int64 array (B, T) with every id in range, or a ``DataError`` naming the first bad one."""
-    array = np.asarray(tokens)
+    """``tokens`` as a new int64 array (B, T) with every id in range, or a ``DataError`` naming the first bad one.
+
+    What is checked is the copy: the caller may fill its own array with the next batch at any time.
+    """
+    array = np.array(tokens)
     if array.dtype.kind not in "iu" or array.ndim != 2:
         found = f"{array.dtype} {array.shape}"
         raise DataError("not a batch of token ids", field=name, found=found, expected="integers (B, T)")

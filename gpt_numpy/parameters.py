@@ -15,6 +15,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from .config import GPTConfig
 from .wording import counted
 from .workspace import aligned_zeros
 
@@ -64,7 +65,8 @@ class Parameters(Mapping):
     3.0
     """
 
-    def __init__(self, config, dtype=np.float32, flat=None):
+    def __init__(self, config: GPTConfig, dtype=np.float32, flat: np.ndarray | None = None):
+        self.config = config
         self.shapes = table(config)
         sizes = [math.prod(shape) for shape in self.shapes.values()]
         # start of each tensor in the flat array, and the end of the last
@@ -78,6 +80,10 @@ class Parameters(Mapping):
 
     def __repr__(self):
         return f"<Parameters: {counted(len(self), 'tensor')}, {counted(len(self.flat), 'number')}, {self.flat.dtype}>"
+
+    def __reduce__(self):
+        # Rebuilt from the flat array alone: views that were copied one by one would no longer be views of it.
+        return _restored, (self.config, self.flat)
 
     def __getitem__(self, name):
         return self._views[name]
@@ -93,20 +99,27 @@ class Parameters(Mapping):
         return list(self._views)[int(np.searchsorted(self.boundaries, index, side="right")) - 1]
 
 
+def _restored(config, flat):
+    """A copied or unpickled ``Parameters``, in memory of its own that begins on a cache line."""
+    params = Parameters(config, flat.dtype)
+    params.flat[...] = flat
+    return params
+
+
 def initialise(params, config, seed):
     """Fill ``params`` with GPT-2's initial values, in place.
 
     Matrices are normal with standard deviation 0.02; the two projections of each block that write to the
     residual stream are scaled by 1/√(2·n_layer), so that the stream's variance does not grow with depth
     (Radford et al. 2019, section 2.3). Layernorm weights are 1, every bias is 0. Each tensor draws from a
-    generator of its own, made from the seed and its place in the table, so that adding a layer changes no
+    generator of its own, made from the seed and its position in the table, so that adding a layer changes no
     other tensor's values.
     """
     residual_scale = 1 / math.sqrt(2 * config.n_layer)
-    for place, (name, view) in enumerate(params.items()):
+    for position, (name, view) in enumerate(params.items()):
         if decays(name):
             std = 0.02 * (residual_scale if name.endswith("c_proj.weight") else 1.0)
-            rng = np.random.Generator(np.random.Philox(key=[seed, place]))
+            rng = np.random.Generator(np.random.Philox(key=[seed, position]))
             # Drawn in float32 whatever the dtype, so that a float64 model has the same initial values.
             view[...] = rng.standard_normal(view.shape, dtype=np.float32) * np.float32(std)
         else:

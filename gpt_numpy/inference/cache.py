@@ -2,7 +2,8 @@
 
 A token's keys and values never change once computed, because nothing before it depends on what comes after.
 Keeping them turns the cost of a new token from a forward pass over the whole sequence into one over a single
-position. The cache is an argument, never a part of the model: one model serves any number of them.
+position. The cache is an argument, never a part of the model: one model serves any number of them, also at the same
+time, from as many Python threads. One cache is for one thread at a time.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ class KVCache:
     lengths       (batch,) int64, tokens cached for each sequence; they may differ
 
     Sequence b's token t has position t in the model: positions are absolute, so a cache is never shifted.
-    A cache belongs to the first model that fills it. Memory is taken from the system only as tokens arrive.
+    A cache belongs to the first model that fills it; a copy belongs to the same, one that was pickled to the first that
+    fills it anew. Memory is taken from the system only as tokens arrive. ``scratch`` is where a decoder keeps its memory
+    from call to call; it is not copied.
     """
 
     def __init__(self, config, batch=1, capacity=None, dtype=np.float32):
@@ -38,7 +41,24 @@ class KVCache:
         self.keys = np.empty(shape, dtype)
         self.values = np.empty(shape, dtype)
         self.lengths = np.zeros(batch, np.int64)
-        self._owner = None
+        self.scratch: dict = {}
+        self._owner: object = None
+
+    def __getstate__(self):
+        return {**self.__dict__, "scratch": {}, "_owner": None}
+
+    def __copy__(self):
+        return self.__deepcopy__({})  # two caches that share their arrays would overwrite each other's tokens
+
+    def __deepcopy__(self, memo):
+        copy = object.__new__(type(self))
+        copy.keys, copy.values = np.empty_like(self.keys), np.empty_like(self.values)
+        copy.lengths = self.lengths.copy()
+        for sequence, length in enumerate(self.lengths):  # not the memory that no token has reached yet
+            copy.keys[:, sequence, :, :length] = self.keys[:, sequence, :, :length]
+            copy.values[:, sequence, :, :length] = self.values[:, sequence, :, :length]
+        copy.scratch, copy._owner = {}, memo.get(id(self._owner), self._owner)
+        return copy
 
     @property
     def batch(self):
@@ -74,7 +94,10 @@ class KVCache:
             raise GenerationError("no such sequence", field="cache", found=max(named), expected=f"0 to {batch - 1}")
         if len(set(named)) < len(named):
             raise GenerationError("a sequence is named twice", field="sequences", found=named)
-        longest = max(self.lengths[sequences].tolist(), default=0)
+        lengths = self.lengths[sequences].tolist()
+        if lengths and min(lengths) < 0:
+            raise GenerationError("no such length", field="lengths", found=min(lengths), expected="at least 0")
+        longest = max(lengths, default=0)
         if longest + count > capacity:
             raise ContextLengthError(
                 "the cache is full", found=f"{longest} cached and {count} new tokens", expected=f"at most {capacity}"

@@ -1,5 +1,9 @@
 """The forward pass over new tokens only: everything before them comes out of a ``KVCache``.
 
+``Decoder`` says what a decoder does; there are two. A decoder holds weights and nothing that changes: what a call needs
+belongs to the call or to the cache that is passed in, so any number of Python threads may use one decoder, each with
+caches of its own. ``panel_decoder.PanelDecoder`` is the fast one.
+
 ``OpsDecoder`` is the specification. It runs the model's own layer functions, block by block as in
 ``GPT._block_forward``, on whatever number of new tokens; with ``kernels`` that is also how a long prompt is
 read (*prefill*), since there the work is matrix products and limited by arithmetic. One token at a time
@@ -8,30 +12,58 @@ read (*prefill*), since there the work is matrix products and limited by arithme
 
 from __future__ import annotations
 
+from typing import Any, Protocol, runtime_checkable
+
 import numpy as np
 
+from ..config import GPTConfig
 from ..errors import ContextLengthError, GenerationError
-from ..model import check_tokens
+from ..model import GPT, check_tokens
+from .cache import KVCache
 from .sampling import largest
 
 
-class OpsDecoder:
-    """Extends cached sequences with the layer functions of a ``GPT``.
+@runtime_checkable
+class Decoder(Protocol):
+    """What extends cached sequences by new tokens.
 
-    identity  the object that a cache remembers as its owner
+    config    the model's shape
+    dtype     type of the logits and of the caches that this decoder fills
+    identity  the object that a cache remembers as its owner: the weights, or the model that holds them
     """
 
-    def __init__(self, model):
-        self.model = self.identity = model
-        self.config, self.dtype = model.config, model.dtype
+    config: GPTConfig
+    dtype: np.dtype
+    identity: object
 
-    def extend(self, tokens, cache, sequences=None, every=False):
+    def extend(self, tokens, cache: KVCache, sequences=None, every: bool = False) -> np.ndarray:
         """Logits after ``tokens`` (n, T), which are appended to n sequences of ``cache``.
 
         sequences (n,) int: which ones; default all. Returns (n, V), the logits for the next token, or with
         ``every`` (n, T, V), those after each of the tokens. The result is that of a forward pass over the
         whole sequences. Raises ``ContextLengthError`` where the cache is too small: nothing is overwritten.
         """
+        ...
+
+    def step_to_largest(self, tokens, cache: KVCache, count: int, sequences=None) -> tuple[np.ndarray, np.ndarray]:
+        """The ``count`` largest logits after one more token for each sequence, ``tokens`` (n,).
+
+        Returns ``(ids, logits)``, both (n, min(count, V)), ids in ascending order; of equal logits the lowest ids.
+        Raises ``GenerationError`` where the logits are not finite numbers.
+        """
+        ...
+
+
+class OpsDecoder:
+    """The specification of ``Decoder``: extends cached sequences with the layer functions of a ``GPT``."""
+
+    def __init__(self, model: GPT):
+        self.model = model
+        self.identity: object = model
+        self.config, self.dtype = model.config, model.dtype
+
+    def extend(self, tokens, cache: KVCache, sequences=None, every: bool = False) -> np.ndarray:
+        """See ``Decoder.extend``."""
         ops, p = self.model.ops, self.model.params
         tokens, sequences, positions = self._prepare(tokens, cache, sequences)
         x, _ = ops.embedding_forward(tokens, positions, p["wte.weight"], p["wpe.weight"])
@@ -44,29 +76,12 @@ class OpsDecoder:
         logits, _ = ops.lm_head_forward(x, p["wte.weight"])
         return logits if every else logits[:, 0]
 
-    def step_to_largest(self, tokens, cache, count, sequences=None):
-        """The ``count`` largest logits after one more token for each sequence, ``tokens`` (n,).
-
-        Returns ``(ids, logits)``, both (n, min(count, V)), ids in ascending order; of equal logits the lowest ids.
-        Raises ``GenerationError`` where the logits are not finite numbers.
-        """
-        logits = self.extend(np.asarray(tokens)[:, None], cache, sequences)
-        check_logits(logits.sum(dtype=np.float64))
-        return tuple(map(np.stack, zip(*(largest(row, count) for row in logits))))
+    def step_to_largest(self, tokens, cache: KVCache, count: int, sequences=None) -> tuple[np.ndarray, np.ndarray]:
+        """See ``Decoder.step_to_largest``."""
+        return largest_of_each(self.extend(np.asarray(tokens)[:, None], cache, sequences), count)
 
     def _prepare(self, tokens, cache, sequences):
-        tokens = check_tokens(tokens, self.config.vocab_size)
-        n, T = tokens.shape
-        sequences = np.arange(cache.batch) if sequences is None else np.asarray(sequences, np.int64)
-        if len(sequences) != n or T == 0:
-            raise ContextLengthError(
-                "one row of new tokens for each sequence",
-                field="tokens",
-                found=tokens.shape,
-                expected=f"({len(sequences)}, at least 1)",
-            )
-        cache.claim(self, sequences, T)
-        return tokens, sequences, cache.lengths[sequences, None] + np.arange(T)
+        return begin_extension(self, tokens, cache, sequences)
 
     def _block(self, i, x, cache, sequences):
         ops, p, h = self.model.ops, self.model.params, f"h.{i}."
@@ -102,12 +117,38 @@ class OpsDecoder:
         return heads
 
 
+def begin_extension(decoder: Decoder, tokens, cache: KVCache, sequences=None):
+    """The checked arguments of ``Decoder.extend``, as arrays of their own; the cache now belongs to ``decoder``.
+
+    Returns tokens (n, T), sequences (n,) and positions (n, T), all int64.
+    """
+    tokens = check_tokens(tokens, decoder.config.vocab_size)
+    n, T = tokens.shape
+    sequences = np.arange(cache.batch) if sequences is None else np.array(sequences, np.int64)
+    if sequences.shape != (n,) or T == 0:
+        raise ContextLengthError(
+            "one row of new tokens for each sequence",
+            field="tokens",
+            found=tokens.shape,
+            expected=f"({sequences.size}, at least 1)",
+        )
+    cache.claim(decoder, sequences, T)
+    return tokens, sequences, cache.lengths[sequences, None] + np.arange(T)
+
+
+def largest_of_each(logits: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """What ``Decoder.step_to_largest`` returns, from all logits (n, V)."""
+    check_logits(logits.sum(dtype=np.float64))
+    ids, values = zip(*(largest(row, count) for row in logits))
+    return np.stack(ids), np.stack(values)
+
+
 def check_logits(total):
     """Raise ``GenerationError`` if a sum of logits says that one of them is no finite number."""
     if not np.isfinite(total):
         raise GenerationError("the logits are not numbers", field="logits", found=float(total))
 
 
-def decoder_for(model):
+def decoder_for(model: Any) -> Decoder:
     """The decoder of a ``GPT``; a decoder is its own."""
     return model if hasattr(model, "extend") else OpsDecoder(model)

@@ -92,6 +92,12 @@ class PackedWeights:
         sizes = f"{counted(c.n_layer, 'layer')}, {c.n_embd} wide, {c.vocab_size:,} tokens"
         return f"<PackedWeights: {sizes}, {self.format}, {in_bytes(self.nbytes)}>"
 
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+        data = self.data  # an unpickled or copied array begins anywhere; the kernels read panels fastest on cache lines
+        self.data = aligned_empty(data.shape, data.dtype)
+        self.data[...] = data
+
     @staticmethod
     def data_size(config, format):
         """Elements of ``data``."""

@@ -1,7 +1,8 @@
 """The fast decoder: packed weights, and kernels that read them at the speed of memory.
 
-A few new tokens, of however many sequences, are rows of one launch for the whole model (``kernels.decode``),
-``PASS_ROWS`` of them at a time. A prompt is read layer by layer (``kernels.prefill``), with attention in tiles.
+A few new tokens, of however many sequences, are rows of one launch for the whole model
+(``kernels.decoding.one_token``), ``PASS_ROWS`` of them at a time. A prompt is read layer by layer
+(``kernels.decoding.prompt``), with attention in tiles. The memory of a launch is kept in the cache that it extends.
 """
 
 from __future__ import annotations
@@ -10,22 +11,30 @@ import numpy as np
 
 from ..errors import ConfigError
 from ..workspace import aligned_empty
-from .decoder import OpsDecoder, check_logits
+from .cache import KVCache
+from .decoder import begin_extension, check_logits, largest_of_each
 from .packed import BLOCK, PANEL, PackedWeights, panel_size
 
-KEPT_BUFFERS = 4  # shapes of calls whose memory is kept
+KEPT_BUFFERS = 4  # shapes of calls whose memory a cache keeps
 PASS_ROWS = 256  # rows of one launch: their activations stay in the cache
 PROMPT_TOKENS = 32  # from here on, a sequence's new tokens are read as a prompt
 _NO_LOGITS = np.empty((0, 0), np.float32)
 
 
-class PanelDecoder(OpsDecoder):
-    """Extends cached sequences with packed weights in float32, bfloat16 or int8; activations are float32."""
+class PanelDecoder:
+    """A ``Decoder`` with packed weights in float32, bfloat16 or int8; activations are float32.
 
-    def __init__(self, weights):
-        self.weights = self.identity = weights
+    ``OpsDecoder`` specifies what comes out.
+    """
+
+    def __init__(self, weights: PackedWeights):
+        self.weights = weights
         self.config, self.dtype = weights.config, np.dtype(np.float32)
-        self._buffers = {}
+
+    @property
+    def identity(self) -> object:
+        """The weights: two decoders of the same weights may use one cache."""
+        return self.weights
 
     def __repr__(self):
         return f"<PanelDecoder of {self.weights!r}>"
@@ -37,9 +46,9 @@ class PanelDecoder(OpsDecoder):
             raise ConfigError("packed weights are made from float32", field="dtype", found=str(model.dtype))
         return cls(PackedWeights.pack(model.config, model.params, format))
 
-    def extend(self, tokens, cache, sequences=None, every=False):
-        """As ``OpsDecoder.extend``, which specifies it."""
-        tokens, sequences, positions = self._prepare(tokens, cache, sequences)
+    def extend(self, tokens, cache: KVCache, sequences=None, every: bool = False) -> np.ndarray:
+        """See ``Decoder.extend``."""
+        tokens, sequences, positions = begin_extension(self, tokens, cache, sequences)
         n, T = tokens.shape
         if T >= PROMPT_TOKENS:
             logits = [self._read(cache, *row, every) for row in zip(tokens, sequences, positions)]
@@ -56,14 +65,14 @@ class PanelDecoder(OpsDecoder):
         cache.lengths[sequences] += T
         return logits.reshape(T, n, -1).swapaxes(0, 1) if every else logits
 
-    def step_to_largest(self, tokens, cache, count, sequences=None):
-        """As ``OpsDecoder.step_to_largest``, which specifies it; up to 128 are found without writing the logits."""
+    def step_to_largest(self, tokens, cache: KVCache, count: int, sequences=None) -> tuple[np.ndarray, np.ndarray]:
+        """See ``Decoder.step_to_largest``; up to ``MOST_LARGEST`` are found without writing the logits."""
         from ..kernels.decoding.one_token import MOST_LARGEST
 
         count = min(count, self.config.vocab_size)
         if count > MOST_LARGEST:
-            return super().step_to_largest(tokens, cache, count, sequences)
-        tokens, sequences, positions = self._prepare(np.asarray(tokens)[:, None], cache, sequences)
+            return largest_of_each(self.extend(np.asarray(tokens)[:, None], cache, sequences), count)
+        tokens, sequences, positions = begin_extension(self, np.asarray(tokens)[:, None], cache, sequences)
         found, rows = [], (tokens[:, 0], sequences, positions[:, 0])
         for first in range(0, len(tokens), PASS_ROWS):
             part = [a[first : first + PASS_ROWS] for a in rows]
@@ -71,7 +80,8 @@ class PanelDecoder(OpsDecoder):
             check_logits(best[:, :, 0, 0].sum())
             found.append(_merge(best[:, :, 1 : count + 1], count))
         cache.lengths[sequences] += 1
-        return tuple(map(np.concatenate, zip(*found)))
+        ids, logits = zip(*found)
+        return np.concatenate(ids), np.concatenate(logits)
 
     def _run(self, cache, tokens, sequences, positions, wanted, logits, largest=0):
         """One pass: ``logits`` of the last ``wanted`` rows, or each thread's largest in ``best`` of what is returned."""
@@ -79,7 +89,7 @@ class PanelDecoder(OpsDecoder):
         from ..kernels.runtime import threads
 
         count = threads.count()
-        buffers = self._buffers_for(len(tokens), count, cache.capacity)
+        buffers = self._buffers_for(cache, len(tokens), count)
         self._begin(buffers, tokens, sequences, positions)
         buffers = buffers._replace(logits=logits)
         weights, shape = self._arguments(one_token.CHUNK, cache, len(tokens), wanted, largest)
@@ -138,12 +148,13 @@ class PanelDecoder(OpsDecoder):
             cache.capacity,
         )
 
-    def _buffers_for(self, *key):
-        if key not in self._buffers:
-            if len(self._buffers) >= KEPT_BUFFERS:
-                self._buffers.pop(next(iter(self._buffers)))
-            self._buffers[key] = make_buffers(self.weights, *key)
-        return self._buffers[key]
+    def _buffers_for(self, cache, rows, n_threads):
+        kept, key = cache.scratch, (rows, n_threads, self.weights.format)
+        if key not in kept:
+            if len(kept) >= KEPT_BUFFERS:
+                kept.pop(next(iter(kept)))
+            kept[key] = make_buffers(self.weights, rows, n_threads, cache.capacity)
+        return kept[key]
 
 
 def _merge(best, count):
