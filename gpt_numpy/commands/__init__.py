@@ -27,6 +27,7 @@ SUBCOMMANDS = {
     "generate": "continue a prompt with a trained model",
     "convert": "turn a model into another file format: Hugging Face's folder, llm.c's .bin",
     "quantize": "keep a model's weights in fewer bytes, and measure what that costs",
+    "eval": "measure a model on local files: perplexity, the next word, multiple choice",
     "score": "say how probable a model finds a text",
     "microscope": "write one page that shows every value and gradient of a model for a text",
     "study": "planted gradient bugs as riddles: the symptom, a hint, the answer",

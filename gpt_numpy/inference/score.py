@@ -68,12 +68,13 @@ def token_logprobs(model, tokens):
                 decoder.extend(tokens[None, start:fed], cache)
         stop = min(fed + CHUNK, start + block_size, len(tokens) - 1)
         logits = decoder.extend(tokens[None, fed:stop], cache, every=True)[0]
-        results.append(_log_softmax_at(logits, tokens[fed + 1 : stop + 1]))
+        results.append(log_softmax_at(logits, tokens[fed + 1 : stop + 1]))
         fed = stop
     return np.concatenate(results)
 
 
-def _log_softmax_at(logits, targets):
+def log_softmax_at(logits, targets):
+    """log softmax(logits)[targets], row by row: (T,) float64 from logits (T, V) and ids (T,)."""
     logits = logits.astype(np.float64)
     logits -= logits.max(axis=1, keepdims=True)
     return logits[np.arange(len(targets)), targets] - np.log(np.exp(logits).sum(axis=1))
