@@ -23,6 +23,7 @@ import numpy as np
 from ..errors import TokenizerError, VocabError
 from ..files.durable import write_files
 from ..wording import counted
+from .batches import RaggedIds, join
 from .formats import strict_json
 from .formats.tokenizer_config import SETTINGS_FILE
 from .formats.vocab_files import read_id_table
@@ -144,12 +145,16 @@ class CharTokenizer:
         allowed_special: str | Collection[str] = (),
         disallowed_special: str | Collection[str] = "all",
         threads: int | None = None,
-    ) -> list[list[int]]:
-        """``encode`` of each of ``texts``; ``threads`` is there for the common interface."""
+        as_arrays: bool = False,
+    ) -> list[list[int]] | RaggedIds:
+        """``encode`` of each of ``texts``, as lists or (``as_arrays``) as one array of ids and one of offsets.
+
+        ``threads`` is there for the common interface.
+        """
         arrays = self.encode_batch_to_arrays(
             texts, allowed_special=allowed_special, disallowed_special=disallowed_special
         )
-        return [ids.tolist() for ids in arrays]
+        return join(arrays, self.dtype) if as_arrays else [ids.tolist() for ids in arrays]
 
     def encode_batch_to_arrays(
         self,

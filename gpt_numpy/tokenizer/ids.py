@@ -76,15 +76,15 @@ class TokenJoiner:
 
     def __init__(self, tokens: Sequence[bytes]):
         self._bytes = np.frombuffer(b"".join(tokens), np.uint8)
-        self._lengths = np.array([len(token) for token in tokens], np.int64)
-        self._starts = np.cumsum(self._lengths) - self._lengths
+        self.lengths = np.array([len(token) for token in tokens], np.int64)
+        self._starts = np.cumsum(self.lengths) - self.lengths
 
     def join(self, ids: np.ndarray) -> bytes:
         """The bytes of ``ids`` (checked before), one token after the other."""
         return b"".join(self._block(ids[i : i + self.BLOCK]) for i in range(0, len(ids), self.BLOCK))
 
     def _block(self, ids) -> bytes:
-        lengths = self._lengths[ids]
+        lengths = self.lengths[ids]
         ends = np.cumsum(lengths)
         # where each byte comes from: its token's start, and how far into the token it is
         places = np.repeat(self._starts[ids] - (ends - lengths), lengths) + np.arange(ends[-1])

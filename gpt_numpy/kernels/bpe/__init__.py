@@ -88,7 +88,7 @@ class BPEEncoder:
         """Token ids of ``text`` as a list, on the calling thread."""
         if isinstance(text, str) and len(text) <= _SHORT_TEXT:
             return self._encode_short(text)
-        return self._run(one_text(text))[0].tolist()
+        return self._listed(self._run(one_text(text))[0])
 
     def encode_to_array(self, text, threads=1):
         """Token ids (n_tokens,) of ``text`` in ``self.dtype``; the same for every number of threads."""
@@ -96,9 +96,12 @@ class BPEEncoder:
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def encode_batch(self, texts, threads=None):
-        """Token ids of every text, a list of lists, with ``threads`` threads (all cores by default)."""
+        """Token ids of every text, a list of lists, with ``threads`` threads (all cores by default).
+
+        ``texts`` are str (or bytes in UTF-8), or ``Texts``.
+        """
         ids, offsets = self.encode_ragged(texts, threads)
-        tokens = ids.tolist()
+        tokens = self._listed(ids)
         return [tokens[start:end] for start, end in itertools.pairwise(offsets.tolist())]
 
     def encode_batch_to_arrays(self, texts, threads=None):
@@ -112,10 +115,10 @@ class BPEEncoder:
         Returns ids (n_tokens,) and offsets (n_texts + 1,) int64; those of text k are
         ``ids[offsets[k]:offsets[k + 1]]``.
         """
-        texts = texts if isinstance(texts, list) else list(texts)
-        offsets = np.zeros(len(texts) + 1, dtype=np.int64)
+        texts = texts if isinstance(texts, Texts) else many_texts(list(texts))
+        offsets = np.zeros(len(texts.bounds), dtype=np.int64)
         parts, before = [], 0
-        for ids, ends, owners in self._run_all(many_texts(texts), threads):
+        for ids, ends, owners in self._run_all(texts, threads):
             parts.append(ids)
             offsets[owners + 1] = before + ends  # of the pieces of one text the last one's end stays
             before += len(ids)
@@ -150,6 +153,14 @@ class BPEEncoder:
                 start -= int(lengths[tokens[-1]])
                 tokens = tokens[:-1]
         return np.concatenate([tokens, self.encode_words([data[start:]])])
+
+    def _listed(self, ids):
+        """``ids`` as a list. Long ones share the int objects of a table, which takes half the time of making each anew."""
+        return ids.tolist() if len(ids) < 1000 else self._integers[ids].tolist()
+
+    @functools.cached_property
+    def _integers(self):
+        return np.array(range(int(max(self._byte_ids.max(), self._new_ids.max(initial=0))) + 1), dtype=object)
 
     @functools.cached_property
     def _blank_tokens(self):

@@ -226,49 +226,46 @@ def _prepare(bench, first, count, short):
 
 
 @called
-def _emit(bench, first, prepared, tables, cache, out, at):
-    """Write the tokens of the words from ``first`` up to ``prepared[1]``; returns the end.
+def _emit(bench, first, count, tables, cache, out, at):
+    """Write the tokens of the ``count`` words that ``_prepare`` left on the bench; returns the end.
 
-    prepared: the words whose keys are on the bench, from prepared[0] on.
+    ``bench.lines`` receives where the tokens of each begin.
     """
     short, keys, lines = cache.short, bench.keys, bench.lines
-    for word in range(first, prepared[1]):
-        i = word - prepared[0]
+    for i in range(count):
         low, high, line = read(keys, 2 * i), read(keys, 2 * i + 1), read(lines, i)
+        write(lines, i, at)
         newer = read(short, line) ^ low | read(short, line + 1) ^ high
         older = read(short, line + _ENTRY) ^ low | read(short, line + _ENTRY + 1) ^ high
         entry = line + (np.int64(newer != 0) << 2)
         _copy_four(short, entry + 2, out, at)
-        count = np.int64(read(short, entry + 3) >> _COUNT_SHIFT)
-        if (newer != 0) & (older != 0) | (count > SHORT_TOKENS):
-            start = np.int64(read(bench.starts, word))
-            place = start, np.int64(read(bench.starts, word + 1)) - start
+        n_tokens = np.int64(read(short, entry + 3) >> _COUNT_SHIFT)
+        if (newer != 0) & (older != 0) | (n_tokens > SHORT_TOKENS):
+            start = np.int64(read(bench.starts, first + i))
+            word = start, np.int64(read(bench.starts, first + i + 1)) - start
             if newer != 0 and older != 0:
-                at = _encode_new(bench.text, place, (low, high), line, tables, cache, out, at)
+                at = _encode_new(bench.text, word, (low, high), line, tables, cache, out, at)
             else:
-                at = _encode_linked(bench.text, place, entry, tables, cache, out, at)
+                at = _encode_linked(bench.text, word, entry, tables, cache, out, at)
         else:
-            at += count
+            at += n_tokens
     return at
 
 
 @called
 def _encode_chunk(bench, chunk, tables, cache, out, at, ends):
     """Stages two and three for the words of one chunk; ``ends`` receives where the tokens of each text end."""
-    mark, word = 0, 0
-    while mark < chunk.n_marks and bench.marks[mark] == 0:
+    marks, mark = bench.marks, 0
+    for first in range(0, chunk.n_words, BATCH):
+        count = min(BATCH, chunk.n_words - first)
+        _prepare(bench, first, count, cache.short)
+        at = _emit(bench, first, count, tables, cache, out, at)
+        while mark < chunk.n_marks and marks[mark] < first + count:
+            ends[mark] = bench.lines[marks[mark] - first]
+            mark += 1
+    while mark < chunk.n_marks:
         ends[mark] = at
         mark += 1
-    while word < chunk.n_words:
-        prepared = word, min(word + BATCH, chunk.n_words)
-        _prepare(bench, word, prepared[1] - word, cache.short)
-        while word < prepared[1]:
-            stop = min(prepared[1], bench.marks[mark]) if mark < chunk.n_marks else prepared[1]
-            at = _emit(bench, word, (prepared[0], stop), tables, cache, out, at)
-            word = stop
-            while mark < chunk.n_marks and bench.marks[mark] == word:
-                ends[mark] = at
-                mark += 1
     return at
 
 

@@ -1,7 +1,7 @@
 """Python texts as the kernels take them: UTF-8 in one array, and shares of similar size for the threads."""
 
 import ctypes
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from .pretokenizer import cuts
 
 _SLICE = 1 << 16  # characters; a slice without wide characters is narrow, and quicker to encode than the whole text
 
+_TOGETHER = 256  # texts joined at once: those without wide characters are not widened for the sake of others
+
 _as_utf8 = ctypes.pythonapi.PyUnicode_AsUTF8AndSize
 _as_utf8.argtypes = ctypes.py_object, ctypes.POINTER(ctypes.c_ssize_t)
 _as_utf8.restype = ctypes.c_void_p
@@ -23,7 +25,11 @@ class Texts(NamedTuple):
 
     source: np.ndarray  # (n_bytes,) uint8, UTF-8; not to be written to
     bounds: np.ndarray  # (n_texts + 1,) int64
-    owner: Any  # the object whose memory ``source`` shows
+    owner: str | bytes  # the object whose memory ``source`` shows
+
+    def holds(self, token):
+        """Whether the str ``token`` occurs in the texts, or where two of them meet."""
+        return (token if isinstance(self.owner, str) else token.encode()) in self.owner
 
 
 def one_text(text):
@@ -34,34 +40,74 @@ def one_text(text):
     """
     if not isinstance(text, str):
         raise TypeError(f"text 0 is {type(text).__name__}; expected str")
+    size = ctypes.c_ssize_t()
     try:
-        return _shown(text, [len(text)])
+        address = _as_utf8(text, ctypes.byref(size))
     except UnicodeEncodeError:
         raise surrogate_error([text]) from None
+    return Texts(_memory(address, size.value), np.array([0, size.value], dtype=np.int64), text)
 
 
 def many_texts(texts):
-    """A list of str as ``Texts``; TypeError and TokenizerError as in ``one_text``, with the number of the text."""
+    """A list of str, or a list of bytes in UTF-8, as ``Texts``.
+
+    TypeError for anything else; TokenizerError for a lone surrogate and for what is not UTF-8. Errors name the text's
+    number.
+    """
+    if texts and isinstance(texts[0], bytes):
+        return _many_bytes(texts)
     try:
-        joined = "".join(texts)
-        return _shown(joined, map(len, texts), len(texts))
+        parts = ["".join(texts[i : i + _TOGETHER]).encode() for i in range(0, len(texts), _TOGETHER)]
     except UnicodeEncodeError:
         raise surrogate_error(texts) from None
     except TypeError:
         number = next(number for number, text in enumerate(texts) if not isinstance(text, str))
         raise TypeError(f"text {number} is {type(texts[number]).__name__}; expected str") from None
-
-
-def _shown(joined, lengths, n_texts=1):
-    """``joined``, a str made of texts of these lengths (in characters)."""
-    size = ctypes.c_ssize_t()
-    address = _as_utf8(joined, ctypes.byref(size))
-    bounds = np.zeros(n_texts + 1, dtype=np.int64)
-    np.cumsum(np.fromiter(lengths, dtype=np.int64, count=n_texts), out=bounds[1:])
-    source = _memory(address, size.value)
-    if size.value != len(joined):
+    joined = b"".join(parts)
+    source, bounds = _memory_of(joined), _bounds(texts)
+    if bounds[-1] != len(joined):
         _to_bytes(source, bounds)
     return Texts(source, bounds, joined)
+
+
+def _many_bytes(texts):
+    for number, text in enumerate(texts):
+        if not isinstance(text, bytes):
+            raise TypeError(f"text {number} is {type(text).__name__}; expected bytes, as the first is")
+    joined = b"".join(texts)
+    source, bounds = _memory_of(joined), _bounds(texts)
+    if not joined.isascii():
+        _check_utf8(texts, joined, source[bounds[:-1][np.diff(bounds) > 0]])
+    return Texts(source, bounds, joined)
+
+
+def _check_utf8(texts, joined, first_bytes):
+    """TokenizerError unless each text is UTF-8: all of them together, and none begins inside a character."""
+    try:
+        joined.decode()
+        if not (first_bytes & 0xC0 == 0x80).any():
+            return
+    except UnicodeDecodeError:
+        pass
+    for number, text in enumerate(texts):
+        try:
+            text.decode()
+        except UnicodeDecodeError as error:
+            raise TokenizerError(
+                "not UTF-8", field=f"text {number}", offset=error.start, found=text[error.start : error.start + 1]
+            ) from None
+
+
+def _bounds(texts):
+    """Where each text begins and the last ends, in its own items: characters or bytes."""
+    bounds = np.zeros(len(texts) + 1, dtype=np.int64)
+    np.cumsum(np.fromiter(map(len, texts), dtype=np.int64, count=len(texts)), out=bounds[1:])
+    return bounds
+
+
+def _memory_of(data):
+    """The memory of ``data`` (bytes), typed as what can be written to: kernels are compiled for one type."""
+    return _memory(ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value, len(data))
 
 
 def _memory(address, size):
