@@ -37,6 +37,20 @@ class RaggedBytes(NamedTuple):
     offsets: np.ndarray  # (n_texts + 1,) int64
 
 
+def decoded(texts: list) -> list[str]:
+    """``texts``, all str or all bytes, as str; ``TokenizerError`` names the text and the offset of what is not UTF-8."""
+    if not all(isinstance(text, bytes) for text in texts):
+        return texts
+    result = []
+    for number, text in enumerate(texts):
+        try:
+            result.append(text.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            found = text[error.start : error.start + 1]
+            raise TokenizerError("not UTF-8", field=f"text {number}", offset=error.start, found=found) from None
+    return result
+
+
 def join(rows: Sequence[np.ndarray], dtype) -> RaggedIds:
     """One array of ``dtype`` from the arrays in ``rows``."""
     ids = np.concatenate(rows, dtype=dtype) if len(rows) else np.empty(0, dtype)

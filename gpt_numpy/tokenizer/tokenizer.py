@@ -310,19 +310,18 @@ class Tokenizer:
 
         Special tokens are looked for in all texts at once; one that two texts make together only costs time.
         """
-        from ..kernels.bpe.texts import many_texts
+        if self.vocabulary.pattern == GPT2_PATTERN and not compiler.missing():
+            from ..kernels.bpe.texts import many_texts
 
-        try:
-            plain = many_texts(texts)
-        except TypeError:
-            for n, text in enumerate(texts):
-                check_text(text, f"text {n}")
-            raise
-        if self.vocabulary.pattern == GPT2_PATTERN and not any(
-            plain.holds(token) for token in frozenset().union(*chosen)
-        ):
-            return plain, texts
-        return None, [text.decode() if isinstance(text, bytes) else text for text in texts]
+            try:
+                plain = many_texts(texts)
+            except TypeError:
+                for n, text in enumerate(texts):
+                    check_text(text, f"text {n}")
+                raise
+            if not any(plain.holds(token) for token in frozenset().union(*chosen)):
+                return plain, texts
+        return None, batches.decoded(texts)
 
     def _all_plain(self, texts: list[list[tuple[str, bool]]]) -> bool:
         """Whether the kernels can make the lists of all ``texts`` by themselves, which is the shortest way."""
