@@ -55,7 +55,7 @@ def describe(path: str | os.PathLike) -> str | None:
     which = "the newest" if found == steps[max(steps)] else "the best"
     if len(steps) == 1:
         return f"{path}: taking step {next(iter(steps)):,}, its only checkpoint"
-    step = int(_STEP.fullmatch(found.name)[1])
+    step = next(number for number, folder in steps.items() if folder == found)
     return f"{path}: taking step {step:,}, {which} of its {counted(len(steps), 'checkpoint')}"
 
 

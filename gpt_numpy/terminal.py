@@ -90,7 +90,7 @@ class Output:
         print(f"warning: {name} is gone ({error.strerror}); the run goes on without it", file=other, flush=True)
 
 
-def unescaped(stream: TextIO) -> TextIO:
+def unescaped(stream: TextIO | Output) -> TextIO | Output:
     """``stream`` for text that holds control characters on purpose."""
     return Output(stream.stream, False, stream.survives) if isinstance(stream, Output) else stream
 

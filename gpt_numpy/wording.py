@@ -75,7 +75,7 @@ def in_words(error: OSError) -> str:
     >>> in_words(FileNotFoundError(2, "No such file or directory", "notes.txt"))
     'notes.txt: there is no such file or folder'
     """
-    fault = _FAULTS.get(error.errno) or (error.strerror or str(error) or type(error).__name__)
+    fault = _FAULTS.get(error.errno or 0) or (error.strerror or str(error) or type(error).__name__)
     names = [str(name) for name in (error.filename, error.filename2) if name is not None]
     return f"{' → '.join(names)}: {fault}" if names else fault
 

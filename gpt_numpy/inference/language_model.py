@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,7 @@ class LanguageModel:
         *,
         samples: int = 1,
         temperature: float = 0.8,
-        stop: str | list[str] = (),
+        stop: str | Sequence[str] = (),
         **sampling,
     ) -> str | list[str]:
         """``prompt`` and what the model writes after it, a text; with ``samples`` above 1, a list of texts.

@@ -33,4 +33,33 @@ from .lm_head import (
 from .mlp import mlp_backward, mlp_forward
 from .residual import residual_backward, residual_forward
 
-__all__ = [name for name in dir() if name.endswith(("_forward", "_backward", "_gradients", "_update", "_norm"))]
+__all__ = [
+    "adamw_update",
+    "attention_backward",
+    "attention_forward",
+    "clear_gradients",
+    "cross_entropy_backward",
+    "cross_entropy_forward",
+    "dropout_backward",
+    "dropout_forward",
+    "embedding_backward",
+    "embedding_forward",
+    "gelu_backward",
+    "gelu_forward",
+    "gradient_norm",
+    "layernorm_backward",
+    "layernorm_forward",
+    "linear_backward",
+    "linear_forward",
+    "lm_head_backward",
+    "lm_head_cross_entropy_backward",
+    "lm_head_cross_entropy_forward",
+    "lm_head_cross_entropy_gradients",
+    "lm_head_forward",
+    "mlp_backward",
+    "mlp_forward",
+    "multi_head_attention_backward",
+    "multi_head_attention_forward",
+    "residual_backward",
+    "residual_forward",
+]

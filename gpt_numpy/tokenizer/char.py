@@ -205,13 +205,13 @@ class CharTokenizer:
         specials = settings.get("special_tokens", {})
         if not isinstance(specials, dict) or any(table.get(name) != i for name, i in specials.items()):
             raise VocabError(f"disagrees with {VOCAB_FILE}", path=settings_path, field="special_tokens")
-        ordered = sorted(table, key=table.get)
+        ordered = sorted(table, key=table.__getitem__)
         characters = [name for name in ordered if name not in specials]
-        if ordered != characters + sorted(specials, key=specials.get):
+        if ordered != characters + sorted(specials, key=specials.__getitem__):
             raise VocabError("special tokens stand before characters", path=path)
         for name in characters:
             if len(name) != 1:
                 raise VocabError(
                     "a token that is not one character", path=path, line=strict_json.line_of_key(text, name), found=name
                 )
-        return cls(characters, sorted(specials, key=specials.get))
+        return cls(characters, sorted(specials, key=specials.__getitem__))

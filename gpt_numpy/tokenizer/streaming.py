@@ -31,8 +31,8 @@ class StreamDecoder:
 
     def feed(self, ids: int | Iterable[int]) -> str:
         """The text that ``ids`` (one id or several) complete."""
-        ids = [ids] if hasattr(ids, "__index__") and not hasattr(ids, "__len__") else ids
-        return self._decoder.decode(self._decode_bytes(ids))
+        one = hasattr(ids, "__index__") and not hasattr(ids, "__len__")
+        return self._decoder.decode(self._decode_bytes([ids] if one else ids))
 
     def finish(self) -> str:
         """What was held back, decoded as it is (a replacement character for half a character)."""

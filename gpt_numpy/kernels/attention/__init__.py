@@ -155,7 +155,8 @@ def multi_head_attention_forward(
     check_axes(2, x=x, attn_weight=attn_weight)
     n_head = check_heads(n_head, attn_weight.shape[-1])
     qkv, attn_cache = linear_forward(x, attn_weight, attn_bias, alloc)
-    heads, attention_cache = attention_forward(*split_heads(qkv, n_head), first_key, dropout, alloc)
+    q, k, v = split_heads(qkv, n_head)
+    heads, attention_cache = attention_forward(q, k, v, first_key, dropout, alloc)
     out, proj_cache = linear_forward(heads.reshape(x.shape), proj_weight, proj_bias, alloc_out or alloc)
     return out, MultiHeadAttentionCache(attn_cache, attention_cache, proj_cache)
 

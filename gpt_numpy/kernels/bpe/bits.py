@@ -10,6 +10,8 @@ array at every call, which costs more than looking up a word. So none of them al
 Keys assume a little-endian machine, like all that numba supports.
 """
 
+from typing import Any
+
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
@@ -18,7 +20,7 @@ from numba.extending import intrinsic
 
 from ..runtime.emitting import element_pointer
 
-_WITHOUT_COUNTING = {"_nrt": False, "error_model": "numpy", "boundscheck": False}
+_WITHOUT_COUNTING: dict[str, Any] = {"_nrt": False, "error_model": "numpy", "boundscheck": False}
 inlined = njit(forceinline=True, **_WITHOUT_COUNTING)  # for what every word needs
 called = njit(forceinline=False, **_WITHOUT_COUNTING)  # for the rest; callees would inherit their caller's True
 

@@ -7,6 +7,7 @@ sign or of the wrong size, and can be told which.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -81,7 +82,7 @@ def _attention(dout, q, k, v, first_key=None, dropout=None):
     return found
 
 
-_TERMS = {
+_TERMS: dict[str, Callable[..., dict]] = {
     "layernorm": _layernorm,
     "gelu": _gelu,
     "cross-entropy": _cross_entropy,

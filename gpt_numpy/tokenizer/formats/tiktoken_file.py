@@ -34,9 +34,10 @@ def read_tiktoken(path: Path, special_tokens: dict[str, int], pattern: str) -> V
                 path=path,
                 line=ids[token][1] if token in ids else None,
             )
-        if tokens[i] is not None:
+        there = tokens[i]
+        if there is not None:
             raise VocabError(
-                f"{spell(tokens[i])!r} and {spell(token)!r} have the same id",
+                f"{spell(there)!r} and {spell(token)!r} have the same id",
                 path=path,
                 line=ids[token][1] if token in ids else None,
                 found=i,
@@ -46,7 +47,9 @@ def read_tiktoken(path: Path, special_tokens: dict[str, int], pattern: str) -> V
     origin = _RankOrigin(path, lines)
     merges = _find_merges(ids, origin)
     origin.merge_lines = [lines[i] for i in merges]
-    return Vocabulary(tuple(tokens), tuple(merges.values()), special_tokens, pattern, origin)
+    return Vocabulary(
+        tuple(token for token in tokens if token is not None), tuple(merges.values()), special_tokens, pattern, origin
+    )
 
 
 class _RankOrigin(Origin):

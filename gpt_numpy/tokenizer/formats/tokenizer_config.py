@@ -67,7 +67,7 @@ def add_special_token(specials: dict[str, int], entry, i, path: Path, where: str
     specials[text] = i
 
 
-def merge_special_tokens(table: dict[str, int], declared: dict[str, int], path: Path) -> None:
+def merge_special_tokens(table: dict[str, int], declared: dict[str, int], path: Path | None) -> None:
     """Check ``declared`` special tokens against the id ``table`` and add those that it lacks."""
     for text, i in sorted(declared.items(), key=lambda item: item[1]):
         if table.get(text, i) != i:

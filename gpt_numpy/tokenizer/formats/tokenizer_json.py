@@ -22,7 +22,7 @@ def read_tokenizer_json(path: Path) -> Vocabulary:
     """The vocabulary in ``path``; ``VocabError`` with the field or line if it is bad or of another kind."""
     content, text = strict_json.read(path)
     model = content.get("model") if isinstance(content, dict) else None
-    if not isinstance(model, dict):
+    if not isinstance(content, dict) or not isinstance(model, dict):
         raise VocabError("not a tokenizer.json", path=path, field="model", expected="an object")
     _refuse_other_kinds(content, model, path)
     table = read_id_table(model.get("vocab"), text, path)
@@ -38,7 +38,7 @@ def read_tokenizer_json(path: Path) -> Vocabulary:
 
     merges: dict[tuple[int, int], int] = {}
     for rank, merge in enumerate(_list(model, "merges", path)):
-        parts = merge.split(" ") if isinstance(merge, str) else merge if isinstance(merge, list) else None
+        parts = merge.split(" ") if isinstance(merge, str) else merge if isinstance(merge, list) else []
         add_merge(merges, parts, table, rank, place(rank))
     origin = FileOrigin(path, text, table, place)
     pattern = check_pattern(_pattern(content.get("pre_tokenizer"), path), path, "pre_tokenizer")

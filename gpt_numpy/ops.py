@@ -1,0 +1,137 @@
+"""What a module of layer functions offers: the interface that ``gpt_numpy.layers`` and ``gpt_numpy.kernels`` share.
+
+A module is the interface: ``GPT(config, ops=layers)``. mypy holds both modules to this protocol, and a test of the
+kernels holds them to each other, signature by signature. Arrays are float32 or float64; the docstrings of ``layers``
+give each function's mathematics and shapes. A cache is private to its module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from .randomness import Dropout
+
+Array = np.ndarray
+Alloc = Callable[..., np.ndarray]  # (shape, dtype) -> array: ``np.empty``, or a workspace's region
+Into = Sequence[np.ndarray] | None  # one array for each parameter gradient, which is added to it
+
+
+class Ops(Protocol):
+    """Forward and backward of every layer, and the optimizer's update."""
+
+    def embedding_forward(
+        self, tokens: Array, positions: Array, wte: Array, wpe: Array, alloc: Alloc = np.empty
+    ) -> tuple[Any, Any]: ...
+    def embedding_backward(self, dout: Array, cache: Any, *, into: Into = None) -> tuple: ...
+
+    def layernorm_forward(
+        self, x: Array, weight: Array, bias: Array, epsilon: float = 1e-5, alloc: Alloc = np.empty
+    ) -> tuple[Any, Any]: ...
+    def layernorm_backward(self, dout: Array, cache: Any, alloc: Alloc = np.empty, *, into: Into = None) -> tuple: ...
+
+    def linear_forward(self, x: Array, weight: Array, bias: Array, alloc: Alloc = np.empty) -> tuple[Any, Any]: ...
+    def linear_backward(self, dout: Array, cache: Any, alloc: Alloc = np.empty, *, into: Into = None) -> tuple: ...
+
+    def gelu_forward(self, x: Array, alloc: Alloc = np.empty) -> tuple[Any, Any]: ...
+    def gelu_backward(self, dout: Array, cache: Any, alloc: Alloc = np.empty) -> Array: ...
+
+    def attention_forward(
+        self,
+        q: Array,
+        k: Array,
+        v: Array,
+        first_key: Array | None = None,
+        dropout: Dropout | None = None,
+        alloc: Alloc = np.empty,
+    ) -> tuple[Any, Any]: ...
+    def attention_backward(self, dout: Array, cache: Any, alloc: Alloc = np.empty) -> tuple: ...
+
+    def multi_head_attention_forward(
+        self,
+        x: Array,
+        attn_weight: Array,
+        attn_bias: Array,
+        proj_weight: Array,
+        proj_bias: Array,
+        n_head: int,
+        first_key: Array | None = None,
+        dropout: Dropout | None = None,
+        alloc: Alloc = np.empty,
+        alloc_out: Alloc | None = None,
+    ) -> tuple[Any, Any]: ...
+    def multi_head_attention_backward(
+        self, dout: Array, cache: Any, alloc: Alloc = np.empty, *, into: Into = None
+    ) -> tuple: ...
+
+    def mlp_forward(
+        self,
+        x: Array,
+        fc_weight: Array,
+        fc_bias: Array,
+        proj_weight: Array,
+        proj_bias: Array,
+        alloc: Alloc = np.empty,
+        alloc_out: Alloc | None = None,
+    ) -> tuple[Any, Any]: ...
+    def mlp_backward(self, dout: Array, cache: Any, alloc: Alloc = np.empty, *, into: Into = None) -> tuple: ...
+
+    def dropout_forward(self, x: Array, dropout: Dropout, alloc: Alloc = np.empty) -> tuple[Any, Any]: ...
+    def dropout_backward(self, dout: Array, cache: Any, alloc: Alloc = np.empty) -> Array: ...
+
+    def residual_forward(
+        self, x: Array, branch: Array, dropout: Dropout | None = None, alloc: Alloc = np.empty
+    ) -> tuple[Any, Any]: ...
+    def residual_backward(self, dout: Array, cache: Any, alloc: Alloc = np.empty) -> tuple: ...
+
+    def cross_entropy_forward(
+        self, logits: Array, targets: Array, ignore_index: int = -1, alloc: Alloc = np.empty
+    ) -> tuple[float, Any]: ...
+    def cross_entropy_backward(self, dloss: float, cache: Any, alloc: Alloc = np.empty) -> Array: ...
+
+    def lm_head_forward(self, x: Array, wte: Array, alloc: Alloc = np.empty) -> tuple[Any, Any]: ...
+    def lm_head_backward(self, dlogits: Array, cache: Any, alloc: Alloc = np.empty, *, into: Into = None) -> tuple: ...
+    def lm_head_cross_entropy_forward(
+        self, x: Array, wte: Array, targets: Array, ignore_index: int = -1, alloc: Alloc = np.empty
+    ) -> tuple[float, Any]: ...
+    def lm_head_cross_entropy_backward(
+        self, dloss: float, cache: Any, alloc: Alloc = np.empty, *, into: Into = None
+    ) -> tuple: ...
+    def lm_head_cross_entropy_gradients(
+        self,
+        x: Array,
+        wte: Array,
+        targets: Array,
+        dloss: float,
+        ignore_index: int = -1,
+        alloc: Alloc = np.empty,
+        *,
+        into: Into = None,
+    ) -> tuple: ...
+
+    def adamw_update(
+        self,
+        params: Array,
+        grads: Array,
+        first_moments: Array,
+        second_moments: Array,
+        boundaries: Array,
+        decays: Array,
+        learning_rate: float,
+        beta1: float,
+        beta2: float,
+        epsilon: float,
+        step: int,
+        gradient_scale: float = 1.0,
+    ) -> None: ...
+    def gradient_norm(self, grads: Array) -> float: ...
+    def clear_gradients(self, grads: Array) -> None: ...
+
+
+if TYPE_CHECKING:
+    from . import kernels, layers
+
+    specification: Ops = layers
+    fast: Ops = kernels
