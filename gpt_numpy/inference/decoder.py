@@ -33,8 +33,12 @@ class Decoder(Protocol):
     """
 
     config: GPTConfig
-    dtype: np.dtype
-    identity: object
+
+    @property
+    def dtype(self) -> np.dtype: ...
+
+    @property
+    def identity(self) -> object: ...
 
     def extend(self, tokens, cache: KVCache, sequences=None, every: bool = False) -> np.ndarray:
         """Logits after ``tokens`` (n, T), which are appended to n sequences of ``cache``.

@@ -51,9 +51,9 @@ class PanelDecoder:
         tokens, sequences, positions = begin_extension(self, tokens, cache, sequences)
         n, T = tokens.shape
         if T >= PROMPT_TOKENS:
-            logits = [self._read(cache, *row, every) for row in zip(tokens, sequences, positions)]
+            read = [self._read(cache, *row, every) for row in zip(tokens, sequences, positions)]
             cache.lengths[sequences] += T
-            return np.stack(logits) if every else np.concatenate(logits)
+            return np.stack(read) if every else np.concatenate(read)
         logits = np.empty((n * T if every else n, self.config.vocab_size), np.float32)
         # A row attends to rows of earlier passes and of its own; by columns, no sequence is ahead of another.
         rows = tokens.T.reshape(-1), np.concatenate([sequences] * T), positions.T.reshape(-1)
@@ -61,7 +61,7 @@ class PanelDecoder:
         for first in range(0, n * T, PASS_ROWS):
             last = first + PASS_ROWS
             part = logits[max(0, first - unwanted) : max(0, last - unwanted)]
-            self._run(cache, *(a[first:last] for a in rows), len(part), part)
+            self._run(cache, *(a[first:last] for a in rows), wanted=len(part), logits=part)
         cache.lengths[sequences] += T
         return logits.reshape(T, n, -1).swapaxes(0, 1) if every else logits
 
@@ -76,7 +76,7 @@ class PanelDecoder:
         found, rows = [], (tokens[:, 0], sequences, positions[:, 0])
         for first in range(0, len(tokens), PASS_ROWS):
             part = [a[first : first + PASS_ROWS] for a in rows]
-            best = self._run(cache, *part, len(part[0]), _NO_LOGITS, count).best
+            best = self._run(cache, *part, wanted=len(part[0]), logits=_NO_LOGITS, largest=count).best
             check_logits(best[:, :, 0, 0].sum())
             found.append(_merge(best[:, :, 1 : count + 1], count))
         cache.lengths[sequences] += 1

@@ -122,7 +122,7 @@ class Part(NamedTuple):
     row: int
     rows: int
     first: int
-    count: int
+    count: int  # type: ignore[assignment]
 
 
 @part

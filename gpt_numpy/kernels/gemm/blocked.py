@@ -81,7 +81,7 @@ class Block(NamedTuple):
 class Piece(NamedTuple):
     """``rows`` × ``columns`` elements of C, from c[index] on; its rows are ``step`` apart."""
 
-    index: int
+    index: int  # type: ignore[assignment]
     step: int
     rows: int
     columns: int
