@@ -32,7 +32,7 @@ class Continuation(NamedTuple):
         return float(self.logprobs.sum())
 
 
-def text_logprobs(model, tokens: Sequence[int], stride: int | None = None) -> np.ndarray:
+def text_logprobs(model, tokens: Sequence[int] | np.ndarray, stride: int | None = None) -> np.ndarray:
     """log P(tokens[i] | the tokens before it in its window), float64, in nats, for every token but those without context.
 
     Windows are as long as the model's context and begin ``stride`` tokens apart (default: half the context). Each token
