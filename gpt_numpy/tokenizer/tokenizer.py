@@ -160,10 +160,10 @@ class Tokenizer:
         ``texts`` are all str, or all bytes in UTF-8. With ``as_arrays`` the result is one array of ids and one of
         offsets (see ``RaggedIds``), and no Python object is made for a text: many times as fast for short texts.
         """
-        texts, chosen = list(texts), self._choose(allowed_special, disallowed_special)
-        plain, texts = self._plain_batch(texts, chosen)
+        chosen = self._choose(allowed_special, disallowed_special)
+        plain, several = self._plain_batch(list(texts), chosen)
         if plain is None:
-            rows = self._encode_all(self._cut_all(texts, chosen), threads)
+            rows = self._encode_all(self._cut_all(several, chosen), threads)
             return join(rows, self.dtype) if as_arrays else [ids.tolist() for ids in rows]
         if as_arrays:
             return RaggedIds(*self._encoder.encode_ragged(plain, threads))
