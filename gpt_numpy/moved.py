@@ -81,7 +81,14 @@ MOVED |= {
     "gpt_numpy.training.throughput": "gpt_numpy.machine.memory",
     "gpt_numpy.interop.replacing": "gpt_numpy.files.durable",
     "gpt_numpy.tokenizer.saving": "gpt_numpy.files.durable",
+    "gpt_numpy.training.batches": "gpt_numpy.training.plan.batches",
+    "gpt_numpy.training.corpus": "gpt_numpy.training.plan.corpus",
+    "gpt_numpy.training.distributed": "gpt_numpy.training.ranks.distributed",
     "gpt_numpy.training.durable": "gpt_numpy.files.durable",
+    "gpt_numpy.training.initial": "gpt_numpy.training.plan.initial",
+    "gpt_numpy.training.mpi": "gpt_numpy.training.ranks.mpi",
+    "gpt_numpy.training.sampling": "gpt_numpy.training.watcher",
+    "gpt_numpy.training.signals": "gpt_numpy.training.session",
 }
 
 

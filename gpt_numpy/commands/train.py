@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import ConfigError, DataError
 from ..training import config_file
+from ..training.plan.relevance import condition_of
 from ..training.settings import Settings, kind_of, sections
 
 EXAMPLES = (
@@ -18,9 +19,9 @@ EXAMPLES = (
     ("gpt-numpy train --resume runs/notes-1", "go on where a run stopped, however it stopped"),
 )
 WORDS = {
-    "text in that encoding, another encoding, or errors=replace": "UTF-8, or --errors replace",
-    "text, another encoding, or errors=replace": "text, or --errors replace",
-    "choose the encoding": "what is read here is UTF-8",
+    "text in that encoding, another encoding, or errors=replace": "--encoding NAME, or --errors replace",
+    "text, another encoding, or errors=replace": "text, --encoding NAME, or --errors replace",
+    "choose the encoding": "--encoding utf-16 or utf-32",
 }
 _ALIASES = {"learning_rate": ("--lr",)}
 
@@ -31,6 +32,7 @@ def configure(parser, settings=None):
     files.required = False  # nargs="*" would be taken for empty where flags come first
     parser.add_argument("--out", metavar="DIR", help="the run's folder (default: a new one in runs/)")
     parser.add_argument("--resume", metavar="DIR", help="go on with the run in this folder from its newest checkpoint")
+    parser.add_argument("--dry-run", action="store_true", help="print what the run would do, and write nothing")
     parser.add_argument("--config", metavar="FILE", help="a TOML file of the settings below; flags win over it")
     parser.add_argument("--mpi", action="store_true", help="one rank of several: mpiexec -n 4 gpt-numpy train --mpi …")
     for section, fields in sections().items():
@@ -74,7 +76,9 @@ def _add_flag(group, field, default):
     default = default if kind is not tuple else " ".join(default)
     suffix = "" if default in (None, "") or "(default" in field.metadata["help"] else f" (default: {default})"
     options = {"dest": f"set_{field.name}", "default": argparse.SUPPRESS}
-    options["help"] = field.metadata["help"].replace("%", "%%") + suffix
+    condition = condition_of(field)
+    when = f"; only with {condition.text}" if condition is not None else ""
+    options["help"] = (field.metadata["help"] + when).replace("%", "%%") + suffix
     if kind is bool:
         options["action"] = argparse.BooleanOptionalAction
     elif kind is tuple:
@@ -86,23 +90,26 @@ def _add_flag(group, field, default):
 
 
 def run(args):
-    from ..training import resume, start
-    from ..training.distributed import Alone
+    from ..training.ranks.distributed import Alone
+    from ..training.session import dry_run, resume, start
 
-    values = _values(args)
+    values, given = _values(args)
     group = _mpi_group() if args.mpi else Alone()
     with group.guard():
         if args.resume:
-            outcome = resume(args.resume, values, group)
-        else:
-            settings = Settings.from_mapping(values)
-            _check_downloads(settings)
-            outcome = start(settings, args.out, group)
-    return outcome.exit_code
+            if args.dry_run:
+                raise ConfigError("is for a new run", field="--dry-run", found="--resume")
+            return resume(args.resume, values, group).exit_code
+        settings = Settings.from_mapping(values)
+        _check_downloads(settings)
+        if args.dry_run:
+            dry_run(settings, group, given)
+            return 0
+        return start(settings, args.out, group, given).exit_code
 
 
 def _values(args):
-    """name → value of all settings that were given: by the script, by --config, by flags, of which the last wins."""
+    """(name → value, names) of settings: those of the script, --config and flags, of which the last wins; the flags."""
     flags = {name.removeprefix("set_"): value for name, value in vars(args).items() if name.startswith("set_")}
     if args.files is not None:
         if "data" in flags:
@@ -111,7 +118,7 @@ def _values(args):
     # A run that goes on has its settings already.
     own = args.settings.to_dict() if args.settings is not None and not args.resume else {}
     values = {**own, **(config_file.read(args.config) if args.config else {}), **flags}
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}, set(flags)
 
 
 def _check_downloads(settings):
@@ -126,7 +133,7 @@ def _check_downloads(settings):
 
 def _mpi_group():
     try:
-        from ..training.mpi import MPIGroup
+        from ..training.ranks.mpi import MPIGroup
     except ImportError as error:
         raise ConfigError(f"mpi4py cannot be used ({error})", field="--mpi", expected='pip install ".[mpi]"') from None
     return MPIGroup()

@@ -17,13 +17,22 @@ At any size, by way of a folder of shards: ``prepare(inputs, tokenizer, folder)`
 from .rows.packing import check_tokens, pack, token_dtype
 from .rows.prefetching import prefetch
 from .rows.segments import document_masks, mask_padding
-from .rows.windows import IGNORED, batch, count_blocks, epoch_batch, rows_of_rank, validation_windows
+from .rows.windows import (
+    IGNORED,
+    batch,
+    count_blocks,
+    count_validation_windows,
+    epoch_batch,
+    rows_of_rank,
+    validation_windows,
+)
 from .shards.dataset import TokenDataset, open_dataset
 from .shards.preparing import Settings, prepare
 from .shards.token_files import join_token_files, read_token_file
 from .text.corpora import BUILTIN_CORPORA, builtin_corpus
 from .text.normalizing import DEFAULT_STEPS, STEPS, normalize
 from .text.reading import read_documents
+from .text.reading_record import Reading, reading_of
 from .text.splitting import split_documents
 
 __all__ = [
@@ -31,12 +40,14 @@ __all__ = [
     "DEFAULT_STEPS",
     "IGNORED",
     "STEPS",
+    "Reading",
     "Settings",
     "TokenDataset",
     "batch",
     "builtin_corpus",
     "check_tokens",
     "count_blocks",
+    "count_validation_windows",
     "document_masks",
     "epoch_batch",
     "join_token_files",
@@ -48,6 +59,7 @@ __all__ = [
     "prepare",
     "read_documents",
     "read_token_file",
+    "reading_of",
     "rows_of_rank",
     "split_documents",
     "token_dtype",

@@ -1,7 +1,7 @@
 """Checkpoints that are whole or absent, whatever happens while one is written.
 
 A checkpoint is a folder ``step-N`` that ``transformers`` opens as it is (``config.json``, ``model.safetensors``, the
-tokenizer's files), with what resuming needs beside it: ``optimizer.safetensors``, ``trainer_state.json``, and
+tokenizer's files, ``reading.json``), with what resuming needs beside it: ``optimizer.safetensors``, ``trainer_state.json``, and
 ``manifest.json`` with the size and SHA-256 of every file. It is written under a temporary name, flushed to the
 disk, and given its own name by one rename; only after it has been read back and found right are older ones removed.
 A reader believes nothing that the manifest does not vouch for.
@@ -22,6 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..config import GPTConfig
+from ..data.text.reading_record import NAME as READING
+from ..data.text.reading_record import Reading
 from ..errors import CheckpointCorrupt, CheckpointMismatch, VocabError
 from ..files import durable
 from ..interop import huggingface
@@ -90,6 +92,9 @@ def _write_files(folder, checkpoint):
     huggingface.save(folder, checkpoint.config, checkpoint.params, checkpoint.tokenizer.eot_id)
     checkpoint.tokenizer.save(folder)
     durable.write_new(folder / OPTIMIZER, _optimizer_file(checkpoint))
+    if "reading" in checkpoint.state:
+        reading = Reading.from_fields(checkpoint.state["reading"], folder / READING)
+        durable.write_new(folder / READING, [reading.to_json()])
     state = {"format": FORMAT, "step": checkpoint.step, **checkpoint.state}
     durable.write_new(folder / STATE, [json.dumps(state, indent=2).encode()])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from pathlib import Path
+from types import MappingProxyType
 
 from ..config import nearest
 from ..errors import ConfigError
@@ -39,15 +40,21 @@ def _add(values, home, name, value, section, path):
     values[name] = tuple(value) if isinstance(value, list) else value
 
 
-def format(settings):
-    """The TOML text of ``settings``, every section and key, with its one line of help; what is None as a comment."""
+def format(settings, unused=MappingProxyType({})):
+    """The TOML text of ``settings``, every section and key, with its one line of help.
+
+    A setting that is None, or named in ``unused`` (name → when it would matter), is a comment.
+    """
     lines = []
     for section, fields in sections().items():
         lines += ["", f"[{section}]"] if lines else [f"[{section}]"]
         for field in fields:
             value = getattr(settings, field.name)
             text = f"# {field.name} =" if value is None else f"{field.name} = {_value(value)}"
-            lines.append(f"{text:<34}  # {field.metadata['help']}")
+            remark = field.metadata["help"]
+            if field.name in unused:
+                text, remark = text if value is None else f"# {text}", f"{remark}; only with {unused[field.name]}"
+            lines.append(f"{text:<34}  # {remark}")
     return "\n".join(lines) + "\n"
 
 

@@ -1,7 +1,10 @@
-"""How good a model is on text it was not trained on, and how good no model at all would be.
+"""How good a model is on text it was not trained on, and how good a unigram model would be.
 
 Validation goes over fixed windows, so two runs, two checkpoints or two machines measure the same thing. Bits per
 byte divide the total by the bytes of text, not by tokens, and so compare models with different tokenizers.
+
+Windows are made a batch at a time, and a stretch of a mapped file is let go once it has been read: the memory that a
+validation takes does not grow with the text.
 """
 
 from __future__ import annotations
@@ -11,10 +14,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..data import validation_windows
+from ..data import count_validation_windows, validation_windows
+from ..errors import DataError
 from ..model import IGNORE_INDEX
 
-_STRETCH = 1 << 22  # tokens counted at a time: they may be mapped from files
+_STRETCH = 1 << 22  # tokens looked at a time: they may be mapped from files
 
 
 class Evaluation(NamedTuple):
@@ -28,22 +32,33 @@ def evaluate(model, corpus, batch_size, limit=None, group=None, mask=None):
 
     ``limit`` windows, evenly spread, or all. With a ``group`` every rank does its share and all get the total.
     ``mask`` (inputs, targets) -> (inputs, targets, options) is what training does to its rows (``Batches.masked``).
+    Raises ``DataError`` where no target counts.
     """
-    tokens = corpus.validation
-    inputs, targets = validation_windows(tokens, min(model.config.block_size, len(tokens) - 1), limit or None)
-    mine = range(len(inputs)) if group is None else group.share(len(inputs))
+    tokens, rows = corpus.validation, corpus.row_length
+    if len(tokens) < 2:
+        raise DataError(f"the validation text has {len(tokens)} tokens", expected="at least 2")
+    block_size = min(model.config.block_size, len(tokens) - 1)
+    count = count_validation_windows(tokens, block_size, limit or None, rows)
+    mine = range(count) if group is None else group.share(count)
     nats, counted, text_bytes = 0.0, 0, 0
     for start in range(mine.start, mine.stop, batch_size):
-        stop = min(start + batch_size, mine.stop)
-        window, wanted, options = inputs[start:stop], targets[start:stop], {}
+        chosen = range(start, min(start + batch_size, mine.stop))
+        window, wanted = validation_windows(tokens, block_size, limit or None, rows, chosen)
+        options = {}
         if mask is not None:
             window, wanted, options = mask(window, wanted)
         wanted_ids = wanted[wanted != IGNORE_INDEX]
-        nats += model.loss(window, wanted, **options) * len(wanted_ids)
+        if len(wanted_ids):
+            nats += model.loss(window, wanted, **options) * len(wanted_ids)
         counted += len(wanted_ids)
         text_bytes += int(corpus.token_bytes[wanted_ids].sum())
     if group is not None:
         nats, counted, text_bytes = group.sum([nats, counted, text_bytes])
+    if not counted:
+        raise DataError(
+            f"the {count} windows of the validation text have no token to predict",
+            expected="documents, not only their ends",
+        )
     return Evaluation(nats / counted, nats / math.log(2) / max(text_bytes, 1), int(counted))
 
 
@@ -53,5 +68,5 @@ def unigram_loss(training, validation, vocab_size):
     for start in range(0, len(training), _STRETCH):
         counts += np.bincount(training[start : start + _STRETCH], minlength=vocab_size)
     log_probabilities = np.log(counts / counts.sum())
-    stretches = [validation[start : start + _STRETCH] for start in range(1, len(validation), _STRETCH)]
+    stretches = (validation[start : start + _STRETCH] for start in range(1, len(validation), _STRETCH))
     return -sum(log_probabilities[stretch].sum() for stretch in stretches) / (len(validation) - 1)

@@ -24,6 +24,15 @@ def decay_of(name, settings):
     return value
 
 
+def unmatched_groups(decay_groups, names):
+    """Those of ``decay_groups`` whose pattern none of the tensors' ``names`` has."""
+    return [
+        group
+        for group in decay_groups
+        if not any(fnmatch.fnmatchcase(name, parse_decay_group(group)[0]) for name in names)
+    ]
+
+
 class AdamW:
     """First and second moments of ``params.flat[start:stop]`` and the update that uses them."""
 

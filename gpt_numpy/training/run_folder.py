@@ -1,6 +1,8 @@
 """A run's folder and what is where in it.
 
 config.toml         the settings, as they took effect
+plan.json           what the settings came to: text, tokenizer, rows, model, ranks
+reading.json        how text is read for this run's models
 environment.json    machine, versions and threads, for every start and resumption
 metrics.jsonl       what was measured, a line a record
 loss.png            the same as curves, where matplotlib is installed
@@ -11,6 +13,7 @@ lock                held while a process trains here
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import platform
@@ -21,15 +24,17 @@ from importlib import metadata
 from pathlib import Path
 
 from .. import __version__
+from ..data.text.reading_record import NAME as READING
 from ..errors import ConfigError
 from ..files import durable
 from ..files.locking import Lock
 from ..machine.processors import cores
 from . import checkpoint, config_file
+from .plan.record import plan_record
 
 RUNS = Path("runs")
 CHECKPOINTS = "checkpoints"
-CONFIG, ENVIRONMENT, SAMPLES = "config.toml", "environment.json", "samples.txt"
+CONFIG, PLAN, ENVIRONMENT, SAMPLES = "config.toml", "plan.json", "environment.json", "samples.txt"
 _SAMPLE = re.compile(rb"^(?=---- step \d+$)", re.MULTILINE)
 
 
@@ -45,14 +50,18 @@ class RunFolder:
     def checkpoints(self):
         return self.path / CHECKPOINTS
 
-    def create(self):
-        """Make the folder; ``ConfigError`` if it holds checkpoints, ``OSError`` if it cannot be written to."""
-        self._made = [path for path in (self.path, *self.path.parents) if not path.exists()]
-        self.path.mkdir(parents=True, exist_ok=True)
+    def check_free(self):
+        """``ConfigError`` if the folder holds a run already."""
         if checkpoint.list_checkpoints(self.checkpoints):
             raise ConfigError(
                 "there is a run in this folder", path=self.path, expected="another --out, or --resume to go on with it"
             )
+
+    def create(self):
+        """Make the folder; ``ConfigError`` if it holds checkpoints, ``OSError`` if it cannot be written to."""
+        self._made = [path for path in (self.path, *self.path.parents) if not path.exists()]
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.check_free()
         probe = self.path / f".writable.{os.getpid()}"
         durable.write_file(probe, b"")
         probe.unlink()
@@ -76,9 +85,14 @@ class RunFolder:
             except OSError:  # something else is in it
                 return
 
-    def begin(self, settings, step):
-        """Note what goes on from ``step``: settings, environment. Samples from after ``step`` are dropped."""
-        durable.write_file(self.path / CONFIG, config_file.format(settings).encode())
+    def begin(self, settings, step, plan=None):
+        """Note what goes on from ``step``: settings, plan, environment. Samples from after ``step`` are dropped."""
+        unused = plan.unused if plan is not None else {}
+        durable.write_file(self.path / CONFIG, config_file.format(settings, unused).encode())
+        if plan is not None:
+            record = json.dumps(plan_record(plan), indent=2, default=list) + "\n"
+            durable.write_file(self.path / PLAN, record.encode())
+            durable.write_file(self.path / READING, plan.reading.to_json())
         path = self.path / ENVIRONMENT
         try:
             sessions = json.loads(path.read_bytes()) if step else []
@@ -107,11 +121,22 @@ class RunFolder:
 
 def free_name(data):
     """The first of ``runs/NAME-1``, ``runs/NAME-2``, … that is not there; NAME from the settings' data."""
-    name = "stdin" if data[0] == "-" else Path(data[0]).stem or Path(data[0]).resolve().name or "run"
+    name = _plain_name(data[0])
     number = 1
     while (RUNS / f"{name}-{number}").exists():
         number += 1
     return RUNS / f"{name}-{number}"
+
+
+def _plain_name(source):
+    """A name without characters that a shell would read: of the file or folder, or of the folder that a pattern is in."""
+    if source == "-":
+        return "stdin"
+    path = Path(source)
+    while glob.has_magic(path.name):
+        path = path.parent
+    name = path.stem or path.resolve().name
+    return re.sub(r"[^\w.-]+", "-", name).strip("-.") or "run"
 
 
 def environment():

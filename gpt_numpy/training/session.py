@@ -1,7 +1,7 @@
 """A whole run, from settings to a trained model in a folder: ``start`` a new one, ``resume`` one.
 
-Both end in ``_train``: the trainer in a locked run folder, watched by a ``Watcher`` that keeps the
-progress line, the log, the samples and the picture.
+Both make a ``Plan`` first, and both end in ``_train``: the trainer in a locked run folder, watched by a ``Watcher`` that
+keeps the progress line, the log, the samples and the picture.
 """
 
 from __future__ import annotations
@@ -10,26 +10,30 @@ import contextlib
 import hashlib
 import importlib
 import math
+import os
+import signal
+import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from .. import compiler
-from ..errors import ConfigError, DataError, NonFinite
-from ..locating import describe
-from ..machine.memory import check_memory
+from ..errors import ConfigError, NonFinite
 from ..model import GPT
 from ..workspace import Workspace
 from . import checkpoint
-from .corpus import load_corpus
-from .distributed import Alone
-from .initial import initial_model, initial_tokenizer
 from .optimizer import AdamW
+from .plan.initial import initial_model
+from .plan.record import plan_lines
+from .plan.resolving import Plan, plan_resumed, plan_run, resumed_settings
+from .ranks.distributed import Alone
 from .run_folder import RunFolder, free_name
 from .saver import Saver
-from .settings import PATHS, RESUMABLE, Settings
-from .signals import SIGNALLED, StopSignal
-from .trainer import Trainer, TrainState
-from .watcher import Watcher
+from .settings import PATHS, Settings
+from .trainer import SIGNALLED, Trainer, TrainState
+from .watcher import Voice, Watcher
+
+_HANDLED = (signal.SIGINT, signal.SIGTERM)
 
 
 class Outcome(NamedTuple):
@@ -44,20 +48,24 @@ class Outcome(NamedTuple):
     exit_code: int
 
 
-def start(settings, out=None, group=None):
-    """Train a new model as ``settings`` (a ``Settings``) say, in the folder ``out`` (default: a new one in runs)."""
+def start(settings: Settings, out=None, group=None, given: Iterable[str] = ()) -> Outcome:
+    """Train a new model as ``settings`` say, in the folder ``out`` (default: a new one in runs).
+
+    given: names of settings that somebody set, even to the default; those without effect are a ``ConfigError``
+    """
     _check_compiler(settings)
     group = group or Alone()
+    voice = Voice(quiet=group.rank != 0)
     run = RunFolder(out or free_name(settings.data))
+    if group.rank == 0:
+        run.check_free()
+    plan = plan_run(settings, group, voice, given)
     if group.rank == 0:
         run.create()
     group.barrier()
     with _held(run, group):
-        if settings.init_from and (checkpoint_taken := describe(settings.init_from)):
-            _say(group)(checkpoint_taken)
-        corpus = load_corpus(settings, initial_tokenizer(settings), _say(group))
-        model = initial_model(settings, corpus.tokenizer.n_vocab)
-        return _train(settings, run, model, None, corpus, TrainState(), group)
+        model = initial_model(plan.settings, plan.corpus.tokenizer.n_vocab)
+        return _train(plan, run, model, None, TrainState(), group, voice)
 
 
 def _check_compiler(settings):
@@ -66,47 +74,32 @@ def _check_compiler(settings):
         compiler.require()
 
 
-def resume(folder, changes=None, group=None):
+def dry_run(settings: Settings, group=None, given: Iterable[str] = ()) -> Plan:
+    """The ``Plan`` of the run that ``start`` would begin, printed; nothing is written."""
+    plan = plan_run(settings, group or Alone(), given=given)
+    print("\n".join(plan_lines(plan)))
+    return plan
+
+
+def resume(folder, changes=None, group=None) -> Outcome:
     """Go on with the run in ``folder`` from its newest whole checkpoint.
 
-    changes: settings to change, of those that change no step already taken (``settings.RESUMABLE``). Raises
-    ``DataError`` if the data is not the data that the run was started with.
+    changes: settings to change, of those that change no step already taken (``settings.RESUMABLE``), or ``data``, where
+    the same text now lies elsewhere. Raises ``DataError`` if the text is not the one that the run was started with.
     """
     group = group or Alone()
+    voice = Voice(quiet=group.rank != 0)
     run = RunFolder(folder)
     if not run.path.is_dir():
         raise ConfigError("no such run", path=run.path)
     with _held(run, group):
         saved = checkpoint.load_newest(run.checkpoints)
-        settings = _resumed_settings(saved, changes or {}, run)
-        _check_compiler(settings)
-        _say(group)(f"resuming {run.path} at step {saved.step:,}")
-        corpus = load_corpus(settings, saved.tokenizer, _say(group))
-        if corpus.fingerprint() != saved.state["data_sha256"]:
-            raise DataError(
-                "not the data that this run was started with",
-                path=run.path,
-                field="data",
-                found=corpus.fingerprint()[:16],
-                expected=saved.state["data_sha256"][:16],
-            )
-        ops = importlib.import_module(f"..{settings.ops}", __package__)
-        model = GPT(saved.config, ops=ops, params=saved.params, recompute=settings.recompute)
-        return _train(settings, run, model, saved, corpus, TrainState.from_dict(saved.step, saved.state), group)
-
-
-def _resumed_settings(saved, changes, run):
-    settings = Settings.from_mapping(saved.state["settings"])
-    for name, value in changes.items():
-        if name not in RESUMABLE and getattr(settings, name) != value:
-            raise ConfigError(
-                "cannot change in a run that has begun",
-                path=run.path,
-                field=name,
-                found=value,
-                expected=repr(getattr(settings, name)),
-            )
-    return settings.replace(**changes)
+        voice(f"resuming {run.path} at step {saved.step:,}")
+        _check_compiler(resumed_settings(saved, changes or {}, run.path, group))
+        plan = plan_resumed(saved, changes or {}, run.path, group, voice)
+        ops = importlib.import_module(f"..{plan.settings.ops}", __package__)
+        model = GPT(saved.config, ops=ops, params=saved.params, recompute=plan.settings.recompute)
+        return _train(plan, run, model, saved, TrainState.from_dict(saved.step, saved.state), group, voice)
 
 
 def _held(run, group):
@@ -114,53 +107,40 @@ def _held(run, group):
     return run if group.rank == 0 else contextlib.nullcontext()
 
 
-def _say(group):
-    return print if group.rank == 0 else lambda text: None
-
-
-def _check_agreement(settings, model, fingerprint, state, group):
+def _check_agreement(plan, model, state, group):
     """Refuse to begin unless all ranks have the same task; paths may differ, what is read from them may not."""
-    if settings.batch_size < group.size:
-        raise ConfigError(
-            "every rank needs a sequence",
-            field="batch_size",
-            found=settings.batch_size,
-            expected=f"at least {group.size}",
-        )
-    values = [f"{name} = {value}" for name, value in settings.to_dict().items() if name not in PATHS]
+    values = [f"{name} = {value}" for name, value in plan.settings.to_dict().items() if name not in PATHS]
     group.check_same("settings", "\n".join(values))
-    group.check_same("data", fingerprint)
+    group.check_same("data", plan.fingerprint)
     group.check_same("checkpoint", f"step {state.step}")
     group.check_same("parameters", hashlib.sha256(model.params.flat).hexdigest())
 
 
-def _compile_kernels(dtype, group):
+def _compile_kernels(dtype, group, voice):
     """Compile them now, where there is a progress line to see, and not in the middle of the first step."""
     from ..kernels.runtime.warm_up import compile_kernels
 
     seconds = compile_kernels(dtype, show_progress=group.rank == 0)
-    _say(group)(f"kernels ready after {seconds:.1f} s")
+    voice(f"kernels ready after {seconds:.1f} s")
 
 
-def _train(settings, run, model, saved, corpus, state, group):
-    first = group.rank == 0
-    fingerprint = corpus.fingerprint()
+def _train(plan, run, model, saved, state, group, voice):
+    settings, first = plan.settings, group.rank == 0
     if group.size > 1:
-        _check_agreement(settings, model, fingerprint, state, group)
-    check_memory(model.config, settings.micro_batch_size or settings.batch_size, settings.recompute)
+        _check_agreement(plan, model, state, group)
     if settings.ops == "kernels":
-        _compile_kernels(model.params.flat.dtype, group)
+        _compile_kernels(model.params.flat.dtype, group, voice)
     model.workspace = Workspace()
     optimizer = AdamW(model.params, settings, model.ops, *group.optimizer_slice(len(model.params.flat), settings.zero))
     if saved is not None:
         optimizer.set_moments(saved.first, saved.second)
     if first:
-        run.begin(settings, state.step)
+        run.begin(settings, state.step, plan)
     with StopSignal() as stop:
-        watcher = Watcher(settings, run, corpus, fingerprint, state, quiet=not first)
+        watcher = Watcher(settings, run, plan.corpus, plan.fingerprint, state, quiet=not first, voice=voice, plan=plan)
         # After the watcher, which measures the machine: the saver keeps a core busy at first.
         saver = Saver(run.checkpoints, settings.keep, model.params) if first else None
-        trainer = Trainer(settings, model, optimizer, corpus, state, group, saver, watcher, stop)
+        trainer = Trainer(settings, model, optimizer, plan.corpus, state, group, saver, watcher, stop)
         watcher.introduce(trainer)
         try:
             reason = trainer.run()
@@ -180,3 +160,40 @@ def _train(settings, run, model, saved, corpus, state, group):
     final = watcher.final
     loss, bits = (final.loss, final.bits_per_byte) if final else (math.nan, math.nan)
     return Outcome(run.path, state.step, loss, bits, watcher.unigram, reason, stop.exit_code)
+
+
+class StopSignal:
+    """Ctrl-C and SIGTERM: the first lets the step end and saves, the second ends the process at once.
+
+    A context manager; ``number`` is the signal that came, or 0. Python lets only the main thread handle signals: in
+    another thread the signals do what they did before.
+    """
+
+    def __init__(self):
+        self.number = 0
+        self._before = {}
+
+    def __enter__(self):
+        if threading.current_thread() is threading.main_thread():
+            for number in _HANDLED:
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *_):
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    @property
+    def exit_code(self):
+        """What a shell expects of a process that a signal ended, 128 + its number; 0 without one."""
+        return 128 + self.number if self.number else 0
+
+    def _handle(self, number, frame):
+        if self.number:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+        self.number = number
+        # os.write, because print may be what the signal interrupted
+        with contextlib.suppress(OSError):
+            text = f"\n{signal.Signals(number).name}: saving after this step; once more to stop at once\n"
+            os.write(2, text.encode())

@@ -1,8 +1,11 @@
-"""Everything a training run can be told, in one table: name, section, default, bounds, one line of help.
+"""Everything a training run can be told, in one table: name, section, default, bounds, when it matters, one line of help.
 
 The command line's flags, the TOML file's keys and the run folder's ``config.toml`` are all made from the fields of
 ``Settings``. Later sources win: defaults, then ``--config FILE.toml``, then flags. A size of the model that nobody
 set comes from the preset, or from the checkpoint in ``init_from``.
+
+Some settings matter in some combinations only. ``when`` names the condition, one of ``plan.relevance.CONDITIONS``, from
+which the help text, the comments in ``config.toml`` and the check before a run are all made.
 """
 
 from __future__ import annotations
@@ -12,10 +15,14 @@ import math
 from collections.abc import Mapping
 
 from ..config import GPTConfig, check_integer, check_number, nearest, preset_names
+from ..data import DEFAULT_STEPS, STEPS
+from ..data.text.normalizing import check_steps
+from ..data.text.reading import SPLITS
 from ..errors import ConfigError
 from .schedule import SCHEDULES
 
 MODEL_SIZES = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
+LEAST_DEFAULT_VOCABULARY = 512  # 256 bytes, an end-of-text token and some merges; presets for characters have fewer
 PATHS = ("data", "tokenizer", "init_from")
 # What may differ between a run and its resumption: none of these changes a step that was already taken.
 RESUMABLE = (
@@ -51,32 +58,58 @@ class Settings:
     data: tuple[str, ...] = _setting(
         "data", ["python-docs"], "text files and folders, a folder of `gpt-numpy data prepare`, or python-docs"
     )
-    separator: str = _setting("data", "", "what stands between documents inside a file; empty: a file is a document")
-    errors: str = _setting("data", "strict", "bytes that are not UTF-8", choices=("strict", "replace"))
+    split: str = _setting(
+        "data",
+        "auto",
+        "what is a document; auto: a JSON record in .jsonl, else a file, or what stands between separators",
+        choices=SPLITS,
+        when="files",
+    )
+    separator: str = _setting("data", "", "text between documents inside a file; empty: none", when="separable files")
+    text_field: str = _setting("data", "text", "the field of a JSON record that is the text", when="JSON files")
+    encoding: str = _setting("data", "utf-8", "of the files, in Python's names: utf-16, cp1252, …", when="files")
+    errors: str = _setting(
+        "data", "strict", "bytes that are not text in this encoding", choices=("strict", "replace"), when="files"
+    )
+    normalize: tuple[str, ...] = _setting(
+        "data", list(DEFAULT_STEPS), f"steps that normalise the text, of {', '.join(STEPS)}", when="plain text"
+    )
     order: str = _setting(
-        "data", "random", "windows at random places, or every block once an epoch", choices=("random", "epochs")
+        "data", "random", "windows at random positions, or every block once an epoch", choices=("random", "epochs")
     )
     documents: str = _setting(
         "data", "joined", "whether a block reads on from one document into the next", choices=("joined", "apart")
     )
     validation_fraction: float = _setting(
-        "data", 0.1, "share of the text that is kept for validation", minimum=0.0, below=1.0
+        "data", 0.1, "share of the text that is kept for validation", minimum=0.0, below=1.0, when="no validation split"
     )
-    tokenizer: str = _setting("data", "bpe", "bpe or char, trained on the data; or a folder with a tokenizer's files")
-    vocab_size: int | None = _setting("data", None, "tokens of a bpe tokenizer (default: the preset's)", minimum=1)
+    split_seed: int = _setting(
+        "data", 1, "draws the validation text; runs that share it can be compared", minimum=0, when="plain text"
+    )
+    tokenizer: str = _setting(
+        "data", "bpe", "bpe or char, trained on the data; or a folder with a tokenizer's files", when="plain text"
+    )
+    vocab_size: int | None = _setting(
+        "data", None, "tokens of a bpe tokenizer (default: the preset's, but 512 at least)", minimum=1, when="new bpe"
+    )
 
-    preset: str = _setting("model", "small-cpu", "the sizes not given below", choices=preset_names())
-    n_layer: int | None = _setting("model", None, "blocks (default: the preset's)", minimum=1)
-    n_head: int | None = _setting("model", None, "attention heads a block (default: the preset's)", minimum=1)
-    n_embd: int | None = _setting("model", None, "width of the residual stream (default: the preset's)", minimum=1)
+    preset: str = _setting("model", "small-cpu", "the sizes not given below", choices=preset_names(), when="new model")
+    n_layer: int | None = _setting("model", None, "blocks (default: the preset's)", minimum=1, when="new model")
+    n_head: int | None = _setting(
+        "model", None, "attention heads a block (default: the preset's)", minimum=1, when="new model"
+    )
+    n_embd: int | None = _setting(
+        "model", None, "width of the residual stream (default: the preset's)", minimum=1, when="new model"
+    )
     block_size: int | None = _setting("model", None, "tokens a sequence (default: the preset's)", minimum=1)
     dropout: float = _setting("model", 0.0, "probability of dropping an activation", minimum=0.0, below=1.0)
     init_from: str = _setting("model", "", "a Hugging Face GPT-2 folder to start from, sizes and tokenizer included")
     positions: str = _setting(
         "model",
         "keep",
-        "with --init-from: crop or extend the learned positions to --block-size",
+        "crop or extend the learned positions to --block-size",
         choices=("keep", "crop", "extend"),
+        when="other positions",
     )
 
     max_steps: int = _setting("optimizer", 2000, "updates of the parameters", minimum=1)
@@ -88,31 +121,33 @@ class Settings:
     schedule: str = _setting("optimizer", "cosine", "shape of the learning rate", choices=tuple(SCHEDULES))
     warmup_steps: int = _setting("optimizer", 100, "steps of linear rise at the start", minimum=0)
     final_fraction: float = _setting(
-        "optimizer", 0.1, "the last learning rate, as a share of the highest", minimum=0.0, below=math.inf
+        "optimizer", 0.1, "the last learning rate, as a share of the highest", minimum=0.0, below=math.inf, when="decay"
     )
     decay_steps: int | None = _setting(
-        "optimizer", None, "wsd only: steps of the final decay (default: a fifth of all)", minimum=1
+        "optimizer", None, "steps of the final decay (default: a fifth of all)", minimum=1, when="wsd"
     )
     weight_decay: float = _setting("optimizer", 0.1, "decoupled decay of the matrices", minimum=0.0)
     decay_groups: tuple[str, ...] = _setting(
         "optimizer", [], "decay of tensors by name: PATTERN=VALUE, such as 'wpe.*=0'; the last that matches counts"
     )
-    beta1: float = _setting("optimizer", 0.9, "AdamW's memory of the gradient", minimum=0.0, below=1.0)
-    beta2: float = _setting("optimizer", 0.99, "AdamW's memory of its square", minimum=0.0, below=1.0)
-    epsilon: float = _setting("optimizer", 1e-8, "AdamW's floor under the denominator", minimum=0.0)
-    clip: float = _setting("optimizer", 1.0, "longest gradient, in Euclidean norm; 0: no clipping", minimum=0.0)
+    beta1: float = _setting("optimizer", 0.9, "decay rate of AdamW's first moment", minimum=0.0, below=1.0)
+    beta2: float = _setting("optimizer", 0.99, "decay rate of AdamW's second moment", minimum=0.0, below=1.0)
+    epsilon: float = _setting("optimizer", 1e-8, "added to AdamW's denominator", minimum=0.0)
+    clip: float = _setting(
+        "optimizer", 1.0, "a longer gradient, in Euclidean norm, is scaled down to this; 0: never", minimum=0.0
+    )
 
     eval_every: int = _setting("evaluation", 250, "steps between validations", minimum=1)
     eval_windows: int = _setting("evaluation", 256, "windows of a validation; 0: all. The last one sees all", minimum=0)
     patience: int = _setting("evaluation", 0, "stop after so many validations without a new best; 0: never", minimum=0)
     sample_every: int = _setting("evaluation", 500, "steps between samples; 0: none", minimum=0)
-    sample_tokens: int = _setting("evaluation", 100, "tokens of a sample", minimum=1)
-    prompt: str = _setting("evaluation", "", "what samples start with; empty: the start of a text")
+    sample_tokens: int = _setting("evaluation", 100, "tokens of a sample", minimum=1, when="samples")
+    prompt: str = _setting("evaluation", "", "what samples start with; empty: the start of a text", when="samples")
 
     seed: int = _setting("run", 1, "of initial values, batches, dropout and samples", minimum=0)
     ops: str = _setting("run", "kernels", "the readable layers or the fast kernels", choices=("layers", "kernels"))
     recompute: bool = _setting("run", False, "compute activations twice to hold fewer of them")
-    zero: bool = _setting("run", False, "with --mpi: divide the optimizer's state over the ranks (ZeRO-1)")
+    zero: bool = _setting("run", False, "divide the optimizer's state over the ranks (ZeRO-1)", when="ranks")
     max_minutes: float = _setting("run", 0.0, "stop, saving, after so many minutes; 0: never", minimum=0.0)
     log_every: int = _setting("run", 10, "steps between lines of metrics.jsonl", minimum=1)
     save_every: int = _setting("run", 500, "steps between checkpoints; a new best and the end are saved too", minimum=1)
@@ -123,6 +158,7 @@ class Settings:
             object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
         if not self.data:
             raise ConfigError("no data", field="data", expected="a built-in corpus, files or folders")
+        check_steps(self.normalize)
         for group in self.decay_groups:
             parse_decay_group(group)
         fixed = [name for name in ("n_layer", "n_head", "n_embd") if getattr(self, name) is not None]
@@ -157,7 +193,7 @@ class Settings:
     @property
     def wanted_vocab_size(self):
         """The vocabulary to train a bpe tokenizer to."""
-        return self.vocab_size or GPTConfig.preset(self.preset).vocab_size
+        return self.vocab_size or max(GPTConfig.preset(self.preset).vocab_size, LEAST_DEFAULT_VOCABULARY)
 
 
 def sections():
@@ -166,6 +202,12 @@ def sections():
     for field in dataclasses.fields(Settings):
         result.setdefault(field.metadata["section"], []).append(field)
     return result
+
+
+def is_default(name, value):
+    """Whether ``value`` is what the setting ``name`` has where nobody sets it."""
+    (field,) = [field for field in dataclasses.fields(Settings) if field.name == name]
+    return value == (field.default_factory() if field.default is dataclasses.MISSING else field.default)
 
 
 def parse_decay_group(text):

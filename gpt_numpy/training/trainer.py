@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
+import sys
 import time
 
 import numpy as np
@@ -17,12 +18,13 @@ from ..data import prefetch
 from ..errors import NonFinite
 from ..machine.cost import training_flops_per_token
 from ..model import IGNORE_INDEX, DropoutAt
-from .batches import Batches
 from .checkpoint import Checkpoint
 from .evaluation import evaluate
 from .optimizer import clip_scale
+from .plan.batches import Batches
 from .schedule import learning_rate
-from .signals import SIGNALLED
+
+SIGNALLED = "stopped by a signal"  # why a run ended
 
 
 @dataclasses.dataclass
@@ -37,7 +39,7 @@ class TrainState:
 
     @classmethod
     def from_dict(cls, step, fields):
-        """The state at ``step`` from the rest of a checkpoint's; other keys are somebody else's."""
+        """The state at ``step`` from the rest of a checkpoint's; keys written by the watcher are ignored here."""
         best_loss = math.inf if fields["best_loss"] is None else fields["best_loss"]
         return cls(step, best_loss, fields["best_step"], fields["evaluations_since_best"], fields["seconds"])
 
@@ -51,8 +53,8 @@ class Trainer:
 
     group     the processes that share the work (``distributed.Alone``, ``mpi.MPIGroup``)
     saver     writes checkpoints (``saver.Saver``); None on all ranks but the first
-    observer  is told of steps, evaluations and checkpoints (``watcher.Watcher``)
-    stop      its ``number`` becomes true when the run is to end (``signals.StopSignal``)
+    observer  is told of steps, evaluations and checkpoints (``watcher.Watcher``). What it raises is one warning
+    stop      its ``number`` becomes true when the run is to end (``session.StopSignal``)
     """
 
     def __init__(self, settings, model, optimizer, corpus, state, group, saver, observer, stop):
@@ -63,6 +65,7 @@ class Trainer:
         self.flops_per_step = training_flops_per_token(model.config) * self.tokens_per_step
         self.waited = 0.0  # seconds that steps waited for their batches
         self._saved_step = state.step if state.step else None
+        self._complained = set()  # names of the observer's methods whose failure has been told
 
     # ---- one step ----------------------------------------------------------------------------------------
 
@@ -145,7 +148,7 @@ class Trainer:
                 self.checkpoint()
                 raise
             state.seconds = before + time.monotonic() - began
-            self.observer.on_step(self, result)
+            self._tell("on_step", result)
             improved = False
             if state.step % s.eval_every == 0 or state.step == s.max_steps:
                 improved = self.evaluate("validation", s.eval_windows)
@@ -172,27 +175,52 @@ class Trainer:
     def evaluate(self, kind, limit):
         """Validate on ``limit`` windows (0: all). True if ``kind`` is ``validation`` and it is the best so far."""
         s, state = self.settings, self.state
-        rows = s.micro_batch_size or s.batch_size
+        rows = s.micro_batch_size or len(self.group.share(s.batch_size))
         result = evaluate(self.model, self.corpus, rows, limit, self.group, self.batches.masked)
         improved = kind == "validation" and result.loss < state.best_loss
         if improved:
             state.best_loss, state.best_step, state.evaluations_since_best = result.loss, state.step, 0
         elif kind == "validation":
             state.evaluations_since_best += 1
-        self.observer.on_evaluation(self, kind, result)
+        self._tell("on_evaluation", kind, result)
         return improved and state.step > 0
 
+    def _tell(self, event, *details):
+        """Call the observer's method ``event``. To look on must not end a run: a failure is one warning."""
+        try:
+            getattr(self.observer, event)(self, *details)
+        except Exception as error:
+            if event not in self._complained:
+                self._complained.add(event)
+                warn(f"{event} failed ({type(error).__name__}: {error}); the run goes on without it")
+
     def checkpoint(self):
-        """Save the present step, unless it is saved already."""
+        """Save the present step, unless it is saved already. ``NonFinite`` for parameters that are not to be kept."""
         if self._saved_step == self.state.step:
             return
+        self._check_finite()
         first, second = self.group.gather_moments(self.optimizer, len(self.model.params.flat), self.settings.zero)
         if self.saver is not None:
             state = {**self.state.to_dict(), **self.observer.state()}
             del state["step"]
             model = self.model
-            self.observer.on_checkpoint(self)
             self.saver.save(
                 Checkpoint(self.state.step, model.config, model.params, first, second, self.corpus.tokenizer, state)
             )
         self._saved_step = self.state.step
+        if self.saver is not None:
+            self._tell("on_checkpoint")
+
+    def _check_finite(self):
+        for name, values in self.model.params.items():
+            if not np.isfinite(values).all():
+                raise NonFinite(
+                    f"{name} is not finite after the last update; the checkpoint before is the newest",
+                    field=f"step {self.state.step}",
+                )
+
+
+def warn(text):
+    """One line on standard error, which may be closed or full."""
+    with contextlib.suppress(OSError, ValueError):
+        print(f"warning: {text}", file=sys.stderr, flush=True)

@@ -2,42 +2,78 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import sys
 import time
 
-from .. import compiler, machine
+from .. import compiler, machine, terminal
+from ..data import normalize
+from ..inference import generate
 from ..parameters import count
 from . import plots
 from .evaluation import unigram_loss
 from .metrics import MetricsLog, read_metrics
 from .progress import Progress
-from .sampling import sample
+from .trainer import warn
 
 PICTURE_SECONDS = 300  # drawing takes about a second, in which nothing is trained
+
+
+class Voice:
+    """Lines on standard output for whoever watches a run. Nobody has to: an output that is gone ends no run.
+
+    quiet: say nothing (all ranks but the first)
+    """
+
+    def __init__(self, quiet=False):
+        self.quiet = quiet
+
+    def __call__(self, text, write=None):
+        """Write the line ``text``, by default with ``print``; ``write`` (text) may keep a progress bar below the line."""
+        if self.quiet:
+            return
+        write = write or (lambda line: print(line, flush=True))
+        try:
+            try:
+                write(text)
+            except UnicodeEncodeError:  # a terminal in another encoding
+                encoding = getattr(sys.stdout, "encoding", None) or "ascii"
+                write(text.encode(encoding, "backslashreplace").decode(encoding))
+        except (OSError, ValueError) as error:  # a full disk, a reader that went away, a closed file
+            self.quiet = True
+            warn(f"standard output cannot be written to ({error}); the run goes on in silence")
+            with contextlib.suppress(OSError, ValueError, AttributeError):  # no file of the system: a notebook, a test
+                terminal.discard(sys.stdout)
 
 
 class Watcher:
     """The trainer's observer. ``quiet`` (all ranks but the first): measures and samples nothing, writes nothing."""
 
-    def __init__(self, settings, run, corpus, data_sha256, state, quiet=False):
+    def __init__(self, settings, run, corpus, data_sha256, state, quiet=False, voice=None, plan=None):
         self.settings, self.run, self.corpus, self.data_sha256, self.quiet = settings, run, corpus, data_sha256, quiet
         self.unigram = unigram_loss(corpus.training, corpus.validation, corpus.tokenizer.n_vocab)
         self.final = None
+        self._voice, self._plan, self._failed = voice or Voice(quiet), plan, set()
         self._progress = Progress(state.step, settings.max_steps, quiet)
         self._log = None if quiet else MetricsLog(run.path, state.step)
         measurable = not quiet and not compiler.missing()
-        self._peak = machine.peak_flops() if measurable else 0.0  # operations a second; 0: not measured
+        # operations a second; 0: not measured
+        self._peak = self._spare("speed", machine.peak_flops, otherwise=0.0) if measurable else 0.0
         self._speed = 0.0  # tokens a second
         self._last_time = self._last_picture = time.perf_counter()
         self._last_step = state.step
 
     def say(self, text):
         """A line for whoever watches; nothing on ranks other than the first."""
-        self._progress.say(text)
+        self._voice(text, self._progress.say)
 
     def state(self):
         """What a checkpoint holds of the run beside the trainer's own state."""
-        return {"settings": self.settings.to_dict(), "data_sha256": self.data_sha256}
+        state = {"settings": self.settings.to_dict(), "data_sha256": self.data_sha256}
+        if self._plan is not None:
+            state |= {"sources": self._plan.sources, "reading": self._plan.reading.fields()}
+        return state
 
     def introduce(self, trainer):
         """The lines before the first step."""
@@ -61,7 +97,16 @@ class Watcher:
                 tokens_per_second=round(self._speed, 1),
                 seconds=round(trainer.state.seconds, 3),
             )
+        if self._due(step) and not self._evaluated_at(step):
+            self._sample(trainer)
         self._progress.update(step, lambda: self._line(trainer, result))
+
+    def _due(self, step):
+        return bool(self.settings.sample_every) and step > 0 and step % self.settings.sample_every == 0
+
+    def _evaluated_at(self, step):
+        """Whether a validation is due at ``step``; the sample then comes after the validation."""
+        return step % self.settings.eval_every == 0 or step == self.settings.max_steps
 
     def _line(self, trainer, result):
         flops = self._speed / trainer.tokens_per_step * trainer.flops_per_step
@@ -79,7 +124,7 @@ class Watcher:
             self.final = result
             return
         self.say(f"step {step:,}: validation loss {result.loss:.4f}, {result.bits_per_byte:.3f} bits per byte")
-        if step and self.settings.sample_every and step % self.settings.sample_every == 0:
+        if self._due(step):
             self._sample(trainer)
 
     def on_checkpoint(self, trainer):
@@ -90,32 +135,40 @@ class Watcher:
         if self.quiet:
             return
         s = self.settings
-        text = sample(trainer.model, self.corpus, s.prompt, s.sample_tokens, s.seed)
-        self.say("    | " + text.strip("\n").replace("\n", "\n    | "))
-        self._spare("samples.txt", lambda: self.run.append_sample(trainer.state.step, text))
+        text = self._spare("sample", lambda: sample(trainer.model, self.corpus, s.prompt, s.sample_tokens, s.seed))
+        if text is not None:
+            self.say("    | " + text.strip("\n").replace("\n", "\n    | "))
+            self._spare("samples.txt", lambda: self.run.append_sample(trainer.state.step, text))
 
     def _write(self, kind, step, **fields):
         if self._log is not None:
             self._log.write({"kind": kind, "step": step, **fields})
 
     def _draw(self):
-        if plots.available() and not self.quiet:
-            records = read_metrics(self._log.path) if self._log.path.exists() else []
-            path = self.run.path / "loss.png"
-            self._spare("loss.png", lambda: plots.draw(path, {self.run.path.name: records}, self.unigram))
+        if not self.quiet and "loss.png" not in self._failed:
+            self._spare("loss.png", self._draw_picture)
             self._last_picture = time.perf_counter()
 
-    def _spare(self, what, write):
-        # Pictures and samples are for looking at; a disk that is full must not end the training for them.
+    def _draw_picture(self):
+        if plots.available():
+            records = read_metrics(self._log.path) if self._log.path.exists() else []
+            plots.draw(self.run.path / "loss.png", {self.run.path.name: records}, self.unigram)
+
+    def _spare(self, what, make, otherwise=None):
+        """What ``make`` returns. Pictures and samples are for looking at: a failure is one warning, and ``otherwise``."""
         try:
-            write()
-        except OSError as error:
-            print(f"warning: {self.run.path / what}: {error.strerror}", file=sys.stderr)
+            return make()
+        except Exception as error:
+            if what not in self._failed:
+                self._failed.add(what)
+                reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+                warn(f"{self.run.path / what}: {reason}; the run goes on without it")
+            return otherwise
 
     # ---- the end -----------------------------------------------------------------------------------------
 
     def close(self):
-        self._progress.close()
+        self._spare("progress", self._progress.close)
 
     def conclude(self, trainer, reason):
         """The lines after the last step."""
@@ -133,3 +186,32 @@ class Watcher:
         self.say(f"{self.run.path}:")
         for name, size in self.run.listing():
             self.say(f"    {name:<24}{size:>14,} bytes")
+
+
+def sample(model, corpus, prompt, n_tokens, seed, temperature=0.8, top_k=50):
+    """The text of ``prompt`` and up to ``n_tokens`` more; an empty prompt is the start of a text.
+
+    The same prompt and seed are used every time, so samples compare. The prompt is normalised as the run's text was. Ids
+    that the tokenizer has no text for are never drawn.
+    """
+    tokenizer, vocab_size = corpus.tokenizer, model.config.vocab_size
+    if prompt:
+        ids = tokenizer.encode_ordinary(normalize(prompt, corpus.normalize))
+    elif tokenizer.eot_id is not None:
+        ids = [tokenizer.eot_id]
+    else:
+        ids = [int(corpus.training[:1][0])]
+    shown = [] if ids == [tokenizer.eot_id] else ids
+    stop_tokens = () if tokenizer.eot_id is None else (tokenizer.eot_id,)
+    never = dict.fromkeys(range(tokenizer.n_vocab, vocab_size), -math.inf) or None
+    new = generate(
+        model,
+        ids,
+        n_tokens,
+        stop_tokens=stop_tokens,
+        temperature=temperature,
+        top_k=min(top_k, tokenizer.n_vocab, vocab_size),
+        logit_bias=never,
+        seed=seed,
+    )
+    return tokenizer.decode([*shown, *new.tolist()])

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from gpt_numpy import model
 from gpt_numpy.training import Settings, config_file, resume, start
-from gpt_numpy.training.mpi import MPIGroup
+from gpt_numpy.training.ranks.mpi import MPIGroup
 
 case, settings_file, out = sys.argv[1:4]
 settings = Settings.from_mapping(config_file.read(settings_file))

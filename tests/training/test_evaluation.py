@@ -5,9 +5,9 @@ import pytest
 
 from gpt_numpy import GPT, GPTConfig, layers
 from gpt_numpy.data import document_masks
-from gpt_numpy.training.corpus import Corpus
-from gpt_numpy.training.distributed import Alone
 from gpt_numpy.training.evaluation import evaluate, unigram_loss
+from gpt_numpy.training.plan.corpus import Corpus
+from gpt_numpy.training.ranks.distributed import Alone
 
 CONFIG = GPTConfig(vocab_size=11, block_size=6, n_layer=1, n_head=2, n_embd=8)
 TOKENS = np.random.default_rng(0).integers(0, 11, 45).astype(np.uint16)

@@ -36,7 +36,8 @@ def test_a_run_leaves_a_folder_that_explains_itself(tiny, tmp_path, monkeypatch)
     assert outcome.exit_code == 0 and outcome.step == 12 and outcome.reason == "finished"
     assert outcome.validation_loss < outcome.unigram_loss
     names = {path.name for path in folder.iterdir()}
-    assert names == {"config.toml", "environment.json", "metrics.jsonl", "loss.png", "checkpoints", "lock"}
+    files = {"config.toml", "plan.json", "reading.json", "environment.json", "metrics.jsonl", "loss.png", "lock"}
+    assert names == files | {"checkpoints"}
     assert Settings.from_mapping(config_file.read(folder / "config.toml")) == tiny()
     assert json.loads((folder / "environment.json").read_text())[0]["packages"]["numpy"] == np.__version__
     records = read_metrics(folder / "metrics.jsonl")

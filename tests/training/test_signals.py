@@ -3,7 +3,7 @@ import signal
 
 import pytest
 
-from gpt_numpy.training.signals import StopSignal
+from gpt_numpy.training.session import StopSignal
 from tests.training.faults import in_child
 
 

@@ -7,9 +7,9 @@ import pytest
 from gpt_numpy import GPT, layers
 from gpt_numpy.errors import NonFinite
 from gpt_numpy.training.checkpoint import list_checkpoints, load
-from gpt_numpy.training.corpus import load_corpus
-from gpt_numpy.training.distributed import Alone
 from gpt_numpy.training.optimizer import AdamW
+from gpt_numpy.training.plan.corpus import load_corpus
+from gpt_numpy.training.ranks.distributed import Alone
 from gpt_numpy.training.saver import Saver
 from gpt_numpy.training.trainer import Trainer, TrainState
 from gpt_numpy.workspace import Workspace
@@ -59,7 +59,7 @@ def test_accumulation_is_exact(tiny, dropout, micro_batch_size):
 
 def test_micro_batches_count_by_their_targets(tiny, monkeypatch):
     # Targets are ignored unevenly, so that a mean of the micro-batches' means would be another number.
-    from gpt_numpy.training import batches as module
+    from gpt_numpy.training.plan import batches as module
 
     plain = module.batch
 

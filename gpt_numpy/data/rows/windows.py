@@ -3,7 +3,8 @@
 ``batch`` draws random windows, ``epoch_batch`` goes through every block once an epoch in a seeded order. Both are
 functions of (seed, step, row): row r of a step is the same whether one process computes all rows or each rank
 and each accumulation step computes a range of them, so the global batch does not depend on how it is divided.
-``validation_windows`` covers a text in fixed windows, every token predicted once.
+``validation_windows`` covers a text in fixed windows: every token is predicted once, and rows that documents were
+fitted into are taken as training takes them.
 
 ``tokens`` is a 1-D array, in memory or mapped from a file, or the tokens of a ``TokenDataset``.
 """
@@ -60,25 +61,42 @@ def rows_of_rank(batch_size, rank, world_size):
     return range(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)
 
 
-def validation_windows(tokens, block_size, limit=None):
-    """Fixed windows covering ``tokens`` (N,) → (inputs (W,T), targets (W,T)) int64, W = ceil((N−1)/T).
+def validation_windows(tokens, block_size, limit=None, row_length=0, chosen=None):
+    """Fixed windows covering ``tokens`` (N,) → (inputs (W,T), targets (W,T)) int64; T is ``block_size``.
 
-    Each of the N − 1 next tokens is a target exactly once: the last window is moved back to end with the text,
-    and the targets it shares with the one before are ``IGNORED``. With ``limit`` below W, that many of the windows,
-    evenly spread. Raises DataError where ``tokens`` is shorter than one window.
+    row_length  0: W = ceil((N−1)/T), and each of the N − 1 next tokens is a target exactly once: the last window is
+                moved back to end with the text, and the targets it shares with the one before are ``IGNORED``.
+                Otherwise the length of the rows that documents were fitted into: window w is row w, and W = N / length
+    limit       below W: that many of the windows, evenly spread
+    chosen      numbers of some of those windows, below ``count_validation_windows``: only these are computed
+
+    Raises DataError where ``tokens`` is shorter than one window, and where a row is not T tokens and one target more.
     """
-    _places(tokens, block_size)
-    targets_in_all = len(tokens) - 1
-    starts = np.arange(0, targets_in_all, block_size)
-    moved_back = max(0, starts[-1] + block_size - targets_in_all)
-    starts[-1] -= moved_back
-    chosen = np.arange(len(starts))
-    if limit is not None and limit < len(starts):
-        chosen = np.arange(limit) * len(starts) // limit
-    inputs, targets = _inputs_and_targets(tokens, starts[chosen], block_size)
-    if chosen[-1] == len(starts) - 1:
-        targets[-1, :moved_back] = IGNORED
+    count = count_validation_windows(tokens, block_size, row_length=row_length)
+    numbers = np.arange(count)
+    if limit is not None and limit < count:
+        numbers = np.arange(limit) * count // limit
+    if chosen is not None:
+        numbers = numbers[np.asarray(chosen, dtype=np.int64)]
+    starts = numbers * (row_length or block_size)
+    moved_back = np.maximum(0, starts + block_size + 1 - len(tokens))
+    inputs, targets = _inputs_and_targets(tokens, starts - moved_back, block_size)
+    targets[np.arange(block_size) < moved_back[:, None]] = IGNORED
     return inputs, targets
+
+
+def count_validation_windows(tokens, block_size, limit=None, row_length=0):
+    """How many windows ``validation_windows`` gives for the same arguments; the same errors."""
+    _places(tokens, block_size)
+    if row_length and (row_length != block_size + 1 or len(tokens) % row_length):
+        raise DataError(
+            "documents were fitted into rows of another length",
+            field="row_length",
+            found=f"{len(tokens)} tokens, blocks of {block_size}",
+            expected=f"whole rows of {row_length}, blocks of {row_length - 1}",
+        )
+    count = len(tokens) // row_length if row_length else -(-(len(tokens) - 1) // block_size)
+    return count if limit is None else min(limit, count)
 
 
 def _check_rows(rows, batch_size):

@@ -17,9 +17,9 @@ import traceback
 import numpy as np
 from mpi4py import MPI
 
-from .. import compiler
-from ..errors import GPTNumpyError, RankFailed
-from ..machine.processors import cores, thread_count
+from ... import compiler
+from ...errors import GPTNumpyError, RankFailed
+from ...machine.processors import cores, thread_count
 from .distributed import Alone
 
 BUCKET_BYTES = 1 << 22
@@ -27,6 +27,8 @@ BUCKET_BYTES = 1 << 22
 
 class MPIGroup(Alone):
     """The ranks of ``comm`` (default: all). Threads are divided among the ranks of a machine, unless told otherwise."""
+
+    mpi = True
 
     def __init__(self, comm=None, bucket_bytes=BUCKET_BYTES):
         self.comm = MPI.COMM_WORLD if comm is None else comm
@@ -38,7 +40,7 @@ class MPIGroup(Alone):
     def _divide_threads(self):
         if "NUMBA_NUM_THREADS" in os.environ or compiler.missing():
             return
-        from ..kernels.runtime import threads
+        from ...kernels.runtime import threads
 
         here = self.comm.Split_type(MPI.COMM_TYPE_SHARED)
         # Ranks that mpiexec has bound to cores see those alone; ranks that see all cores share them.
@@ -54,6 +56,14 @@ class MPIGroup(Alone):
         """Element-wise sum over ranks of a list of numbers, as floats."""
         total = np.array(values, np.float64)
         self.comm.Allreduce(MPI.IN_PLACE, total, MPI.SUM)
+        return total.tolist()
+
+    def sum_on_machine(self, values):
+        """As ``sum``, over the ranks on this rank's machine."""
+        here = self.comm.Split_type(MPI.COMM_TYPE_SHARED)
+        total = np.array(values, np.float64)
+        here.Allreduce(MPI.IN_PLACE, total, MPI.SUM)
+        here.Free()
         return total.tolist()
 
     def barrier(self):

@@ -1,14 +1,16 @@
-"""What the model is given at a step: rows of the global batch, a pure function of (seed, step, row).
+"""The rows that a model sees at a step: rows of the global batch, a pure function of (seed, step, row).
 
-Two settings decide. ``order``: windows at random places, or every block of the text once an epoch. ``documents``:
+Two settings decide. ``order``: windows at random positions, or every block of the text once an epoch. ``documents``:
 joined, so that a block reads on from one text into the next as GPT-2's training did, or apart, so that each
 token sees its own document alone and nothing is predicted across an end of text.
 """
 
 from __future__ import annotations
 
-from ..data import batch, document_masks, epoch_batch, mask_padding
-from ..errors import ConfigError
+from ...data import batch, count_validation_windows, document_masks, epoch_batch, mask_padding
+from ...errors import ConfigError, DataError
+
+_STRETCH = 1 << 22  # tokens looked at a time: they may be mapped from files
 
 
 class Batches:
@@ -47,3 +49,26 @@ class Batches:
         if self.corpus.row_length:
             targets = mask_padding(inputs, targets, self._eot_id)
         return inputs, targets, {}
+
+    def check_targets(self):
+        """``DataError`` for a text in which nothing would be predicted: all of it end-of-text, documents apart."""
+        if self.settings.documents != "apart":
+            return
+        for split in ("training", "validation"):
+            tokens = getattr(self.corpus, split)
+            stretches = range(0, len(tokens) - 1, _STRETCH)
+            if all(
+                (tokens[start : min(start + _STRETCH, len(tokens) - 1)] == self._eot_id).all() for start in stretches
+            ):
+                raise DataError(
+                    f"the {split} text has no token to predict: it is end-of-text only",
+                    field="documents",
+                    found="apart",
+                    expected="text with documents in it",
+                )
+
+    def count_windows(self, limit=None):
+        """How many windows a validation has, all or at most ``limit``."""
+        tokens = self.corpus.validation
+        block_size = min(self.block_size, len(tokens) - 1)
+        return count_validation_windows(tokens, block_size, limit, self.corpus.row_length)

@@ -8,20 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..data import (
-    BUILTIN_CORPORA,
-    builtin_corpus,
-    normalize,
-    open_dataset,
-    pack,
-    read_documents,
-    split_documents,
-    token_dtype,
-)
-from ..data.shards.manifest import MANIFEST
-from ..errors import ConfigError, DataError
-from ..tokenizer import END_OF_TEXT, CharTokenizer, Tokenizer, load_tokenizer
-from ..wording import counted
+from ...data import DEFAULT_STEPS, normalize, open_dataset, pack, read_documents, split_documents, token_dtype
+from ...data.shards.manifest import MANIFEST, sha256_of
+from ...errors import DataError
+from ...tokenizer import load_tokenizer
+from ...wording import counted
+from .tokenizers import make_tokenizer
 
 
 class Corpus(NamedTuple):
@@ -32,12 +24,14 @@ class Corpus(NamedTuple):
     validation: Any
     token_bytes: np.ndarray  # (V,), 0 for special tokens
     row_length: int = 0  # tokens of the rows that documents were fitted into; 0: they were not
-    sha256: str | None = None  # of a prepared folder
+    sha256: str | None = None  # of a prepared folder's manifest
+    normalize: tuple[str, ...] = DEFAULT_STEPS  # the steps that normalised the text
+    shards_sha256: str | None = None  # of a prepared folder's tokens and tokenizer
 
     def fingerprint(self):
         """SHA-256 over all tokens: whether a resumed run sees the data it was started with."""
-        if self.sha256 is not None:
-            return self.sha256
+        if self.shards_sha256 or self.sha256:
+            return self.shards_sha256 or self.sha256
         digest = hashlib.sha256()
         for tokens in (self.training, self.validation):
             digest.update(f"{tokens.dtype.str} {len(tokens)} ".encode())
@@ -52,13 +46,13 @@ def load_corpus(settings, tokenizer=None, say=lambda text: None):
     documents = read_texts(settings)
     sizes = f"{counted(len(documents), 'document')}, {counted(sum(map(len, documents)), 'character')}"
     say(f"{sizes} from {', '.join(settings.data)}")
-    training, validation = split_documents(documents, settings.validation_fraction, settings.seed)
+    training, validation = split_documents(documents, settings.validation_fraction, settings.split_seed)
     if tokenizer is None:
         tokenizer = make_tokenizer(settings, training, validation)
     arrays = [encode(texts, tokenizer) for texts in (training, validation)]
     sizes = f"{counted(len(arrays[0]), 'token')} to train on, {len(arrays[1]):,} to validate"
     say(f"a vocabulary of {tokenizer.n_vocab:,}; {sizes}")
-    return Corpus(tokenizer, *arrays, token_bytes(tokenizer))
+    return Corpus(tokenizer, *arrays, token_bytes(tokenizer), normalize=settings.normalize)
 
 
 def open_prepared(folder, say):
@@ -69,34 +63,28 @@ def open_prepared(folder, say):
     tokenizer = load_tokenizer(dataset.tokenizer)
     say(f"{len(dataset.train):,} tokens to train on, {len(dataset.validation):,} to validate in {folder}")
     rows, sha256 = dataset.manifest["row_length"], dataset.sha256
-    return Corpus(tokenizer, dataset.train, dataset.validation, token_bytes(tokenizer), rows, sha256)
+    steps = tuple(dataset.manifest["settings"]["normalize"])
+    tokens = shards_sha256(dataset.manifest)
+    return Corpus(tokenizer, dataset.train, dataset.validation, token_bytes(tokenizer), rows, sha256, steps, tokens)
+
+
+def shards_sha256(manifest):
+    """A hash of all tokens of prepared shards and of their tokenizer, wherever the text lay that they were made from."""
+    splits = {name: [shard["sha256"] for shard in split["shards"]] for name, split in manifest["splits"].items()}
+    return sha256_of({"splits": splits, "tokenizer": manifest["tokenizer"], "row_length": manifest["row_length"]})
 
 
 def read_texts(settings):
     """The normalised documents that ``settings.data`` names, as a list of str."""
-    documents = []
-    for source in settings.data:
-        if source in BUILTIN_CORPORA and not Path(source).exists():
-            documents += builtin_corpus(source)
-        else:
-            separator = settings.separator or None
-            documents += read_documents([source], separator=separator, errors=settings.errors)
-    return [normalize(document) for document in documents]
-
-
-def make_tokenizer(settings, training, validation):
-    """The tokenizer that ``settings.tokenizer`` names: trained on the texts, or loaded."""
-    if settings.tokenizer == "bpe":
-        return Tokenizer.train(training, settings.wanted_vocab_size)
-    if settings.tokenizer == "char":
-        # Characters cannot be made of others, so the vocabulary has to have those of the validation text too.
-        specials = (END_OF_TEXT,) if len(training) + len(validation) > 2 else ()
-        return CharTokenizer.train([*training, *validation], special_tokens=specials)
-    if not Path(settings.tokenizer).is_dir():
-        raise ConfigError(
-            "no such tokenizer", field="tokenizer", found=settings.tokenizer, expected="bpe, char or a folder"
-        )
-    return load_tokenizer(settings.tokenizer)
+    documents = read_documents(
+        settings.data,
+        split=settings.split,
+        separator=settings.separator or None,
+        text_field=settings.text_field,
+        encoding=settings.encoding,
+        errors=settings.errors,
+    )
+    return [normalize(document, settings.normalize) for document in documents]
 
 
 def encode(texts, tokenizer):

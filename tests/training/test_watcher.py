@@ -1,8 +1,8 @@
 import pytest
 
 from gpt_numpy import GPT, layers
-from gpt_numpy.training.corpus import load_corpus
-from gpt_numpy.training.sampling import sample
+from gpt_numpy.training.plan.corpus import load_corpus
+from gpt_numpy.training.watcher import sample
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 from gpt_numpy.errors import ConfigError, DataError
 from gpt_numpy.tokenizer import CharTokenizer, Tokenizer
 from gpt_numpy.training import resume, start
-from gpt_numpy.training.corpus import load_corpus, token_bytes
+from gpt_numpy.training.plan.corpus import load_corpus, token_bytes
 
 
 def test_characters(tiny, text_file):
@@ -80,7 +80,7 @@ def prepared(tmp_path, text_file, tokenizer, **options):
 def test_prepared_shards(tiny, tmp_path, text_file, options):
     tokenizer = Tokenizer.train([text_file.read_text(encoding="utf-8")], 300)
     folder = prepared(tmp_path, text_file, tokenizer, **options)
-    settings = tiny(data=(folder,), order="epochs", documents="apart", max_steps=3)
+    settings = tiny(data=(folder,), tokenizer="bpe", order="epochs", documents="apart", max_steps=3)
     corpus = load_corpus(settings)
     assert corpus.tokenizer.n_vocab == 300 and corpus.row_length == (33 if options else 0)
     assert start(settings, tmp_path / "run").validation_loss > 0

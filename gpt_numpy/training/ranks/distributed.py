@@ -14,6 +14,7 @@ class Alone:
     """One process: sums are what they were."""
 
     rank, size = 0, 1
+    mpi = False
 
     def guard(self):
         """Context manager around a rank's whole work: an error in one rank ends all."""
@@ -25,6 +26,10 @@ class Alone:
 
     def sum(self, values):
         """Element-wise sum over ranks of a list of numbers; the same list on every rank."""
+        return values
+
+    def sum_on_machine(self, values):
+        """As ``sum``, over the ranks on this rank's machine."""
         return values
 
     def summed_gradients(self, model, last):

@@ -1,0 +1,77 @@
+"""How a model's text was read, kept beside the model as ``reading.json``: whoever reads text for the model reads it so.
+
+Four facts decide what a token means: the tokenizer, how text was normalised, where documents begin and end, and how rows
+are laid out. A run writes them into its folder and into each checkpoint. ``generate``, ``score`` and the samples of
+a run take ``reading_of(folder).normalized(text)``; whoever joins two things compares their records.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ...errors import ConfigError, DataError
+from ..shards.manifest import load_json
+from .normalizing import check_steps, normalize
+
+NAME = "reading.json"
+FORMAT = "gpt_numpy reading, version 1"
+
+
+class Reading(NamedTuple):
+    """How text becomes documents, tokens and rows."""
+
+    normalize: tuple[str, ...]  # steps, see ``normalizing``
+    split: str = "auto"  # this and the next five: see ``reading.read_pieces``
+    separator: str = ""
+    text_field: str = "text"
+    encoding: str = "utf-8"
+    errors: str = "strict"
+    specials: str = "text"
+    documents: str = "joined"  # whether a row reads on from one document into the next: joined or apart
+    block_size: int = 0  # tokens of a row
+    row_length: int = 0  # of the rows that documents were fitted into; 0: documents flow across rows
+    tokenizer_sha256: str = ""  # of what decides the tokenizer's ids
+
+    def normalized(self, text: str) -> str:
+        """``text`` as the run read it."""
+        return normalize(text, self.normalize)
+
+    def fields(self) -> dict[str, Any]:
+        """The content of ``reading.json``; ``from_fields`` takes it back."""
+        return {"format": FORMAT, **self._asdict(), "normalize": list(self.normalize)}
+
+    def to_json(self) -> bytes:
+        """The bytes of ``reading.json``."""
+        return (json.dumps(self.fields(), indent=2) + "\n").encode("ascii")
+
+    @classmethod
+    def from_fields(cls, fields: dict[str, Any], path: str | os.PathLike = NAME) -> Reading:
+        """The ``Reading`` of a record's fields. ``DataError`` for a field that is missing, unknown or of another type."""
+        if not isinstance(fields, dict) or fields.get("format") != FORMAT:
+            found = fields.get("format") if isinstance(fields, dict) else type(fields).__name__
+            raise DataError("not a record of how text is read", path=path, field="format", found=found, expected=FORMAT)
+        for name in sorted((fields.keys() ^ set(cls._fields)) - {"format"}):
+            raise DataError(f"{'unknown' if name in fields else 'missing'} field", path=path, field=name)
+        for name in cls._fields:
+            kind = list if name == "normalize" else int if name in ("block_size", "row_length") else str
+            if type(fields[name]) is not kind:
+                raise DataError(
+                    "has another type", path=path, field=name, found=type(fields[name]).__name__, expected=kind.__name__
+                )
+        try:
+            steps = check_steps(tuple(fields["normalize"]))
+        except (ConfigError, TypeError) as error:
+            raise DataError(f"not normalising steps ({error})", path=path, field="normalize") from None
+        return cls(**{name: fields[name] for name in cls._fields if name != "normalize"}, normalize=steps)
+
+
+def reading_of(folder: str | os.PathLike) -> Reading | None:
+    """The ``Reading`` of the run, checkpoint or exported model in ``folder``; None where no record is kept there.
+
+    Raises ``DataError`` for a record that is damaged.
+    """
+    path = Path(folder) / NAME
+    return Reading.from_fields(load_json(path), path) if os.path.lexists(path) else None

@@ -1,0 +1,1 @@
+"""One process or many that share a run: ``distributed.Alone``, and ``mpi.MPIGroup`` over MPI."""
