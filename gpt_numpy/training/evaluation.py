@@ -15,10 +15,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ..data import count_validation_windows, validation_windows
+from ..data.rows.mapped import release
 from ..errors import DataError
 from ..model import IGNORE_INDEX
 
-_STRETCH = 1 << 22  # tokens looked at a time: they may be mapped from files
+_STRETCH = 1 << 20  # tokens looked at a time: they may be mapped from files
 
 
 class Evaluation(NamedTuple):
@@ -40,7 +41,7 @@ def evaluate(model, corpus, batch_size, limit=None, group=None, mask=None):
     block_size = min(model.config.block_size, len(tokens) - 1)
     count = count_validation_windows(tokens, block_size, limit or None, rows)
     mine = range(count) if group is None else group.share(count)
-    nats, counted, text_bytes = 0.0, 0, 0
+    nats, counted, text_bytes, unreleased = 0.0, 0, 0, 0
     for start in range(mine.start, mine.stop, batch_size):
         chosen = range(start, min(start + batch_size, mine.stop))
         window, wanted = validation_windows(tokens, block_size, limit or None, rows, chosen)
@@ -51,6 +52,10 @@ def evaluate(model, corpus, batch_size, limit=None, group=None, mask=None):
         if len(wanted_ids):
             nats += model.loss(window, wanted, **options) * len(wanted_ids)
         counted += len(wanted_ids)
+        unreleased += window.size
+        if unreleased > _STRETCH:
+            release(tokens)
+            unreleased = 0
         text_bytes += int(corpus.token_bytes[wanted_ids].sum())
     if group is not None:
         nats, counted, text_bytes = group.sum([nats, counted, text_bytes])
@@ -67,6 +72,10 @@ def unigram_loss(training, validation, vocab_size):
     counts = np.ones(vocab_size)
     for start in range(0, len(training), _STRETCH):
         counts += np.bincount(training[start : start + _STRETCH], minlength=vocab_size)
+        release(training)
     log_probabilities = np.log(counts / counts.sum())
-    stretches = (validation[start : start + _STRETCH] for start in range(1, len(validation), _STRETCH))
-    return -sum(log_probabilities[stretch].sum() for stretch in stretches) / (len(validation) - 1)
+    total = 0.0
+    for start in range(1, len(validation), _STRETCH):
+        total += log_probabilities[validation[start : start + _STRETCH]].sum()
+        release(validation)
+    return -total / (len(validation) - 1)

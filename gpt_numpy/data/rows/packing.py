@@ -7,6 +7,7 @@ packed apart can be joined, and the model learns where a text ends.
 import numpy as np
 
 from ...errors import DataError
+from .mapped import release
 
 TOKEN_DTYPES = (np.uint16, np.uint32)
 
@@ -56,3 +57,4 @@ def check_tokens(tokens, vocab_size, where="tokens", expected=None):
                 found=int(stretch[place]),
                 expected=expected or f"an id below the vocabulary's {vocab_size}",
             )
+        release(tokens)

@@ -73,11 +73,8 @@ def validation_windows(tokens, block_size, limit=None, row_length=0, chosen=None
     Raises DataError where ``tokens`` is shorter than one window, and where a row is not T tokens and one target more.
     """
     count = count_validation_windows(tokens, block_size, row_length=row_length)
-    numbers = np.arange(count)
-    if limit is not None and limit < count:
-        numbers = np.arange(limit) * count // limit
-    if chosen is not None:
-        numbers = numbers[np.asarray(chosen, dtype=np.int64)]
+    wanted = count if limit is None else min(limit, count)
+    numbers = np.asarray(range(wanted) if chosen is None else chosen, dtype=np.int64) * count // wanted
     starts = numbers * (row_length or block_size)
     moved_back = np.maximum(0, starts + block_size + 1 - len(tokens))
     inputs, targets = _inputs_and_targets(tokens, starts - moved_back, block_size)
