@@ -134,6 +134,6 @@ def _fail(args, error, code, text):
     if isinstance(error, BrokenPipeError):
         # The reader went away (`… | head`): there is nobody to tell, and the interpreter's last flush must not fail.
         terminal.discard(sys.stdout)
-        return 128 + signal.SIGPIPE
+        return 128 + 13  # SIGPIPE, which Windows does not have
     print(f"{args.command}: {' '.join(text.split())}", file=sys.stderr)
     return code

@@ -49,7 +49,7 @@ def read_metrics(path):
     for line in Path(path).read_bytes().splitlines():
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(record, dict) and type(record.get("step")) is int:
             records.append(record)

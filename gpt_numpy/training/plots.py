@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+from ..files import durable
+
 PANELS = (
     ("loss", "loss (nats a token)"),
     ("learning_rate", "learning rate"),
@@ -52,4 +54,4 @@ def draw(path, runs, unigram=None):
     figure.subplots_adjust(left=0.08, right=0.98, bottom=0.08, top=0.95, hspace=0.3, wspace=0.2)
     temporary = Path(path).with_suffix(".tmp.png")
     figure.savefig(temporary, dpi=110)
-    temporary.replace(path)
+    durable.replace(temporary, path)

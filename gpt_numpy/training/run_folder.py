@@ -96,7 +96,7 @@ class RunFolder:
         path = self.path / ENVIRONMENT
         try:
             sessions = json.loads(path.read_bytes()) if step else []
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             sessions = []
         sessions = [*(sessions if isinstance(sessions, list) else []), {"from_step": step, **environment()}]
         durable.write_file(path, (json.dumps(sessions, indent=2) + "\n").encode())

@@ -3,7 +3,7 @@
 import os
 
 # Two threads even where there is one processor: races and thread counts are tested on any machine.
-os.environ.setdefault("NUMBA_NUM_THREADS", str(max(2, os.cpu_count() or 1)))
+os.environ["NUMBA_NUM_THREADS"] = str(max(2, int(os.environ.get("NUMBA_NUM_THREADS") or os.cpu_count() or 1)))
 
 import numpy as np
 import pytest

@@ -45,3 +45,9 @@ def test_lines_wait_for_a_disk_that_is_full(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(durable, "append", plain)
     log.write({"step": 3})
     assert [r["step"] for r in read_metrics(log.path)] == [0, 1, 2, 3]
+
+
+def test_a_line_that_is_nested_too_deep_is_left_out(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n' + b"[" * 100_000 + b'\n{"step": 2}\n')
+    assert [record["step"] for record in read_metrics(path)] == [1, 2]

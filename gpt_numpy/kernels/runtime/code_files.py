@@ -23,6 +23,8 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from ...files import durable
+
 _MAGIC = b"gpt_numpy compiled code 1\n"
 _HEADER = len(_MAGIC) + hashlib.sha256().digest_size
 _KERNELS = Path(__file__).parents[1]
@@ -140,7 +142,7 @@ def _write(path, payload):
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:16]}.tmp")
     try:
         temporary.write_bytes(seal(path.name, payload))
-        os.replace(temporary, path)
+        durable.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
