@@ -1,4 +1,4 @@
-"""``gpt-numpy study``: exercises, planted bugs as riddles."""
+"""``gpt-numpy study``: lessons, exercises, planted bugs as riddles."""
 
 import sys
 import textwrap
@@ -19,6 +19,7 @@ EXAMPLES = (
 
 def configure(parser):
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    _configure_lesson(actions)
     _configure_exercise(actions)
     actions.add_parser("bugs", help="list the planted bugs and the check that catches each")
     bug = actions.add_parser("bug", help="one planted bug: the symptom, a hint, the answer")
@@ -27,6 +28,19 @@ def configure(parser):
         "--show", choices=_PARTS, help="up to which part (unset: a key press uncovers the next, or all into a pipe)"
     )
     bug.add_argument("--seed", type=int, default=0, help="of the values that the checks use")
+
+
+def _configure_lesson(actions):
+    lesson = actions.add_parser(
+        "lesson",
+        help="open a lesson as a notebook, or read it in the terminal",
+        description="Without NN: list the lessons. With NN: write the lesson's notebook, with the outputs of a run, into "
+        "this folder and open it in Jupyter. --terminal needs no Jupyter: prose, code and results, one cell at a time.",
+    )
+    lesson.add_argument("number", nargs="?", metavar="NN", help="the lesson's number, such as 04")
+    lesson.add_argument("--terminal", action="store_true", help="read the lesson here")
+    lesson.add_argument("--no-open", action="store_true", help="write the notebook and do not start Jupyter")
+    lesson.add_argument("--folder", default=".", metavar="DIR", help="where the notebook is written")
 
 
 def _configure_exercise(actions):
@@ -51,7 +65,42 @@ def _configure_exercise(actions):
 
 
 def run(args):
-    return {"exercise": _exercise, "bugs": _bugs, "bug": _bug}[args.action](args)
+    return {"lesson": _lesson, "exercise": _exercise, "bugs": _bugs, "bug": _bug}[args.action](args)
+
+
+# ---- lessons ---------------------------------------------------------------------------------------------------------
+
+
+def _lesson(args):
+    import shutil
+
+    from ..study import lesson_files
+
+    if args.number is None:
+        for path in lesson_files.lessons():
+            print(f"{path.name[:2]}  {lesson_files.title(path)}")
+        return 0
+    paths = lesson_files.lessons([f"{args.number:0>2}"])
+    if args.terminal:
+        for path in paths:
+            lesson_files.read_aloud(path, shutil.get_terminal_size().columns)
+        return 0
+    place = Path(args.folder)
+    place.mkdir(parents=True, exist_ok=True)
+    written = [lesson_files.write_notebook(path, place) for path in paths]
+    print("\n".join(map(str, written)))
+    return 0 if args.no_open else _open(written[0])
+
+
+def _open(notebook):
+    import importlib.util
+    import subprocess
+
+    for module in ("jupyterlab", "notebook"):
+        if importlib.util.find_spec(module):
+            name = {"jupyterlab": "lab", "notebook": "notebook"}[module]
+            return subprocess.run([sys.executable, "-m", "jupyter", name, str(notebook)]).returncode
+    raise ConfigError("Jupyter is not installed", expected="pip install notebook, or --terminal, or --no-open")
 
 
 # ---- exercises -------------------------------------------------------------------------------------------------------

@@ -2,8 +2,19 @@
 # # 3. The forward pass, in twenty lines
 #
 # A GPT is a *residual stream*: an array (B, T, C) into which the tokens' embeddings are written, to
-# which every block adds twice (attention mixes places, the MLP works on each place alone) and from
-# which the next token is read at the end.
+# which every block adds twice, and from which the next token is read at the end. What each layer does
+# inside is the subject of the lessons named here; this one puts them together.
+#
+# - *embedding* (lesson 9): looks up a vector for each token and one for each position, and adds them;
+# - *layernorm* (lesson 7): shifts and scales the C numbers of each position to mean 0 and variance 1;
+# - *attention* (lesson 8): each position takes a weighted mean over the positions up to itself. It is
+#   the only layer in which positions meet;
+# - *MLP* (lesson 5): two matrices with a nonlinearity between, on each position alone;
+# - *head* (lesson 9): the product with every token's embedding gives one number a token, the logits;
+# - *loss* (lesson 6): −log of the probability that the logits give the true next token.
+#
+# **Symbols.** B: sequences in a batch; T: positions; C: channels, the width of the stream; V: tokens
+# in the vocabulary; L: blocks (`n_layer`); s: a standard deviation.
 #
 # **Predict.** A fresh model knows nothing. With V = 11 tokens, what is its loss?
 
@@ -13,6 +24,7 @@ import math
 import numpy as np
 
 from gpt_numpy import GPT, GPTConfig, layers, parameters
+from gpt_numpy.study.drawing import graph, show
 
 config = GPTConfig(vocab_size=11, block_size=7, n_layer=2, n_head=3, n_embd=12)
 model = GPT(config, dtype=np.float64, ops=layers)
@@ -20,15 +32,41 @@ rng = np.random.default_rng(0)
 tokens, targets = rng.integers(0, 11, (2, 2, 5))
 print(f"loss {model.loss(tokens, targets):.4f}, log V = {math.log(11):.4f}")
 
+# %% [answer]
+# **Answer:** nearly equal logits make every token 1/V probable, and −log(1/V) = log V = 2.398. If a
+# fresh model's loss is far from that, something is wrong before any training.
+
+# %%
+show(
+    graph(
+        {
+            "tokens": (0, 0, "(B, T)"),
+            "embedding": (1, 0, "(B, T, C)"),
+            "ln_1": (2, 1, "(B, T, C)"),
+            "attention": (3, 1, "(B, T, C)"),
+            "+": (4, 0, "(B, T, C)"),
+            "ln_2": (4, 1, "(B, T, C)"),
+            "MLP": (5, 1, "4C inside"),
+            "+ ": (6, 0, "(B, T, C)"),
+            "ln_f": (6, 1, "(B, T, C)"),
+            "head": (7, 1, "(B, T, V)"),
+            "loss": (8, 1, "one number"),
+        },
+        [
+            *[("tokens", "embedding"), ("embedding", "+"), ("embedding", "ln_1"), ("ln_1", "attention")],
+            *[("attention", "+"), ("+", "+ "), ("+", "ln_2"), ("ln_2", "MLP"), ("MLP", "+ ")],
+            *[("+ ", "ln_f"), ("ln_f", "head"), ("head", "loss")],
+        ],
+        "A GPT with one block: the stream is the upper row, the branches read from it and add to it",
+    )
+)
+
 # %% [markdown]
-# Nearly equal logits make every token 1/V probable, and −log(1/V) = log V. If a fresh model's loss
-# is far from that, something is wrong before any training.
-#
 # ## Derive: put it together
 #
-# Every line is one layer of `gpt_numpy.layers`; each returns its output and a cache for the way
-# back. Pre-norm means that a branch normalises what it reads, and the stream itself is never
-# normalised, only added to.
+# Every line is one layer of `gpt_numpy.layers`; each returns its output and a cache for the backward
+# pass. Pre-norm means that a branch normalises what it reads; the stream itself is never normalised,
+# only added to.
 
 
 # %%
@@ -64,7 +102,7 @@ assert np.allclose(forward(model.params, tokens), model.forward(tokens), rtol=1e
 # %% [markdown]
 # ## By hand: count the parameters
 #
-# For width C a block has 3C² + 3C (queries, keys, values), C² + C (attention's output), 4C² + 4C
+# For C channels a block has 3C² + 3C (queries, keys, values), C² + C (attention's output), 4C² + 4C
 # and 4C² + C (the MLP), and 4C in two layernorms: 12C² + 13C. Then V·C and T·C embeddings and 2C of
 # the last layernorm. For GPT-2, with C = 768, 12 blocks, V = 50257 and T = 1024:
 
@@ -109,12 +147,28 @@ assert not np.allclose(last_logits(one_block, ab), last_logits(one_block, ba), r
 assert not np.allclose(last_logits(model, ab, nowhere), last_logits(model, ba, nowhere), rtol=1e-12)
 
 # %% [markdown]
+# ## The initial values
+#
+# Matrices start from a normal distribution with standard deviation s = 0.02, layernorm weights at 1,
+# biases at 0. The two projections of each block that write to the stream (both are called `c_proj`)
+# start smaller: their s is divided by √(2L).
+
+# %%
+fresh = GPT(GPTConfig(vocab_size=500, block_size=64, n_layer=8, n_head=4, n_embd=128), ops=layers).params
+for name in ("wte.weight", "h.0.attn.c_attn.weight", "h.0.attn.c_proj.weight", "h.0.mlp.c_proj.weight"):
+    print(f"{name:24} standard deviation {fresh[name].std():.4f}")
+assert abs(fresh["h.0.attn.c_attn.weight"].std() - 0.02) < 3e-4
+assert abs(fresh["h.0.mlp.c_proj.weight"].std() - 0.02 / math.sqrt(2 * 8)) < 1e-4
+assert (fresh["h.0.ln_1.weight"] == 1).all() and not fresh["h.0.mlp.c_fc.bias"].any()
+
+# %% [markdown]
 # ## Exercise
 #
-# Why is the initial standard deviation of the two projections that write to the stream divided by
-# √(2·n_layer)? (Answer: the stream is a sum of 2·n_layer branches. Were they independent with
-# variance s² each, the sum would have variance 2·n_layer·s²; dividing s by √(2·n_layer) keeps it at
-# s² however deep the model is.)
+# Why is the standard deviation of these two projections divided by √(2L)?
+
+# %% [answer]
+# **Answer:** the stream is a sum of 2L branches. Were they independent with variance s² each, the
+# sum would have variance 2L · s²; dividing s by √(2L) keeps it at s² however deep the model is.
 
 # %%
 for t in range(tokens.shape[1]):

@@ -6,6 +6,10 @@
 # output, what is it with respect to my inputs?* `dout` stands for ∂loss/∂out, has the shape of
 # `out`, and is handed from layer to layer, last to first.
 #
+# **Symbols.** x: the input, one row for each position of each sequence; W: the weight; b: the bias;
+# out: the output; L: the loss; r: a row of x and out; k: a column of x and a row of W; n: a column of
+# W and out; Σ: a sum over the index below it; h: a small step; dout, dx, dW, db: ∂L/∂out and so on.
+#
 # **Predict.** For out = x · W + b with x (rows, 3) and W (3, 2): what shapes do dx, dW and db have?
 # Which products of dout (rows, 2), x and W give these shapes at all?
 
@@ -15,12 +19,18 @@ import numpy as np
 from gpt_numpy import layers
 from gpt_numpy.study import check_gradients
 from gpt_numpy.study.bugs import BUGS, plant
+from gpt_numpy.study.drawing import graph, show
 
 x = np.array([[1.0, 2.0, 3.0]])
 W = np.array([[1.0, 0.0], [0.0, 1.0], [2.0, -1.0]])
 b = np.array([0.5, -0.5])
 out, cache = layers.linear_forward(x, W, b)
-print(out)
+print("out =", out)
+
+# %% [answer]
+# **Answer:** each gradient has the shape of what it belongs to: dx (rows, 3), dW (3, 2), db (2,).
+# dout · Wᵀ is the only product that is (rows, 3), xᵀ · dout the only one that is (3, 2), and summing
+# the rows of dout gives (2,).
 
 # %% [markdown]
 # ## By hand, on three numbers
@@ -45,13 +55,15 @@ assert np.array_equal(db, [1, -2])
 # %% [markdown]
 # ## Derive
 #
-# A quantity that is used several times collects one term from each use; that is all of the
-# multivariate chain rule.
+# If a value is used several times, its gradient is the sum over its uses: that is all of the
+# multivariate chain rule. x_rk is used in every entry of row r of out, W_kn in column n of every row,
+# b_n likewise:
 #
-#     out_rn = Σ_k x_rk W_kn + b_n
-#     dx_rk  = Σ_n dout_rn W_kn        dx = dout · Wᵀ
-#     dW_kn  = Σ_r x_rk dout_rn        dW = xᵀ · dout      a weight is used by every row
-#     db_n   = Σ_r dout_rn             db = column sums
+#     out_rn = Σ_k x_rk · W_kn + b_n
+#
+#     ∂L/∂x_rk = Σ_n dout_rn · ∂out_rn/∂x_rk = Σ_n dout_rn · W_kn        dx = dout · Wᵀ
+#     ∂L/∂W_kn = Σ_r dout_rn · ∂out_rn/∂W_kn = Σ_r dout_rn · x_rk        dW = xᵀ · dout
+#     ∂L/∂b_n  = Σ_r dout_rn · ∂out_rn/∂b_n  = Σ_r dout_rn               db = column sums of dout
 
 # %%
 rng = np.random.default_rng(0)
@@ -59,6 +71,22 @@ x, W, b, dout = rng.normal(size=(5, 3)), rng.normal(size=(3, 4)), rng.normal(siz
 _, cache = layers.linear_forward(x, W, b)
 for by_hand, found in zip((dout @ W.T, x.T @ dout, dout.sum(axis=0)), layers.linear_backward(dout, cache)):
     assert np.allclose(by_hand, found)
+by_index = np.zeros_like(W)
+for r, k, n in np.ndindex(5, 3, 4):
+    by_index[k, n] += dout[r, n] * x[r, k]
+assert np.allclose(by_index, x.T @ dout)
+show(
+    graph(
+        {
+            "x": (0, 0, "(rows, K)", "dx = dout·Wᵀ"),
+            "W": (0, 1, "(K, N)", "dW = xᵀ·dout"),
+            "b": (0, 2, "(N,)", "db = Σ rows"),
+            "out": (2, 1, "(rows, N)", "dout given"),
+        },
+        [("x", "out"), ("W", "out"), ("b", "out")],
+        "The linear layer: each input with its shape and its gradient",
+    )
+)
 
 # %% [markdown]
 # ## Check
@@ -77,8 +105,8 @@ assert report.passed and report.checked == 15 + 12 + 4
 # %% [markdown]
 # ## Break it
 #
-# The most natural mistake: forgetting that the bias is used by every row. With a batch of one row
-# it would never show.
+# A natural mistake: averaging dout over the rows where the bias's gradient is their sum. With a batch
+# of one row it would never show.
 
 # %%
 broken, _ = plant(BUGS["linear-bias-gradient-averaged"])
@@ -91,8 +119,12 @@ assert one_row.passed  # a check with B = 1 is no check
 # %% [markdown]
 # ## Exercise
 #
-# Check with dout = 1 everywhere is common. Find a wrong backward that passes it. (One answer: a
-# gradient that permutes the columns of dout. All-ones columns are all alike; random ones are not.)
+# A check with dout = 1 everywhere is common. Find a wrong backward that passes it. (And write the
+# backward yourself: `gpt-numpy study exercise linear`.)
+
+# %% [answer]
+# **Answer:** for example a backward that permutes the columns of dout. Columns of ones are all
+# alike; random ones are not.
 
 
 # %%

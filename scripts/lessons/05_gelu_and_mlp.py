@@ -5,7 +5,11 @@
 #
 #     gelu(x) = ½ x (1 + tanh u),   u = √(2/π) (x + 0.044715 x³).
 #
-# It multiplies x by a gate between 0 and 1 that opens as x grows.
+# It multiplies x by a gate between 0 and 1 that opens as x grows. It approximates x · Φ(x).
+#
+# **Symbols.** x: the input; Φ: the distribution function of the normal distribution, Φ(x) = ½ (1 + erf(x/√2)); u:
+# the argument of tanh; t: tanh u; f: any function; h: a small step; i: the imaginary unit; O(h²):
+# terms that vanish as fast as h².
 #
 # **Predict.** What is gelu'(0)? Where does gelu have its minimum, and what is gelu' there? What are
 # the slopes far out?
@@ -18,23 +22,17 @@ import numpy as np
 from gpt_numpy import layers
 from gpt_numpy.study import check_gradients
 from gpt_numpy.study.bugs import BUGS, plant
-
-try:
-    import matplotlib.pyplot as plt
-except ImportError:
-    plt = None
+from gpt_numpy.study.drawing import curves, show
 
 x = np.linspace(-4, 4, 401)
 out, cache = layers.gelu_forward(x)
 slope = layers.gelu_backward(np.ones_like(x), cache)
 print(f"gelu'(0) = {slope[200]}, minimum {out.min():.4f} at {x[out.argmin()]:.2f}")
-if plt:
-    plt.figure(figsize=(6, 3.5))
-    plt.plot(x, out, label="gelu")
-    plt.plot(x, slope, label="its derivative")
-    plt.legend()
-    plt.grid(alpha=0.3)
-    plt.show()
+show(curves({"gelu": (x, out), "its derivative": (x, slope)}, "GELU and its derivative", x="x"))
+
+# %% [answer]
+# **Answer:** gelu'(0) = ½. The minimum is −0.17 at x = −0.75, where the slope is 0. Far to the right
+# the slope is 1, far to the left 0.
 
 # %% [markdown]
 # ## Derive
@@ -58,7 +56,7 @@ print(found)
 assert np.allclose(found, [0.5, 1.082964, -0.082964], atol=1e-6)
 
 # %% [markdown]
-# A slope above 1 and one below 0: GELU is neither monotone nor a contraction.
+# A slope above 1 and one below 0: as x grows, GELU can fall, and it can grow faster than x.
 #
 # ## A chain of layers
 #
@@ -87,33 +85,57 @@ for a, b in zip((dx, dfc_weight, dfc_bias, dproj_weight, dproj_bias), layers.mlp
 # %% [markdown]
 # ## Check
 #
-# Besides differences there is the *complex step*: for an analytic function, Im f(x + ih)/h is the
-# derivative without any subtraction, so h may be 1e-30 and the result is exact to the last bits.
+# Besides differences there is the *complex step*. If f is analytic (made of sums, products, exp,
+# tanh, roots), its Taylor series also holds for a step along the imaginary axis:
+#
+#     f(x + ih) = f(x) + i h f'(x) − ½ h² f''(x) − …  =  f(x) + i h f'(x) + O(h²)
+#     Im f(x + ih) / h = f'(x) + O(h²)
+#
+# The real terms do not reach the imaginary part, so the error of the quotient is of the order of h²,
+# and nothing is subtracted: h may be 1e-30, and the result is exact to the last bits.
+
 
 # %%
-exact = np.imag(layers.gelu_forward(three + 1e-30j)[0]) / 1e-30
-print(np.abs(exact - found))
+def complex_step(h):
+    return np.imag(layers.gelu_forward(three + 1j * h)[0]) / h
+
+
+exact = complex_step(1e-30)
+print("error of the complex step", np.abs(exact - found))
+errors = [np.abs(complex_step(h) - found).max() for h in (1e-2, 1e-3)]
+print(f"with h = 1e-2 and 1e-3 the errors are {errors[0]:.1e} and {errors[1]:.1e}: a hundredth, as h² says")
+assert 80 < errors[0] / errors[1] < 120
 assert np.allclose(exact, found, rtol=1e-14)
 assert check_gradients(layers.mlp_forward, layers.mlp_backward, inputs).passed
 
 # %% [markdown]
 # ## Break it
 #
-# There is another GELU, x · Φ(x). Its derivative is within a thousandth of ours: with a tolerance
-# of 1e-2, or in float32, a check would pass it. This is why checks are in float64 and to 1e-6.
+# There is another GELU, x · Φ(x) itself. Its derivative differs from ours by at most 8.7e-4, near x =
+# −2.02 and x = 2.02, and by less than 1e-4 on 18 % of the interval from −4 to 4. With a tolerance of
+# 1e-2, or in float32, a check would pass it. This is why checks are in float64 and to 1e-6.
 
 # %%
 broken, _ = plant(BUGS["gelu-derivative-of-the-exact-form"])
 wrong = check_gradients(broken.gelu_forward, broken.gelu_backward, {"x": x})
 print(f"error {wrong.tensors[0].error:.1e}, worst at x = {x[wrong.tensors[0].where]:.2f}")
 assert not wrong.passed and wrong.tensors[0].error < 1e-2
+many = np.linspace(-4, 4, 20001)
+of_the_other = broken.gelu_backward(np.ones_like(many), broken.gelu_forward(many)[1])
+apart = np.abs(of_the_other - layers.gelu_backward(np.ones_like(many), layers.gelu_forward(many)[1]))
+print(f"at most {apart.max():.2e}; below 1e-4 on {100 * (apart < 1e-4).mean():.0f} % of [−4, 4]")
+assert abs(apart.max() - 8.7e-4) < 1e-5 and abs((apart < 1e-4).mean() - 0.18) < 0.01
 
 # %% [markdown]
 # ## Exercise
 #
 # Far to the left the gate is 0 in floating point. What would u be for x = −1e200, and what would
-# the naive formula return for x = −∞? (Answer: x³ overflows to −∞, tanh gives −1, and −∞ · 0 is
-# NaN. The layer clips u's argument, and at −∞ returns the limit, 0.)
+# the plain formula return for x = −∞? (And write both backwards yourself: `gpt-numpy study exercise
+# gelu`, then `mlp`.)
+
+# %% [answer]
+# **Answer:** x³ overflows to −∞, tanh gives −1, and −∞ · 0 is NaN. The layer clips the argument of
+# u, and at −∞ returns the limit, 0.
 
 # %%
 with np.errstate(all="raise"):

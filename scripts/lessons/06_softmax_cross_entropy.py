@@ -1,11 +1,15 @@
 # %% [markdown]
-# # 6. Where the way back begins: softmax and cross-entropy
+# # 6. Where the backward pass begins: softmax and cross-entropy
 #
 # The model ends in logits, one number for each token of the vocabulary. Softmax makes them
 # probabilities, the loss is −log of the probability of what really came.
 #
-# **Predict.** The gradient of the loss with respect to the logits of one place sums to what? Is it
-# ever 0?
+# **Symbols.** x: the logits of one position; i, j: tokens; y: the target, the token that really came;
+# p: the probabilities, p_i = exp(x_i) / Σ_j exp(x_j); δ_iy: 1 if i = y, else 0; N: number of positions
+# that count; m: any constant; Σ_j: the sum over all tokens j.
+#
+# **Predict.** The gradient of the loss with respect to the logits of one position sums to what? Is
+# it ever 0?
 
 # %%
 import numpy as np
@@ -13,23 +17,12 @@ import numpy as np
 from gpt_numpy import layers
 from gpt_numpy.study import check_gradients
 from gpt_numpy.study.bugs import BUGS, plant
+from gpt_numpy.study.drawing import bars, show
 
 logits = np.log(np.array([[1.0, 2.0, 5.0]]))
 target = np.array([1])
 loss, cache = layers.cross_entropy_forward(logits, target)
 print(f"loss {loss:.6f}")
-
-# %% [markdown]
-# ## By hand, on three numbers
-#
-# exp of the logits is 1, 2, 5; their sum 8; the probabilities ⅛, ¼, ⅝. The target is token 1, so
-# the loss is −log ¼ = 1.386294. And the gradient, as derived below, is the probabilities with 1
-# taken off at the target: (⅛, ¼ − 1, ⅝) = (0.125, −0.75, 0.625).
-
-# %%
-dlogits = layers.cross_entropy_backward(1.0, cache)
-print(dlogits)
-assert np.isclose(loss, np.log(4)) and np.allclose(dlogits, [[0.125, -0.75, 0.625]])
 
 # %% [markdown]
 # ## Derive
@@ -38,11 +31,30 @@ assert np.isclose(loss, np.log(4)) and np.allclose(dlogits, [[0.125, -0.75, 0.62
 #     ∂loss/∂x_i = exp(x_i) / Σ_j exp(x_j) − δ_iy = p_i − δ_iy
 #
 # The two awkward steps, exp and log, cancel: no division by a probability that may be 0 is left.
-# The gradient pushes the target up by exactly as much as it pushes all others down together, so it
-# sums to 0; and it is bounded, since no entry exceeds 1. It is 0 only if p_y = 1.
+# No entry exceeds 1 in magnitude.
+
+# %% [answer]
+# **Answer:** Σ_i (p_i − δ_iy) = 1 − 1 = 0: a step against the gradient raises the target's logit by as
+# much as it lowers all others together. The gradient is 0 only if p_y = 1.
+
+# %% [markdown]
+# ## By hand, on three numbers
 #
-# A mean over N places divides each by N. A place whose target is ignored is not among the N and
-# gets zeros.
+# exp of the logits is 1, 2, 5; their sum 8; the probabilities ⅛, ¼, ⅝. The target is token 1, so
+# the loss is −log ¼ = 1.386294, and the gradient is the probabilities with 1 subtracted at the
+# target: (⅛, ¼ − 1, ⅝) = (0.125, −0.75, 0.625).
+
+# %%
+dlogits = layers.cross_entropy_backward(1.0, cache)
+print(dlogits)
+assert np.isclose(loss, np.log(4)) and np.allclose(dlogits, [[0.125, -0.75, 0.625]])
+show(bars({"p of token 0": 1 / 8, "p of the target": 1 / 4, "p of token 2": 5 / 8}, "The probabilities of the example"))
+
+# %% [markdown]
+# ## A mean over positions
+#
+# The loss of a batch is the mean over N positions, so each position's gradient is divided by N.
+# Positions with ignored targets are not counted in N; their gradient is 0.
 
 # %%
 rng = np.random.default_rng(0)
@@ -68,9 +80,10 @@ assert report.passed
 # %% [markdown]
 # ## Break it
 #
-# Divide by all ten places instead of the nine that count. Every entry is wrong by the same factor
-# 9/10, the training would still work, and its learning rate would depend on how many targets are
-# ignored.
+# Divide by all ten positions instead of the nine that count. Every entry is wrong by the same factor
+# 9/10. With plain gradient descent this changes the step: the learning rate would depend on how many
+# targets are ignored. AdamW divides by the size of the gradient, so that a constant factor has no
+# effect there (ε aside); only gradient clipping and the printed norm would show it.
 
 # %%
 broken, _ = plant(BUGS["cross-entropy-mean-over-ignored-rows"])
@@ -83,9 +96,12 @@ assert not wrong.passed and abs(ratio - 0.9) < 1e-6
 # ## Exercise
 #
 # exp(1000) overflows. Why may the largest logit be subtracted from all of them first, and what does
-# the gradient say about that? (Answer: log Σ exp(x − m) = log Σ exp(x) − m, and x_y − m takes the
-# same m off, so the loss is unchanged. A function that does not change when a constant is added to
-# all its inputs has a gradient that sums to 0: the two statements are one.)
+# the gradient say about that? (And write the backward: `gpt-numpy study exercise cross-entropy`.)
+
+# %% [answer]
+# **Answer:** log Σ exp(x − m) = log Σ exp(x) − m, and x_y − m subtracts the same m, so the loss is
+# unchanged. A function that does not change when a constant is added to all its inputs has a
+# gradient that sums to 0: the two statements are one.
 
 # %%
 with np.errstate(over="raise"):

@@ -1,4 +1,5 @@
 import io
+import json
 import re
 
 from gpt_numpy.commands import main
@@ -76,3 +77,18 @@ def test_an_exercise_is_written_checked_and_listed(tmp_path, monkeypatch, capsys
 def test_an_unknown_exercise_suggests_the_nearest(capsys):
     assert main(["study", "exercise", "layernrm"]) == 2
     assert "did you mean 'layernorm'" in capsys.readouterr().err
+
+
+def test_lessons_are_listed_written_and_read(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["study", "lesson"]) == 0
+    listed = capsys.readouterr().out.splitlines()
+    assert len(listed) == 18 and listed[0].startswith("00  The chain rule by hand")
+    assert main(["study", "lesson", "0", "--no-open"]) == 0
+    notebook = json.loads((tmp_path / "00_chain_rule_by_hand.ipynb").read_text(encoding="utf-8"))
+    assert any(cell.get("outputs") for cell in notebook["cells"])
+    capsys.readouterr()
+    assert main(["study", "lesson", "00", "--terminal"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("lesson 0 holds")
+    assert main(["study", "lesson", "77"]) == 2
+    assert "00 to 15" in capsys.readouterr().err

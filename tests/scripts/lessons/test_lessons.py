@@ -2,11 +2,15 @@
 
 import ast
 import importlib.util
+import io
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
+import types
+import xml.etree.ElementTree
 
 import numpy as np
 import pytest
@@ -15,6 +19,7 @@ import gpt_numpy
 import gpt_numpy.data
 from gpt_numpy import Tokenizer, kernels, layers
 from gpt_numpy.inference.decoder import OpsDecoder
+from gpt_numpy.study import lesson_files
 from gpt_numpy.study.bugs import BUGS, plant
 
 RUN = pathlib.Path(__file__).parents[3] / "scripts" / "lessons" / "run.py"
@@ -24,34 +29,14 @@ spec.loader.exec_module(run)
 LESSONS = {path.stem: path for path in run.lessons()}
 
 
-@pytest.fixture(autouse=True)
-def no_windows(monkeypatch):
-    monkeypatch.setenv("MPLBACKEND", "Agg")
-    try:
-        import matplotlib
-    except ImportError:
-        return
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    monkeypatch.setattr(plt, "show", lambda: plt.close("all"))
-
-
 def code_cells(path):
     return ["".join(cell["source"]) for cell in run.notebook(path)["cells"] if cell["cell_type"] == "code"]
 
 
 @pytest.mark.parametrize("name", LESSONS)
-def test_a_lesson_runs_as_a_notebook_top_to_bottom(name, capsys):
-    namespace = {"__name__": "__main__"}
-    for number, cell in enumerate(code_cells(LESSONS[name])):
-        exec(compile(cell, f"{name}, cell {number}", "exec"), namespace)
-    assert capsys.readouterr().out.endswith(f"lesson {int(name[:2])} holds\n")
-
-
-@pytest.mark.parametrize("name", LESSONS)
 def test_the_notebook_is_the_script(name):
     notebook = json.loads(json.dumps(run.notebook(LESSONS[name])))
+    assert not any(cell.get("outputs") for cell in notebook["cells"])
     code = "\n".join(code_cells(LESSONS[name]))
     assert ast.dump(ast.parse(code)) == ast.dump(ast.parse(LESSONS[name].read_text(encoding="utf-8")))
     assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
@@ -60,8 +45,133 @@ def test_the_notebook_is_the_script(name):
     first = notebook["cells"][0]
     assert first["cell_type"] == "markdown" and "".join(first["source"]).startswith(f"# {int(name[:2])}. ")
     text = "".join(line for cell in notebook["cells"] if cell["cell_type"] == "markdown" for line in cell["source"])
-    for part in ("**Predict.**", "by hand", "## Exercise", "Answer:", "Break it"):
+    for part in ("**Symbols.**", "**Predict.**", "by hand", "## Exercise", "Answer:", "Break it"):
         assert part.lower() in text.lower() or (part == "Break it" and "and break" in text), part
+
+
+# ---- answers, pictures, symbols --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_answers_are_folded_away_and_nowhere_else(name):
+    """One for the prediction, one for the exercise, at least; no sentence that begins with "Answer" outside."""
+    cells = run.notebook(LESSONS[name])["cells"]
+    texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+    folded = [text for text in texts if text.startswith("<details><summary>")]
+    assert len(folded) >= 2 and all(text.endswith("</details>") and "**Answer:**" in text for text in folded)
+    assert not [text for text in texts if "nswer:" in text and text not in folded]
+    answers = [text for kind, text in run.cells(LESSONS[name]) if kind == "answer"]
+    assert len(answers) == len(folded)
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_a_lesson_runs_top_to_bottom_and_shows_a_picture(name):
+    notebook = json.loads(json.dumps(run.notebook(LESSONS[name], executed=True)))
+    outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", ())]
+    pictures = ["".join(o["data"]["image/svg+xml"]) for o in outputs if o["output_type"] == "display_data"]
+    assert pictures
+    for picture in pictures:
+        root = xml.etree.ElementTree.fromstring(picture)
+        assert root.tag.endswith("svg") and len(root) > 3
+    printed = "".join(line for o in outputs if o["output_type"] == "stream" for line in o["text"])
+    assert printed.endswith(f"lesson {int(name[:2])} holds\n")
+    if importlib.util.find_spec("nbformat"):
+        import nbformat
+
+        nbformat.validate(nbformat.from_dict(notebook))
+
+
+SYMBOL = re.compile(r"(?<![\w'’])d?([A-Za-zΑ-Ωα-ωηλβδεπΦ])(?:[₀-₉_̂'²³ᵗ]|(?![\w]))")
+NO_SYMBOLS = set("aIi") | set("eπ")  # words, the imaginary unit where it is defined, and the two constants
+
+
+def symbols_of(text):
+    """Single letters, Latin or Greek, in the indented lines of a text (formulas), with d for a gradient taken off."""
+    lines = [line for line in text.split("\n") if line.startswith("    ")]
+    return {found[1] for line in lines for found in SYMBOL.finditer(line)} - NO_SYMBOLS
+
+
+def defined_in(text):
+    """The letters that a text introduces: ``**Symbols.** x: …; y, z: …``, and ``(Σ_j: …)`` beside a formula."""
+    found = set()
+    for part in re.findall(r"\*\*Symbols\.\*\*(.*?)(?:\n\n|$)", text, re.DOTALL):
+        for item in part.split(";"):
+            names = item.split(":")[0]
+            found |= set(re.findall(r"[A-Za-zΑ-Ωα-ω∂Σ∘δ]", " ".join(n for n in re.split(r"[,\s]+", names) if n)))
+    for names in re.findall(r"([^\s();,]+):\s", text):
+        found |= set(re.findall(r"[A-Za-zΑ-Ωα-ωΣ]", names)) if len(names) <= 4 else set()
+    return found
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_every_symbol_is_defined_before_its_first_formula(name):
+    defined, text = set(), ""
+    for kind, cell in run.cells(LESSONS[name]):
+        if kind == "code":
+            continue
+        text += cell + "\n\n"
+        defined |= defined_in(cell)
+        if name == "01_tokenizer":
+            continue  # its indented lines are bytes and a regular expression
+        assert symbols_of(cell) <= defined, (sorted(symbols_of(cell) - defined), cell)
+        for sign in "Σ∘Φ∂":
+            if any(sign in line for line in cell.split("\n") if line.startswith("    ")):
+                assert sign in text.replace("    ", ""), sign
+
+
+def test_the_symbols_test_can_fail():
+    assert symbols_of("text\n\n    dx = r · q_k") == {"x", "r", "q"}
+    assert defined_in("**Symbols.** x: the input; r, q: numbers") >= {"x", "r", "q"}
+    assert "z" not in defined_in("**Symbols.** x: the input; r, q: numbers")
+
+
+WORDS = ("the way back", "undoes", "collects one term", "at the place", "each place", "places see", "gives it away")
+
+
+@pytest.mark.parametrize("name", LESSONS)
+def test_words_that_were_replaced_stay_out(name):
+    text = LESSONS[name].read_text(encoding="utf-8").lower()
+    assert not [word for word in WORDS if word in text]
+    assert not re.findall(r"\bplaces?\b", text)
+
+
+# ---- in a terminal ---------------------------------------------------------------------------------------------------
+
+
+def test_a_terminal_shows_prose_code_and_results_and_waits_before_answers(capsys):
+    waits = []
+    lesson_files.read_aloud(LESSONS["04_chain_rule"], wait=lambda: waits.append(len(capsys.readouterr().out)))
+    out = capsys.readouterr().out
+    assert len(waits) == 2 and all(waits)
+    assert out.index("Answer:") < out.index("    | def permuting") < out.index("lesson 4 holds")
+    assert all(len(line) <= 130 for line in out.splitlines())
+
+
+def test_a_key_is_asked_for_on_a_terminal_only(monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr("builtins.input", asked.append)
+    lesson_files.read_aloud(LESSONS["00_chain_rule_by_hand"])
+    assert not asked
+    monkeypatch.setattr("sys.stdin", types.SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("sys.stdout", Terminal())
+    lesson_files.read_aloud(LESSONS["00_chain_rule_by_hand"])
+    assert len(asked) == 2
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_the_lessons_are_part_of_the_package():
+    import gpt_numpy.study.lessons as package
+
+    folder = pathlib.Path(package.__file__).parent
+    assert {p.name for p in lesson_files.lessons(folder=folder)} == {p.name for p in LESSONS.values()}
+    assert lesson_files.FOLDER.samefile(RUN.parent)
+
+
+# ---- broken layers ---------------------------------------------------------------------------------------------------
 
 
 def break_layers(bug):
@@ -112,7 +222,24 @@ def break_the_tail(monkeypatch):
     monkeypatch.setattr(kernels, "gelu_backward", without_tail)
 
 
+def break_softmax(monkeypatch):
+    from gpt_numpy.layers import attention
+
+    monkeypatch.setattr(attention, "softmax_backward", lambda dweights, weights: weights * dweights)
+
+
+def break_the_reference_softmax(monkeypatch):
+    from gpt_numpy.layers import attention
+
+    monkeypatch.setattr(attention, "softmax", lambda scores: np.exp(scores) / np.exp(scores).sum())
+
+
+def break_addition(monkeypatch):
+    monkeypatch.setattr(np, "allclose", lambda a, b, *args, **kwargs: False)
+
+
 BREAKS = {
+    "00_chain_rule_by_hand": break_addition,
     "01_tokenizer": break_decoding,
     "02_data_pipeline": break_document_masks,
     "03_architecture": break_layers("attention-mask-leaks-one-key"),
@@ -120,13 +247,16 @@ BREAKS = {
     "05_gelu_and_mlp": break_layers("gelu-product-rule-forgotten"),
     "06_softmax_cross_entropy": break_layers("cross-entropy-target-not-subtracted"),
     "07_layernorm": break_layers("layernorm-variance-term-forgotten"),
-    "08_attention": break_layers("attention-softmax-row-sum-forgotten"),
+    "08_1_softmax": break_softmax,
+    "08_2_one_head": break_layers("attention-softmax-row-sum-forgotten"),
+    "08_3_multi_head": break_layers("multi-head-thirds-exchanged"),
     "09_embedding_and_head": break_layers("embedding-overwrites-repeated-tokens"),
     "10_residual_and_dropout": break_layers("residual-stream-dropped"),
     "11_backward_of_the_model": break_layers("linear-last-sequence-only"),
     "12_training": break_bias_correction,
     "13_generation": break_positions_in_decoding,
     "14_kernels": break_the_tail,
+    "15_write_a_kernel": break_the_reference_softmax,
 }
 
 
@@ -157,6 +287,6 @@ def test_the_command_runs_and_converts(tmp_path):
 
     ran = call("04")
     assert ran.returncode == 0 and "lesson 4 holds" in ran.stdout, ran.stderr
-    converted = call("--to-notebook", str(tmp_path))
-    assert converted.returncode == 0 and len(list(tmp_path.glob("*.ipynb"))) == len(LESSONS)
+    converted = call("--to-notebook", str(tmp_path), "00", "08")
+    assert converted.returncode == 0 and len(list(tmp_path.glob("*.ipynb"))) == 4
     assert call("99").returncode == 1
