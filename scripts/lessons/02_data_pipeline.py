@@ -19,7 +19,7 @@ import numpy as np
 
 from gpt_numpy import CharTokenizer
 from gpt_numpy.data import batch, count_blocks, document_masks, epoch_batch, normalize, pack, read_documents
-from gpt_numpy.data.fitting import concat_cuts, count_cuts, fit_rows
+from gpt_numpy.data.rows.fitting import concat_cuts, count_cuts, fit_rows
 from gpt_numpy.study.drawing import grid, show
 
 # %% [markdown]
