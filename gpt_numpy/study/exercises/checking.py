@@ -144,7 +144,10 @@ def _guarded(run, functions):
 
 def _explain(exercise, mine, expected, wrong, raised, path):
     known = rivals.of(exercise, run_all)
-    matched = diagnosis.matching(mine, expected, {name: results for name, (_, results) in known.items()})
+    matched = _matched(mine, expected, known)
+    if not all(matched.values()):
+        known = {**known, **rivals.other_axes(exercise, run_all)}
+        matched = _matched(mine, expected, known)
     findings, recognised = [], []
     for error in list(raised.values())[:1]:
         findings.append(_raised(error, path))
@@ -166,6 +169,10 @@ def _explain(exercise, mine, expected, wrong, raised, path):
         findings.append(f"and {len(names) - _SHOWN} more results are wrong; the first in backward order are shown")
     first = next((r for r in recognised if r.mistake), None) or next(iter(recognised), Diagnosis(""))
     return Verdict(exercise.name, WRONG, tuple(findings), first.mistake, first.hint)
+
+
+def _matched(mine, expected, known):
+    return diagnosis.matching(mine, expected, {name: results for name, (_, results) in known.items()})
 
 
 def _diagnose(exercise, name, matched, mine, expected, wrong, known):

@@ -25,9 +25,18 @@ def functions_of(exercise: Exercise, text: str):
 
 
 def of(exercise: Exercise, run_all) -> dict:
-    """Mistake's name → ``(slip, its results)``; the known mistakes first, then sums and means over another axis."""
+    """Mistake's name → ``(slip, its results)``, for every known mistake of the exercise."""
+    return _run(exercise, run_all, exercise.mistakes())
+
+
+def other_axes(exercise: Exercise, run_all) -> dict:
+    """The same for sums, means and maxima over another axis than the solution's."""
+    return _run(exercise, run_all, _other_axes(exercise))
+
+
+def _run(exercise, run_all, slips):
     found = {}
-    for slip in [*exercise.mistakes(), *_other_axes(exercise)]:
+    for slip in slips:
         text = stubs.patched(exercise, slip.old, slip.new)
         if text is None or slip.name in found:
             continue

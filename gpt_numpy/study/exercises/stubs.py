@@ -163,7 +163,7 @@ def _used(node):
 
 
 def _first_line(node):
-    decorators = [d for d in getattr(node, "decorator_list", ()) if getattr(d, "id", "") != "adds_into"]
+    decorators = [d for d in getattr(node, "decorator_list", ()) if "adds_into" not in _used(d)]
     return min([node.lineno, *(d.lineno for d in decorators)])
 
 
