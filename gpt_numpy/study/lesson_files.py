@@ -14,6 +14,7 @@ import re
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
 
 from ..errors import ConfigError
 from . import drawing
@@ -63,7 +64,7 @@ def notebook(path: Path, executed: bool = False) -> dict:
             text = f"<details><summary>Answer (think first)</summary>\n\n{text}\n\n</details>"
         cell_type = "code" if kind == "code" else "markdown"
         source = text.splitlines(keepends=True)
-        cell = {"id": f"cell-{number}", "cell_type": cell_type, "metadata": {}, "source": source}
+        cell: dict[str, Any] = {"id": f"cell-{number}", "cell_type": cell_type, "metadata": {}, "source": source}
         if kind == "code":
             count += 1
             cell.update(execution_count=count if executed else None, outputs=next(outputs, []))

@@ -12,7 +12,7 @@ import types
 
 import numpy as np
 
-WRAPPERS = {}
+WRAPPERS: dict = {}
 
 
 def plant_in(ops, name):

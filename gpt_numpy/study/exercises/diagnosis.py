@@ -67,7 +67,7 @@ def matching(mine: dict, expected: dict, rivals: dict) -> dict:
     """
     wrong = wrong_results(mine, expected)
     names = list(dict.fromkeys(name for _, name in wrong))
-    explains = {}
+    explains: dict[str, list[str]] = {}
     for rival, results in rivals.items():
         for name in names:
             where = [problem for problem, n in wrong if n == name]

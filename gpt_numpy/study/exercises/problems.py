@@ -7,6 +7,7 @@ queries.
 
 from __future__ import annotations
 
+import functools
 import math
 import types
 from collections.abc import Callable
@@ -314,13 +315,12 @@ def sampling(seed: int = 0) -> list[Problem]:
         (1, 3, 0.95),
     )
     logits = 2 * np.random.default_rng(seed).standard_normal(11)
+
+    def run(chosen, functions):
+        return {"probabilities": np.array(functions.next_token_probabilities(logits.copy(), *chosen))}
+
     return [
-        Problem(
-            f"temperature {t}, top_k {k}, top_p {p}",
-            lambda f, o=(t, k, p): {"probabilities": np.array(f.next_token_probabilities(logits.copy(), *o))},
-            {},
-        )
-        for t, k, p in options
+        Problem(f"temperature {t}, top_k {k}, top_p {p}", functools.partial(run, (t, k, p)), {}) for t, k, p in options
     ]
 
 
@@ -332,9 +332,7 @@ def online_softmax(seed: int = 0) -> list[Problem]:
         k = k * np.linspace(1, 40, 10)[:, None]
         return {"out": np.array(functions.tiled_attention(q[:6], k, v, tile))}
 
-    return [
-        Problem(f"tile {tile}", lambda f, tile=tile: run(tile, f), {"√d": 2, "Tk": 10}) for tile in (1, 3, 5, 10, 16)
-    ]
+    return [Problem(f"tile {tile}", functools.partial(run, tile), {"√d": 2, "Tk": 10}) for tile in (1, 3, 5, 10, 16)]
 
 
 def kernel(seed: int = 0) -> list[Problem]:
@@ -349,4 +347,4 @@ def kernel(seed: int = 0) -> list[Problem]:
             raise WrittenTo(["x"])
         return {"out": out}
 
-    return [Problem(f"width {width}", lambda f, w=width: run(w, f), {}) for width in (1, 2, 7, 33)]
+    return [Problem(f"width {width}", functools.partial(run, width), {}) for width in (1, 2, 7, 33)]
