@@ -11,6 +11,7 @@ from ..errors import ConfigError
 from ..wording import counted
 
 MODEL = "model"
+DOT_TOLERANCE = 1e-13  # relative: rounding of two sums of a few hundred products
 
 
 EXAMPLES = (
@@ -35,6 +36,11 @@ def configure(parser):
         default="central",
         help="central differences, or the complex step (NumPy layers but the loss: exact to rounding)",
     )
+    parser.add_argument(
+        "--dot-product",
+        action="store_true",
+        help="add a column: the error of ⟨u, Jv⟩ = ⟨Jᵀu, v⟩, a check without a step size (NumPy layers but the loss)",
+    )
     parser.add_argument("--v-curve", action="store_true", help="show the error against the step instead")
     parser.add_argument("--plot", metavar="FILE", help="with --v-curve: draw it into this picture")
     parser.add_argument("--json", action="store_true", help="print every figure as JSON instead of the table")
@@ -56,11 +62,16 @@ def run(args):
         raise ConfigError("nothing to draw", field="--plot", expected="--v-curve with it")
     options = {"seed": args.seed, "step": args.step, "tolerance": args.tolerance}
     started = time.perf_counter()
-    show = (lambda name, report: (name, report)) if args.json else _show
+    show = (lambda name, report, dots=None: (name, report)) if args.json else _show
+    if args.dot_product and args.ops != "layers":
+        raise ConfigError("needs complex numbers", field="--dot-product", found=args.ops, expected="--ops layers")
     if not args.json:
         print(f"{Path(ops.__file__).parent}: float64, {args.method} differences, tolerance {args.tolerance:g}")
-        print(table.heading())
-    reports = [show(case.name, cases.check_case(case, method=args.method, **options)) for case in found]
+        print(table.heading() + ("  dot product" if args.dot_product else ""))
+    dots = {case.name: _dot_products(case, args) for case in found}
+    reports = [
+        show(case.name, cases.check_case(case, method=args.method, **options), dots[case.name]) for case in found
+    ]
     if MODEL in chosen and args.method == "central":
         for variant in whole_model.model_variants():
             name = f"{MODEL} ({variant})" if variant else MODEL
@@ -68,7 +79,8 @@ def run(args):
     if args.json:
         print(json.dumps([_plain(name, report) for name, report in reports], indent=2))
     reports = [report for _, report in reports]
-    return _conclude(reports, time.perf_counter() - started, quiet=args.json)
+    apart = [error for errors in dots.values() for error in errors.values() if not error <= DOT_TOLERANCE]
+    return _conclude(reports, time.perf_counter() - started, quiet=args.json) or (1 if apart else 0)
 
 
 def _v_curve(found, args):
@@ -95,11 +107,22 @@ def _choose(names, known):
     return names or known
 
 
-def _show(name, report):
+def _dot_products(case, args):
+    """Input's name → error of the dot-product test; {} where it is not asked for or the layer is not analytic."""
+    from ..study import cases
+    from ..study.curvature import dot_product_errors
+
+    return dot_product_errors(case, args.seed) if args.dot_product and cases.is_analytic(case) else {}
+
+
+def _show(name, report, dots=None):
     from ..study import table
 
-    for line in table.lines(name, report):
-        print(line, flush=True)
+    errors = [(dots or {}).get(check.tensor) for check in report.tensors]
+    for number, line in enumerate(table.lines(name, report)):
+        error = errors[number] if number < len(errors) else None
+        verdict = "" if error is None or error <= DOT_TOLERANCE else table.verdict_text("  FAILED")
+        print(line + (f"  {error:.1e}{verdict}" if error is not None else ""), flush=True)
     return name, report
 
 

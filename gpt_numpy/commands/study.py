@@ -1,4 +1,4 @@
-"""``gpt-numpy study``: lessons, exercises, planted bugs as riddles."""
+"""``gpt-numpy study``: lessons, exercises, planted bugs as riddles, curvature."""
 
 import sys
 import textwrap
@@ -21,6 +21,7 @@ def configure(parser):
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     _configure_lesson(actions)
     _configure_exercise(actions)
+    _configure_curvature(actions)
     actions.add_parser("bugs", help="list the planted bugs and the check that catches each")
     bug = actions.add_parser("bug", help="one planted bug: the symptom, a hint, the answer")
     bug.add_argument("name", metavar="NAME", help="a name from 'gpt-numpy study bugs'")
@@ -41,6 +42,21 @@ def _configure_lesson(actions):
     lesson.add_argument("--terminal", action="store_true", help="read the lesson here")
     lesson.add_argument("--no-open", action="store_true", help="write the notebook and do not start Jupyter")
     lesson.add_argument("--folder", default=".", metavar="DIR", help="where the notebook is written")
+
+
+def _configure_curvature(actions):
+    curvature = actions.add_parser(
+        "curvature",
+        help="the loss's second derivatives for a model: largest eigenvalue, trace, gradient noise scale",
+        description="Hessian-vector products are exact: the hand-written backward, differentiated by the complex step.",
+    )
+    curvature.add_argument("--model", required=True, metavar="FOLDER", help="a run's or a Hugging Face GPT-2 folder")
+    curvature.add_argument("--data", metavar="FILE", help="text whose loss it is (unset: Python's own documentation)")
+    curvature.add_argument("--sequences", type=int, default=4, metavar="N", help="sequences in the batch, at least 2")
+    curvature.add_argument("--length", type=int, default=64, metavar="T", help="tokens a sequence, at most")
+    curvature.add_argument("--products", type=int, default=20, metavar="N", help="Lanczos steps for the eigenvalues")
+    curvature.add_argument("--probes", type=int, default=8, metavar="N", help="random vectors for the trace")
+    curvature.add_argument("--seed", type=int, default=0, help="of the batch and the random vectors")
 
 
 def _configure_exercise(actions):
@@ -65,7 +81,8 @@ def _configure_exercise(actions):
 
 
 def run(args):
-    return {"lesson": _lesson, "exercise": _exercise, "bugs": _bugs, "bug": _bug}[args.action](args)
+    actions = {"lesson": _lesson, "exercise": _exercise, "curvature": _curvature, "bugs": _bugs, "bug": _bug}
+    return actions[args.action](args)
 
 
 # ---- lessons ---------------------------------------------------------------------------------------------------------
@@ -146,6 +163,41 @@ def _train(args, place):
     print(f"trains on your {', '.join(found.names)}; everything else is the package's own")
     losses = folder.train(found, args.steps)
     print(f"loss {losses[0]:.3f} → {losses[-1]:.3f}")
+
+
+# ---- curvature -------------------------------------------------------------------------------------------------------
+
+
+def _curvature(args):
+    import numpy as np
+
+    from ..data import batch, builtin_corpus, read_documents
+    from ..inference.loading import load_model
+    from ..study import curvature
+
+    for flag, least in (("sequences", 2), ("length", 1), ("products", 1), ("probes", 2)):
+        check_integer(f"--{flag}", getattr(args, flag), minimum=least)
+    model, tokenizer = load_model(args.model, np.float64)
+    documents = read_documents([args.data]) if args.data else builtin_corpus("python-docs")
+    ids = np.array(tokenizer.encode_ordinary("\n".join(documents)))
+    length = min(args.length, model.config.block_size)
+    tokens, targets = batch(ids, args.sequences, length, args.seed, step=0)
+    print(f"{model.params.flat.size:,} parameters; {args.sequences} sequences of {length} tokens")
+    print(f"loss                 {model.loss(tokens, targets):.4f}")
+    found = curvature.eigenvalues(model, tokens, targets, args.products, args.seed)
+    print(f"largest eigenvalue   {found.largest:.4g}  (within {found.residual:.1g}, {found.products} products)")
+    print(f"smallest eigenvalue  {found.smallest:.4g}")
+    trace, error = curvature.trace_estimate(model, tokens, targets, args.probes, args.seed)
+    print(f"trace                {trace:.4g} ± {error:.1g}  ({args.probes} random vectors)")
+    scale = curvature.gradient_noise_scale(model, tokens, targets)
+    print(f"gradient noise scale {_noise(scale)}")
+    print(f"Gradient descent is stable below a learning rate of 2 / largest eigenvalue = {2 / found.largest:.3g}.")
+
+
+def _noise(scale):
+    if not 0 < scale < float("inf"):
+        return "not measurable with so few sequences: the mean gradient is smaller than its noise (--sequences)"
+    return f"{scale:.3g} sequences"
 
 
 # ---- riddles ---------------------------------------------------------------------------------------------------------

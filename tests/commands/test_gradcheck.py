@@ -104,3 +104,19 @@ def test_json(capsys):
     assert main(["gradcheck", "gelu", "--json"]) == 0
     (report,) = json.loads(capsys.readouterr().out)
     assert report["layer"] == "gelu" and report["passed"] and report["tensors"][0]["checked"] == 120
+
+
+def test_the_dot_product_is_another_column(capsys, monkeypatch):
+    assert main(["gradcheck", "linear", "cross-entropy", "--dot-product"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[1].endswith("dot product")
+    assert all(float(line.split()[-1]) <= 1e-13 for line in out if line.startswith("linear"))
+    assert all(line.rstrip().endswith("ok") for line in out if line.startswith("cross-entropy"))
+    assert main(["gradcheck", "linear", "--dot-product", "--ops", "kernels"]) == 2
+
+    def gelu_backward(dout, cache, alloc=None):
+        return layers.gelu.gelu_backward(dout, cache) * (1 + 1e-8)
+
+    monkeypatch.setattr(layers, "gelu_backward", gelu_backward)
+    assert main(["gradcheck", "gelu"]) == 0  # differences cannot see it
+    assert main(["gradcheck", "gelu", "--dot-product"]) == 1

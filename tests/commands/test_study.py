@@ -2,6 +2,7 @@ import io
 import json
 import re
 
+from gpt_numpy import GPT, CharTokenizer, GPTConfig, layers
 from gpt_numpy.commands import main
 from gpt_numpy.study.bugs import BUGS
 from gpt_numpy.study.exercises import EXERCISES, stubs
@@ -92,3 +93,22 @@ def test_lessons_are_listed_written_and_read(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out.rstrip().endswith("lesson 0 holds")
     assert main(["study", "lesson", "77"]) == 2
     assert "00 to 15" in capsys.readouterr().err
+
+
+def test_curvature_of_a_model(tmp_path, capsys):
+    tokenizer = CharTokenizer.train(["the cat sat on the mat, dog"])
+    model = GPT(GPTConfig(tokenizer.n_vocab, 8, n_layer=1, n_head=2, n_embd=8), ops=layers)
+    model.save(tmp_path / "model")
+    tokenizer.save(tmp_path / "model")
+    (tmp_path / "text.txt").write_text("the cat sat on the mat " * 20)
+    command = ["study", "curvature", "--model", str(tmp_path / "model"), "--data", str(tmp_path / "text.txt")]
+    assert main([*command, "--products", "5", "--probes", "2", "--length", "6"]) == 0
+    out = capsys.readouterr().out
+    figures = {
+        line[:20].strip(): line[20:].split()[0]
+        for line in out.splitlines()
+        if line.startswith(("larg", "smal", "trace"))
+    }
+    assert float(figures["largest eigenvalue"]) > 0 > float(figures["smallest eigenvalue"])
+    assert "gradient noise scale" in out
+    assert main([*command, "--sequences", "1"]) == 2
