@@ -28,12 +28,12 @@ class Evaluation(NamedTuple):
     tokens: int
 
 
-def evaluate(model, corpus, batch_size, limit=None, group=None, mask=None):
+def evaluate(model, corpus, batch_size, limit=None, group=None, mask=None, stopped=lambda: False):
     """``Evaluation`` of ``model`` on ``corpus.validation``, ``batch_size`` windows at a time.
 
     ``limit`` windows, evenly spread, or all. With a ``group`` every rank does its share and all get the total.
     ``mask`` (inputs, targets) -> (inputs, targets, options) is what training does to its rows (``Batches.masked``).
-    Raises ``DataError`` where no target counts.
+    Returns None as soon as ``stopped()`` is true. Raises ``DataError`` where no target counts.
     """
     tokens, rows = corpus.validation, corpus.row_length
     if len(tokens) < 2:
@@ -43,6 +43,8 @@ def evaluate(model, corpus, batch_size, limit=None, group=None, mask=None):
     mine = range(count) if group is None else group.share(count)
     nats, counted, text_bytes, unreleased = 0.0, 0, 0, 0
     for start in range(mine.start, mine.stop, batch_size):
+        if stopped():
+            return None
         chosen = range(start, min(start + batch_size, mine.stop))
         window, wanted = validation_windows(tokens, block_size, limit or None, rows, chosen)
         options = {}

@@ -176,7 +176,12 @@ class Trainer:
         """Validate on ``limit`` windows (0: all). True if ``kind`` is ``validation`` and it is the best so far."""
         s, state = self.settings, self.state
         rows = s.micro_batch_size or len(self.group.share(s.batch_size))
-        result = evaluate(self.model, self.corpus, rows, limit, self.group, self.batches.masked)
+        # A signal ends the last validation, which may be long; ranks would have to agree on where.
+        may_stop = kind == "final" and self.group.size == 1
+        stopped = (lambda: bool(self.stop.number)) if may_stop else (lambda: False)
+        result = evaluate(self.model, self.corpus, rows, limit, self.group, self.batches.masked, stopped)
+        if result is None:
+            return False
         improved = kind == "validation" and result.loss < state.best_loss
         if improved:
             state.best_loss, state.best_step, state.evaluations_since_best = result.loss, state.step, 0

@@ -83,3 +83,9 @@ def test_documents_apart_are_measured_apart():
     parts = [np.concatenate([one, [10]]), two]
     nats = sum(big.loss(part[None, :-1].astype(int), part[None, 1:].astype(int)) * (len(part) - 1) for part in parts)
     assert apart.tokens == 8 and apart.loss == pytest.approx(nats / 8, rel=1e-12)
+
+
+def test_a_signal_ends_a_long_validation():
+    model, calls = GPT(CONFIG, 1, np.float64, layers), []
+    assert evaluate(model, CORPUS, 1, stopped=lambda: calls.append(1) or len(calls) > 3) is None
+    assert len(calls) == 4

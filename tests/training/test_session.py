@@ -246,3 +246,21 @@ def test_a_full_disk_for_a_checkpoint_ends_the_run_and_keeps_the_old_one(tiny, t
     assert checkpoint.load_newest(tmp_path / "run" / "checkpoints").step == calls[0]
     assert not list((tmp_path / "run" / "checkpoints").glob(".*"))
     assert not [t for t in threading.enumerate() if t.name == "checkpoint"]
+
+
+def test_a_signal_in_the_last_validation_ends_it_and_keeps_the_steps(tiny, tmp_path, monkeypatch):
+    from gpt_numpy.training import trainer as module
+
+    plain, calls = module.evaluate, []
+
+    def slow(model, corpus, rows, limit, *rest):
+        if limit == 0:
+            calls.append(limit)
+            signal.raise_signal(signal.SIGTERM)
+        return plain(model, corpus, rows, limit, *rest)
+
+    monkeypatch.setattr(module, "evaluate", slow)
+    outcome = start(tiny(), tmp_path / "run")
+    assert calls and outcome.exit_code == 143 and outcome.step == 12 and math.isnan(outcome.validation_loss)
+    monkeypatch.undo()
+    assert resume(tmp_path / "run").validation_loss > 0

@@ -47,6 +47,9 @@ def load_corpus(settings, tokenizer=None, say=lambda text: None):
     sizes = f"{counted(len(documents), 'document')}, {counted(sum(map(len, documents)), 'character')}"
     say(f"{sizes} from {', '.join(settings.data)}")
     training, validation = split_documents(documents, settings.validation_fraction, settings.split_seed)
+    twice = len(set(training).intersection(validation))
+    if twice:
+        say(f"warning: {counted(twice, 'document')} of the validation text also in the training text, word for word")
     if tokenizer is None:
         tokenizer = make_tokenizer(settings, training, validation)
     arrays = [encode(texts, tokenizer) for texts in (training, validation)]

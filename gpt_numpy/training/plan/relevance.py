@@ -91,4 +91,4 @@ def check_relevant(
         if name in accepted or (only is not None and name not in only):
             continue
         if name in given or not is_default(name, value):
-            raise ConfigError("has no effect here", field=name, found=value, expected=f"it only with {text}")
+            raise ConfigError(f"has an effect only with {text}", field=name, found=value)

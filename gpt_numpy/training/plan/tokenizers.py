@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ...data import reading_of
+from ...data.text.reading_record import NAME as READING
 from ...errors import CheckpointMismatch, ConfigError, VocabError
 from ...interop import huggingface
 from ...locating import find_model, find_tokenizer
@@ -108,6 +110,16 @@ def _of_checkpoint(folder):
     if not present(Path(folder)) and not any(Path(folder).glob("*.tiktoken")):
         return None
     try:
-        return load_tokenizer(folder)
+        tokenizer = load_tokenizer(folder)
     except VocabError as error:
         raise ConfigError(f"its tokenizer cannot be used ({error})", path=folder, field="init_from") from None
+    reading = reading_of(folder)
+    if reading is not None and reading.tokenizer_sha256 not in ("", tokenizer_sha256(tokenizer)):
+        raise CheckpointMismatch(
+            "not the tokenizer that this model was trained with",
+            path=folder,
+            field="tokenizer",
+            found=tokenizer_sha256(tokenizer)[:16],
+            expected=f"{reading.tokenizer_sha256[:16]}, as its {READING} says",
+        )
+    return tokenizer

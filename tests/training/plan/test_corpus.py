@@ -99,3 +99,11 @@ def test_prepared_shards(tiny, tmp_path, text_file, options):
 def test_documents_apart_need_an_end_of_text(tiny, tmp_path):
     with pytest.raises(ConfigError, match="no end-of-text"):
         start(tiny(documents="apart"), tmp_path / "run")
+
+
+def test_a_document_in_both_splits_is_told(tiny, tmp_path):
+    for i in range(20):
+        (tmp_path / f"{i}.txt").write_text("the same words over and over again " * 3, encoding="utf-8")
+    said = []
+    load_corpus(tiny(data=(str(tmp_path),)), say=said.append)
+    assert [line for line in said if "1 document of the validation text also in the training text" in line]

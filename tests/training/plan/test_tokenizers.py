@@ -5,6 +5,7 @@ import pytest
 from gpt_numpy.errors import CheckpointMismatch, ConfigError, DataError
 from gpt_numpy.tokenizer import CharTokenizer, load_tokenizer
 from gpt_numpy.tokenizer.identity import tokenizer_sha256
+from gpt_numpy.training import start
 from gpt_numpy.training.plan.resolving import plan_run
 from gpt_numpy.training.ranks.distributed import Alone
 
@@ -88,3 +89,12 @@ def test_a_preparation_that_was_killed_early(tiny, prepared):
         path.unlink()
     with pytest.raises(DataError, match="not come to its end"):
         plan(tiny(data=(str(folder),), tokenizer="bpe"))
+
+
+def test_a_model_whose_tokenizer_was_exchanged(tiny, tmp_path, tokenizers):
+    start(tiny(tokenizer="bpe", vocab_size=300, max_steps=2), tmp_path / "run")
+    plan(from_model(tiny, tmp_path / "run"))
+    for path in (tmp_path / "run" / "checkpoints").iterdir():
+        tokenizers["other"].save(path)
+    with pytest.raises(CheckpointMismatch, match="not the tokenizer that this model was trained with.*reading.json"):
+        plan(from_model(tiny, tmp_path / "run"))
