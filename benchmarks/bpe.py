@@ -23,7 +23,7 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
-from gpt_numpy.machine.processors import cores
+from gpt_numpy.host.processors import cores
 from gpt_numpy.tokenizer import GPT2_PATTERN, Tokenizer
 
 from . import timing

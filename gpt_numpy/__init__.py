@@ -13,8 +13,8 @@ Values set by the user win.
 import importlib
 import os
 
-from . import forks as forks  # watches for forks from here on
 from ._version import __version__
+from .host import forks as forks
 from .moved import follow_moves
 
 if "OMP_WAIT_POLICY" not in os.environ:

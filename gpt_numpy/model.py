@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import compiler
 from .config import GPTConfig
 from .errors import ContextLengthError, DataError
+from .host import compiler
 from .parameters import Parameters, initialise
 from .randomness import Dropout, dropout_key
 from .wording import counted

@@ -11,7 +11,7 @@ import os
 
 import numpy as np
 
-from gpt_numpy.machine.processors import cores
+from gpt_numpy.host.processors import cores
 
 from .. import timing
 

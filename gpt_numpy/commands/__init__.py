@@ -12,8 +12,9 @@ import os
 import signal
 import sys
 
-from .. import __version__, terminal
+from .. import __version__
 from ..errors import GPTNumpyError
+from ..host import terminal
 from ..wording import in_words
 from .parsing import Parser, in_flags
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from .. import terminal
+from ..host import terminal
 
 EXAMPLES = (("gpt-numpy data prepare corpus/ --tokenizer vocabulary --out shards --validation-every 100", ""),)
 

@@ -11,7 +11,7 @@ import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import terminal
+from ..host import terminal
 
 _CHUNK = 1 << 20
 _ATTEMPTS = 5

@@ -3,9 +3,9 @@
 import sys
 import time
 
-from .. import compiler
 from ..config import GPTConfig, check_integer, preset_names
 from ..errors import ConfigError
+from ..host import compiler
 
 EXAMPLES = (
     ("gpt-numpy info --preset gpt2 --batch-size 8", "what a shape costs, and what this machine can do"),

@@ -5,8 +5,8 @@ import math
 import sys
 from pathlib import Path
 
-from .. import terminal
 from ..errors import DataError, GenerationError
+from ..host import terminal
 
 EXAMPLES = (
     ('gpt-numpy score --model runs/notes-1 "The cat sat on the mat."', "a text"),

@@ -7,8 +7,8 @@ import time
 import warnings
 from pathlib import Path
 
-from .. import terminal
 from ..errors import ConfigError, TokenizerError
+from ..host import terminal
 
 EXAMPLES = (
     ("gpt-numpy tokenizer train notes/ --vocab-size 2048 --out vocabulary", ""),

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..errors import GenerationError
 from ..model import check_tokens
-from .sampling import Sampling, _is_integer, largest, log_probability
+from .sampling import Sampling, is_integer, largest, log_probability
 from .sequences import Sequences
 
 
@@ -123,7 +123,7 @@ def check_prompt(prompt, vocab_size):
 def check_counts(**counts):
     """Check counts given by name as (value, minimum)."""
     for name, (value, minimum) in counts.items():
-        if not _is_integer(value) or value < minimum:
+        if not is_integer(value) or value < minimum:
             raise GenerationError("not a count", field=name, found=value, expected=f"an integer >= {minimum}")
 
 

@@ -47,9 +47,9 @@ class Sampling:
             _number("top_p", self.top_p, "a number > 0 and <= 1", lambda x: 0 < x <= 1)
         if self.min_p is not None:
             _number("min_p", self.min_p, "a number >= 0 and <= 1", lambda x: 0 <= x <= 1)
-        if self.top_k is not None and (not _is_integer(self.top_k) or self.top_k < 1):
+        if self.top_k is not None and (not is_integer(self.top_k) or self.top_k < 1):
             raise GenerationError("not a count", field="top_k", found=self.top_k, expected="an integer >= 1")
-        if not _is_integer(self.seed):
+        if not is_integer(self.seed):
             raise GenerationError("not a seed", field="seed", found=self.seed, expected="an integer")
 
     @property
@@ -70,7 +70,7 @@ class Sampling:
                 "more than there are tokens", field="top_k", found=self.top_k, expected=f"1 to {vocab_size}"
             )
         for token, bias in (self.logit_bias or {}).items():
-            if not _is_integer(token) or not 0 <= token < vocab_size:
+            if not is_integer(token) or not 0 <= token < vocab_size:
                 raise GenerationError(
                     "no such token", field="logit_bias", found=token, expected=f"0 to {vocab_size - 1}"
                 )
@@ -169,7 +169,7 @@ def log_probability(logits, token):
     return float(logits[token] - largest - math.log(np.exp(logits - largest).sum()))
 
 
-def _is_integer(value):
+def is_integer(value):
     return hasattr(value, "__index__") and not isinstance(value, (bool, np.bool_))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..arguments import check_attention, check_axes, check_heads, check_shape, own_first_key
 from ..randomness import Dropout
-from ._accumulate import adds_into
+from .accumulate import adds_into
 from .dropout import dropout_backward, dropout_forward
 from .linear import LinearCache, linear_backward, linear_forward
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arguments import check_shape, own_tokens
-from ._accumulate import adds_into
+from .accumulate import adds_into
 
 
 class EmbeddingCache(NamedTuple):

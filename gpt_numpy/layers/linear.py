@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arguments import check_linear, check_shape, rows_of
-from ._accumulate import adds_into
+from .accumulate import adds_into
 
 
 class LinearCache(NamedTuple):

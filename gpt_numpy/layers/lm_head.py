@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arguments import check_head, check_shape, rows_of
-from ._accumulate import adds_into
+from .accumulate import adds_into
 from .cross_entropy import CrossEntropyCache, cross_entropy_backward, cross_entropy_forward
 
 

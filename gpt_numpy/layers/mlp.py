@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arguments import check_mlp
-from ._accumulate import adds_into
+from .accumulate import adds_into
 from .gelu import GeluCache, gelu_backward, gelu_forward
 from .linear import LinearCache, linear_backward, linear_forward
 

@@ -3,7 +3,6 @@
 One place knows both, so that a share of peak means the same everywhere.
 
 limits    what all threads can do at most, measured now: multiply-adds, and reading memory (``limit_kernels``)
-processors  which ones this process may use, and how many threads can work at once (``control_groups``)
 memory    the bytes that are free, against those that training needs
 cost      parameters, operations and bytes of a model's training step or of one generated token
 setting   what a reader needs to judge a figure measured here, and what holds this machine back

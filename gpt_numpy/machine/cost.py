@@ -7,7 +7,8 @@ save memory is not progress. The backward of a product is two products of the sa
 
 from __future__ import annotations
 
-from .. import compiler, parameters
+from .. import parameters
+from ..host import compiler
 
 FLOAT32 = 4
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ..errors import ConfigError
-from . import control_groups
+from ..host import control_groups
 from .cost import needed_memory
 
 

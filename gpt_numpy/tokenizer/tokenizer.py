@@ -24,9 +24,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import compiler
 from ..errors import TokenizerError
 from ..files.durable import write_files
+from ..host import compiler
 from ..wording import counted
 from . import batches, plain_encoder, reference
 from .batches import RaggedBytes, RaggedIds, join

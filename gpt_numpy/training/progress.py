@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 
-from .. import terminal
+from ..host import terminal
 
 PLAIN_SECONDS = 10  # between lines where there is no terminal
 

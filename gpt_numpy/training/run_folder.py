@@ -28,7 +28,7 @@ from ..data.text.reading_record import NAME as READING
 from ..errors import ConfigError
 from ..files import durable
 from ..files.locking import Lock
-from ..machine.processors import cores
+from ..host.processors import cores
 from . import checkpoint, config_file
 from .plan.record import plan_record
 

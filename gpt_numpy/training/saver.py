@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from ..machine.processors import thread_count
+from ..host.processors import thread_count
 from ..parameters import Parameters
 from . import checkpoint
 

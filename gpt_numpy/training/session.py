@@ -17,8 +17,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from .. import compiler
 from ..errors import ConfigError, NonFinite
+from ..host import compiler
 from ..model import GPT
 from ..workspace import Workspace
 from . import checkpoint

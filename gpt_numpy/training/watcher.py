@@ -7,8 +7,9 @@ import math
 import sys
 import time
 
-from .. import compiler, machine, terminal
+from .. import machine
 from ..data import normalize
+from ..host import compiler, terminal
 from ..inference import generate
 from ..parameters import count
 from . import plots

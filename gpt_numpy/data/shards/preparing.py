@@ -19,7 +19,7 @@ from pathlib import Path
 from ...errors import ConfigError, DataError
 from ...files.durable import write_durably
 from ...files.locking import Lock
-from ...machine.processors import thread_count
+from ...host.processors import thread_count
 from ..text.normalizing import DEFAULT_STEPS, check_steps
 from ..text.opening import STDIN, find_files
 from .collecting import Collector, Position, shard_tokens

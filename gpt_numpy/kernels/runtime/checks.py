@@ -10,7 +10,7 @@ import math
 import numpy as np
 
 from ...arguments import check_axes, check_into, check_target, own_indices
-from ...arguments import check_shape as check_shape  # the kernels' faces take it from here
+from ...arguments import check_shape as check_shape
 from ...errors import KernelError
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))

@@ -43,7 +43,7 @@ def _taken(owner, name):
 
 
 _reduce, _rebuild = _taken(CompileResult, "_reduce"), _taken(CompileResult, "_rebuild")
-_taken(_pool, "_is_initialized")  # for ``gpt_numpy.forks``, which does not import numba
+_taken(_pool, "_is_initialized")  # for ``gpt_numpy.host.forks``, which does not import numba
 _launch_threads = _taken(_pool, "_launch_threads")
 _taken(_taken(JITCPUCodegen, "_library_class"), "_optimize_final_module")
 

@@ -21,7 +21,7 @@ good, at the price of half a second of compilation for each launcher.
 Launching is guarded, because numba's pools die rather than complain: GNU OpenMP ends a forked child at its
 first launch, and the workqueue layer aborts the process when two Python threads launch at once. Here a child
 forked after its parent had started the pool, for a kernel or for any other ``parallel=True`` function, gets a
-``KernelError`` (see ``gpt_numpy.forks``), and launches from several Python threads take turns.
+``KernelError`` (see ``gpt_numpy.host.forks``), and launches from several Python threads take turns.
 """
 
 import contextlib
@@ -36,9 +36,9 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from ... import forks
 from ...errors import ConfigError, KernelError
-from ...machine.processors import cores, thread_count
+from ...host import forks
+from ...host.processors import cores, thread_count
 from .decorators import kernel
 from .numba_inside import set_threads, start_threads
 

@@ -8,7 +8,8 @@ import time
 
 import numpy as np
 
-from ... import kernels, terminal
+from ... import kernels
+from ...host import terminal
 from ...randomness import Dropout
 
 _DROPOUT = Dropout(0.5, 1)

@@ -17,9 +17,9 @@ import traceback
 import numpy as np
 from mpi4py import MPI
 
-from ... import compiler
 from ...errors import GPTNumpyError, RankFailed
-from ...machine.processors import cores, thread_count
+from ...host import compiler
+from ...host.processors import cores, thread_count
 from .distributed import Alone
 
 BUCKET_BYTES = 1 << 22

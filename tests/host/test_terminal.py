@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from gpt_numpy import GPT, GPTConfig, layers, terminal
+from gpt_numpy import GPT, GPTConfig, layers
 from gpt_numpy.commands import score as score_command
+from gpt_numpy.host import terminal
 from gpt_numpy.tokenizer import CharTokenizer, Tokenizer
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 on_linux = pytest.mark.skipif(sys.platform != "linux", reason="only on Linux: bash, /dev/full and a pty")
 ESCAPE = "\x1b]0;hi\x07"  # renames the window
 TRAIN = (

@@ -19,7 +19,7 @@ import sys
 import warnings
 from typing import TextIO
 
-from .wording import in_words
+from ..wording import in_words
 
 NARROWEST, WIDEST = 40, 300  # columns that output is laid out for
 

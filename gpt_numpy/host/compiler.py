@@ -9,7 +9,7 @@ import importlib
 import os
 import warnings
 
-from .errors import KernelError
+from ..errors import KernelError
 
 
 @functools.cache

@@ -9,8 +9,9 @@ import pytest
 
 from gpt_numpy import GPTConfig
 from gpt_numpy.errors import ConfigError
+from gpt_numpy.host import control_groups, processors
 from gpt_numpy.kernels.runtime import threads
-from gpt_numpy.machine import control_groups, memory, processors
+from gpt_numpy.machine import memory
 
 UNIFIED = "31 23 0:28 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate"
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gpt_numpy import GPT, GPTConfig, Tokenizer, compiler, layers
+from gpt_numpy import GPT, GPTConfig, Tokenizer, layers
 from gpt_numpy.errors import KernelError, TokenizerError
+from gpt_numpy.host import compiler
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
