@@ -12,6 +12,8 @@ import math
 
 from .errors import ConfigError
 
+LARGEST_SIZE = 2**63 - 1  # of any field
+
 # n_layer, n_head, n_embd, block_size, vocab_size
 _PRESETS = {
     "gpt2": (12, 12, 768, 1024, 50257),
@@ -50,6 +52,8 @@ class GPTConfig:
     def __post_init__(self):
         for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd"):
             check_integer(name, getattr(self, name), minimum=1)
+            if getattr(self, name) > LARGEST_SIZE:
+                raise ConfigError("not a size", field=name, found=getattr(self, name), expected=f"1 to {LARGEST_SIZE}")
         check_number("dropout", self.dropout, minimum=0.0, below=1.0)
         if self.n_embd % self.n_head:
             raise ConfigError(
@@ -114,7 +118,8 @@ def check_integer(name, value, minimum):
 
 def check_number(name, value, minimum=-math.inf, below=math.inf):
     """``value`` if it is a number with minimum <= value < below (never a NaN, an infinity or a bool)."""
-    valid = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    valid = isinstance(value, (int, float)) and not isinstance(value, bool)
+    valid = valid and abs(value) < math.inf  # also right for an integer that no float holds
     if not valid or not minimum <= value < below:
         bounds = f"a number >= {minimum}" + (f" and < {below}" if math.isfinite(below) else "")
         raise ConfigError("out of range", field=name, found=value, expected=bounds)

@@ -2,7 +2,7 @@
 
 Two families. Bad input derives from ``ValueError``: the caller can mend it. Faults of files and
 processes derive from ``GPTNumpyError`` alone: the caller has to look at the world. A message names
-the file, field or offset, then what was found and what was expected:
+the file, field or offset, then what was found and what was expected, and is never longer than a screen:
 
 >>> raise VocabError("id 7 appears twice", path="vocab.json", line=3)
 Traceback (most recent call last):
@@ -14,6 +14,23 @@ file, 75 for a locked run (the EX_TEMPFAIL of sysexits.h).
 
 from __future__ import annotations
 
+import errno
+
+_LONGEST = {"where": 400, "found": 300, "expected": 600, "message": 1600}  # characters; a terminal's screen has 1,920
+
+
+def _cut(text, part):
+    """``text``, without its middle where it is longer than a message has room for."""
+    room = _LONGEST[part]
+    return text if len(text) <= room else f"{text[: room * 2 // 3]} … {text[-(room // 3 - 3) :]}"
+
+
+def _shown(value):
+    try:
+        return repr(value)
+    except ValueError:  # Python writes no integer of more than some thousand digits
+        return f"a {type(value).__name__} too long to write"
+
 
 class GPTNumpyError(Exception):
     """Base of all. ``path``, ``line``, ``offset`` and ``field`` say where; each is kept as an attribute."""
@@ -23,18 +40,19 @@ class GPTNumpyError(Exception):
     def __init__(self, message, *, path=None, line=None, offset=None, field=None, found=None, expected=None):
         self.path, self.line, self.offset, self.field = path, line, offset, field
         self.found, self.expected = found, expected
-        where = [str(path)] if path is not None else []
+        message = _cut(str(message), "message")
+        where = [_cut(str(path), "where")] if path is not None else []
         if line is not None:
             where.append(f"line {line}")
         if offset is not None:
             where.append(f"offset {offset}")
         if field is not None:
-            where.append(str(field))
+            where.append(_cut(str(field), "where"))
         if found is not None:
-            message += f": found {found!r}"
+            message += f": found {_cut(_shown(found), 'found')}"
         if expected is not None:
-            message += f"{';' if found is not None else ':'} expected {expected}"
-        super().__init__(f"{', '.join(where)}: {message}" if where else message)
+            message += f"{';' if found is not None else ':'} expected {_cut(str(expected), 'expected')}"
+        super().__init__(_cut(f"{', '.join(where)}: {message}" if where else message, "message"))
 
 
 class TokenizerError(GPTNumpyError, ValueError):
@@ -65,6 +83,17 @@ class GenerationError(GPTNumpyError, ValueError):
 
 class ContextLengthError(GenerationError):
     """More positions than the model has."""
+
+
+class MissingFile(GPTNumpyError, FileNotFoundError):
+    """A file or folder of a model that is not there."""
+
+    def __init__(self, message, *, path, **details):
+        super().__init__(message, path=path, **details)
+        self.errno, self.filename = errno.ENOENT, str(path)
+
+    def __str__(self):
+        return self.args[0]
 
 
 class CheckpointCorrupt(GPTNumpyError):

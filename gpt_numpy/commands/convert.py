@@ -44,7 +44,7 @@ def run(args):
     if to_bin:
         llmc.save(args.target, config, params, args.dtype)
     else:
-        huggingface.save(args.target, config, params, None if tokenizer is None else tokenizer.eot_id)
+        huggingface.save(args.target, config, params, huggingface.end_of_text_field(folder, tokenizer))
         if tokenizer is not None:
             tokenizer.save(args.target)
     print(f"{config.n_layer} layers, {config.n_embd} wide, {len(params.flat):,} parameters: written to {args.target}")

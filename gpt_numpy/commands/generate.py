@@ -26,7 +26,7 @@ def configure(parser):
     )
     parser.add_argument("--max-new-tokens", type=int, default=200, metavar="N", help="tokens to write at most")
     parser.add_argument("--temperature", type=float, default=0.8, help="0 always takes the most probable token")
-    parser.add_argument("--top-k", type=int, metavar="K", help="choose among the K most probable tokens")
+    parser.add_argument("--top-k", type=int, metavar="K", help="choose among the K most probable tokens; 0: among all")
     parser.add_argument("--top-p", type=float, metavar="P", help="only the fewest tokens of total probability P")
     parser.add_argument("--min-p", type=float, metavar="P", help="only tokens P times as probable as the first")
     parser.add_argument("--repetition-penalty", type=float, default=1.0, metavar="X", help="above 1: repeat less")
@@ -46,7 +46,12 @@ def configure(parser):
         choices=["float32", "bfloat16", "int8"],
         help="how the weights are kept: fewer bytes are read faster (default: as saved)",
     )
-    parser.add_argument("--draft", metavar="FOLDER", help="a smaller model that proposes tokens: same text, faster")
+    parser.add_argument(
+        "--draft",
+        metavar="FOLDER",
+        help="a smaller model proposes tokens and the model decides, which is faster: the same text at temperature 0, "
+        "otherwise another text of the same distribution",
+    )
     parser.add_argument(
         "--figures",
         action=argparse.BooleanOptionalAction,
@@ -99,6 +104,7 @@ def converse(args, answer):
 
 def write(args, model, draft, tokenizer, prompt, sampling):
     """Write ``prompt`` and what follows it."""
+    from ..inference.loading import stop_tokens_of
     from ..inference.speculative import speculate
     from ..inference.text import pieces, start_of_text, stream_text
 
@@ -106,7 +112,8 @@ def write(args, model, draft, tokenizer, prompt, sampling):
     tokens = tokens or start_of_text(tokenizer)
     if args.figures:  # compile first, so that the figures are those of the kernels
         warm_up(model, tokens, sampling)
-    stop_tokens = () if args.no_end or tokenizer.eot_id is None else (tokenizer.eot_id,)
+    stop_tokens = () if args.no_end else stop_tokens_of(args.model, tokenizer)
+    sampling = {**sampling, "vocabulary": tokenizer.n_vocab}
     if draft is None:
         found = stream_text(
             model,

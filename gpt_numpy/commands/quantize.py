@@ -43,7 +43,7 @@ def run(args):
     if args.out is not None:
         from ..inference.packed_file import save_packed
 
-        save_packed(args.out, other.weights)
+        save_packed(args.out, other.weights, huggingface.end_of_text_field(folder, tokenizer))
         tokenizer.save(args.out)
         print(f"written to {args.out}")
 

@@ -34,7 +34,7 @@ def generate(model, tokens, max_new_tokens, *, samples=1, stop_tokens=(), **samp
                  list of lists of any lengths: the result is a list of arrays, ``samples`` for each prompt
     samples      continuations of each prompt, from one prefill; with more than 1 the result is a list too
     stop_tokens  ids that end a sequence; the stop token itself is not returned
-    sampling     temperature, top_k, top_p, min_p, repetition_penalty, logit_bias, seed: see ``Sampling``.
+    sampling     temperature, top_k, top_p, min_p, repetition_penalty, logit_bias, seed, vocabulary: see ``Sampling``.
                  temperature 0 is greedy
 
     A sequence may outgrow the model's context: see ``sequences``. Raises ``GenerationError``.
@@ -71,6 +71,7 @@ def stream(model, prompts, max_new_tokens, *, samples=1, stop_tokens=(), finishe
     sequences, found = _prefill(model, prompts, samples, max_new_tokens)
     needed = None if logprobs else sampling.largest_needed
     if needed is not None:
+        needed += sampling.never_drawn(vocab_size)
         found = [largest(logits, needed) for logits in found]
     active = list(range(len(found)))
     for count in range(1, max_new_tokens + 1):

@@ -20,6 +20,12 @@ def load_model(path, dtype=np.float32, ops=None):
     return GPT.load(folder, dtype, ops), load_tokenizer(folder)
 
 
+def stop_tokens_of(path, tokenizer):
+    """Ids that end a text of the model in ``path``: what its folder names, and the tokenizer's end of text."""
+    own = () if tokenizer.eot_id is None else (tokenizer.eot_id,)
+    return tuple(dict.fromkeys((*huggingface.end_of_text_ids(find_model(path)), *own)))
+
+
 def load_decoder(path, format=None):
     """``(PanelDecoder, tokenizer)`` from ``path``; weights in ``format`` (see ``packed``), by default as saved."""
     folder = find_model(path)

@@ -1,32 +1,36 @@
 """Packed weights on the disk: ``config.json`` as ever, and ``packed.safetensors`` in place of the model's own file.
 
-The panels are stored as they are computed with, so that loading is reading. Only gpt_numpy opens such a folder.
+The panels are stored as they are computed with, so that loading is reading. Only gpt_numpy opens such a folder. A hash of
+each tensor is kept in the file's metadata: int8 has no wrong bytes, so that nothing else would show a flipped bit.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
 
-from ..errors import CheckpointMismatch
+from ..errors import CheckpointCorrupt, CheckpointMismatch
 from ..files.durable import replace_files
 from ..interop import huggingface
 from ..interop.safetensors import SafetensorsFile
 from .packed import BLOCK, DTYPES, PANEL, PackedWeights
 
 NAME = "packed.safetensors"
+_LAYOUT = {"panel": str(PANEL), "block": str(BLOCK), "version": "2"}
 _TENSORS = ("data", "vectors", "positions")
 
 
-def save_packed(folder, weights):
-    """Write ``PackedWeights`` into ``folder``."""
+def save_packed(folder, weights, eos_token_id=None):
+    """Write ``PackedWeights`` into ``folder``. eos_token_id: the end-of-text token, or a list of such, if there is one."""
     from safetensors.numpy import save_file
 
-    metadata = {"format": weights.format, "panel": str(PANEL), "block": str(BLOCK), "version": "1"}
     tensors = {name: getattr(weights, name) for name in _TENSORS}
-    text = json.dumps(huggingface.config_fields(weights.config), indent=2) + "\n"
+    metadata = {"format": weights.format, **_LAYOUT, **huggingface.identity(weights.config)}
+    metadata |= {f"sha256 {name}": _hash(array) for name, array in tensors.items()}
+    text = json.dumps(huggingface.config_fields(weights.config, eos_token_id=eos_token_id), indent=2) + "\n"
     replace_files(
         folder,
         {
@@ -43,10 +47,10 @@ def load_packed(folder):
     path = folder / NAME
     with SafetensorsFile(path) as file:
         format = file.metadata.get("format")
-        layout = {name: file.metadata.get(name) for name in ("panel", "block", "version")}
-        expected = {"panel": str(PANEL), "block": str(BLOCK), "version": "1"}
-        if format not in DTYPES or layout != expected:
-            raise CheckpointMismatch("packed in another way", path=path, found=file.metadata, expected=str(expected))
+        layout = {name: file.metadata.get(name) for name in _LAYOUT}
+        if format not in DTYPES or layout not in (_LAYOUT, {**_LAYOUT, "version": "1"}):
+            raise CheckpointMismatch("packed in another way", path=path, found=file.metadata, expected=str(_LAYOUT))
+        huggingface.check_identity(config, file.metadata, path)
         shapes = {name: tensor.shape for name, tensor in file.tensors.items()}
         C = config.n_embd
         wanted = {
@@ -61,7 +65,21 @@ def load_packed(folder):
             file.read_into(name, getattr(weights, name))
         file.read_exactly("data", weights.data)
     _check_finite(weights, path)
+    _check_hashes(weights, file.metadata, path)
     return weights
+
+
+def _hash(array):
+    return hashlib.sha256(memoryview(array).cast("B")).hexdigest()
+
+
+def _check_hashes(weights, metadata, path):
+    hashes = {name: metadata.get(f"sha256 {name}") for name in _TENSORS}
+    if metadata["version"] == "1" and not any(hashes.values()):
+        return  # written before packed folders had hashes
+    for name, expected in hashes.items():
+        if _hash(getattr(weights, name)) != expected:
+            raise CheckpointCorrupt("its bytes are not those that were written", path=path, field=name)
 
 
 def _check_finite(weights, path):

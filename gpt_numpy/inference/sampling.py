@@ -21,13 +21,15 @@ class Sampling:
     """How the next token is chosen.
 
     temperature         logits are divided by it; 0 takes the most probable token (the lowest id of equals)
-    top_k               only the k most probable tokens (lowest ids first among equals)
+    top_k               only the k most probable tokens (lowest ids first among equals); None, 0, or as many as there
+                        are: all of them
     top_p               only the fewest tokens whose probabilities add up to p (Holtzman et al. 2020)
     min_p               only tokens at least min_p times as probable as the first (Nguyen et al. 2024)
     repetition_penalty  logits of tokens already in the sequence are divided by it where positive, multiplied where
                         negative (Keskar et al. 2019); 1 changes nothing
     logit_bias          mapping from token id to a number added to its logit; −∞ forbids the token
     seed                of the draws
+    vocabulary          only ids below this number: those that a tokenizer has text for, where a model has more
 
     Raises ``GenerationError`` for a value that means nothing.
     """
@@ -39,6 +41,7 @@ class Sampling:
     repetition_penalty: float = 1.0
     logit_bias: dict | None = None
     seed: int = 0
+    vocabulary: int | None = None
 
     def __post_init__(self):
         _number("temperature", self.temperature, "a number >= 0", lambda x: 0 <= x < math.inf)
@@ -47,28 +50,30 @@ class Sampling:
             _number("top_p", self.top_p, "a number > 0 and <= 1", lambda x: 0 < x <= 1)
         if self.min_p is not None:
             _number("min_p", self.min_p, "a number >= 0 and <= 1", lambda x: 0 <= x <= 1)
-        if self.top_k is not None and (not is_integer(self.top_k) or self.top_k < 1):
-            raise GenerationError("not a count", field="top_k", found=self.top_k, expected="an integer >= 1")
+        if self.top_k is not None and (not is_integer(self.top_k) or self.top_k < 0):
+            raise GenerationError("not a count", field="top_k", found=self.top_k, expected="an integer >= 0")
+        if self.vocabulary is not None and (not is_integer(self.vocabulary) or self.vocabulary < 1):
+            raise GenerationError("not a count", field="vocabulary", found=self.vocabulary, expected="an integer >= 1")
         if not is_integer(self.seed):
             raise GenerationError("not a seed", field="seed", found=self.seed, expected="an integer")
 
     @property
     def largest_needed(self):
-        """How many of the largest logits decide, whatever the others are; None where any may.
+        """How many of the largest logits that may be drawn decide, whatever the others are; None where any may.
 
         What comes before top-k may lift any token into the first k. What comes after it, top-p and min-p, sees those
         alone.
         """
         if self.logit_bias or self.repetition_penalty != 1:
             return None
-        return 1 if self.temperature == 0 else self.top_k
+        return 1 if self.temperature == 0 else self.top_k or None
+
+    def never_drawn(self, vocab_size):
+        """How many of a model's ids are outside ``vocabulary``: their logits may be among the largest."""
+        return 0 if self.vocabulary is None else max(0, vocab_size - self.vocabulary)
 
     def check(self, vocab_size):
         """Raise ``GenerationError`` for what cannot be meant for a vocabulary of this size."""
-        if self.top_k is not None and self.top_k > vocab_size:
-            raise GenerationError(
-                "more than there are tokens", field="top_k", found=self.top_k, expected=f"1 to {vocab_size}"
-            )
         for token, bias in (self.logit_bias or {}).items():
             if not is_integer(token) or not 0 <= token < vocab_size:
                 raise GenerationError(
@@ -85,8 +90,14 @@ class Sampling:
 
     def choose_among(self, ids, logits, history, sample=0):
         """As `choose`, to the last bit, from what `largest` finds for `largest_needed`."""
+        if self.vocabulary is not None:
+            count = int(np.searchsorted(ids, self.vocabulary))  # ids ascend
+            ids, logits = ids[:count], logits[:count]
         if self.temperature == 0:
-            return int(ids[0])
+            return int(ids[np.argmax(logits)])
+        if len(ids) > self.top_k:
+            chosen, logits = largest(logits, self.top_k)
+            ids = ids[chosen]
         return draw(*self._filter(ids, logits), uniform(self.seed, sample, len(history)))
 
     def distribution(self, logits, history):
@@ -94,7 +105,7 @@ class Sampling:
         logits = self._adjusted(logits, history)
         if self.temperature == 0:
             return np.array([np.argmax(logits)]), np.ones(1)
-        ids = np.flatnonzero(logits > -math.inf) if self.top_k is None else largest(logits, self.top_k)[0]
+        ids = largest(logits, self.top_k)[0] if self.top_k else np.flatnonzero(logits > -math.inf)
         return self._filter(ids, logits[ids])
 
     def _filter(self, ids, logits):
@@ -118,12 +129,15 @@ class Sampling:
         return ids, probabilities / probabilities.sum()
 
     def _adjusted(self, logits, history):
+        logits = logits[: self.vocabulary]
         if self.logit_bias or self.repetition_penalty != 1:
             logits = logits.astype(np.float64)
             for token, bias in (self.logit_bias or {}).items():
-                logits[token] += bias
+                if token < len(logits):
+                    logits[token] += bias
             if self.repetition_penalty != 1:
                 seen = np.unique(history)
+                seen = seen[seen < len(logits)]
                 penalty = np.where(logits[seen] > 0, 1 / self.repetition_penalty, self.repetition_penalty)
                 logits[seen] *= penalty
         _check_finite(logits.max())
@@ -158,8 +172,8 @@ def uniform(seed, *coordinates):
 
 def draw(ids, probabilities, u):
     """The id where the cumulative probability first exceeds ``u``."""
-    place = np.searchsorted(np.cumsum(probabilities), u * probabilities.sum(), side="right")
-    return int(ids[min(int(place), len(ids) - 1)])
+    index = np.searchsorted(np.cumsum(probabilities), u * probabilities.sum(), side="right")
+    return int(ids[min(int(index), len(ids) - 1)])
 
 
 def log_probability(logits, token):
@@ -170,6 +184,7 @@ def log_probability(logits, token):
 
 
 def is_integer(value):
+    """Whether ``value`` is an integer of any kind, but no bool."""
     return hasattr(value, "__index__") and not isinstance(value, (bool, np.bool_))
 
 

@@ -55,7 +55,8 @@ class _Reader:
 def speculate(model, draft, tokens, max_new_tokens, *, lookahead=4, stop_tokens=(), sample=0, **sampling):
     """Yield ``NewToken``s as ``generate.stream`` does for one prompt, with ``draft`` proposing ``lookahead`` at a time.
 
-    Both models need the same vocabulary. Where a window has to move, one token is written without a draft.
+    sampling: see ``Sampling``; it holds for both models, which need the same vocabulary. Where a window has to move, one
+    token is written without a draft.
     """
     sampling = Sampling(**sampling)
     target, drafter = _Reader(model), _Reader(draft)
@@ -113,5 +114,5 @@ def _accept(rows, proposed, beliefs, history, sampling, sample):
 
 
 def _probability(ids, probabilities, token):
-    place = np.flatnonzero(ids == token)
-    return float(probabilities[place[0]]) if len(place) else 0.0
+    index = np.flatnonzero(ids == token)
+    return float(probabilities[index[0]]) if len(index) else 0.0

@@ -83,8 +83,9 @@ def stream_text(model, tokenizer, prompts, max_new_tokens, *, samples=1, stop=()
     stop         a string or strings that end a text
     stop_tokens  ids that end a text; default: the tokenizer's end of text, if it has one
 
-    The other arguments are those of ``generate.stream``.
+    The other arguments are those of ``generate.stream``. Ids that the tokenizer has no text for are never drawn.
     """
+    options.setdefault("vocabulary", tokenizer.n_vocab)
     prompts = encode_prompts(tokenizer, prompts)
     if stop_tokens is None:
         stop_tokens = () if tokenizer.eot_id is None else (tokenizer.eot_id,)

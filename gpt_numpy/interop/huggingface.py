@@ -3,38 +3,68 @@
 This is the only form in which gpt_numpy keeps a model: ``transformers`` opens what ``save`` writes, and ``load``
 opens what ``transformers`` writes, in one file or in shards. Tensor names are GPT-2's own, as in
 ``parameters.table`` and as in the published ``gpt2``; those written by ``save_pretrained`` start with
-``transformer.``, which is taken off. Published files also carry each layer's causal mask as a tensor
+``transformer.``, those saved from a compiled or wrapped model with ``_orig_mod.``, ``module.`` or ``model.``: such
+prefixes are taken off. Published files also carry each layer's causal mask as a tensor
 (``attn.bias``, ``attn.masked_bias``); that is no parameter and is passed over. The output head is tied
-to ``wte``: a stored ``lm_head.weight`` has to be equal to it.
+to ``wte``: a stored ``lm_head.weight`` has to be equal to it, or is there in place of it.
+
+A model that computes something else is refused with the field of ``config.json`` that says so. What ``save`` writes
+keeps the sizes a second time, in the metadata of the weights: a ``config.json`` of another model, which fits the same
+tensors, is refused too.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 from pathlib import Path
 
 import numpy as np
 
-from ..config import GPTConfig
-from ..errors import CheckpointCorrupt, CheckpointMismatch, ConfigError
+from ..config import LARGEST_SIZE, GPTConfig, check_number
+from ..errors import CheckpointCorrupt, CheckpointMismatch, ConfigError, MissingFile
 from ..files.durable import replace_files
 from ..parameters import Parameters, count, table
+from ..tokenizer.formats import strict_json
 from ..workspace import aligned_empty
 from .safetensors import SafetensorsFile
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
-_PREFIX = "transformer."
+GENERATION = "generation_config.json"
+_PREFIXES = ("transformer.", "_orig_mod.", "module.", "model.")
+_IDENTITY = "gpt_numpy_config"  # the key of the metadata
 _HEAD = "lm_head.weight"
 _MASK_BUFFER = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
 _DROPOUTS = ("attn_pdrop", "embd_pdrop", "resid_pdrop")
+_SIZES = {  # ours → transformers' own name, and those that it takes for the same
+    "vocab_size": ("vocab_size",),
+    "block_size": ("n_positions", "n_ctx", "max_position_embeddings"),
+    "n_layer": ("n_layer", "num_hidden_layers"),
+    "n_head": ("n_head", "num_attention_heads"),
+    "n_embd": ("n_embd", "hidden_size"),
+}
+_TO_SAFETENSORS = (
+    "python -c \"from transformers import AutoModelForCausalLM as M; M.from_pretrained('{0}').save_pretrained('{0}')\""
+)
+# Files that hold a model's weights in a form that is not read here: what each is, and what turns it into one that is.
+_FOREIGN = {
+    "pytorch_model.bin": ("pickled PyTorch weights, which can run any code", _TO_SAFETENSORS),
+    "pytorch_model.bin.index.json": ("pickled PyTorch weights, which can run any code", _TO_SAFETENSORS),
+    "tf_model.h5": ("TensorFlow weights", _TO_SAFETENSORS.replace("('{0}').s", "('{0}', from_tf=True).s")),
+    "flax_model.msgpack": ("Flax weights", _TO_SAFETENSORS.replace("('{0}').s", "('{0}', from_flax=True).s")),
+    "adapter_model.safetensors": ("an adapter, which changes another model", "merging by peft's merge_and_unload()"),
+    "model.ckpt.index": ("OpenAI's TensorFlow checkpoint", "transformers-cli convert --model_type gpt2"),
+    "packed.safetensors": ("packed weights", "gpt-numpy generate and score, which read them as they are"),
+}
 # What this model computes; a config.json that says otherwise describes another function.
 _FIXED = {
     "model_type": ("gpt2",),
-    "activation_function": ("gelu_new", "gelu_pytorch_tanh"),
+    # One function under five names.
+    "activation_function": ("gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast", "gelu_accurate"),
     "layer_norm_epsilon": (1e-5,),
     "scale_attn_weights": (True,),
     "scale_attn_by_inverse_layer_idx": (False,),
@@ -49,7 +79,7 @@ def save(folder, config, params, eos_token_id=None):
     """Write ``config`` and ``params`` as a folder that ``transformers`` opens.
 
     Both files are complete on disk under temporary names before either takes its place, so a failure leaves
-    what was there before. eos_token_id: the end-of-text token, for whoever generates with the folder.
+    what was there before. eos_token_id: the end-of-text token, or a list of such, at which generation ends.
     """
     from safetensors.numpy import save_file
 
@@ -59,10 +89,35 @@ def save(folder, config, params, eos_token_id=None):
         folder,
         {
             # Older versions of transformers refuse a file whose metadata does not name a framework.
-            WEIGHTS: lambda path: save_file(tensors, path, metadata={"format": "pt"}),
+            WEIGHTS: lambda path: save_file(tensors, path, metadata={"format": "pt", **identity(config)}),
             CONFIG: lambda path: path.write_text(text, encoding="utf-8"),
         },
     )
+
+
+def identity(config):
+    """What is kept with the weights, so that a ``config.json`` of another model is noticed: metadata of safetensors."""
+    return {_IDENTITY: json.dumps({name: getattr(config, name) for name in _SIZES}, sort_keys=True)}
+
+
+def check_identity(config, metadata, path):
+    """Raise ``CheckpointMismatch`` where ``metadata``, of the weights in ``path``, was written with another config."""
+    if _IDENTITY not in metadata:
+        return
+    try:
+        kept = json.loads(metadata[_IDENTITY])
+        differing = [name for name in _SIZES if kept[name] != getattr(config, name)]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise CheckpointCorrupt("not the sizes of a model", path=path, field=_IDENTITY) from None
+    if differing:
+        name = differing[0]
+        raise CheckpointMismatch(
+            f"these weights were saved with another {CONFIG}",
+            path=path,
+            field=_SIZES[name][0],
+            found=getattr(config, name),
+            expected=str(kept[name]),
+        )
 
 
 def config_fields(config, dtype=np.float32, eos_token_id=None):
@@ -86,7 +141,7 @@ def config_fields(config, dtype=np.float32, eos_token_id=None):
         "reorder_and_upcast_attn": False,
         "add_cross_attention": False,
         "tie_word_embeddings": True,
-        "bos_token_id": eos_token_id,
+        "bos_token_id": eos_token_id[0] if isinstance(eos_token_id, list) else eos_token_id,
         "eos_token_id": eos_token_id,
         "pad_token_id": None,
         "use_cache": True,
@@ -100,8 +155,9 @@ def config_fields(config, dtype=np.float32, eos_token_id=None):
 def load(folder, dtype=np.float32):
     """``(GPTConfig, Parameters)`` from a folder, every tensor converted to ``dtype``.
 
-    Raises ``CheckpointCorrupt`` for files that are damaged and ``CheckpointMismatch``, naming the tensors,
-    for sound files of another model. Nothing is allocated before the shapes are known to be right.
+    Raises ``CheckpointCorrupt`` for files that are damaged, ``CheckpointMismatch``, naming the tensors or the field,
+    for sound files of another model, ``MissingFile`` for what is not there. Nothing is allocated before the shapes
+    are known to be right.
     """
     with _opened(folder) as (config, found):
         params = Parameters(config, flat=aligned_empty((count(config),), dtype))
@@ -128,8 +184,12 @@ def _opened(folder):
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(SafetensorsFile(path)) for path in weight_files(folder)]
         found = _by_name(files)
+        if _HEAD in found and "wte.weight" not in found and fields.get("tie_word_embeddings", True) is not False:
+            found["wte.weight"] = found.pop(_HEAD)  # the one array of both, under its other name
         check_tensors(config, {name: file.tensors[stored].shape for name, (file, stored) in found.items()}, folder)
         _check_head(found, fields, folder)
+        for file in files:
+            check_identity(config, file.metadata, file.path)
         yield config, found
 
 
@@ -146,17 +206,14 @@ def load_config(folder):
                 found=fields[name],
                 expected=" or ".join(map(repr, allowed)),
             )
-    sizes = {"block_size": fields.get("n_positions", fields.get("n_ctx"))}
-    sizes |= {name: fields.get(name) for name in ("vocab_size", "n_layer", "n_head", "n_embd")}
-    dropouts = [fields.get(name, 0.0) for name in _DROPOUTS]
-    if any(dropout != dropouts[0] for dropout in dropouts):
-        raise CheckpointMismatch(
-            "one dropout probability serves all three places", path=path, field=", ".join(_DROPOUTS), found=dropouts
-        )
+    sizes = {name: _size(fields, names, path) for name, names in _SIZES.items()}
     try:
-        config = GPTConfig(**sizes, dropout=dropouts[0])
+        for name in _DROPOUTS:
+            check_number(name, fields.get(name, 0.0), minimum=0.0, below=1.0)
+        # Three probabilities in the file, one here: training has a setting of its own, and nothing else drops.
+        config = GPTConfig(**sizes, dropout=fields.get(_DROPOUTS[-1], 0.0))
     except ConfigError as error:
-        field = "n_positions" if error.field == "block_size" else error.field
+        field = _SIZES.get(error.field, (error.field,))[0]
         raise CheckpointMismatch("no model has this", path=path, field=field, found=error.found) from None
     if fields.get("n_inner") not in (None, 4 * config.n_embd):
         raise CheckpointMismatch(
@@ -169,12 +226,46 @@ def load_config(folder):
     return config, fields
 
 
+def _size(fields, names, path):
+    """The size that config.json gives under one of its ``names``."""
+    given = {name: fields[name] for name in names if name in fields}
+    if not given:
+        raise CheckpointMismatch(f"{names[0]} is missing", path=path)
+    value = next(iter(given.values()))
+    for name, other in given.items():
+        if other != value and name != "n_ctx":  # once the length of the mask buffers, which need not be the same
+            raise CheckpointMismatch(f"not what {next(iter(given))} says", path=path, field=name, found=other)
+    return value
+
+
+def end_of_text_ids(folder):
+    """Ids at which generation stops, as the folder says: ``eos_token_id``, a number or a list, of
+    ``generation_config.json``, or of ``config.json`` where there is no other. An empty tuple where none is named."""
+    for name in (GENERATION, CONFIG):
+        path = Path(folder) / name
+        if path.exists():
+            found = read_json(path).get("eos_token_id")
+            ids = found if isinstance(found, list) else [] if found is None else [found]
+            if not all(type(i) is int and 0 <= i <= LARGEST_SIZE for i in ids):
+                raise CheckpointMismatch("not token ids", path=path, field="eos_token_id", found=found)
+            if ids:
+                return tuple(ids)
+    return ()
+
+
+def end_of_text_field(folder, tokenizer):
+    """``eos_token_id`` for a folder made from ``folder`` (None: from no folder): its own, or else the tokenizer's."""
+    ids = () if folder is None else end_of_text_ids(folder)
+    if ids:
+        return list(ids) if len(ids) > 1 else ids[0]
+    return None if tokenizer is None else tokenizer.eot_id
+
+
 def read_json(path):
-    """The JSON object in a file, or ``CheckpointCorrupt``."""
-    try:
-        fields = json.loads(Path(path).read_bytes().decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise CheckpointCorrupt(f"not JSON ({error})", path=path, line=getattr(error, "lineno", None)) from None
+    """The JSON object in a file; ``CheckpointCorrupt`` for one that is damaged, ``MissingFile`` for none."""
+    if not os.path.lexists(path):
+        raise MissingFile(_what_is_missing(Path(path)), path=path)
+    fields, _ = strict_json.read(Path(path), CheckpointCorrupt)
     if not isinstance(fields, dict):
         raise CheckpointCorrupt("not a JSON object", path=path)
     return fields
@@ -183,9 +274,18 @@ def read_json(path):
 def weight_files(folder):
     """Paths of the folder's safetensors files: one, or the shards that its index names."""
     folder = Path(folder)
-    if (folder / WEIGHTS).exists() or not (folder / INDEX).exists():
+    if os.path.lexists(folder / WEIGHTS):
         return [folder / WEIGHTS]
     path = folder / INDEX
+    if not os.path.lexists(path):
+        for name, (what, way) in _FOREIGN.items():
+            if (folder / name).exists():
+                raise CheckpointMismatch(
+                    f"no {WEIGHTS}, but {name}: {what}",
+                    path=folder,
+                    expected=f"what this makes of it: {way.format(folder)}",
+                )
+        raise MissingFile(f"there is no {WEIGHTS}", path=folder)
     weight_map = read_json(path).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(v, str) for v in weight_map.values()):
         raise CheckpointCorrupt("not a mapping from tensor to file", path=path, field="weight_map")
@@ -200,7 +300,9 @@ def weight_files(folder):
 
 def canonical_name(stored):
     """The name in ``parameters.table`` of a stored tensor (or ``lm_head.weight``); None for a mask buffer."""
-    name = stored.removeprefix(_PREFIX)
+    name = stored
+    while name.startswith(_PREFIXES):
+        name = name[name.index(".") + 1 :]
     return None if _MASK_BUFFER.fullmatch(name) else name
 
 
@@ -257,5 +359,13 @@ def _check_head(found, fields, folder):
         )
 
 
+def _what_is_missing(path):
+    if not path.parent.exists():
+        return "there is no such folder"
+    return "there is no such file: not a folder of a model" if path.name == CONFIG else "there is no such file"
+
+
 def _some(names, limit=6):
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+    return ", ".join(name if len(name) <= 80 else name[:79] + "…" for name in names[:limit]) + (
+        f" and {len(names) - limit} more" if len(names) > limit else ""
+    )

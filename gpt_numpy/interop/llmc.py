@@ -28,7 +28,7 @@ from ..config import GPTConfig
 from ..errors import CheckpointCorrupt, CheckpointMismatch, ConfigError
 from ..files.durable import replace_files
 from ..parameters import Parameters
-from .safetensors import bfloat16_to_float32, float32_to_bfloat16
+from .safetensors import bfloat16_to_float32, float32_to_bfloat16, open_regular
 
 MAGIC = 20240326
 _HEADER_INTS = 256
@@ -91,7 +91,7 @@ def save(path, config, params, dtype="float32"):
 
 def load(path, dtype=np.float32):
     """``(GPTConfig, Parameters)`` of an llm.c file."""
-    with open(path, "rb") as file:
+    with open_regular(path) as file:
         config, version, rows = _read_header(file, path)
         params = Parameters(config, dtype)
         for name in _names(config):

@@ -1,6 +1,6 @@
 """Reading safetensors files from anywhere, written by anyone.
 
-A file is eight bytes of header length, a JSON header that gives each tensor's dtype, shape and place, and
+A file is eight bytes of header length, a JSON header that gives each tensor's dtype, shape and position, and
 then the bytes of all tensors without a gap. Everything in the header is somebody's claim: it is checked here,
 line by line and before anything is allocated, so that a broken or hostile file ends in an error that
 says what is wrong with which tensor. Tensors are then read straight into the arrays where they are to live.
@@ -15,12 +15,13 @@ import json
 import math
 import mmap
 import os
+import stat
 import sys
 from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import CheckpointCorrupt, CheckpointMismatch
+from ..errors import CheckpointCorrupt, CheckpointMismatch, MissingFile
 
 _ITEM_BYTES = {
     "BOOL": 1,
@@ -57,12 +58,13 @@ class Tensor(NamedTuple):
 class SafetensorsFile:
     """An opened file. ``tensors`` maps name → ``Tensor``; ``metadata`` is a dict of strings.
 
-    Raises ``CheckpointCorrupt`` where the file is not what its format asks for. Use as a context manager.
+    Raises ``CheckpointCorrupt`` where the file is not what its format asks for, ``MissingFile`` where there is none.
+    Use as a context manager.
     """
 
     def __init__(self, path):
         self.path = path
-        self._file = open(path, "rb")  # noqa: SIM115 (closed by __exit__)
+        self._file = open_regular(path)  # closed by __exit__
         self._map = None  # of the whole file, once a view of it is asked for; it lives as long as its views
         try:
             self.tensors, self.metadata = _read_header(self._file, path)
@@ -146,6 +148,17 @@ class SafetensorsFile:
             raise CheckpointCorrupt("the file ends inside a tensor", path=self.path, field=name)
 
 
+def open_regular(path):
+    """``path`` opened for reading bytes; a FIFO or a device, which may never end, is refused."""
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        raise MissingFile("there is no such file", path=path) from None
+    if not stat.S_ISREG(mode):
+        raise CheckpointCorrupt("not a regular file", path=path)
+    return open(path, "rb")
+
+
 def bfloat16_to_float32(bits):
     """float32 array from uint16 bits of bfloat16, which are the upper half of a float32's."""
     return (bits.astype(np.uint32) << 16).view(np.float32)
@@ -177,11 +190,11 @@ def _read_header(file, path):
 
 def _parse_header(raw, path):
     def no_duplicates(pairs):
-        names = [name for name, _ in pairs]
-        if len(set(names)) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
+        table, seen = dict(pairs), set()
+        if len(table) < len(pairs):
+            twice = next(name for name, _ in pairs if name in seen or seen.add(name))
             raise CheckpointCorrupt("appears twice in the header", path=path, field=twice)
-        return dict(pairs)
+        return table
 
     try:
         header = json.loads(raw.decode("utf-8"), object_pairs_hook=no_duplicates)

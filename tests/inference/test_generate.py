@@ -108,7 +108,7 @@ def test_prompts_that_are_no_token_ids(model, prompt, error):
         ({"max_new_tokens": -1}, "max_new_tokens"),
         ({"samples": 0}, "samples"),
         ({"max_new_tokens": 2.0}, "max_new_tokens"),
-        ({"top_k": 12}, "top_k"),
+        ({"top_k": -1}, "top_k"),
         ({"temperature": -1}, "temperature"),
     ],
 )

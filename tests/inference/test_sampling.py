@@ -64,6 +64,10 @@ def test_the_largest_are_those_that_sorting_finds():
         (dict(top_k=9), 9),
         (dict(top_k=9, top_p=0.5, min_p=0.1), 9),
         (dict(top_p=0.5), None),
+        (dict(top_k=0), None),
+        (dict(top_k=9, vocabulary=44), 9),
+        (dict(top_k=49, vocabulary=44), 49),
+        (dict(temperature=0, vocabulary=7), 1),
         (dict(min_p=0.1), None),
         (dict(top_k=9, logit_bias={3: 1.0}), None),
         (dict(temperature=0, repetition_penalty=1.2), None),
@@ -74,9 +78,31 @@ def test_how_many_of_the_largest_decide(options, needed):
     assert sampling.largest_needed == needed
     if needed is not None:
         logits = np.random.default_rng(3).standard_normal(50).astype(np.float32)
-        for place in range(1, 200):
-            history = [0] * place
-            assert sampling.choose_among(*largest(logits, needed), history) == sampling.choose(logits, history)
+        needed += sampling.never_drawn(50)
+        for length in range(1, 200):
+            history = [0] * length
+            chosen = sampling.choose(logits, history)
+            assert sampling.choose_among(*largest(logits, needed), history) == chosen < (sampling.vocabulary or 50)
+
+
+@pytest.mark.parametrize("top_k", [0, 5, 6, 10**9])
+def test_top_k_of_none_or_all_is_the_whole_vocabulary(top_k):
+    Sampling(top_k=top_k).check(5)
+    found, expected = (Sampling(top_k=k).distribution(LOGITS, [0]) for k in (top_k, None))
+    for a, b in zip(found, expected):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("options", [{}, {"temperature": 0}, {"top_k": 2}, {"top_p": 0.9}, {"repetition_penalty": 1.3}])
+@pytest.mark.parametrize("bias", [None, {4: 100.0}, {1: 1.0}])
+def test_ids_outside_the_vocabulary_are_never_drawn(options, bias):
+    logits = np.array([0.1, 0.2, 0.3, 50.0, 60.0])
+    sampling = Sampling(vocabulary=3, logit_bias=bias, **options)
+    sampling.check(5)
+    ids, probabilities = sampling.distribution(logits, [4, 0])
+    assert ids.max() < 3 and probabilities.sum() == pytest.approx(1)
+    assert all(sampling.choose(logits, [4] * n) < 3 for n in range(1, 50))
+    assert logits.tolist() == [0.1, 0.2, 0.3, 50.0, 60.0]
 
 
 @pytest.mark.parametrize("p, count", [(1e-9, 1), (0.39, 1), (0.41, 2), (0.69, 2), (0.71, 3), (0.99, 5), (1, 5)])
@@ -139,7 +165,8 @@ def test_log_probability():
     "field, values",
     [
         ("temperature", [-1, -1e-45, math.nan, math.inf, "1", None, True]),
-        ("top_k", [0, -1, 1.0, True]),
+        ("top_k", [-1, 1.0, True]),
+        ("vocabulary", [0, -1, 1.0, True]),
         ("top_p", [0, -0.1, 1.0001, math.nan, "0.9"]),
         ("min_p", [-0.1, 1.1, math.nan]),
         ("repetition_penalty", [0, -1, math.nan, math.inf]),
@@ -153,8 +180,6 @@ def test_values_that_mean_nothing(field, values):
 
 
 def test_values_that_do_not_fit_the_vocabulary():
-    with pytest.raises(GenerationError, match="top_k.*found 6.*1 to 5"):
-        Sampling(top_k=6).check(5)
     for token in (-1, 5, 2.0):
         with pytest.raises(GenerationError, match="logit_bias"):
             Sampling(logit_bias={token: 1.0}).check(5)

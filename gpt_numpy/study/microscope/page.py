@@ -69,8 +69,9 @@ def _tokens(tokenizer, ids, traced):
     log_p = traced["lm_head.log_probabilities"].value[0]  # (T, V)
     losses = traced["lm_head.losses"].value[0]
     described = []
+    n_texts = getattr(tokenizer, "n_vocab", log_p.shape[1])  # a model may have more ids than there are texts
     for t, row in enumerate(log_p):
-        best = np.argsort(row)[::-1][:_TOP]
+        best = np.argsort(row[:n_texts])[::-1][:_TOP]
         described.append(
             {
                 "text": _visible(tokenizer, ids[t]),

@@ -1,7 +1,8 @@
 """Text and JSON of files that somebody else wrote: a duplicate key, a NaN or a bottomless nesting is an error.
 
 ``json.loads`` keeps the last of two equal keys silently, takes ``NaN`` for a number, and answers a
-hundred thousand brackets with a ``RecursionError``. Here each of them is a ``VocabError`` with its line.
+hundred thousand brackets with a ``RecursionError``. Here each of them is a ``VocabError``
+(or another error of the caller's choice) with its line.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import re
 from pathlib import Path
 
-from ...errors import VocabError
+from ...errors import GPTNumpyError, VocabError
 
 MAX_DEPTH = 64
 _STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{\]}]', re.DOTALL)
@@ -33,43 +34,41 @@ def _constant(name):
     raise ValueError(f"{name} is not a JSON value")
 
 
-def read(path: Path) -> tuple[object, str]:
-    """The value in the JSON file ``path``, and the file's text."""
-    text = read_text(path)
-    return loads(text, path), text
+def read(path: Path, error: type[GPTNumpyError] = VocabError) -> tuple[object, str]:
+    """The value in the JSON file ``path``, and the file's text; ``error`` is what is raised where it is not sound."""
+    text = read_text(path, error)
+    return loads(text, path, error), text
 
 
-def loads(text: str, path: Path) -> object:
+def loads(text: str, path: Path, error: type[GPTNumpyError] = VocabError) -> object:
     """The value in ``text``; ``path`` is for the messages only."""
     try:
         return json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
-    except json.JSONDecodeError as error:
-        raise VocabError(f"not JSON ({error.msg}, column {error.colno})", path=path, line=error.lineno) from None
-    except _DuplicateKey as error:
-        key = error.args[0]
-        raise VocabError("the same key twice", path=path, line=line_of_key(text, key, 2), found=key) from None
-    except ValueError as error:
-        raise VocabError(f"not JSON ({error})", path=path) from None
+    except json.JSONDecodeError as fault:
+        raise error(f"not JSON ({fault.msg}, column {fault.colno})", path=path, line=fault.lineno) from None
+    except _DuplicateKey as fault:
+        key = fault.args[0]
+        raise error("the same key twice", path=path, line=line_of_key(text, key, 2), found=key) from None
+    except ValueError as fault:
+        raise error(f"not JSON ({fault})", path=path) from None
     except RecursionError:
-        raise VocabError(f"nested deeper than {MAX_DEPTH}", path=path, line=_line_of_depth(text)) from None
+        raise error(f"nested deeper than {MAX_DEPTH}", path=path, line=_line_of_depth(text)) from None
 
 
-def read_text(path: Path) -> str:
-    """The text of the file ``path``; ``VocabError`` with the line if it is not UTF-8 or has a byte-order mark.
+def read_text(path: Path, error: type[GPTNumpyError] = VocabError) -> str:
+    """The text of the file ``path``; an ``error`` with the line if it is not UTF-8 or has a byte-order mark.
 
     What is no regular file (a FIFO or device might never end) is refused too.
     """
     if path.exists() and not path.is_file():
-        raise VocabError("not a regular file", path=path)
+        raise error("not a regular file", path=path)
     data = path.read_bytes()
     if data.startswith(b"\xef\xbb\xbf"):
-        raise VocabError("begins with a byte-order mark", path=path, line=1, expected="plain UTF-8")
+        raise error("begins with a byte-order mark", path=path, line=1, expected="plain UTF-8")
     try:
         return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise VocabError(
-            f"not UTF-8 at byte {error.start}", path=path, line=data.count(b"\n", 0, error.start) + 1
-        ) from None
+    except UnicodeDecodeError as fault:
+        raise error(f"not UTF-8 at byte {fault.start}", path=path, line=data.count(b"\n", 0, fault.start) + 1) from None
 
 
 def line_of_key(text: str, key: str, occurrence: int = 1) -> int | None:
