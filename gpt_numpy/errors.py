@@ -14,8 +14,6 @@ file, 75 for a locked run (the EX_TEMPFAIL of sysexits.h).
 
 from __future__ import annotations
 
-import errno
-
 _LONGEST = {"where": 400, "found": 300, "expected": 600, "message": 1600}  # characters; a terminal's screen has 1,920
 
 
@@ -85,17 +83,6 @@ class ContextLengthError(GenerationError):
     """More positions than the model has."""
 
 
-class MissingFile(GPTNumpyError, FileNotFoundError):
-    """A file or folder of a model that is not there."""
-
-    def __init__(self, message, *, path, **details):
-        super().__init__(message, path=path, **details)
-        self.errno, self.filename = errno.ENOENT, str(path)
-
-    def __str__(self):
-        return self.args[0]
-
-
 class CheckpointCorrupt(GPTNumpyError):
     """A checkpoint whose bytes are not the ones that were written."""
 
@@ -105,7 +92,7 @@ class CheckpointMismatch(GPTNumpyError):
 
 
 class ModelNotFound(GPTNumpyError, FileNotFoundError):
-    """No model at the path that was given."""
+    """No model at the path that was given, or one of its files is not there."""
 
     def __init__(self, message, path, expected=None):
         super().__init__(message, path=path, expected=expected)

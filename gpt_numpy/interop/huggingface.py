@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from ..config import LARGEST_SIZE, GPTConfig, check_number
-from ..errors import CheckpointCorrupt, CheckpointMismatch, ConfigError, MissingFile
+from ..errors import CheckpointCorrupt, CheckpointMismatch, ConfigError, ModelNotFound
 from ..files.durable import replace_files
 from ..parameters import Parameters, count, table
 from ..tokenizer.formats import strict_json
@@ -156,7 +156,7 @@ def load(folder, dtype=np.float32):
     """``(GPTConfig, Parameters)`` from a folder, every tensor converted to ``dtype``.
 
     Raises ``CheckpointCorrupt`` for files that are damaged, ``CheckpointMismatch``, naming the tensors or the field,
-    for sound files of another model, ``MissingFile`` for what is not there. Nothing is allocated before the shapes
+    for sound files of another model, ``ModelNotFound`` for what is not there. Nothing is allocated before the shapes
     are known to be right.
     """
     with _opened(folder) as (config, found):
@@ -262,9 +262,9 @@ def end_of_text_field(folder, tokenizer):
 
 
 def read_json(path):
-    """The JSON object in a file; ``CheckpointCorrupt`` for one that is damaged, ``MissingFile`` for none."""
+    """The JSON object in a file; ``CheckpointCorrupt`` for one that is damaged, ``ModelNotFound`` for none."""
     if not os.path.lexists(path):
-        raise MissingFile(_what_is_missing(Path(path)), path=path)
+        raise ModelNotFound(_what_is_missing(Path(path)), path=path)
     fields, _ = strict_json.read(Path(path), CheckpointCorrupt)
     if not isinstance(fields, dict):
         raise CheckpointCorrupt("not a JSON object", path=path)
@@ -285,7 +285,7 @@ def weight_files(folder):
                     path=folder,
                     expected=f"what this makes of it: {way.format(folder)}",
                 )
-        raise MissingFile(f"there is no {WEIGHTS}", path=folder)
+        raise ModelNotFound(f"there is no {WEIGHTS}", path=folder)
     weight_map = read_json(path).get("weight_map")
     if not isinstance(weight_map, dict) or not all(isinstance(v, str) for v in weight_map.values()):
         raise CheckpointCorrupt("not a mapping from tensor to file", path=path, field="weight_map")

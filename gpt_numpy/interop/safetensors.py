@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import CheckpointCorrupt, CheckpointMismatch, MissingFile
+from ..errors import CheckpointCorrupt, CheckpointMismatch, ModelNotFound
 
 _ITEM_BYTES = {
     "BOOL": 1,
@@ -58,7 +58,7 @@ class Tensor(NamedTuple):
 class SafetensorsFile:
     """An opened file. ``tensors`` maps name → ``Tensor``; ``metadata`` is a dict of strings.
 
-    Raises ``CheckpointCorrupt`` where the file is not what its format asks for, ``MissingFile`` where there is none.
+    Raises ``CheckpointCorrupt`` where the file is not what its format asks for, ``ModelNotFound`` where there is none.
     Use as a context manager.
     """
 
@@ -153,7 +153,7 @@ def open_regular(path):
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
-        raise MissingFile("there is no such file", path=path) from None
+        raise ModelNotFound("there is no such file", path=path) from None
     if not stat.S_ISREG(mode):
         raise CheckpointCorrupt("not a regular file", path=path)
     return open(path, "rb")

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from gpt_numpy import GPT, GPTConfig, kernels, layers
 from gpt_numpy.commands import main
-from gpt_numpy.errors import CheckpointCorrupt, CheckpointMismatch, DataError, GPTNumpyError, MissingFile
+from gpt_numpy.errors import CheckpointCorrupt, CheckpointMismatch, DataError, GPTNumpyError, ModelNotFound
 from gpt_numpy.inference.loading import load_decoder, stop_tokens_of
 from gpt_numpy.inference.packed import PackedWeights
 from gpt_numpy.inference.packed_file import NAME as PACKED
@@ -114,7 +114,7 @@ def test_links_are_followed(folder, tmp_path):
         path.symlink_to(blobs / path.name)
     np.testing.assert_array_equal(load(folder).params.flat, expected)
     (blobs / "model.safetensors").unlink()
-    message_of(lambda: load(folder), MissingFile)
+    message_of(lambda: load(folder), ModelNotFound)
 
 
 # ---- what is not there ---------------------------------------------------------------------------------------------
