@@ -310,7 +310,7 @@ class Tokenizer:
 
         Special tokens are looked for in all texts at once; one that two texts make together only costs time.
         """
-        if self.vocabulary.pattern == GPT2_PATTERN and not compiler.missing():
+        if self.vocabulary.pattern == GPT2_PATTERN and hasattr(self._encoder, "encode_ragged"):  # the kernels'
             from ..kernels.bpe.texts import many_texts
 
             try:
