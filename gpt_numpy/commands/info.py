@@ -11,6 +11,7 @@ EXAMPLES = (
     ("gpt-numpy info --preset gpt2 --batch-size 8", "what a shape costs, and what this machine can do"),
     ("gpt-numpy info --model runs/notes-1", "how fast a trained model reads and writes, and could"),
     ("gpt-numpy info --preset mini --no-measure", "without measuring this machine"),
+    ("gpt-numpy info --compile", "compile all kernels now, and say where their code is"),
 )
 FORMATS = ("float32", "bfloat16", "int8")
 

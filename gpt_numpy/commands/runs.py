@@ -1,6 +1,9 @@
 """``gpt-numpy runs``: training runs side by side, in a table and one picture."""
 
+import sys
 from pathlib import Path
+
+from .. import terminal
 
 COLUMNS = ("run", "step", "train", "val", "best", "bits/byte", "tok/s", "time", "settings that differ")
 
@@ -27,7 +30,7 @@ def run(args):
     rows = summarise(found)
     if args.sort == "best":
         rows.sort(key=lambda row: row["sort"])
-    print(format_table([[row[column] for column in COLUMNS] for row in rows]))
+    print(terminal.fitted(format_table([[row[column] for column in COLUMNS] for row in rows]), sys.stdout))
     if args.plot:
         _plot(args.plot, found)
 

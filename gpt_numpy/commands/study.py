@@ -4,6 +4,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+from .. import terminal
 from ..config import check_integer, nearest
 from ..errors import ConfigError
 
@@ -234,11 +235,11 @@ def _symptom(bug, seed):
 
 
 def _hint(bug, seed):
-    print(textwrap.fill(bug.hint, 100))
+    print(textwrap.fill(bug.hint, min(100, terminal.columns())))
 
 
 def _answer(bug, seed):
-    print(textwrap.fill(bug.answer, 100))
+    print(textwrap.fill(bug.answer, min(100, terminal.columns())))
     print(f"\n{bug.diff()}")
 
 

@@ -37,6 +37,14 @@ def columns() -> int:
     return min(WIDEST, max(NARROWEST, shutil.get_terminal_size().columns))
 
 
+def fitted(text: str, stream: TextIO) -> str:
+    """``text`` with its lines cut to the terminal's width, where ``stream`` is a terminal: a table stays a table."""
+    if not stream.isatty():
+        return text
+    most = columns()
+    return "\n".join(line if len(line) <= most else f"{line[: most - 1]}…" for line in text.split("\n"))
+
+
 def is_interactive(stream: TextIO) -> bool:
     """Whether ``stream`` is a terminal on which a progress bar can be redrawn."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"

@@ -50,7 +50,7 @@ def test_kernels_are_refused_in_one_line_that_says_what_to_do(run):
 
 
 def test_gradient_checks_studies_and_lessons_work(run):
-    ended = run("-m", "gpt_numpy", "gradcheck", "gelu", "model")
+    ended = run("-m", "gpt_numpy", "gradcheck", "gelu", "layernorm")
     assert ended.returncode == 0 and "0 failed" in ended.stdout and ended.stderr == ""
     ended = run("-m", "gpt_numpy", "study", "bugs")
     assert ended.returncode == 0 and ended.stderr == ""
@@ -91,7 +91,7 @@ def _plain(vocabulary, monkeypatch):
 def test_the_plain_form_gives_the_same_ids(monkeypatch, hard_strings, shakespeare):
     fast = Tokenizer.train(shakespeare[:20000], 400)
     plain = _plain(fast.vocabulary, monkeypatch)
-    texts = hard_strings(300, 1)
+    texts = hard_strings(120, 1)
     for text in texts:
         assert plain.encode_ordinary(text) == fast.encode_ordinary(text)
     options = {"disallowed_special": ()}
@@ -103,7 +103,7 @@ def test_the_plain_form_gives_the_same_ids(monkeypatch, hard_strings, shakespear
         np.testing.assert_array_equal(one, other)
     text = "a\nb <|endoftext|> c"
     assert plain.encode(text, allowed_special="all") == fast.encode(text, allowed_special="all")
-    for text in texts[:150]:
+    for text in texts[:60]:
         for cut in (1, len(text.encode()) // 2):
             data = text.encode()[:cut] + b" \n \xff\xfe" + text.encode()[cut:]
             assert plain.encode_bytes(data) == fast.encode_bytes(data)

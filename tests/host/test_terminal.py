@@ -161,6 +161,13 @@ def test_columns(monkeypatch, columns, expected):
     assert terminal.columns() == expected
 
 
+def test_a_table_is_cut_to_the_terminal_but_not_in_a_file(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    table = "a" * 40 + "\n" + "b" * 41
+    assert terminal.fitted(table, types.SimpleNamespace(isatty=lambda: False)) == table
+    assert terminal.fitted(table, types.SimpleNamespace(isatty=lambda: True)) == "a" * 40 + "\n" + "b" * 39 + "…"
+
+
 def test_characters_of_several_tokens_are_coloured_whole():
     tokenizer = Tokenizer.train("hello", 257)
     text = "aé文👩b"

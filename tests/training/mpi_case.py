@@ -61,8 +61,14 @@ elif case == "other-data" and last:
 elif case == "pid" and group.rank == 0:
     Path(out).parent.joinpath("pid").write_text(str(os.getpid()))
 
+if case == "missing-data":
+    settings = settings.replace(data=("missing",))
+
 with group.guard():
     if case == "resume":
         resume(out, {"max_steps": settings.max_steps}, group)
     else:
         start(settings, out, group)
+
+if case == "missing-data":
+    print("went on")

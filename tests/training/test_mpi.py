@@ -96,6 +96,12 @@ def test_one_rank_ends_all(tiny, tmp_path, ranks, case, message):
     assert time.monotonic() - began < 50  # the start of two Pythons included
 
 
+def test_nothing_goes_on_after_a_failure(tiny, tmp_path, ranks):
+    """``Abort`` may return; what came next in each rank ended with a traceback of its own."""
+    output = ranks(2, "missing-data", tiny(), tmp_path / "run").communicate(timeout=60)[0]
+    assert "missing" in output and "Traceback" not in output and "went on" not in output
+
+
 def test_more_ranks_than_sequences(tiny, tmp_path, ranks):
     process = ranks(3, "train", tiny(batch_size=2), tmp_path / "run")
     output = process.communicate(timeout=60)[0]
