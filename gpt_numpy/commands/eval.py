@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from .. import terminal
 from ..config import check_integer
 from ..errors import ConfigError, DataError
 
@@ -93,9 +94,7 @@ def _of_file(path, measure):
 
 
 def _bar(total, name):
-    from tqdm import tqdm
-
-    return tqdm(total=total, desc=name, disable=None, leave=False)
+    return terminal.bar(total=total, desc=name, leave=False)
 
 
 def _line(result):
