@@ -13,6 +13,9 @@ TRAIN = "train"
 
 
 EXAMPLES = (
+    ("gpt-numpy study lesson 04", "a lesson as a notebook (--terminal: here)"),
+    ("gpt-numpy study exercise layernorm", "a gradient to write; then --check"),
+    ("gpt-numpy study bug --random --layer attention", "a riddle"),
     ("gpt-numpy study bugs", "all planted bugs, and the check that catches each"),
     ("gpt-numpy study bug layernorm-mean-term-forgotten", "one: the symptom, then a hint, then the answer"),
 )
@@ -23,9 +26,24 @@ def configure(parser):
     _configure_lesson(actions)
     _configure_exercise(actions)
     _configure_curvature(actions)
-    actions.add_parser("bugs", help="list the planted bugs and the check that catches each")
-    bug = actions.add_parser("bug", help="one planted bug: the symptom, a hint, the answer")
-    bug.add_argument("name", metavar="NAME", help="a name from 'gpt-numpy study bugs'")
+    bugs = actions.add_parser("bugs", help="list the planted bugs and the check that catches each")
+    bugs.add_argument("--numbers", action="store_true", help="numbers instead of names, which give the answers away")
+    _configure_bug(actions)
+
+
+def _configure_bug(actions):
+    bug = actions.add_parser(
+        "bug",
+        help="one planted bug as a riddle: the symptom, a hint, the answer",
+        description="By number or with --random the name, which is half the answer, stays hidden until the answer. "
+        "--edit writes the broken file for you to mend; --check runs the checks on your copy.",
+    )
+    bug.add_argument("name", nargs="?", metavar="NAME|N", help="a name or a number from 'gpt-numpy study bugs'")
+    bug.add_argument("--random", action="store_true", help="any bug, chosen by the seed of the clock")
+    bug.add_argument("--layer", metavar="LAYER", help="with --random: a bug of this layer")
+    bug.add_argument("--edit", action="store_true", help="write the broken file into the folder of riddles")
+    bug.add_argument("--check", action="store_true", help="check your copy: exit 0 only if nothing fails")
+    bug.add_argument("--folder", default="riddles", metavar="DIR", help="where the copies are")
     bug.add_argument(
         "--show", choices=_PARTS, help="up to which part (unset: a key press uncovers the next, or all into a pipe)"
     )
@@ -207,21 +225,74 @@ def _noise(scale):
 def _bugs(args):
     from ..study.bugs import BUGS
 
-    for bug in BUGS.values():
-        print(f"{bug.name:<42} {bug.caught_by}")
+    for number, bug in enumerate(BUGS.values(), start=1):
+        print(f"{number:<3} {bug.layer}" if args.numbers else f"{bug.name:<42} {bug.caught_by}")
 
 
 def _bug(args):
     from ..study.bugs import BUGS
 
-    if args.name not in BUGS:
-        raise ConfigError(f"no bug {args.name!r}{nearest(args.name, BUGS)}", expected="see 'gpt-numpy study bugs'")
+    bug, hidden = _chosen(args, list(BUGS.values()))
+    number = list(BUGS).index(bug.name) + 1
+    path = Path(args.folder) / f"{number:02}_{bug.file}"
+    if args.edit:
+        return _edit(bug, number, path)
+    if args.check:
+        return _check_riddle(bug, number, path, args.seed)
+    title = f"riddle {number}, in {bug.layer}" if hidden else f"{bug.name}, in {bug.layer}"
     asked = args.show is None and sys.stdin.isatty() and sys.stdout.isatty()
     for part in _PARTS[: _PARTS.index(args.show or "answer") + 1]:
         if asked and part != "symptom":
             input(f"\n[Enter for the {part}] ")
-        print(f"\n{part.capitalize()}\n" if part != "symptom" else f"{args.name}, in {BUGS[args.name].layer}\n")
-        _SHOW[part](BUGS[args.name], args.seed)
+        print(f"\n{part.capitalize()}\n" if part != "symptom" else f"{title}\n")
+        if part == "answer" and hidden:
+            print(f"{bug.name}\n")
+        _SHOW[part](bug, args.seed)
+
+
+def _chosen(args, bugs):
+    """``(bug, whether its name is hidden)``."""
+    import random
+
+    if args.random:
+        found = [bug for bug in bugs if args.layer in (None, bug.layer)]
+        if not found:
+            layers = sorted({bug.layer for bug in bugs})
+            raise ConfigError(f"no bug in {args.layer!r}{nearest(args.layer, layers)}", expected=", ".join(layers))
+        return random.choice(found), True
+    if args.name is None:
+        raise ConfigError("no bug named", expected="a name, a number, or --random")
+    if args.name.isdigit():
+        if not 1 <= int(args.name) <= len(bugs):
+            raise ConfigError("no such riddle", found=int(args.name), expected=f"1 to {len(bugs)}")
+        return bugs[int(args.name) - 1], True
+    by_name = {bug.name: bug for bug in bugs}
+    if args.name not in by_name:
+        raise ConfigError(f"no bug {args.name!r}{nearest(args.name, by_name)}", expected="see 'gpt-numpy study bugs'")
+    return by_name[args.name], False
+
+
+def _edit(bug, number, path):
+    if path.exists():
+        raise ConfigError("this riddle has been begun", path=path, expected="--check, or no such file")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(bug.patched_source(), encoding="utf-8")
+    print(f"{path}: one mistake is in it. Mend it, then: gpt-numpy study bug {number} --check")
+
+
+def _check_riddle(bug, number, path, seed):
+    from ..study.bugs import failed_checks, plant_source, reports
+
+    if not path.exists():
+        raise ConfigError("no copy to check", path=path, expected=f"'gpt-numpy study bug {number} --edit' before it")
+    try:
+        ops, gpt = plant_source(bug, path.read_text(encoding="utf-8"))
+    except Exception as error:
+        print(f"{path} does not run: {type(error).__name__}: {error}")
+        return 1
+    failed = failed_checks(reports(ops, gpt, bug.layer, seed))
+    print("solved: every check passes" if not failed else "\n".join(["not yet:", *(f"  {name}" for name in failed)]))
+    return 1 if failed else 0
 
 
 def _symptom(bug, seed):

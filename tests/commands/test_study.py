@@ -112,3 +112,41 @@ def test_curvature_of_a_model(tmp_path, capsys):
     assert float(figures["largest eigenvalue"]) > 0 > float(figures["smallest eigenvalue"])
     assert "gradient noise scale" in out
     assert main([*command, "--sequences", "1"]) == 2
+
+
+def test_a_riddle_by_number_hides_its_name_until_the_answer(capsys):
+    number = list(BUGS).index(NAME) + 1
+    assert main(["study", "bug", str(number), "--show", "hint"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"riddle {number}, in gelu") and NAME not in out and "---" not in out
+    assert main(["study", "bug", str(number)]) == 0
+    out = capsys.readouterr().out
+    assert out.index("\nAnswer\n") < out.index(NAME) < out.index("--- gelu.py")
+    assert main(["study", "bug", "--random", "--layer", "dropout", "--show", "symptom"]) == 0
+    out = capsys.readouterr().out
+    assert ", in dropout" in out and not [name for name in BUGS if name in out]
+    assert main(["study", "bugs", "--numbers"]) == 0
+    out = capsys.readouterr().out
+    assert f"{number:<3} gelu\n" in out and not [name for name in BUGS if name in out]
+
+
+def test_a_riddle_is_mended_in_a_copy(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    number = list(BUGS).index(NAME) + 1
+    assert main(["study", "bug", str(number), "--check"]) == 2
+    assert main(["study", "bug", str(number), "--edit"]) == 0
+    (path,) = (tmp_path / "riddles").iterdir()
+    assert main(["study", "bug", str(number), "--check"]) == 1
+    assert "not yet:\n  gelu: differences of x" in capsys.readouterr().out
+    path.write_text(path.read_text().replace(BUGS[NAME].new, BUGS[NAME].old))
+    assert main(["study", "bug", str(number), "--check"]) == 0
+    assert main(["study", "bug", str(number), "--edit"]) == 2
+    path.write_text("def broken(:")
+    assert main(["study", "bug", str(number), "--check"]) == 1
+
+
+def test_riddles_that_are_not_there(capsys):
+    assert main(["study", "bug", "999"]) == 2
+    assert main(["study", "bug"]) == 2
+    assert main(["study", "bug", "--random", "--layer", "atention"]) == 2
+    assert "did you mean 'attention'" in capsys.readouterr().err

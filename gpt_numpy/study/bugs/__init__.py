@@ -5,8 +5,8 @@ gets into a copy of the layers, the other modules hold the bugs, by the place th
 """
 
 from . import in_attention, in_loss_and_model, in_small_layers
-from .planting import Bug, failed_checks, plant, reports, reports_of
+from .planting import Bug, failed_checks, plant, plant_source, reports, reports_of
 
 BUGS = {bug.name: bug for bug in in_small_layers.BUGS + in_attention.BUGS + in_loss_and_model.BUGS}
 
-__all__ = ["BUGS", "Bug", "failed_checks", "plant", "reports", "reports_of"]
+__all__ = ["BUGS", "Bug", "failed_checks", "plant", "plant_source", "reports", "reports_of"]

@@ -64,21 +64,26 @@ class Bug(NamedTuple):
 
 def plant(bug):
     """``(ops, GPT)`` with the bug in one of the two: a copy of ``layers``, or the class of a copy of ``model``."""
+    return plant_source(bug, bug.patched_source())
+
+
+def plant_source(bug, source):
+    """The same with ``source`` in the place of the file that ``bug`` is in: a reader's attempt to mend it."""
     name = f"gpt_numpy.planted_{next(_serial)}"
     with _temporary_modules(name):
         if bug.file == "model.py":
-            return layers, _execute(name, bug.path, bug.patched_source()).GPT
-        return _copy_of_layers(name, bug), model_module.GPT
+            return layers, _execute(name, bug.path, source).GPT
+        return _copy_of_layers(name, bug, source), model_module.GPT
 
 
-def _copy_of_layers(name, bug):
+def _copy_of_layers(name, bug, source):
     package = types.ModuleType(name)
     package.__path__ = list(layers.__path__)
     package.__package__ = name
     sys.modules[name] = package
     # First of all its modules, so that whichever imports it finds the one with the bug.
     stem = bug.file.removesuffix(".py")
-    setattr(package, stem, _execute(f"{name}.{stem}", bug.path, bug.patched_source()))
+    setattr(package, stem, _execute(f"{name}.{stem}", bug.path, source))
     exec(compile(pathlib.Path(layers.__file__).read_text(encoding="utf-8"), layers.__file__, "exec"), package.__dict__)
     return package
 
