@@ -1,7 +1,8 @@
 """What the page says about each kind of intermediate: its formula, its gradient, and where both are in the source.
 
-Source lines are found by their text, in ``layers`` as it is installed; a line that has changed is an error here and
-not a wrong number on the page. The derivation is the backward's own docstring.
+Source lines are found by their text, as installed; a line that has changed is an error here and not a wrong number on
+the page. A gradient that a layer computes on its way is shown by the layer's line, one that a layer never forms (those
+of mean and variance, for example) by the line of ``study.steps``. The derivation is the backward's own docstring.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ class Box(NamedTuple):
     formula: str
     gradient: str
     forward: tuple  # file of layers, text of the line that computes the value
-    backward: tuple  # file of layers, text of the line that computes the gradient
+    backward: tuple  # file of layers, or "steps" of study, and the text of the line that computes the gradient
     derivation: str  # name of the backward whose docstring derives it
 
 
@@ -29,7 +30,7 @@ _LOSS = "cross_entropy_backward"
 BOXES = {
     "embedding.tokens": Box(
         "tokens[t] = wte[token_t]",
-        "dwte[v] = Σ over the places of v of dout",
+        "dwte[v] = Σ of dout over the positions of v",
         ("embedding", "np.take(wte, tokens"),
         ("embedding", "np.add.at(dwte"),
         "embedding_backward",
@@ -49,23 +50,23 @@ BOXES = {
         "embedding_backward",
     ),
     "layernorm.mean": Box(
-        "m = mean(x)", "dm = −Σ dc", ("layernorm", "mean = x.mean"), ("layernorm", "dx -= shift"), _LAYERNORM
+        "m = mean(x)", "dm = −Σ dc", ("layernorm", "mean = x.mean"), ("steps", 'd["mean"] ='), _LAYERNORM
     ),
     "layernorm.centred": Box(
         "c = x − m",
         "dc = r · dxhat + (2/C) · c · dv",
         ("layernorm", "centred = np.subtract"),
-        ("layernorm", "xhat *= stretch"),
+        ("steps", 'd["centred"] ='),
         _LAYERNORM,
     ),
     "layernorm.variance": Box(
-        "v = mean(c²)", "dv = −½ r³ · dr", ("layernorm", "variance = np.mean"), ("layernorm", "stretch = "), _LAYERNORM
+        "v = mean(c²)", "dv = −½ r³ · dr", ("layernorm", "variance = np.mean"), ("steps", 'd["variance"] ='), _LAYERNORM
     ),
     "layernorm.rstd": Box(
         "r = 1 / √(v + ε)",
         "dr = Σ dxhat ∘ c",
         ("layernorm", "rstd = 1 / np.sqrt"),
-        ("layernorm", "dx *= rstd"),
+        ("steps", 'd["rstd"] ='),
         _LAYERNORM,
     ),
     "layernorm.xhat": Box(
@@ -133,7 +134,7 @@ BOXES = {
     ),
     "attn.weights": Box(
         "P = softmax(S over the keys seen)",
-        "dP = dheads · vᵀ",
+        "dP = dheads · vᵀ: also for keys that are not seen, where P = 0 and nothing passes",
         ("attention", "weights = softmax(np.where"),
         ("attention", "dweights = dout @"),
         _ATTENTION,
@@ -170,14 +171,18 @@ BOXES = {
         "u = √(2/π) · (h + 0.044715 · h³)",
         "du = dtanh · (1 − tanh²(u))",
         ("gelu", "return SCALE * (x + CUBIC"),
-        ("gelu", "du_dx ="),
+        ("steps", 'd["gelu.u"] ='),
         "gelu_backward",
     ),
     "mlp.gelu.tanh": Box(
-        "t = tanh(u)", "dt = ½ dgate", ("gelu", "gate = 0.5 *"), ("gelu", "t = np.tanh"), "gelu_backward"
+        "t = tanh(u)", "dt = ½ dgate", ("gelu", "gate = 0.5 *"), ("steps", 'd["gelu.tanh"] ='), "gelu_backward"
     ),
     "mlp.gelu.gate": Box(
-        "gate = ½ (1 + t)", "dgate = dgelu ∘ h", ("gelu", "gate = 0.5 *"), ("gelu", "slope ="), "gelu_backward"
+        "gate = ½ (1 + t)",
+        "dgate = dgelu ∘ h",
+        ("gelu", "gate = 0.5 *"),
+        ("steps", 'd["gelu.gate"] ='),
+        "gelu_backward",
     ),
     "mlp.gelu": Box(
         "gelu(h) = h ∘ gate",
@@ -197,35 +202,35 @@ BOXES = {
         "logits = x · wteᵀ",
         "dlogits = (softmax − one-hot of the target) / N",
         ("lm_head", "logits = np.matmul(x, wte.T"),
-        ("cross_entropy", "dlogits[index, targets[index]] -= 1"),
+        ("steps", 'd["logits"] ='),
         _LOSS,
     ),
     "lm_head.log_normaliser": Box(
         "z = log Σ exp(logits)",
         "dz = 1/N:  −Σ dlog p",
         ("cross_entropy", "total = shifted.sum"),
-        ("cross_entropy", "dlogits = np.subtract(rows"),
+        ("steps", 'd["log_normaliser"] ='),
         _LOSS,
     ),
     "lm_head.log_probabilities": Box(
         "log p = logits − z",
         "dlog p = −1/N at the target, 0 elsewhere",
         ("cross_entropy", "losses = np.log(total"),
-        ("cross_entropy", "dlogits[index, targets[index]] -= 1"),
+        ("steps", 'np.put_along_axis(d["log_probabilities"]'),
         _LOSS,
     ),
     "lm_head.losses": Box(
         "loss_t = −log p[target_t]",
         "dloss_t = 1/N",
         ("cross_entropy", "losses = np.log(total"),
-        ("cross_entropy", "dlogits *= "),
+        ("steps", 'd["losses"] ='),
         _LOSS,
     ),
     "lm_head.loss": Box(
         "loss = mean of loss_t",
-        "1: here the way back begins",
+        "1: the backward pass begins here",
         ("cross_entropy", "loss = float("),
-        ("cross_entropy", "dlogits *= "),
+        ("steps", 'd = {"loss":'),
         _LOSS,
     ),
 }
@@ -259,14 +264,15 @@ def described(name):
         "gradient": box.gradient,
         "forward": _source(*box.forward),
         "backward": _source(*box.backward),
-        "derivation": inspect.getdoc(getattr(home, function)),
+        "derivation": (inspect.getdoc(getattr(home, function)) or "").replace("``", ""),
     }
 
 
 def _source(module, text):
-    path = pathlib.Path(layers.__file__).with_name(f"{module}.py")
+    folder = "study" if module == "steps" else "layers"
+    path = pathlib.Path(layers.__file__).parents[1] / folder / f"{module}.py"
     lines = path.read_text(encoding="utf-8").splitlines()
     found = [number for number, line in enumerate(lines, start=1) if line.strip().startswith(text)]
     if not found:
         raise ConfigError("no such source line", path=path, found=text)
-    return {"file": f"layers/{module}.py", "line": found[-1], "code": lines[found[-1] - 1].strip()}
+    return {"file": f"{folder}/{module}.py", "line": found[-1], "code": lines[found[-1] - 1].strip()}

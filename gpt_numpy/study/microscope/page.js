@@ -97,7 +97,12 @@ function figure(name, side, colors) {
   const picture = tensor[side];
   const caption = make("figcaption", {}, make("b", {}, side === "value" ? "value" : "gradient"),
     `  norm ${number(picture.norm)}, rms ${number(picture.rms)}, ${number(picture.min)} to ${number(picture.max)}` +
-    (tensor.pooled > 1 ? `, ${tensor.pooled} channels a column` : ""));
+    (tensor.pooled > 1 ? `, ${tensor.pooled} channels a column` : ""),
+    make("span", { class: "scale" }, make("span", {}, number(-picture.peak)), make("i"), make("span", {}, number(picture.peak))));
+  if (side === "grad" && name.endsWith("attn.weights")) {
+    caption.append(make("span", { class: "note" },
+      "Beyond the diagonal are keys that the query does not see: there P = 0, and softmax's backward multiplies by P, so nothing passes."));
+  }
   const panels = make("div", { class: "panels" + (tensor.heads ? " heads" : "") });
   for (let panel = 0; panel < picture.size[0]; panel++) panels.append(heatMap(name, side, panel, colors));
   return make("figure", {}, caption, panels);
@@ -127,7 +132,10 @@ function heatMap(name, side, panel, colors) {
     inspect(name, panel, cursor, rows, columns);
   });
   canvas.addEventListener("mouseleave", () => (cursor.mark.hidden = document.activeElement !== canvas));
-  canvas.addEventListener("click", () => byToken && chooseToken(cursor.row));
+  canvas.addEventListener("click", () => {
+    if (byToken) chooseToken(cursor.row);
+    enlarge(name, side, panel);
+  });
   canvas.addEventListener("focus", () => inspect(name, panel, cursor, rows, columns));
   canvas.addEventListener("blur", () => (cursor.mark.hidden = true));
   canvas.addEventListener("keydown", (event) => {
@@ -140,6 +148,27 @@ function heatMap(name, side, panel, colors) {
     inspect(name, panel, cursor, rows, columns);
   });
   return make("div", { class: "panel" }, ...(head ? [make("small", {}, head)] : []), frame);
+}
+
+// One picture as large as the window, with the tokens along its axes.
+function enlarge(name, side, panel) {
+  const tensor = data.tensors[name];
+  const picture = tensor[side];
+  const [, rows, columns] = picture.size;
+  const canvas = make("canvas");
+  canvas.picture = picture;
+  canvas.panel = panel;
+  paint(canvas, picture, panel, palette());
+  const byToken = rows === data.tokens.length;
+  const labels = (kind) => make("div", { class: kind }, ...data.tokens.map((token) => make("span", {}, token.text)));
+  const title = `${name}${tensor.heads ? `, head ${panel}` : ""}: ${side === "value" ? "value" : "gradient"}`;
+  const large = $("large");
+  large.replaceChildren(make("form", { method: "dialog" }, make("b", {}, title), make("button", {}, "Close")),
+    make("div", { class: "plot" + (tensor.columns === "key" ? " square" : "") },
+      ...(byToken ? [labels("rows")] : []), canvas, ...(tensor.columns === "key" ? [labels("keys")] : [])),
+    make("p", {}, byToken ? "rows: tokens" : "", tensor.columns === "key" ? ", columns: the keys that they see" : ", columns: channels",
+      `; ${number(-picture.peak)} (blue) to ${number(picture.peak)} (red)`));
+  large.showModal();
 }
 
 function inspect(name, panel, cursor, rows, columns) {
@@ -183,7 +212,7 @@ function parameters(stage) {
     make("table", {}, make("tr", {}, ...["tensor", "norm", "gradient's norm", "ratio"].map((t) => make("th", {}, t))), ...rows));
 }
 
-// To a tensor by its name, or to a stage as "stage:…": there the way back enters by the last tensor.
+// To a tensor by its name, or to a stage as "stage:…": the backward pass enters a stage by its last tensor.
 function go(target, focus = true) {
   const stage = stages.find((s) => s.tensors.includes(target) || "stage:" + s.id === target);
   if (!stage) return;
@@ -218,10 +247,11 @@ function fillStages() {
 
 function fillTokens() {
   const largest = Math.max(...data.tokens.map((t) => t.loss), 1e-9);
+  const own = (i) => (i ? data.tokens[i - 1].loss : 0); // the loss of predicting token i from those before it
   data.tokens.forEach((token, i) => {
     const button = make("button", {
-      type: "button", role: "radio", "aria-checked": "false", tabindex: i ? "-1" : "0", style: `--loss: ${token.loss / largest}`,
-      "aria-label": `token ${i} ${token.text}, loss ${number(token.loss)}`,
+      type: "button", role: "radio", "aria-checked": "false", tabindex: i ? "-1" : "0", style: `--loss: ${own(i) / largest}`,
+      "aria-label": `token ${i} ${token.text}` + (i ? `, loss ${number(own(i))}` : ""),
     }, token.text);
     button.addEventListener("click", () => chooseToken(i));
     button.addEventListener("keydown", (event) => {
@@ -246,7 +276,15 @@ function chooseToken(i) {
   $("token").replaceChildren(
     `After `, make("b", {}, token.text), ` came `, make("b", {}, token.target),
     `: loss ${number(token.loss)}, probability ${number(Math.exp(-token.loss))}. The model's first guesses: `,
-    ...token.top.flatMap(([text, p], k) => [k ? ", " : "", make("b", {}, text), ` ${(100 * p).toFixed(1)} %`]), ".");
+    ...token.top.flatMap(([text, p], k) => [k ? ", " : "", make("b", {}, text), ` ${(100 * p).toFixed(1)} %`]), ".",
+    make("details", { open: "" }, make("summary", {}, "Logit lens: what the stream after each block would predict here"), lens(i)));
+}
+
+function lens(i) {
+  const row = ({ after, tokens }) => make("tr", {}, make("td", {}, after), make("td", {}, number(tokens[i].loss)),
+    make("td", {}, tokens[i].top.map(([text, p]) => `${text} ${(100 * p).toFixed(0)} %`).join("   ")));
+  return make("table", { class: "lens" },
+    make("tr", {}, ...["stream after", "loss", "first guesses"].map((t) => make("th", {}, t))), ...data.lens.map(row));
 }
 
 // ---- gradient flow -------------------------------------------------------------------------------------------------
@@ -298,7 +336,7 @@ fillTokens();
 fillStages();
 $("flow").append(
   chart("grad", "Norm of the gradient, embedding on the left, head on the right: ● the stream, ○ a branch; numbers are blocks"),
-  chart("value", "Norm of the value at the same places"));
+  chart("value", "Norm of the value at the same points"));
 $("theme").addEventListener("click", changeTheme);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
 addEventListener("hashchange", () => go(decodeURIComponent(location.hash.slice(1))));

@@ -14,6 +14,7 @@ import math
 
 import numpy as np
 
+from ... import layers
 from ...errors import GenerationError
 from ..trace import kind, trace
 from .boxes import box_name, described
@@ -41,6 +42,7 @@ def build_page(model, tokenizer, text, name="model", max_tokens=32):
         "shape": f"{model.config.n_layer} blocks, {model.config.n_head} heads, width {model.config.n_embd}",
         "loss": loss,
         "cut": len(ids) - 1 > length,
+        "lens": _lens(model, tokenizer, traced, targets[0]),
         "tokens": _tokens(tokenizer, ids[: length + 1], traced),
         "stages": _stages(traced, model.config.n_layer),
         "tensors": _tensors(traced),
@@ -81,6 +83,27 @@ def _tokens(tokenizer, ids, traced):
             }
         )
     return described
+
+
+def _lens(model, tokenizer, traced, targets):
+    """The logit lens: what the stream after each block would predict if the final layernorm and the head came next.
+
+    (nostalgebraist 2020, "interpreting GPT: the logit lens".) The last row is the model's own prediction.
+    """
+    found = []
+    for name in ["embedding", *(f"h.{i}.residual_2" for i in range(model.config.n_layer))]:
+        x = traced[name].value
+        normed, _ = layers.layernorm_forward(x, model.params["ln_f.weight"], model.params["ln_f.bias"])
+        logits = (normed @ model.params["wte.weight"].T)[0].astype(np.float64)
+        shifted = logits - logits.max(axis=-1, keepdims=True)
+        log_p = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+        rows = []
+        for row, target in zip(log_p, targets):
+            best = np.argsort(row)[::-1][:3]
+            top = [[_visible(tokenizer, int(i)), math.exp(float(row[i]))] for i in best]
+            rows.append({"loss": float(-row[target]), "top": top})
+        found.append({"after": name, "tokens": rows})
+    return found
 
 
 def _visible(tokenizer, token):

@@ -147,3 +147,23 @@ def test_every_control_has_a_name_and_is_reached_by_tab(opened):
 def test_a_narrow_window_needs_no_sideways_scrolling(opened):
     opened.size(420, 900)
     assert opened.evaluate("document.documentElement.scrollWidth") <= 420
+
+
+def test_a_click_enlarges_a_picture_with_the_tokens_along_its_axes(opened):
+    opened.evaluate("location.hash = 'h.0.attn.weights'")
+    opened.click("[id='box-h.0.attn.weights'] canvas")
+    assert opened.evaluate("document.querySelector('#large').open")
+    assert opened.evaluate("document.querySelectorAll('#large .keys span').length") == 32
+    assert opened.evaluate("document.querySelector('#large .rows').textContent").startswith("thequick")
+    opened.click("#large button")
+    assert not opened.evaluate("document.querySelector('#large').open")
+    assert "nothing passes" in opened.evaluate(
+        "document.querySelector(\"[id='box-h.0.attn.weights'] .note\").textContent"
+    )
+
+
+def test_the_bar_under_a_token_is_the_loss_of_that_token(opened):
+    script = "[...document.querySelectorAll('#tokens button')].map((b) => Number(b.style.getPropertyValue('--loss')))"
+    bars = opened.evaluate(script)
+    losses = opened.evaluate("data.tokens.map((t) => t.loss)")
+    assert bars[0] == 0 and np.allclose(np.array(bars[1:]) * max(losses), losses[:-1])

@@ -151,3 +151,15 @@ def test_length_is_cut_to_what_the_model_and_the_caller_allow(model):
 def test_a_text_with_nothing_to_predict_is_refused(model, text):
     with pytest.raises(GenerationError, match="two tokens"):
         build_page(model, Letters(), text)
+
+
+def test_the_logit_lens_ends_at_the_models_own_prediction(data, model, traced):
+    assert [row["after"] for row in data["lens"]] == ["embedding", "h.0.residual_2", "h.1.residual_2"]
+    last = data["lens"][-1]["tokens"]
+    assert np.allclose([row["loss"] for row in last], [token["loss"] for token in data["tokens"]])
+    assert [row["top"][0][0] for row in last] == [token["top"][0][0] for token in data["tokens"]]
+    first, _ = layers.layernorm_forward(
+        traced["embedding"].value, model.params["ln_f.weight"], model.params["ln_f.bias"]
+    )
+    logits = (first @ model.params["wte.weight"].T)[0]
+    assert data["lens"][0]["tokens"][2]["top"][0][0] == Letters().decode([int(logits[2].argmax())])
