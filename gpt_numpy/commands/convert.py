@@ -25,6 +25,7 @@ def configure(parser):
 
 
 def run(args):
+    from ..data import copy_reading
     from ..inference.loading import find_model
     from ..interop import huggingface, llmc
     from . import say_checkpoint
@@ -47,6 +48,8 @@ def run(args):
         huggingface.save(args.target, config, params, huggingface.end_of_text_field(folder, tokenizer))
         if tokenizer is not None:
             tokenizer.save(args.target)
+        if folder is not None and args.tokenizer is None:
+            copy_reading(folder, args.target)
     print(f"{config.n_layer} layers, {config.n_embd} wide, {len(params.flat):,} parameters: written to {args.target}")
 
 

@@ -50,8 +50,9 @@ def run(args):
     for name in ("limit", "batch_size"):
         if getattr(args, name) is not None:
             check_integer(name, getattr(args, name), minimum=1)
+    from ..data import read_as_trained
     from ..evaluating import tasks
-    from ..inference.loading import load_decoder
+    from ..inference.loading import find_model, load_decoder
     from . import say_checkpoint
     from .score import decode_utf8
 
@@ -61,6 +62,8 @@ def run(args):
     questions = tasks.read_questions(args.choices)[: args.limit] if args.choices else ()
     say_checkpoint(args.model)
     model, tokenizer = load_decoder(args.model, args.format)
+    folder = find_model(args.model)
+    texts = {name: read_as_trained(folder, text)[0] for name, text in texts.items()}
     results = {}
     for name, text in texts.items():
         results[name] = _of_file(name, lambda text=text: tasks.perplexity(model, tokenizer, [text], args.stride))

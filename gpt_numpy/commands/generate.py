@@ -104,11 +104,14 @@ def converse(args, answer):
 
 def write(args, model, draft, tokenizer, prompt, sampling):
     """Write ``prompt`` and what follows it."""
+    from ..data import read_as_trained
     from ..inference.loading import stop_tokens_of
     from ..inference.speculative import speculate
     from ..inference.text import pieces, start_of_text, stream_text
+    from ..locating import find_model
 
-    tokens = tokenizer.encode(prompt, allowed_special="all" if args.allow_special else ())
+    read, _ = read_as_trained(find_model(args.model), prompt)
+    tokens = tokenizer.encode(read, allowed_special="all" if args.allow_special else ())
     tokens = tokens or start_of_text(tokenizer)
     if args.figures:  # compile first, so that the figures are those of the kernels
         warm_up(model, tokens, sampling)

@@ -21,6 +21,7 @@ def configure(parser):
 
 
 def run(args):
+    from ..data import copy_reading
     from ..inference.loading import find_model
     from ..inference.packed import PackedWeights
     from ..inference.panel_decoder import PanelDecoder
@@ -45,6 +46,7 @@ def run(args):
 
         save_packed(args.out, other.weights, huggingface.end_of_text_field(folder, tokenizer))
         tokenizer.save(args.out)
+        copy_reading(folder, args.out)
         print(f"written to {args.out}")
 
 
@@ -52,9 +54,12 @@ def read_tokens(args, tokenizer, config):
     """The tokens to measure on, and whether they are a text: without one, random ones serve for the logits."""
     if args.text is None:
         return np.random.default_rng(0).integers(0, config.vocab_size, config.block_size), False
+    from ..data import read_as_trained
+    from ..locating import find_model
     from .score import decode_utf8
 
-    ids = tokenizer.encode_ordinary(decode_utf8(args.text))[: args.max_tokens]
+    text, _ = read_as_trained(find_model(args.model), decode_utf8(args.text))
+    ids = tokenizer.encode_ordinary(text)[: args.max_tokens]
     return np.array(ids, np.int64), True
 
 

@@ -34,13 +34,17 @@ def configure(parser):
 
 def run(args):
     text = read_text(args)
-    from ..inference.loading import load_decoder
+    from ..data import read_as_trained
+    from ..inference.loading import find_model, load_decoder
     from ..inference.score import score_text
     from . import say_checkpoint
     from .generate import use_utf8
 
     say_checkpoint(args.model)
     model, tokenizer = load_decoder(args.model, args.format)
+    text, steps = read_as_trained(find_model(args.model), text)
+    if steps:
+        print(f"normalised as the model's training text was: {', '.join(steps)}")
     score = score_text(model, tokenizer, text)
     use_utf8()
     if args.tokens:

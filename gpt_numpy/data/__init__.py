@@ -32,7 +32,7 @@ from .shards.token_files import join_token_files, read_token_file
 from .text.corpora import BUILTIN_CORPORA, builtin_corpus
 from .text.normalizing import DEFAULT_STEPS, STEPS, normalize
 from .text.reading import read_documents
-from .text.reading_record import Reading, reading_of
+from .text.reading_record import Reading, copy_reading, read_as_trained, reading_of
 from .text.splitting import split_documents
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "batch",
     "builtin_corpus",
     "check_tokens",
+    "copy_reading",
     "count_blocks",
     "count_validation_windows",
     "document_masks",
@@ -57,6 +58,7 @@ __all__ = [
     "pack",
     "prefetch",
     "prepare",
+    "read_as_trained",
     "read_documents",
     "read_token_file",
     "reading_of",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import parameters
+from ..data import read_as_trained
 from ..locating import find_model
 from ..model import GPT
 from ..wording import counted, in_bytes
@@ -88,10 +89,10 @@ class LanguageModel:
 
     def score(self, text: str) -> Score:
         """How probable the model finds ``text``: loss, perplexity, bits per byte, and each token's log-probability."""
-        return score_text(self.decoder, self.tokenizer, text)
+        return score_text(self.decoder, self.tokenizer, read_as_trained(self.folder, text)[0])
 
     def _pieces(self, prompt, max_new_tokens, samples, stop, **sampling):
-        (tokens,) = encode_prompts(self.tokenizer, [prompt])
+        (tokens,) = encode_prompts(self.tokenizer, [read_as_trained(self.folder, prompt)[0]])
         tokens = tokens or start_of_text(self.tokenizer)
         return stream_text(
             self.decoder, self.tokenizer, [tokens], max_new_tokens, samples=samples, stop=stop, **sampling

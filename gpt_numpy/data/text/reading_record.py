@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...errors import ConfigError, DataError
+from ...files.durable import write_file
 from ..shards.manifest import load_json
 from .normalizing import check_steps, normalize
 
@@ -38,6 +39,16 @@ class Reading(NamedTuple):
     def normalized(self, text: str) -> str:
         """``text`` as the run read it."""
         return normalize(text, self.normalize)
+
+    def changes(self, text: str) -> list[str]:
+        """The steps that change something in ``text``."""
+        found = []
+        for step in self.normalize:
+            after = normalize(text, (step,))
+            if after != text:
+                found.append(step)
+            text = after
+        return found
 
     def fields(self) -> dict[str, Any]:
         """The content of ``reading.json``; ``from_fields`` takes it back."""
@@ -75,3 +86,19 @@ def reading_of(folder: str | os.PathLike) -> Reading | None:
     """
     path = Path(folder) / NAME
     return Reading.from_fields(load_json(path), path) if os.path.lexists(path) else None
+
+
+def read_as_trained(folder: str | os.PathLike, text: str) -> tuple[str, list[str]]:
+    """(``text`` normalised as the training text of the model in ``folder`` was, the steps that changed something).
+
+    Where no record is kept, as in folders that other programs wrote, the text stays as it is.
+    """
+    reading = reading_of(folder)
+    return (text, []) if reading is None else (reading.normalized(text), reading.changes(text))
+
+
+def copy_reading(source: str | os.PathLike, target: str | os.PathLike) -> None:
+    """Keep in the folder ``target`` the record of ``source``, where there is one."""
+    reading = reading_of(source)
+    if reading is not None:
+        write_file(Path(target) / NAME, reading.to_json())
