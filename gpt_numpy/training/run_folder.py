@@ -25,7 +25,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..data.text.reading_record import NAME as READING
-from ..errors import ConfigError
+from ..errors import ConfigError, LockUnsupported
 from ..files import durable
 from ..files.locking import Lock
 from ..host.processors import cores
@@ -67,7 +67,12 @@ class RunFolder:
         probe.unlink()
 
     def __enter__(self):
-        self._lock.acquire()
+        try:
+            self._lock.acquire()
+        except LockUnsupported:
+            if self._made:
+                self._remove()
+            raise
         checkpoint.remove_leftovers(self.checkpoints)
         return self
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import sys
 import time
 
@@ -204,7 +203,6 @@ def sample(model, corpus, prompt, n_tokens, seed, temperature=0.8, top_k=50):
         ids = [int(corpus.training[:1][0])]
     shown = [] if ids == [tokenizer.eot_id] else ids
     stop_tokens = () if tokenizer.eot_id is None else (tokenizer.eot_id,)
-    never = dict.fromkeys(range(tokenizer.n_vocab, vocab_size), -math.inf) or None
     new = generate(
         model,
         ids,
@@ -212,7 +210,7 @@ def sample(model, corpus, prompt, n_tokens, seed, temperature=0.8, top_k=50):
         stop_tokens=stop_tokens,
         temperature=temperature,
         top_k=min(top_k, tokenizer.n_vocab, vocab_size),
-        logit_bias=never,
+        vocabulary=tokenizer.n_vocab,
         seed=seed,
     )
     return tokenizer.decode([*shown, *new.tolist()])

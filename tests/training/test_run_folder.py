@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import signal
@@ -7,7 +8,7 @@ import time
 
 import pytest
 
-from gpt_numpy.errors import GPTNumpyError, RunLocked
+from gpt_numpy.errors import GPTNumpyError, LockUnsupported, RunLocked
 from gpt_numpy.training import Settings, run_folder, start
 from gpt_numpy.training.run_folder import RunFolder, free_name
 
@@ -106,3 +107,27 @@ def test_a_refused_start_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(GPTNumpyError):
         start(Settings(data=("no-such-text.txt",)), "own/run")
     assert [path.name for path in tmp_path.iterdir()] == ["own"] and not list((tmp_path / "own").iterdir())
+
+
+def test_a_file_system_without_locks_leaves_nothing_and_has_a_way_to_train(tiny, tmp_path, monkeypatch):
+    fcntl = pytest.importorskip("fcntl")
+
+    def flock(descriptor, operation):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(LockUnsupported, match="has no locks .No locks available.*GPT_NUMPY_LOCK=soft"):
+        start(tiny(), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    monkeypatch.setenv("GPT_NUMPY_LOCK", "soft")
+    assert start(tiny(max_steps=3), tmp_path / "run").step == 3
+
+
+@pytest.mark.parametrize(
+    "data,name",
+    [("notes/*.txt", "notes"), ("my text; rm -rf.txt", "my-text-rm--rf"), ("-", "stdin"), ("a[1].txt", "run")],
+)
+def test_a_run_s_name_has_no_character_that_a_shell_reads(tmp_path, monkeypatch, data, name):
+    monkeypatch.chdir(tmp_path)
+    found = free_name((data,)).name
+    assert not set(found) & set("*?[]$;&|<>()'\" \\") and (name == "run" or found == f"{name}-1")
