@@ -23,9 +23,10 @@ class Picture:
 
     def __init__(self, body: Sequence[str], width: float, height: float, text: str, caption: str):
         self.text, self.caption = text, caption
+        width = max(width, 6.5 * len(caption) + 20)  # room for the caption
         self.svg = (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height + 24:.0f}" '
-            f'width="{width:.0f}" role="img" {_FONT}><title>{html.escape(caption)}</title>'
+            f'width="{width:.0f}" style="max-width: 100%" role="img" {_FONT}><title>{html.escape(caption)}</title>'
             f'<rect width="100%" height="100%" fill="#ffffff"/>{"".join(body)}'
             f"{_label(width / 2, height + 14, caption)}</svg>"
         )

@@ -63,7 +63,7 @@ show(
         },
         [
             *[("x", "m", "mean"), ("x", "c"), ("m", "c", "−"), ("c", "v", "mean of c²"), ("v", "r", "^(−½)")],
-            *[("c", "xhat"), ("r", "xhat", "·"), ("xhat", "out", "weight, bias")],
+            *[("c", "xhat"), ("r", "xhat", "·"), ("xhat", "out", "· w + b")],
         ],
         "Layernorm taken apart: x and c are each used twice",
     )

@@ -176,11 +176,13 @@ def _matched(mine, expected, known):
 
 
 def _diagnose(exercise, name, matched, mine, expected, wrong, known):
-    if matched:
-        slip = known[matched[0]][0]
-        text = f"this is what one gets with the mistake {slip.name!r}"
-        return Diagnosis(text, slip.name, slip.hint)
-    return diagnosis.of_numbers(_wrongs(exercise, name, mine, expected, wrong))
+    slip = known[matched[0]][0] if matched else None
+    if slip is not None and not slip.name.startswith(rivals.ANOTHER_AXIS):
+        return Diagnosis(f"this is what one gets with the mistake {slip.name!r}", slip.name, slip.hint)
+    found = diagnosis.of_numbers(_wrongs(exercise, name, mine, expected, wrong))
+    if slip is not None and (found is None or found.vague):
+        return Diagnosis(f"this is what one gets with {slip.name}", slip.name, slip.hint)
+    return found
 
 
 def _wrongs(exercise, name, mine, expected, wrong):

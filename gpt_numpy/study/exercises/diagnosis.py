@@ -22,6 +22,7 @@ class Diagnosis(NamedTuple):
     text: str
     mistake: str | None = None
     hint: str = ""
+    vague: bool = False  # true, but a symptom rather than a reason
 
 
 class Wrong(NamedTuple):
@@ -114,7 +115,7 @@ def of_numbers(found: list[Wrong]) -> Diagnosis | None:
     for kind in _KINDS:
         text = kind(found)
         if text:
-            return Diagnosis(text)
+            return Diagnosis(text, vague=kind in (_row_sums, _confined))
     return None
 
 

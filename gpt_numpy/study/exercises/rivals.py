@@ -11,6 +11,8 @@ from . import stubs
 from .catalogue import Exercise, originals
 from .slips import Slip
 
+ANOTHER_AXIS = "a sum, mean or maximum over another axis"
+
 
 def functions_of(exercise: Exercise, text: str):
     """The functions that a solution's text defines, as a namespace with every name of the exercise."""
@@ -55,6 +57,6 @@ def _other_axes(exercise):
             for axis in ("0", "1", "-1", "-2"):
                 if axis != match[1]:
                     new = line[: match.start(1)] + axis + line[match.end(1) :]
-                    name = f"another-axis ({axis} for {match[1]} in {line.strip().split(' ')[0]})"
+                    name = f"{ANOTHER_AXIS}: {axis} where {match[1]} belongs, in the line for {line.strip().split()[0]}"
                     hint = "A sum, mean or maximum runs over another axis than it should. Which axis is normalised?"
                     yield Slip(name, line + "\n", new + "\n", hint)

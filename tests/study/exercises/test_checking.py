@@ -243,3 +243,17 @@ def test_names_are_checked():
         check("gelu")
     with pytest.raises(ConfigError, match="not a function of this exercise"):
         check("attention", layers.attention_backward, layers.gelu_backward)
+
+
+def test_a_sum_that_is_missing_and_a_mean_over_another_axis_are_told():
+    def layernorm_backward(dout, cache):
+        dx, dweight, dbias = layers.layernorm_backward(dout, cache)
+        xhat = (cache.x - cache.mean) * cache.rstd
+        g = dout * cache.weight
+        shift = g.mean(axis=-2, keepdims=True)
+        dx = cache.rstd * (g - shift - xhat * (g * xhat).mean(axis=-1, keepdims=True))
+        return dx, (dout * xhat).sum(axis=0), dbias
+
+    text = check("layernorm", layernorm_backward).text()
+    assert "dweight: the shape is (5, 12); expected (12,): a sum over axis 0 is missing" in text
+    assert "dx: this is what one gets with a sum, mean or maximum over another axis: -2 where -1 belongs" in text
