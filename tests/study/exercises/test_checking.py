@@ -256,4 +256,4 @@ def test_a_sum_that_is_missing_and_a_mean_over_another_axis_are_told():
 
     text = check("layernorm", layernorm_backward).text()
     assert "dweight: the shape is (5, 12); expected (12,): a sum over axis 0 is missing" in text
-    assert "dx: this is what one gets with a sum, mean or maximum over another axis: -2 where -1 belongs" in text
+    assert "dx: this is what one gets with a sum, mean or maximum over another axis: 1 where -1 belongs" in text
