@@ -10,14 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from gpt_numpy import GPT, GPTConfig, Tokenizer
+from gpt_numpy import GPT, GPTConfig, Tokenizer, layers
 from gpt_numpy.commands import SUBCOMMANDS, main
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for top in ("gpt_numpy", "benchmarks", "scripts") for path in (ROOT / top).rglob("*.py"))
 READMES = sorted([ROOT / "README.md", *(ROOT / "gpt_numpy").rglob("README.md")])
 READMES += sorted([*(ROOT / "benchmarks").rglob("README.md"), *(ROOT / "scripts").rglob("README.md")])
-VARIABLES = {"model": GPT, "tokenizer": Tokenizer, "config": GPTConfig}  # what examples call an object of a class
+VARIABLES = {
+    "model": GPT(GPTConfig.preset("tiny"), ops=layers),
+    "tokenizer": Tokenizer,
+    "config": GPTConfig,
+}  # what examples call an object of a class
 ROOMS = {path.parent.name for path in (ROOT / "gpt_numpy").glob("*/__init__.py")} | {"model", "config", "parameters"}
 
 # Paths that a user has, or that a program writes: not this repository's.
