@@ -1,4 +1,4 @@
-"""``python -m benchmarks list | run NAME… | peers [NAME…] | tokenizer [CASE…] | recipe``; the last line is JSON."""
+"""``python -m benchmarks list | run | peers | tokenizer | recipe | step | assembly``; the last line is JSON."""
 
 import argparse
 import json
@@ -6,7 +6,7 @@ import sys
 
 from gpt_numpy.machine import environment, hindrances, peak_flops, read_bandwidth
 
-from . import bpe, ladder, peers, recipe, timing
+from . import assembly, bpe, ladder, peers, recipe, step, timing
 
 
 def main(argv=None):
@@ -29,11 +29,19 @@ def main(argv=None):
     bpe.configure(tokenizer)
     whole = commands.add_parser("recipe", help="a whole training run, start-up included, next to PyTorch")
     recipe.configure(whole)
+    parts = commands.add_parser("step", help="one training step by operation: time, share of the limit, Python's part")
+    step.configure(parts)
+    code = commands.add_parser(
+        "assembly", help="a kernel's machine code: vector width, spills, instructions of its loops"
+    )
+    assembly.configure(code)
     run.set_defaults(measure=_run, known=ladder.CASES)
     against.set_defaults(measure=_peers, known=peers.RUNS)
     tokenizer.set_defaults(measure=_tokenizer, known=bpe.CASES)
     whole.set_defaults(measure=_recipe, known=(), names=())
-    for command in (run, against, tokenizer, whole):
+    parts.set_defaults(measure=step.run, known=step.SHAPES)
+    code.set_defaults(measure=assembly.run, known=assembly.NAMES)
+    for command in (run, against, tokenizer, whole, parts, code):
         command.add_argument("--json", metavar="FILE", help="also write the results to FILE")
     args = parser.parse_args(argv)
     if args.command == "list":
@@ -61,6 +69,9 @@ def _list():
     for name, summary in bpe.CASES.items():
         print(f"tokenizer {name:20} {summary}")
     print("recipe    --data FILE          a whole training run, start-up included, next to PyTorch")
+    for name, spec in step.SHAPES.items():
+        print(f"step      {name:20} {_sizes(spec)}")
+    print(f"assembly  {', '.join(assembly.NAMES)}")
     return 0
 
 

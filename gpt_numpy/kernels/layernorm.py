@@ -77,7 +77,7 @@ def _forward_rows(worker, task, x, weight, bias, out, mean, rstd, rows, epsilon)
 
 
 @launcher
-def _forward(n_tasks, x, weight, bias, out, mean, rstd, rows, epsilon):
+def launch_forward(n_tasks, x, weight, bias, out, mean, rstd, rows, epsilon):
     parallel_for(_forward_rows, n_tasks, (x, weight, bias, out, mean, rstd, rows, epsilon))
 
 
@@ -146,7 +146,7 @@ def _backward_rows(worker, task, arrays, rows):
 
 
 @launcher
-def _backward(n_tasks, rows, *arrays):
+def launch_backward(n_tasks, rows, *arrays):
     """``arrays``: the fields of ``Backward``."""
     parallel_for(_backward_rows, n_tasks, (Backward(*arrays), rows))
 
@@ -159,7 +159,7 @@ def layernorm_forward(x, weight, bias, epsilon=1e-5, alloc=np.empty):
     n_rows = x.size // C
     out, mean, rstd = alloc(x.shape, dtype), np.empty(n_rows, dtype), np.empty(n_rows, dtype)
     rows = max(1, _TASK_ELEMENTS // max(C, 1))
-    _forward(
+    launch_forward(
         -(-n_rows // rows), flat(x), flat(weight), flat(bias), out.reshape(-1), mean, rstd, rows, dtype.type(epsilon)
     )
     return out, LayernormCache(x, mean, rstd, weight)
@@ -177,7 +177,9 @@ def layernorm_backward(dout, cache, alloc=np.empty, *, into=None):
     rows = max(_TASK_ELEMENTS // max(C, 1), -(-mean.size // _BLOCKS), 1)
     n_tasks = -(-mean.size // rows)
     means, sums = np.empty(2 * mean.size, dtype), np.empty((n_tasks, 2, C), dtype)
-    _backward(n_tasks, rows, flat(dout), flat(x), mean, rstd, flat(weight), means, dx.reshape(-1), sums.reshape(-1))
+    launch_backward(
+        n_tasks, rows, flat(dout), flat(x), mean, rstd, flat(weight), means, dx.reshape(-1), sums.reshape(-1)
+    )
     dweight, dbias = np.add.reduce(sums, axis=0)
     if into is None:
         return dx, dweight, dbias

@@ -29,6 +29,7 @@ import functools
 import inspect
 import os
 import threading
+import time
 
 import numba
 import numpy as np
@@ -44,6 +45,7 @@ from .numba_inside import set_threads, start_threads
 
 _turn = threading.RLock()
 _count = None
+_observer = None  # see `observe`
 
 
 def available():
@@ -135,6 +137,16 @@ def _all_writeable(args):
     return tuple(map(_writeable, args))
 
 
+def observe(observer):
+    """From now on call ``observer(launcher, args, seconds)`` after every launch (None: no more); returns the one before.
+
+    For measurements: a launch that is observed costs a microsecond more.
+    """
+    global _observer
+    before, _observer = _observer, observer
+    return before
+
+
 def launcher(function):
     """Compile a function that calls `parallel_for`, and guard every call of it.
 
@@ -153,8 +165,7 @@ def launcher(function):
         compiled.compile(tuple(kinds))
         compiled.disable_compile()
 
-    @functools.wraps(function)
-    def launch(*args):
+    def run(args):
         with _turn:
             start_pool()
             set_threads(count())  # numba keeps the number per Python thread
@@ -165,6 +176,15 @@ def launcher(function):
                         return compiled(*args)
             compile_for(args)
             return compiled(*args)
+
+    @functools.wraps(function)
+    def launch(*args):
+        if _observer is None:
+            return run(args)
+        start = time.perf_counter()
+        result = run(args)
+        _observer(launch, args, time.perf_counter() - start)
+        return result
 
     launch.compiled = compiled
     return launch
