@@ -117,12 +117,12 @@ class Matrix(NamedTuple):
 
 
 class Part(NamedTuple):
-    """``rows`` rows and ``count`` columns of a product, from row ``row`` and column ``first`` on."""
+    """``rows`` rows and ``width`` columns of a product, from row ``row`` and column ``first`` on."""
 
     row: int
     rows: int
     first: int
-    count: int  # type: ignore[assignment]
+    width: int
 
 
 @part
@@ -178,10 +178,10 @@ def _scatter(run, layer, sums, part):
     """Columns of rows of (q, k, v) to where they belong: the query buffer, or a head's cache."""
     shape, buffers = run.shape, run.buffers
     C, size, done = shape.n_embd, shape.head_size, 0
-    while done < part.count:
+    while done < part.width:
         column = part.first + done
         third, head, i = column // C, column % C // size, column % size
-        run_length = min(part.count - done, size - i)  # columns of the same head
+        run_length = min(part.width - done, size - i)  # columns of the same head
         for r in range(part.rows):
             to = part.row + r
             source = sums.first + r * sums.step + done
@@ -229,16 +229,16 @@ def deliver(task, run, matrix, sums, part):
     place = sums.first
     for to in range(part.row, part.row + part.rows):
         if kind == FC:
-            for i in range(0, part.count, lanes(array)):
-                at, left = to * 4 * C + part.first + i, part.count - i
+            for i in range(0, part.width, lanes(array)):
+                at, left = to * 4 * C + part.first + i, part.width - i
                 store_tail(buffers.hidden, at, gelu(load(array, place + i)), left)
         elif kind == HEAD and shape.largest > 0:
-            _keep_largest(array, place, part.first, part.count, shape.largest, buffers.best[task, to])
+            _keep_largest(array, place, part.first, part.width, shape.largest, buffers.best[task, to])
         elif kind == HEAD:
-            copy_numbers(array, place, buffers.logits, to * shape.vocab_size + part.first, part.count)
+            copy_numbers(array, place, buffers.logits, to * shape.vocab_size + part.first, part.width)
         else:
-            for i in range(0, part.count, lanes(array)):
-                at, left = to * C + part.first + i, part.count - i
+            for i in range(0, part.width, lanes(array)):
+                at, left = to * C + part.first + i, part.width - i
                 store_tail(buffers.x, at, load_tail(buffers.x, at, left) + load(array, place + i), left)
         place += sums.step
 

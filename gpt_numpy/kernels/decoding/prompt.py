@@ -34,7 +34,7 @@ def plan(rows, columns, threads):
 
 @part
 def _multiply_block(worker, run, matrix, part):
-    """One part of a product: ``part.count`` panels, here, from number ``part.first`` on."""
+    """One part of a product: ``part.width`` panels, here, from number ``part.first`` on."""
     weights, buffers = run.weights, run.buffers
     x_step, scales_step, most_rows = buffers.activations.shape[2], buffers.scales.shape[2], buffers.activations.shape[1]
     x, scales = worker * most_rows * x_step, worker * most_rows * scales_step
@@ -42,7 +42,7 @@ def _multiply_block(worker, run, matrix, part):
     slot = most_rows * PANEL if matrix.depth > DEPTH else 0  # sums wait for the next depth, each panel's in its own
     prepare_rows(worker, run, matrix, part.row, part.rows)
     for k in range(0, matrix.depth, DEPTH):
-        for panel in range(part.first, part.first + part.count):
+        for panel in range(part.first, part.first + part.width):
             first, sums = panel * PANEL, first_sums + (panel - part.first) * slot
             count = min(PANEL, matrix.columns - first)
             if k == 0:

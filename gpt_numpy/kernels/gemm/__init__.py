@@ -7,7 +7,9 @@ the same with ``np.matmul``: the oracle of the tests, and what runs on a CPU tha
 ``plan`` decides how C is cut, ``blocked`` walks over the blocks, ``packing`` lays them out, and ``tile`` multiplies.
 """
 
+import contextlib
 import os
+import threading
 
 import numpy as np
 
@@ -24,6 +26,8 @@ __all__ = ["BIAS", "BIAS_GELU", "BIAS_GELU_KEEP", "GELU_BACKWARD", "NOTHING", "g
 
 _DTYPES = tuple(map(np.dtype, (np.float32, np.float64)))
 _ABSENT = {dtype: np.empty(0, dtype) for dtype in _DTYPES}  # for arrays that are not used
+_WORD = np.dtype(np.uint32)  # of panels in bfloat16: two k
+_ROUNDED = Tiling(TILE.rows, columns_of(4), 2 * PANEL_BYTES // _WORD.itemsize)
 TILINGS = {dtype: Tiling(TILE.rows, columns_of(dtype.itemsize), PANEL_BYTES // dtype.itemsize) for dtype in _DTYPES}
 
 
@@ -41,6 +45,7 @@ def gemm_vectors(
     activation=None,
     sums=None,
     add_sums=False,
+    products="float32",
 ):
     """`gemm`, by the kernels of this package."""
     M, N = out.shape
@@ -59,15 +64,23 @@ def gemm_vectors(
             activation=activation,
             sums=sums,
             add_sums=add_sums,
+            products=products,
         )
         return
-    absent, tiling = _ABSENT[out.dtype], TILINGS[out.dtype]
-    panels = worker_scratch(out.dtype, panels_size(tiling, 1))
+    absent = _ABSENT[out.dtype]
+    if products == "bfloat16":
+        tiling, panels = _ROUNDED, worker_scratch(_WORD, panels_size(_ROUNDED, 0.5))
+        tiles = worker_scratch(out.dtype, TILE.rows * tiling.columns)
+    else:
+        tiling = TILINGS[out.dtype]
+        panels = tiles = worker_scratch(out.dtype, panels_size(tiling, 1))
     n_tasks, *cut = plan(M, N, K, threads.count(), tiling)
     multiply(
         n_tasks,
         panels.reshape(-1),
         panels.shape[1],
+        tiles.reshape(-1),
+        tiles.shape[1],
         a.reshape(-1),
         b.reshape(-1),
         out.reshape(-1),
@@ -97,6 +110,18 @@ def choose():
 
 
 IMPLEMENTATION = choose()
+_setting = threading.local()
+
+
+@contextlib.contextmanager
+def rounded_operands():
+    """Within it, products of this Python thread's float32 arrays are ``products="bfloat16"``."""
+    before = getattr(_setting, "products", "float32")
+    _setting.products = "bfloat16"
+    try:
+        yield
+    finally:
+        _setting.products = before
 
 
 def gemm(a, b, out, **options):
@@ -107,5 +132,9 @@ def gemm(a, b, out, **options):
     epilogue                      a constant of ``numpy_twin``, with the arrays that it names: bias (N,), extra and
                                   activation like out
     sums, add_sums                sums (N,) = (+=) the column sums of B: a bias's gradient, where B is dout
+    products                      "float32", or for float32 arrays "bfloat16": the elements of A and B are rounded to
+                                  bfloat16 first; everything else stays float32 (default: as `rounded_operands` says)
     """
+    if out.dtype == np.float32:
+        options.setdefault("products", getattr(_setting, "products", "float32"))
     IMPLEMENTATION(a, b, out, **options)

@@ -12,11 +12,23 @@ import numpy as np
 from ..runtime.decorators import part
 from ..runtime.emitting import Rows
 from ..runtime.threads import launcher, parallel_for
-from ..runtime.vectors import broadcast, gelu, gelu_and_derivative, lanes, load, load_tail, store, store_tail
+from ..runtime.vectors import (
+    add_lanes,
+    broadcast,
+    gelu,
+    gelu_and_derivative,
+    lane_index,
+    lanes,
+    load,
+    load_tail,
+    store,
+    store_tail,
+    where,
+)
 from .numpy_twin import BIAS, BIAS_GELU_KEEP, GELU_BACKWARD
 from .packing import Source, pack_column_panels, pack_row_panels
-from .plan import BLOCK_TILES, DEPTH_STEP, GAP
-from .tile import TILE, Panels, Shift, Target, multiply_tile, tile_columns
+from .plan import BLOCK_TILES, GAP
+from .tile import TILE, Panels, Shift, Target, multiply_tile, tile_columns, words_of
 
 BLOCK_ROWS = BLOCK_TILES * TILE.rows  # rows of A packed at a time
 
@@ -59,7 +71,8 @@ class Memory(NamedTuple):
     """Where a task keeps what it packs: all in one array, a part of it for each worker."""
 
     array: np.ndarray
-    tile: int  # a tile of sums at the edge of C
+    tiles: np.ndarray  # the same array, but where panels hold words of bfloat16
+    tile: int  # a tile of sums at the edge of C, in ``tiles``
     a_first: int  # the panels of A
     a_step: int
     b_first: int  # the panels of B
@@ -73,15 +86,15 @@ class Block(NamedTuple):
     rows: int
     column: int
     columns: int
-    depth: int  # of the packed panels
+    depth: int  # of the packed panels, in their elements
     add: bool
     biased: bool
 
 
 class Piece(NamedTuple):
-    """``rows`` × ``columns`` elements of C, from c[index] on; its rows are ``step`` apart."""
+    """``rows`` × ``columns`` elements of C, from c[first] on; its rows are ``step`` apart."""
 
-    index: int  # type: ignore[assignment]
+    first: int
     step: int
     rows: int
     columns: int
@@ -92,10 +105,10 @@ def _store_edge(memory, c, piece, add, shift):
     """Store the part of a tile of sums that lies in C."""
     width = tile_columns(c)
     for i in range(piece.rows):
-        row = piece.index + i * piece.step
+        row = piece.first + i * piece.step
         for j in range(0, piece.columns, lanes(c)):
             left = piece.columns - j
-            value = load(memory.array, memory.tile + i * width + j)
+            value = load(memory.tiles, memory.tile + i * width + j)
             if add:
                 value += load_tail(c, row + j, left)
             if shift.present:
@@ -106,7 +119,7 @@ def _store_edge(memory, c, piece, add, shift):
 @part
 def _activate(c, piece, shift, extra, keep):
     """gelu(C + bias) where C is complete, while it is still in cache; ``keep``: extra = what GELU is applied to."""
-    for row in range(piece.index, piece.index + piece.rows * piece.step, piece.step):
+    for row in range(piece.first, piece.first + piece.rows * piece.step, piece.step):
         j = 0
         while j + lanes(c) <= piece.columns:
             value = load(c, row + j) + load(shift.bias, shift.first + j)
@@ -124,7 +137,7 @@ def _activate(c, piece, shift, extra, keep):
 @part
 def _differentiate(c, piece, extra, activation):
     """C · gelu'(extra), and activation = gelu(extra)."""
-    for row in range(piece.index, piece.index + piece.rows * piece.step, piece.step):
+    for row in range(piece.first, piece.first + piece.rows * piece.step, piece.step):
         j = 0
         while j + lanes(c) <= piece.columns:
             activated, slope = gelu_and_derivative(load(extra, row + j))
@@ -138,33 +151,45 @@ def _differentiate(c, piece, extra, activation):
 
 
 @part
-def _add_column_sums(panels, depth, sums, column, columns, add):
-    """sums[column …] (+)= the sums over k of packed panels of B, ``depth`` (a multiple of DEPTH_STEP) deep."""
-    width = tile_columns(sums)
-    for j in range(0, columns, lanes(sums)):
-        here = panels.first + j // width * panels.step + j % width
-        even = odd = broadcast(sums, 0.0)  # two sums, so that one addition need not wait for the other
-        for k in range(0, depth, 2):
-            even += load(panels.array, here + k * width)
-            odd += load(panels.array, here + (k + 1) * width)
+def _add_column_sums(b, first, step, deep, depth, sums, columns, add):
+    """sums (``Rows``, its first row) (+)= the sums over ``depth`` k of ``columns`` columns of B from b[first] on.
+
+    B is read where it lies, not from panels, which may be rounded; packing has just brought it near.
+    """
+    for j in range(0, columns, lanes(b)):
+        left = columns - j
+        even = odd = broadcast(b, 0.0)  # two sums, so that one addition need not wait for the other
+        if not deep:
+            for k in range(0, depth - 1, 2):
+                even += load_tail(b, first + k * step + j, left)
+                odd += load_tail(b, first + (k + 1) * step + j, left)
+            if depth % 2:
+                even += load_tail(b, first + (depth - 1) * step + j, left)
+        else:
+            for i in range(min(left, lanes(b))):
+                row = broadcast(b, 0.0)
+                for k in range(0, depth, lanes(b)):
+                    row += load_tail(b, first + (j + i) * step + k, depth - k)
+                even = where(lane_index(b, np.int32) == i, broadcast(b, add_lanes(row)), even)
         total = even + odd
         if add:
-            total += load_tail(sums, column + j, columns - j)
-        store_tail(sums, column + j, total, columns - j)
+            total += load_tail(sums.array, sums.first + j, left)
+        store_tail(sums.array, sums.first + j, total, left)
 
 
 @part
-def _sum_columns(task, operands, passing, cut, memory, block, add):
-    """The column sums of a block of B; the tasks that meet these columns share them out by panels."""
+def _sum_columns(task, operands, passing, cut, block, source, add):
+    """The column sums of a block of B (``source``); the tasks that meet these columns share them out by panels."""
     width = tile_columns(operands.c)
     down = (operands.M + cut.rows - 1) // cut.rows
     across = (operands.N + cut.columns - 1) // cut.columns
     n_panels = (block.columns + width - 1) // width
     first = n_panels * (task // across) // down
     end = n_panels * (task // across + 1) // down
-    panels = Rows(memory.array, memory.b_first + first * memory.b_step, memory.b_step)
-    column = block.column + first * width
-    _add_column_sums(panels, block.depth, passing.sums, column, min(block.columns, end * width) - first * width, add)
+    start = first * width * (source.step if source.deep else 1)
+    sums = Rows(passing.sums, block.column + first * width, 0)
+    columns = min(block.columns, end * width) - first * width
+    _add_column_sums(operands.b, source.first + start, source.step, source.deep, source.depth, sums, columns, add)
 
 
 @part
@@ -180,7 +205,7 @@ def _multiply_block(operands, passing, memory, block):
             if i + TILE.rows <= block.rows and j + width <= block.columns:
                 multiply_tile(panels, Target(operands.c, here, operands.N, block.add), shift)
                 continue
-            multiply_tile(panels, Target(memory.array, memory.tile, width, False), Shift(passing.bias, 0, False))
+            multiply_tile(panels, Target(memory.tiles, memory.tile, width, False), Shift(passing.bias, 0, False))
             piece = Piece(here, operands.N, min(TILE.rows, block.rows - i), min(width, block.columns - j))
             _store_edge(memory, operands.c, piece, block.add, shift)
 
@@ -197,19 +222,18 @@ def _finish_block(operands, passing, block):
 
 
 @part
-def _memory_of(worker, operands, cut, panels, size):
-    """The ``Memory`` of a worker, whose part of ``panels`` is ``size`` elements."""
-    width = tile_columns(operands.c)
-    tile = worker * size
-    a_first = tile + TILE.rows * width
-    a_step = cut.depth * TILE.rows + GAP
+def _memory_of(worker, operands, cut, panels, size, tiles, tiles_size):
+    """The ``Memory`` of a worker, whose part of ``panels`` is ``size`` elements and of ``tiles`` ``tiles_size``."""
+    width, depth = tile_columns(operands.c), words_of(panels, cut.depth)
+    a_first = worker * size + TILE.rows * width
+    a_step = depth * TILE.rows + GAP
     b_first = a_first + BLOCK_TILES * a_step
-    b_step = cut.depth * width + GAP
-    return Memory(panels, tile, a_first, a_step, b_first, b_step)
+    b_step = depth * width + GAP
+    return Memory(panels, tiles, worker * tiles_size, a_first, a_step, b_first, b_step)
 
 
 @part
-def _multiply_task(worker, task, operands, passing, cut, panels, size):
+def _multiply_task(worker, task, operands, passing, cut, panels, size, tiles, tiles_size):
     """One task: its rectangle of C, complete."""
     a_step = operands.K if operands.a_deep else operands.M
     b_step = operands.K if operands.b_deep else operands.N
@@ -218,22 +242,23 @@ def _multiply_task(worker, task, operands, passing, cut, panels, size):
     row_end = min(operands.M, row_start + cut.rows)
     column_start = task % across * cut.columns
     column_end = min(operands.N, column_start + cut.columns)
-    memory = _memory_of(worker, operands, cut, panels, size)
+    memory = _memory_of(worker, operands, cut, panels, size, tiles, tiles_size)
     a_panels = Rows(panels, memory.a_first, memory.a_step)
     b_panels = Rows(panels, memory.b_first, memory.b_step)
     for column in range(column_start, column_end, cut.block_columns):
         columns = min(cut.block_columns, column_end - column)
         for k in range(0, operands.K, cut.depth):
             depth = min(cut.depth, operands.K - k)
-            padded = (depth + DEPTH_STEP - 1) // DEPTH_STEP * DEPTH_STEP
+            padded = words_of(panels, depth)
             add = operands.add or k > 0
             last = k + cut.depth >= operands.K
             biased = last and passing.epilogue == BIAS
             b_index = column * b_step + k if operands.b_deep else k * b_step + column
-            pack_column_panels(Source(operands.b, b_index, b_step, operands.b_deep, columns, depth), b_panels)
+            source = Source(operands.b, b_index, b_step, operands.b_deep, columns, depth)
+            pack_column_panels(source, b_panels)
             if passing.sums.size > 0:
                 block = Block(0, 0, column, columns, padded, add, biased)
-                _sum_columns(task, operands, passing, cut, memory, block, passing.add_sums or k > 0)
+                _sum_columns(task, operands, passing, cut, block, source, passing.add_sums or k > 0)
             for row in range(row_start, row_end, BLOCK_ROWS):
                 rows = min(BLOCK_ROWS, row_end - row)
                 a_index = row * a_step + k if operands.a_deep else k * a_step + row
@@ -250,13 +275,14 @@ _CUT = _PASSING + len(Cut._fields)
 
 
 @launcher
-def multiply(n_tasks, panels, size, *fields):
+def multiply(n_tasks, panels, size, tiles, tiles_size, *fields):
     """One product. ``fields``: those of ``Operands``, of ``Passing`` and of ``Cut``, one after the other.
 
-    panels: a part of ``size`` elements for each worker, see ``plan.panels_size``. Numbers and flat arrays reach
+    panels: a part of ``size`` elements for each worker, see ``plan.panels_size``; words (uint32) for products in bfloat16.
+    tiles: likewise, room for a tile of sums; the same array, unless panels hold words. Numbers and flat arrays reach
     compiled code in a microsecond; a NamedTuple built in Python takes as long again.
     """
     operands = Operands(*fields[:_OPERANDS])
     passing = Passing(*fields[_OPERANDS:_PASSING])
     cut = Cut(*fields[_PASSING:_CUT])
-    parallel_for(_multiply_task, n_tasks, (operands, passing, cut, panels, size))
+    parallel_for(_multiply_task, n_tasks, (operands, passing, cut, panels, size, tiles, tiles_size))

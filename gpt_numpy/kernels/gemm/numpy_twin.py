@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 
+from ...products import round_to_bfloat16
+
 # What happens to the finished sums before they are stored.
 NOTHING = 0
 BIAS = 1  # + bias
@@ -28,9 +30,11 @@ def gemm_numpy(
     activation=None,
     sums=None,
     add_sums=False,
+    products="float32",
 ):
     """`gemm`, by NumPy."""
-    value = (a.T if a_transposed else a) @ (b.T if b_transposed else b)
+    left, right = (round_to_bfloat16(a), round_to_bfloat16(b)) if products == "bfloat16" else (a, b)
+    value = (left.T if a_transposed else left) @ (right.T if b_transposed else right)
     if add:
         value += out
     if epilogue == GELU_BACKWARD:

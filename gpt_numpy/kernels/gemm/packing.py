@@ -5,6 +5,9 @@ stand the ``width`` elements that are needed together, then those of k + 1. A is
 lines, B in panels of ``tile_columns``. Lines outside the matrix are zero, and so is the depth up to a multiple of
 ``DEPTH_STEP``, so that the tile's loop has neither edges nor remainders.
 
+Products in bfloat16 have panels of 32-bit words: two neighbouring k of a line, the lower in the lower half, rounded to
+nearest, ties to even, on their way from the float32 source (`round_bits`). Depth in a panel then counts words.
+
 The source is *deep* where k runs along its rows (A as it is, B transposed): packing then transposes small squares in
 registers. Where it is not, lines lie side by side, and packing copies pieces of rows.
 """
@@ -18,7 +21,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..runtime import emitting
-from ..runtime.emitting import Lanes, native, unpack
+from ..runtime.emitting import Lanes, Vector, native, unpack
 from .plan import DEPTH_STEP
 from .tile import TILE
 
@@ -74,6 +77,19 @@ class _Packer(NamedTuple):
     depth: ir.Value
     target: ir.Value  # pointer to the first panel
     panel_step: ir.Value
+    pairs: bool  # two k in each element of a panel
+
+    def panel_depth(self):
+        """Elements of a line in a panel."""
+        if not self.pairs:
+            return self.depth
+        return self.builder.sdiv(self.builder.add(self.depth, _I64(1)), _I64(2))
+
+    def load(self, pointer, mask=None):
+        """A vector of the source; only where the mask is on, if there is one."""
+        if mask is None:
+            return emitting.load_vector(self.builder, pointer, self.vector)
+        return emitting.load_masked(self.builder, pointer, self.vector, mask)
 
     def pieces(self):
         """The lines of a panel as (first, how many) for each vector of them; only the last may be partial."""
@@ -105,40 +121,78 @@ def _copy_rows(packer, panel, count, lines_left=None):
         whole = lines_left is None and lines == vector.lanes
         masks.append(None if whole else emitting.first_lanes(builder, limit, vector))
     line = builder.mul(panel, _I64(packer.width))
-    with cgutils.for_range(builder, packer.depth) as loop:
+    with cgutils.for_range(builder, packer.panel_depth()) as loop:
         for i in range(count):
-            row = packer.element(builder.add(line, _I64(i * packer.width)), loop.index, deep=False)
+            here = builder.add(line, _I64(i * packer.width))
             for (first, _), mask in zip(packer.pieces(), masks):
-                pointer = _at(builder, row, first)
-                if mask is None:
-                    loaded = emitting.load_vector(builder, pointer, vector)
+                if packer.pairs:
+                    packed = _pair_of_rows(packer, here, loop.index, first, mask)
                 else:
-                    loaded = emitting.load_masked(builder, pointer, vector, mask)
-                # A partial vector spills over into the place of k + 1, which is written next.
-                emitting.store_vector(loaded, packer.place(builder.add(panel, _I64(i)), loop.index, first))
+                    packed = packer.load(_at(builder, packer.element(here, loop.index, deep=False), first), mask)
+                # A partial vector spills over into the place of the next k, which is written next.
+                emitting.store_vector(packed, packer.place(builder.add(panel, _I64(i)), loop.index, first))
+
+
+def _pair_of_rows(packer, line, index, first, mask):
+    """Words of k = 2 · index and the one after it, from two rows of the source; beyond the depth, of 0."""
+    builder = packer.builder
+    low = builder.mul(index, _I64(2))
+    high = builder.add(low, _I64(1))
+    inside = builder.icmp_signed("<", high, packer.depth)
+    below = packer.load(_at(builder, packer.element(line, low, deep=False), first), mask)
+    row = builder.select(inside, high, low)  # what lies beyond is not read
+    above = packer.load(_at(builder, packer.element(line, row, deep=False), first), mask)
+    above = round_bits(above) & 0xFFFF0000
+    above = above.like(builder.select(inside, above.value, ir.Constant(above.type.ir, None)))
+    return above | (round_bits(below) >> 16)
+
+
+def round_bits(x):
+    """Lanes of float32 as uint32 whose upper half is the nearest bfloat16, ties to even; NaN stays NaN."""
+    bits = x.bits(types.uint32)
+    rounded = bits + 0x7FFF + ((bits >> 16) & 1)
+    return emitting.select(x.differs(x), bits | 0x400000, rounded)
+
+
+def _pair_along(low, high):
+    """Words of the neighbouring lanes of ``low``, then of those of ``high``: as many as one of the two has lanes."""
+    builder, count = low.builder, low.type.lanes
+    halves = [(round_bits(x) >> 16).convert(types.uint16) for x in (low, high)]
+    order = ir.Constant(ir.VectorType(ir.IntType(32), 2 * count), list(range(2 * count)))
+    both = builder.shuffle_vector(halves[0].value, halves[1].value, order)
+    words = Vector(types.uint32, count)
+    return Lanes(builder, builder.bitcast(both, words.ir), words)
 
 
 def _turn_square(packer, panel, k, lines_left=None, depth_left=None):
-    """Pack as many k as a vector has lanes where depth runs along the source's rows; zeros beyond what is left."""
+    """Pack as many elements of lines as a vector has lanes, where k runs along the source's rows.
+
+    ``lines_left`` and ``depth_left`` (in k) are given where the source ends; what lies beyond becomes 0.
+    """
     builder, vector = packer.builder, packer.vector
+    wanted = Vector(types.uint32, vector.lanes) if packer.pairs else vector
     origin, squares = builder.mul(panel, _I64(packer.width)), []
     for first, lines in packer.pieces():
         rows = []
         for line in range(first, first + vector.lanes):
             if line >= first + lines:
-                rows.append(Lanes(builder, ir.Constant(vector.ir, None), vector))
+                rows.append(Lanes(builder, ir.Constant(wanted.ir, None), wanted))
                 continue
             pointer = packer.element(builder.add(origin, _I64(line)), k, deep=True)
-            if depth_left is None:
-                rows.append(emitting.load_vector(builder, pointer, vector))
-            else:
-                inside = builder.icmp_signed("<", _I64(line), lines_left)
-                mask = emitting.first_lanes(builder, builder.select(inside, depth_left, _I64(0)), vector)
-                rows.append(emitting.load_masked(builder, pointer, vector, mask))
+            parts = []
+            for start in (0, vector.lanes) if packer.pairs else (0,):
+                mask = None
+                if depth_left is not None:
+                    inside = builder.icmp_signed("<", _I64(line), lines_left)
+                    count = builder.select(inside, builder.sub(depth_left, _I64(start)), _I64(0))
+                    mask = emitting.first_lanes(builder, count, vector)
+                parts.append(packer.load(_at(builder, pointer, start), mask))
+            rows.append(_pair_along(*parts) if packer.pairs else parts[0])
         squares.append(_transpose(rows))
+    place = builder.sdiv(k, _I64(2)) if packer.pairs else k
     for step in range(vector.lanes):
         for (first, _), square in zip(packer.pieces(), squares):
-            emitting.store_vector(square[step], packer.place(panel, builder.add(k, _I64(step)), first))
+            emitting.store_vector(square[step], packer.place(panel, builder.add(place, _I64(step)), first))
 
 
 _SIDE_BY_SIDE = 4  # panels packed together, so that each visit to a row of the source takes whole cache lines
@@ -156,7 +210,7 @@ def _pack_side_by_side(packer, whole, rest):
 
 
 def _pack_deep(packer, whole, rest):
-    builder, step = packer.builder, _I64(packer.vector.lanes)
+    builder, step = packer.builder, _I64(packer.vector.lanes * (2 if packer.pairs else 1))
     depth_left = builder.srem(packer.depth, step)
     even = builder.sub(packer.depth, depth_left)
     with cgutils.for_range(builder, whole) as panels:
@@ -170,13 +224,14 @@ def _pack_deep(packer, whole, rest):
 
 
 def _zero_depth(packer, panels):
-    """Zero the k from ``depth`` up to the next multiple of DEPTH_STEP."""
-    builder, vector = packer.builder, packer.vector
-    end = builder.mul(builder.sdiv(builder.add(packer.depth, _I64(DEPTH_STEP - 1)), _I64(DEPTH_STEP)), _I64(DEPTH_STEP))
+    """Zero what lies in the panels from their depth up to the next multiple of DEPTH_STEP."""
+    builder, depth = packer.builder, packer.panel_depth()
+    end = builder.mul(builder.sdiv(builder.add(depth, _I64(DEPTH_STEP - 1)), _I64(DEPTH_STEP)), _I64(DEPTH_STEP))
+    vector = Vector(types.uint32, packer.vector.lanes) if packer.pairs else packer.vector
     zero = Lanes(builder, ir.Constant(vector.ir, None), vector)
-    with builder.if_then(builder.icmp_signed("<", packer.depth, end)):
+    with builder.if_then(builder.icmp_signed("<", depth, end)):
         with cgutils.for_range(builder, panels) as loop:
-            with cgutils.for_range_slice(builder, packer.depth, end, _I64(1), inc=True) as (k, _):
+            with cgutils.for_range_slice(builder, depth, end, _I64(1), inc=True) as (k, _):
                 for first, _ in packer.pieces():
                     emitting.store_vector(zero, packer.place(loop.index, k, first))
 
@@ -204,7 +259,8 @@ def _pack(width_of):
                 emitting.element_pointer(context, builder, array_type, array, last, length)
             origin = _at(builder, emitting.data_pointer(context, builder, array_type, array), index)
             target, panel_step = emitting.unpack_rows(context, builder, panels, args[1])
-            packer = _Packer(builder, vector, width, origin, step, depth, target, panel_step)
+            pairs = panels.types[0].dtype is types.uint32
+            packer = _Packer(builder, vector, width, origin, step, depth, target, panel_step, pairs)
             whole, rest = builder.sdiv(lines, _I64(width)), builder.srem(lines, _I64(width))
             with builder.if_else(deep) as (along, across):
                 with along:

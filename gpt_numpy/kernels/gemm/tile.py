@@ -5,6 +5,12 @@ number of A and multiplies. How many sums fit depends on the CPU: as many as the
 one for A (Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008). Every sum is added up in
 order of k by one chain of fused multiply-adds, so an element has the same bits wherever in a tile it falls.
 
+Where the panels hold pairs of bfloat16 (``packing``), the tile multiplies pairs: with ``vdpbf16ps`` where the CPU has it
+(AVX512_BF16), else each half is widened to float32 in a register, and there are two multiply-adds. Both multiply the same
+operands and add up in float32, the instruction with the two products of a pair in the other order, with denormals taken
+as 0 on both sides, and each addition rounded to nearest: their results differ by rounding, within the same bound.
+``GPT_NUMPY_BFLOAT16=widened`` asks for the second way where the CPU has the first.
+
 ``packing`` describes the panels.
 """
 
@@ -17,7 +23,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..runtime import emitting
-from ..runtime.emitting import Lanes, native, unpack
+from ..runtime.emitting import Lanes, Vector, native, unpack
 from .plan import DEPTH_STEP
 
 
@@ -70,6 +76,19 @@ def columns_of(itemsize):
 
 
 @intrinsic
+def words_of(typingctx, panels, depth):
+    """Elements that ``depth`` k of a line take in an array of panels, up to a multiple of DEPTH_STEP."""
+    per_word = 2 if panels.dtype is types.uint32 else 1
+
+    def codegen(context, builder, sig, args):
+        step = _I64(per_word * DEPTH_STEP)
+        steps = builder.sdiv(builder.add(args[1], _I64(per_word * DEPTH_STEP - 1)), step)
+        return builder.mul(steps, _I64(DEPTH_STEP))
+
+    return types.int64(panels, types.int64), codegen
+
+
+@intrinsic
 def tile_columns(typingctx, like):
     """`columns_of` the element type of the array ``like``: a compile-time constant."""
     count = TILE.vectors * native(like.dtype).lanes
@@ -93,7 +112,7 @@ def multiply_tile(typingctx, panels, target, shift):
 
     panels: ``Panels``; target: ``Target``; shift: ``Shift``.
     """
-    vector = native(panels.types[0].dtype)
+    vector = native(target.types[0].dtype)
 
     def codegen(context, builder, sig, args):
         (array_type, array), (_, a_index), (_, b_index), (_, depth) = unpack(builder, panels, args[0])
@@ -106,7 +125,8 @@ def multiply_tile(typingctx, panels, target, shift):
             index = builder.add(first, builder.mul(_I64(i), step))
             rows.append(emitting.element_pointer(context, builder, target.types[0], out, index, width))
             emitting.prefetch(builder, rows[-1])
-        sums = _sum_over_depth(builder, _at(builder, base, a_index), _at(builder, base, b_index), depth, vector)
+        a, b = _at(builder, base, a_index), _at(builder, base, b_index)
+        sums = _sum_over_depth(builder, a, b, depth, vector, array_type.dtype is types.uint32)
         with builder.if_then(biased):
             pointer = emitting.element_pointer(context, builder, shift.types[0], bias, bias_index, width)
             for j in range(TILE.vectors):
@@ -133,8 +153,11 @@ def _store_tile(builder, sums, rows, add, vector):
                     emitting.store_vector(sums[i][j], place)
 
 
-def _sum_over_depth(builder, a, b, depth, vector):
-    """The loop over k; returns where the sums are, rows × vectors (registers, once LLVM has been over it)."""
+def _sum_over_depth(builder, a, b, depth, vector, pairs):
+    """The loop over k, or where ``pairs`` over two at a time; returns where the sums are, rows × vectors.
+
+    They are in registers once LLVM has been over it.
+    """
     width = TILE.vectors * vector.lanes
     places = [[cgutils.alloca_once(builder, vector.ir) for _ in range(TILE.vectors)] for _ in range(TILE.rows)]
     for place in sum(places, []):
@@ -143,11 +166,52 @@ def _sum_over_depth(builder, a, b, depth, vector):
         a_here = _at(builder, a, builder.mul(loop.index, _I64(DEPTH_STEP * TILE.rows)))
         b_here = _at(builder, b, builder.mul(loop.index, _I64(DEPTH_STEP * width)))
         for k in range(DEPTH_STEP):
-            columns = [_vector_at(builder, b_here, k * width + j * vector.lanes, vector) for j in range(TILE.vectors)]
+            element = Vector(types.uint32, vector.lanes) if pairs else vector
+            columns = [_vector_at(builder, b_here, k * width + j * vector.lanes, element) for j in range(TILE.vectors)]
+            if pairs and not emitting.HAS_BFLOAT16:
+                columns = [_halves(column) for column in columns]
             for i in range(TILE.rows):
                 number = builder.load(_at(builder, a_here, k * TILE.rows + i))
-                number = emitting.splat(builder, number, vector)
+                number = emitting.splat(builder, number, element)
+                if pairs and not emitting.HAS_BFLOAT16:
+                    number = _halves(number)
                 for j, column in enumerate(columns):
                     total = Lanes(builder, builder.load(places[i][j]), vector)
-                    builder.store(emitting.fma(number, column, total).value, places[i][j])
+                    if not pairs:
+                        total = emitting.fma(number, column, total)
+                    elif emitting.HAS_BFLOAT16:
+                        total = _dot_pairs(total, number, column)
+                    else:
+                        for left, right in zip(number, column):
+                            total = emitting.fma(left, right, total)
+                    builder.store(total.value, places[i][j])
     return places
+
+
+def _halves(words):
+    """The two bfloat16 of each word, as float32."""
+    return (words << 16).bits(types.float32), (words & 0xFFFF0000).bits(types.float32)
+
+
+class _Bfloat(ir.Type):
+    """LLVM's bfloat, which llvmlite has no name for."""
+
+    intrinsic_name = "bf16"
+
+    def _to_string(self):
+        return "bfloat"
+
+    def __eq__(self, other):
+        return isinstance(other, _Bfloat)
+
+    def __hash__(self):
+        return hash(_Bfloat)
+
+
+def _dot_pairs(total, x, y):
+    """total + the sums of the products of two pairs: ``vdpbf16ps``, for vectors of 64 bytes."""
+    builder, pairs = total.builder, ir.VectorType(_Bfloat(), 2 * total.type.lanes)
+    kind = ir.FunctionType(total.type.ir, [total.type.ir, pairs, pairs])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512bf16.dpbf16ps.512")
+    x, y = (builder.bitcast(words.value, pairs) for words in (x, y))
+    return total.like(builder.call(function, [total.value, x, y]))

@@ -21,6 +21,8 @@ from numba.core.datamodel import models
 from numba.core.typeconv import Conversion
 from numba.extending import register_model
 
+from ...errors import ConfigError
+
 CHECK_BOUNDS = os.environ.get("GPT_NUMPY_CHECK_BOUNDS", "0") == "1"
 
 
@@ -43,6 +45,18 @@ def _vector_bytes():
 
 
 VECTOR_BYTES = _vector_bytes()
+
+
+def has_bfloat16(features, vector_bytes, wanted):
+    """Whether pairs are multiplied by ``vdpbf16ps``. ``wanted``: the setting GPT_NUMPY_BFLOAT16, or None."""
+    if wanted not in (None, "widened", "instruction"):
+        raise ConfigError(
+            "no such product", field="GPT_NUMPY_BFLOAT16", found=wanted, expected="widened or instruction"
+        )
+    return vector_bytes == 64 and "avx512bf16" in features and wanted != "widened"
+
+
+HAS_BFLOAT16 = has_bfloat16(cpu_features(), VECTOR_BYTES, os.environ.get("GPT_NUMPY_BFLOAT16"))
 
 
 class Vector(types.Type):

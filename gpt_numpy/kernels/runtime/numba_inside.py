@@ -21,12 +21,15 @@ from numba.np.ufunc import parallel as _pool
 from ..._version import __version__
 from ...errors import KernelError
 from .code_files import CodeFiles, Damaged, folders
-from .emitting import CHECK_BOUNDS, VECTOR_BYTES
+from .emitting import CHECK_BOUNDS, HAS_BFLOAT16, VECTOR_BYTES
 
 OLDEST, NEWEST = "0.61", "0.68"
 
 VERSION = f"gpt_numpy {__version__}, numba {numba.__version__}, llvmlite {llvmlite.__version__}"
-_SETTINGS = f"vectors of {VECTOR_BYTES} bytes, bounds {'checked' if CHECK_BOUNDS else 'unchecked'}"
+_SETTINGS = (
+    f"vectors of {VECTOR_BYTES} bytes, bounds {'checked' if CHECK_BOUNDS else 'unchecked'}, "
+    f"bfloat16 {'multiplied' if HAS_BFLOAT16 else 'widened'}"
+)
 
 
 def _taken(owner, name):

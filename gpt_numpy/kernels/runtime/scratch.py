@@ -14,7 +14,7 @@ from . import threads
 
 _LINE = 64  # bytes of a cache line
 _of_ops = threading.local()
-_of_workers = {}
+_of_workers: dict[np.dtype, np.ndarray] = {}
 
 
 def _aligned(dtype, size):

@@ -73,6 +73,12 @@ def _head(dtype):
     kernels.lm_head_cross_entropy_gradients(x, wte, np.zeros((1, 2), np.int64), 1.0)
 
 
+def _rounded_linear(dtype):
+    if dtype == np.float32:
+        out, cache = rounded.linear_forward(*_arrays(dtype, (2, 4), (4, 4), 4))
+        rounded.linear_backward(out, cache)
+
+
 def _optimizer(dtype):
     kernels.adamw_update(*_arrays(dtype, 4, 4, 4, 4), np.array([0, 4]), np.zeros(1), 0.1, 0.9, 0.99, 1e-8, 1)
     kernels.gradient_norm(*_arrays(dtype, 4))

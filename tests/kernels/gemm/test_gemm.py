@@ -14,7 +14,8 @@ from gpt_numpy.kernels import gemm as module
 from gpt_numpy.kernels.gemm import gemm_vectors
 from gpt_numpy.kernels.gemm.numpy_twin import BIAS, BIAS_GELU, BIAS_GELU_KEEP, GELU_BACKWARD, NOTHING, gemm_numpy
 from gpt_numpy.kernels.gemm.tile import Tile, choose_tile
-from gpt_numpy.kernels.runtime import threads
+from gpt_numpy.kernels.runtime import emitting, threads
+from gpt_numpy.products import PRODUCTS, round_to_bfloat16
 
 # M, N, K: one element; less than a tile; edges on every side; several tasks and blocks of rows, columns and depth.
 SIZES = [(1, 1, 1), (1, 37, 20), (37, 1, 5), (7, 17, 9), (12, 32, 16), (101, 83, 67), (150, 1700, 30), (40, 90, 1601)]
@@ -40,10 +41,12 @@ def run(gemm, a, b, out, options, outputs):
     return {"out": out, **outputs}
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(
+    "dtype, products", [(np.float32, "float32"), (np.float64, "float32"), (np.float32, "bfloat16")]
+)
 @pytest.mark.parametrize("size", SIZES, ids=str)
 @pytest.mark.parametrize("transposes", TRANSPOSES)
-def test_every_epilogue_against_numpy(rng, dtype, size, transposes):
+def test_every_epilogue_against_numpy(rng, dtype, products, size, transposes):
     M, N, K = size
     a, b = make(rng, dtype, *size, *transposes)
     scale = dtype(1 / np.sqrt(K))  # GELU of large values would hide errors
@@ -60,7 +63,13 @@ def test_every_epilogue_against_numpy(rng, dtype, size, transposes):
         (GELU_BACKWARD, True),
     ]:
         options = dict(
-            a_transposed=transposes[0], b_transposed=transposes[1], epilogue=epilogue, add=add, bias=bias, add_sums=add
+            a_transposed=transposes[0],
+            b_transposed=transposes[1],
+            epilogue=epilogue,
+            add=add,
+            bias=bias,
+            add_sums=add,
+            products=products,
         )
         outputs = dict(extra=extra, activation=activation, sums=sums)
         expected = run(gemm_numpy, a, b, out, options, outputs)
@@ -69,25 +78,27 @@ def test_every_epilogue_against_numpy(rng, dtype, size, transposes):
             assert_close(found[name], expected[name], dtype, K)
 
 
-def test_thread_counts_and_neighbours_do_not_change_a_bit(rng):
+@pytest.mark.parametrize("products", PRODUCTS)
+def test_thread_counts_and_neighbours_do_not_change_a_bit(rng, products):
     a, b = make(rng, np.float32, 203, 311, 1700, False, False)
     results = []
     for n_threads in (1, 2):
         before = threads.set_count(n_threads)
         out = np.empty((203, 311), np.float32)
-        gemm_vectors(a, b, out)
+        gemm_vectors(a, b, out, products=products)
         threads.set_count(before)
         results.append(out)
     np.testing.assert_array_equal(*results)
     part = np.empty((10, 311), np.float32)
-    gemm_vectors(np.ascontiguousarray(a[50:60]), b, part)
+    gemm_vectors(np.ascontiguousarray(a[50:60]), b, part, products=products)
     np.testing.assert_array_equal(part, results[0][50:60])
 
 
-def test_nothing_is_written_outside_the_result(rng):
+@pytest.mark.parametrize("products", PRODUCTS)
+def test_nothing_is_written_outside_the_result(rng, products):
     a, b = make(rng, np.float32, 13, 19, 11, False, False)
     block = np.full((17, 19), 7, np.float32)
-    gemm_vectors(a, b, block[2:15])
+    gemm_vectors(a, b, block[2:15], products=products)
     assert (block[:2] == 7).all() and (block[15:] == 7).all()
 
 
@@ -101,11 +112,14 @@ def test_empty_dimensions(rng, size):
     np.testing.assert_array_equal(sums, b.sum(axis=0))
 
 
-def test_infinities_and_nan_stay_in_their_rows_and_columns(rng):
-    a, b = make(rng, np.float32, 20, 40, 30, False, False)
-    a[3, 5], b[7, 11] = np.nan, np.inf
+@pytest.mark.parametrize("products", PRODUCTS)
+@pytest.mark.parametrize("transposes", TRANSPOSES)
+def test_infinities_and_nan_stay_in_their_rows_and_columns(rng, products, transposes):
+    a, b = make(rng, np.float32, 20, 40, 30, *transposes)
+    a[(5, 3) if transposes[0] else (3, 5)] = np.array([0x7FFFFFFF], np.uint32).view(np.float32)[0]  # a NaN to round
+    b[(11, 7) if transposes[1] else (7, 11)] = np.inf
     out = np.empty((20, 40), np.float32)
-    gemm_vectors(a, b, out)
+    gemm_vectors(a, b, out, a_transposed=transposes[0], b_transposed=transposes[1], products=products)
     spoilt = np.zeros((20, 40), bool)
     spoilt[3], spoilt[:, 11] = True, True
     np.testing.assert_array_equal(np.isfinite(out), ~spoilt)
@@ -132,8 +146,30 @@ def test_numpy_stands_in_where_the_cpu_is_unknown_and_on_request(monkeypatch):
 @pytest.mark.parametrize("settings", [("16", "0"), ("64", "0"), ("32", "1")], ids=" ".join)
 def test_other_widths_and_a_run_with_every_access_checked(settings):
     """The other tiles, in processes of their own: the width is fixed when the kernels are imported."""
-    environment = dict(os.environ, GPT_NUMPY_VECTOR_BYTES=settings[0], GPT_NUMPY_CHECK_BOUNDS=settings[1])
-    chosen = "float32 or bit or outside"
+    environment = dict(
+        os.environ,
+        GPT_NUMPY_VECTOR_BYTES=settings[0],
+        GPT_NUMPY_CHECK_BOUNDS=settings[1],
+        GPT_NUMPY_BFLOAT16="widened",  # on a CPU with the instruction, the run around this one tests that
+    )
+    chosen = "float32 or bit or outside or nan"
     command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", __file__, "-k", chosen]
     run = subprocess.run(command, cwd=Path(__file__).parents[3], env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stdout[-4000:] + run.stderr[-2000:]
+
+
+def test_operands_are_rounded_to_nearest_even_and_the_sums_of_columns_are_not(rng):
+    a = np.array([[1, 0], [0, 1]], np.float32)
+    b = np.array([[1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20], [-3.0078125, 1e-30, 65281]], np.float32)
+    out, sums = np.empty((2, 3), np.float32), np.empty(3, np.float32)
+    gemm_vectors(a, b, out, products="bfloat16", sums=sums)
+    np.testing.assert_array_equal(out, [[1, 1 + 4 * 2**-8, 1 + 2**-7], [-3, round_to_bfloat16(b)[1, 1], 65280]])
+    np.testing.assert_array_equal(sums, b.sum(axis=0))
+
+
+def test_the_instruction_is_used_where_the_cpu_has_it(monkeypatch):
+    avx512 = {"avx512f", "avx512bf16"}
+    assert emitting.has_bfloat16(avx512, 64, None) and not emitting.has_bfloat16(avx512, 64, "widened")
+    assert not emitting.has_bfloat16(avx512, 32, None) and not emitting.has_bfloat16({"avx512f"}, 64, "instruction")
+    with pytest.raises(ConfigError, match="widened or instruction"):
+        emitting.has_bfloat16(avx512, 64, "half")

@@ -1,0 +1,34 @@
+"""The kernels with products in bfloat16: the same functions, whose matrix products round their operands in packing.
+
+The twin of ``layers.rounded``; see ``gpt_numpy.products`` for what is rounded and what is not. Arrays are float32.
+"""
+
+import functools
+
+from .. import kernels
+from ..errors import KernelError
+from .gemm import rounded_operands
+from .runtime.checks import FLOATS
+
+__all__ = list(kernels.__all__)
+
+WITH_PRODUCTS = ("linear_", "mlp_", "multi_head_attention_", "lm_head_")
+
+
+def _rounded(name):
+    """The kernel of that name, with rounded operands in its products."""
+    op = getattr(kernels, name)
+
+    @functools.wraps(op)
+    def rounded(*args, **kwargs):
+        if getattr(args[0], "dtype", None) == FLOATS[1]:
+            raise KernelError("products in bfloat16 take float32 arrays", found="float64", expected="float32")
+        with rounded_operands():
+            return op(*args, **kwargs)
+
+    return rounded
+
+
+globals().update(
+    {name: _rounded(name) if name.startswith(WITH_PRODUCTS) else getattr(kernels, name) for name in __all__}
+)

@@ -1,0 +1,116 @@
+"""The layers with products in bfloat16: the same functions, whose matrix products take rounded operands.
+
+The oracle of ``kernels.rounded``. Each function below is its twin in this package with ``round_to_bfloat16`` around what
+is multiplied, forward and backward; see ``gpt_numpy.products`` for what is rounded and what is not. In float64 the
+rounded operands are multiplied exactly enough to hold the kernels to them.
+"""
+
+import numpy as np
+
+from .. import layers
+from ..layers import *  # noqa: F403  what has no product is the same function
+from ..products import round_to_bfloat16
+from ._accumulate import adds_into
+from .attention import MultiHeadAttentionCache, split_heads
+from .lm_head import LMHeadCrossEntropyCache
+from .mlp import MLPCache
+
+__all__ = list(layers.__all__)
+
+
+def linear_forward(x, weight, bias, alloc=np.empty):
+    """`layers.linear_forward` of rounded x and weight. The cache holds both as they were given."""
+    out, cache = layers.linear_forward(round_to_bfloat16(x), round_to_bfloat16(weight), bias, alloc)
+    return out, cache._replace(x=x, weight=weight)
+
+
+@adds_into(2)
+def linear_backward(dout, cache, alloc=np.empty):
+    """`layers.linear_backward` of rounded operands; dbias is the sum of unrounded rows."""
+    rounded = cache._replace(x=round_to_bfloat16(cache.x), weight=round_to_bfloat16(cache.weight))
+    dx, dweight, _ = layers.linear_backward(round_to_bfloat16(dout), rounded, alloc)
+    return dx, dweight, dout.reshape(-1, dout.shape[-1]).sum(axis=0)
+
+
+def mlp_forward(x, fc_weight, fc_bias, proj_weight, proj_bias, alloc=np.empty, alloc_out=None):
+    """`layers.mlp_forward` with rounded operands."""
+    hidden, fc_cache = linear_forward(x, fc_weight, fc_bias, alloc)
+    activation, gelu_cache = layers.gelu_forward(hidden, alloc)
+    out, proj_cache = linear_forward(activation, proj_weight, proj_bias, alloc_out or alloc)
+    return out, MLPCache(fc_cache, gelu_cache, proj_cache)
+
+
+@adds_into(4)
+def mlp_backward(dout, cache, alloc=np.empty):
+    """`layers.mlp_backward` with rounded operands."""
+    dactivation, dproj_weight, dproj_bias = linear_backward(dout, cache.proj, alloc)
+    dhidden = layers.gelu_backward(dactivation, cache.gelu, alloc)
+    dx, dfc_weight, dfc_bias = linear_backward(dhidden, cache.fc, alloc)
+    return dx, dfc_weight, dfc_bias, dproj_weight, dproj_bias
+
+
+def multi_head_attention_forward(
+    x,
+    attn_weight,
+    attn_bias,
+    proj_weight,
+    proj_bias,
+    n_head,
+    first_key=None,
+    dropout=None,
+    alloc=np.empty,
+    alloc_out=None,
+):
+    """`layers.multi_head_attention_forward` with rounded operands in both projections; attention itself is unchanged."""
+    qkv, attn_cache = linear_forward(x, attn_weight, attn_bias, alloc)
+    q, k, v = split_heads(qkv, n_head)
+    heads, attention_cache = layers.attention_forward(q, k, v, first_key, dropout, alloc)
+    out, proj_cache = linear_forward(heads.reshape(x.shape), proj_weight, proj_bias, alloc_out or alloc)
+    return out, MultiHeadAttentionCache(attn_cache, attention_cache, proj_cache)
+
+
+@adds_into(4)
+def multi_head_attention_backward(dout, cache, alloc=np.empty):
+    """`layers.multi_head_attention_backward` with rounded operands in both projections."""
+    B, T, n_head, head_size = cache.attention.q.shape
+    dheads, dproj_weight, dproj_bias = linear_backward(dout, cache.proj, alloc)
+    dq, dk, dv = layers.attention_backward(dheads.reshape(B, T, n_head, head_size), cache.attention, alloc)
+    dqkv = alloc((B, T, 3 * n_head * head_size), dout.dtype)
+    for view, gradient in zip(split_heads(dqkv, n_head), (dq, dk, dv)):
+        view[...] = gradient
+    dx, dattn_weight, dattn_bias = linear_backward(dqkv, cache.attn, alloc)
+    return dx, dattn_weight, dattn_bias, dproj_weight, dproj_bias
+
+
+def lm_head_forward(x, wte, alloc=np.empty):
+    """`layers.lm_head_forward` of rounded x and wte."""
+    logits, cache = layers.lm_head_forward(round_to_bfloat16(x), round_to_bfloat16(wte), alloc)
+    return logits, cache._replace(x=x, wte=wte)
+
+
+@adds_into(1)
+def lm_head_backward(dlogits, cache, alloc=np.empty):
+    """`layers.lm_head_backward` of rounded operands."""
+    rounded = cache._replace(x=round_to_bfloat16(cache.x), wte=round_to_bfloat16(cache.wte))
+    return layers.lm_head_backward(round_to_bfloat16(dlogits), rounded, alloc)
+
+
+def lm_head_cross_entropy_forward(x, wte, targets, ignore_index=-1, alloc=np.empty):
+    """`layers.lm_head_cross_entropy_forward` of rounded x and wte."""
+    logits, head_cache = lm_head_forward(x, wte, alloc)
+    loss, loss_cache = layers.cross_entropy_forward(logits, targets, ignore_index, alloc)
+    return loss, LMHeadCrossEntropyCache(head_cache, loss_cache)
+
+
+@adds_into(1)
+def lm_head_cross_entropy_backward(dloss, cache, alloc=np.empty):
+    """`layers.lm_head_cross_entropy_backward` with rounded operands."""
+    dlogits = layers.cross_entropy_backward(dloss, cache.cross_entropy, alloc)
+    return lm_head_backward(dlogits, cache.head, alloc)
+
+
+@adds_into(1)
+def lm_head_cross_entropy_gradients(x, wte, targets, dloss, ignore_index=-1, alloc=np.empty):
+    """`layers.lm_head_cross_entropy_gradients` with rounded operands."""
+    loss, cache = lm_head_cross_entropy_forward(x, wte, targets, ignore_index, alloc)
+    return loss, *lm_head_cross_entropy_backward(dloss, cache, alloc)

@@ -1,0 +1,66 @@
+"""Products in bfloat16: what is rounded, and how far the result may be off.
+
+A matrix product C = A · B with ``products="bfloat16"`` takes each element of A and of B to the nearest bfloat16 (8 bits
+of precision, ties to even) and multiplies and adds those in float32. That is the only rounding beyond float32's own:
+weights, activations, biases, gradients, moments, layernorm, attention's two products and its softmax, and the loss stay
+as they are, and a bias's gradient is the sum of unrounded numbers.
+
+A rounding is off by at most u = 2⁻⁸ of the number, so with Â, B̂ for the rounded operands, for each element
+
+    |C − A·B| ≤ |C − Â·B̂| + |Â·B̂ − A·B| ≤ (γ + 2u + u²) · (|A|·|B|)
+
+where γ ≈ K · 2⁻²⁴ is what a float32 sum of K products may lose. ``layers.rounded`` is the oracle: it multiplies the
+rounded operands exactly as ``layers`` would, so kernels differ from it by γ alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+import numpy as np
+
+from .errors import ConfigError
+
+PRODUCTS = ("float32", "bfloat16")
+
+
+def with_products(ops, products):
+    """The module of layer functions whose matrix products are ``products``: ``ops``, or its module ``rounded``.
+
+    ops: ``gpt_numpy.layers`` or ``gpt_numpy.kernels`` for "bfloat16", anything for "float32".
+    """
+    if products not in PRODUCTS:
+        raise ConfigError("no such products", field="products", found=products, expected=" or ".join(PRODUCTS))
+    if products == "float32":
+        return ops
+    name = getattr(ops, "__name__", type(ops).__name__)
+    if name not in ("gpt_numpy.layers", "gpt_numpy.kernels"):
+        raise ConfigError(
+            "products in bfloat16 come with two modules of layers",
+            field="ops",
+            found=name,
+            expected="gpt_numpy.layers or gpt_numpy.kernels",
+        )
+    return importlib.import_module(f"{name}.rounded")
+
+
+def round_to_bfloat16(x: np.ndarray) -> np.ndarray:
+    """x (float32 or float64) with each element replaced by the nearest bfloat16, ties to even, in x's own type.
+
+    A finite number beyond the largest bfloat16 becomes infinite, a NaN stays one. float64 is rounded once, not by way
+    of float32.
+    """
+    x = np.asarray(x)
+    if x.dtype == np.float64:
+        return _round_double(x)
+    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    rounded = (bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) & np.uint32(0xFFFF0000)
+    return np.where(np.isnan(x), np.float32(np.nan), rounded.view(np.float32)).astype(x.dtype, copy=False)
+
+
+def _round_double(x):
+    _, exponent = np.frexp(x)
+    unit = np.ldexp(1.0, np.maximum(exponent, -125) - 8)  # of the eighth bit, or of bfloat16's denormals
+    with np.errstate(invalid="ignore"):
+        rounded = np.where(np.isfinite(x), np.rint(x / unit) * unit, x)
+    return np.where(np.abs(rounded) > np.finfo(np.float32).max, np.copysign(np.inf, rounded), rounded)
