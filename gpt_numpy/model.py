@@ -21,6 +21,7 @@ from .config import GPTConfig
 from .errors import ContextLengthError, DataError
 from .host import compiler
 from .parameters import Parameters, initialise
+from .products import with_products
 from .randomness import Dropout, dropout_key
 from .wording import counted
 from .workspace import Workspace
@@ -77,16 +78,25 @@ class GPT:
     recompute  keep only each block's input in the forward and run the block again in the backward:
                about a third more time for most of the activations' memory
     workspace  a ``workspace.Workspace`` for the large arrays of a step, or None to allocate afresh
+    products   "float32", or "bfloat16": matrix products of a float32 model round their operands (``gpt_numpy.products``)
 
     ``on_gradients``, None or a function, is called during a backward with the name of a tensor when the gradients of
     that tensor and of all that follow it in the table are complete (data-parallel training sends them on).
     """
 
     def __init__(
-        self, config: GPTConfig, seed=0, dtype=np.float32, ops=None, *, recompute=False, workspace=None, params=None
+        self,
+        config: GPTConfig,
+        seed=0,
+        dtype=np.float32,
+        ops=None,
+        *,
+        recompute=False,
+        workspace=None,
+        params=None,
+        products="float32",
     ):
-        if ops is None:
-            ops = compiler.default_ops()
+        ops = with_products(compiler.default_ops() if ops is None else ops, products)
         self.config, self.ops, self.recompute, self.workspace = config, ops, recompute, workspace
         self.params = params
         if params is None:

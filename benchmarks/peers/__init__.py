@@ -41,6 +41,7 @@ _GPT2 = dict(vocab_size=50257, n_layer=12, n_head=12, n_embd=768)
 _TRAINERS = {
     "gpt_numpy": "ours",
     "gpt_numpy recompute": "ours",
+    "gpt_numpy bfloat16": "ours",
     "pytorch eager": "torch_gpt",
     "pytorch compiled": "torch_gpt",
     "pytorch bf16": "torch_gpt",

@@ -11,7 +11,10 @@ def prepare(name, spec):
     from gpt_numpy.workspace import Workspace
 
     shape = {key: spec[key] for key in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd")}
-    model = GPT(GPTConfig(**shape), ops=kernels, workspace=Workspace(), recompute="recompute" in name)
+    products = "bfloat16" if "bfloat16" in name else "float32"
+    model = GPT(
+        GPTConfig(**shape), ops=kernels, workspace=Workspace(), recompute="recompute" in name, products=products
+    )
     params, grads = model.params, model.grads
     first, second = np.zeros_like(params.flat), np.zeros_like(params.flat)
     weight_decays = np.array([problem.WEIGHT_DECAY if decays(n) else 0.0 for n in params])

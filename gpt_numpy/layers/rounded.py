@@ -8,14 +8,28 @@ rounded operands are multiplied exactly enough to hold the kernels to them.
 import numpy as np
 
 from .. import layers
-from ..layers import *  # noqa: F403  what has no product is the same function
+from ..layers import adamw_update as adamw_update
+from ..layers import attention_backward as attention_backward
+from ..layers import attention_forward as attention_forward
+from ..layers import clear_gradients as clear_gradients
+from ..layers import cross_entropy_backward as cross_entropy_backward
+from ..layers import cross_entropy_forward as cross_entropy_forward
+from ..layers import dropout_backward as dropout_backward
+from ..layers import dropout_forward as dropout_forward
+from ..layers import embedding_backward as embedding_backward
+from ..layers import embedding_forward as embedding_forward
+from ..layers import gelu_backward as gelu_backward
+from ..layers import gelu_forward as gelu_forward
+from ..layers import gradient_norm as gradient_norm
+from ..layers import layernorm_backward as layernorm_backward
+from ..layers import layernorm_forward as layernorm_forward
+from ..layers import residual_backward as residual_backward
+from ..layers import residual_forward as residual_forward
 from ..products import round_to_bfloat16
 from ._accumulate import adds_into
 from .attention import MultiHeadAttentionCache, split_heads
 from .lm_head import LMHeadCrossEntropyCache
 from .mlp import MLPCache
-
-__all__ = list(layers.__all__)
 
 
 def linear_forward(x, weight, bias, alloc=np.empty):
@@ -35,7 +49,7 @@ def linear_backward(dout, cache, alloc=np.empty):
 def mlp_forward(x, fc_weight, fc_bias, proj_weight, proj_bias, alloc=np.empty, alloc_out=None):
     """`layers.mlp_forward` with rounded operands."""
     hidden, fc_cache = linear_forward(x, fc_weight, fc_bias, alloc)
-    activation, gelu_cache = layers.gelu_forward(hidden, alloc)
+    activation, gelu_cache = gelu_forward(hidden, alloc)
     out, proj_cache = linear_forward(activation, proj_weight, proj_bias, alloc_out or alloc)
     return out, MLPCache(fc_cache, gelu_cache, proj_cache)
 
@@ -44,7 +58,7 @@ def mlp_forward(x, fc_weight, fc_bias, proj_weight, proj_bias, alloc=np.empty, a
 def mlp_backward(dout, cache, alloc=np.empty):
     """`layers.mlp_backward` with rounded operands."""
     dactivation, dproj_weight, dproj_bias = linear_backward(dout, cache.proj, alloc)
-    dhidden = layers.gelu_backward(dactivation, cache.gelu, alloc)
+    dhidden = gelu_backward(dactivation, cache.gelu, alloc)
     dx, dfc_weight, dfc_bias = linear_backward(dhidden, cache.fc, alloc)
     return dx, dfc_weight, dfc_bias, dproj_weight, dproj_bias
 
@@ -64,7 +78,7 @@ def multi_head_attention_forward(
     """`layers.multi_head_attention_forward` with rounded operands in both projections; attention itself is unchanged."""
     qkv, attn_cache = linear_forward(x, attn_weight, attn_bias, alloc)
     q, k, v = split_heads(qkv, n_head)
-    heads, attention_cache = layers.attention_forward(q, k, v, first_key, dropout, alloc)
+    heads, attention_cache = attention_forward(q, k, v, first_key, dropout, alloc)
     out, proj_cache = linear_forward(heads.reshape(x.shape), proj_weight, proj_bias, alloc_out or alloc)
     return out, MultiHeadAttentionCache(attn_cache, attention_cache, proj_cache)
 
@@ -74,7 +88,7 @@ def multi_head_attention_backward(dout, cache, alloc=np.empty):
     """`layers.multi_head_attention_backward` with rounded operands in both projections."""
     B, T, n_head, head_size = cache.attention.q.shape
     dheads, dproj_weight, dproj_bias = linear_backward(dout, cache.proj, alloc)
-    dq, dk, dv = layers.attention_backward(dheads.reshape(B, T, n_head, head_size), cache.attention, alloc)
+    dq, dk, dv = attention_backward(dheads.reshape(B, T, n_head, head_size), cache.attention, alloc)
     dqkv = alloc((B, T, 3 * n_head * head_size), dout.dtype)
     for view, gradient in zip(split_heads(dqkv, n_head), (dq, dk, dv)):
         view[...] = gradient
@@ -98,14 +112,14 @@ def lm_head_backward(dlogits, cache, alloc=np.empty):
 def lm_head_cross_entropy_forward(x, wte, targets, ignore_index=-1, alloc=np.empty):
     """`layers.lm_head_cross_entropy_forward` of rounded x and wte."""
     logits, head_cache = lm_head_forward(x, wte, alloc)
-    loss, loss_cache = layers.cross_entropy_forward(logits, targets, ignore_index, alloc)
+    loss, loss_cache = cross_entropy_forward(logits, targets, ignore_index, alloc)
     return loss, LMHeadCrossEntropyCache(head_cache, loss_cache)
 
 
 @adds_into(1)
 def lm_head_cross_entropy_backward(dloss, cache, alloc=np.empty):
     """`layers.lm_head_cross_entropy_backward` with rounded operands."""
-    dlogits = layers.cross_entropy_backward(dloss, cache.cross_entropy, alloc)
+    dlogits = cross_entropy_backward(dloss, cache.cross_entropy, alloc)
     return lm_head_backward(dlogits, cache.head, alloc)
 
 
@@ -114,3 +128,6 @@ def lm_head_cross_entropy_gradients(x, wte, targets, dloss, ignore_index=-1, all
     """`layers.lm_head_cross_entropy_gradients` with rounded operands."""
     loss, cache = lm_head_cross_entropy_forward(x, wte, targets, ignore_index, alloc)
     return loss, *lm_head_cross_entropy_backward(dloss, cache, alloc)
+
+
+__all__ = [name for name in dir() if name.endswith(("_forward", "_backward", "_gradients", "_update", "_norm"))]

@@ -98,7 +98,13 @@ def resume(folder, changes=None, group=None) -> Outcome:
         _check_compiler(resumed_settings(saved, changes or {}, run.path, group))
         plan = plan_resumed(saved, changes or {}, run.path, group, voice)
         ops = importlib.import_module(f"..{plan.settings.ops}", __package__)
-        model = GPT(saved.config, ops=ops, params=saved.params, recompute=plan.settings.recompute)
+        model = GPT(
+            saved.config,
+            ops=ops,
+            params=saved.params,
+            recompute=plan.settings.recompute,
+            products=plan.settings.products,
+        )
         return _train(plan, run, model, saved, TrainState.from_dict(saved.step, saved.state), group, voice)
 
 
@@ -116,11 +122,11 @@ def _check_agreement(plan, model, state, group):
     group.check_same("parameters", hashlib.sha256(model.params.flat).hexdigest())
 
 
-def _compile_kernels(dtype, group, voice):
+def _compile_kernels(dtype, products, group, voice):
     """Compile them now, where there is a progress line to see, and not in the middle of the first step."""
     from ..kernels.runtime.warm_up import compile_kernels
 
-    seconds = compile_kernels(dtype, show_progress=group.rank == 0)
+    seconds = compile_kernels(dtype, group.rank == 0, products)
     voice(f"kernels ready after {seconds:.1f} s")
 
 
@@ -129,7 +135,7 @@ def _train(plan, run, model, saved, state, group, voice):
     if group.size > 1:
         _check_agreement(plan, model, state, group)
     if settings.ops == "kernels":
-        _compile_kernels(model.params.flat.dtype, group, voice)
+        _compile_kernels(model.params.flat.dtype, settings.products, group, voice)
     model.workspace = Workspace()
     optimizer = AdamW(model.params, settings, model.ops, *group.optimizer_slice(len(model.params.flat), settings.zero))
     if saved is not None:

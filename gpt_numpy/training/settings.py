@@ -19,6 +19,7 @@ from ..data import DEFAULT_STEPS, STEPS
 from ..data.text.normalizing import check_steps
 from ..data.text.reading import SPLITS
 from ..errors import ConfigError
+from ..products import PRODUCTS
 from .schedule import SCHEDULES
 
 MODEL_SIZES = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
@@ -146,6 +147,9 @@ class Settings:
 
     seed: int = _setting("run", 1, "of initial values, batches, dropout and samples", minimum=0)
     ops: str = _setting("run", "kernels", "the readable layers or the fast kernels", choices=("layers", "kernels"))
+    products: str = _setting(
+        "run", "float32", "what matrix products round their operands to (gpt_numpy/products.py)", choices=PRODUCTS
+    )
     recompute: bool = _setting("run", False, "compute activations twice to hold fewer of them")
     zero: bool = _setting("run", False, "divide the optimizer's state over the ranks (ZeRO-1)", when="ranks")
     max_minutes: float = _setting("run", 0.0, "stop, saving, after so many minutes; 0: never", minimum=0.0)

@@ -51,6 +51,19 @@ def test_the_same_settings_give_the_same_bits(finished, tiny, tmp_path):
     assert everything(finished[0]) == everything(tmp_path / "again")
 
 
+def test_products_in_bfloat16_are_kept_by_a_resumed_run(finished, tiny, tmp_path, monkeypatch):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    start(tiny(products="bfloat16"), whole)
+    interrupt_at(monkeypatch, 5)
+    start(tiny(products="bfloat16"), cut)
+    monkeypatch.undo()
+    resume(cut)
+    assert everything(cut) == everything(whole)
+    assert everything(whole)[1] != everything(finished[0])[1]
+    with pytest.raises(ConfigError, match="products"):
+        resume(cut, {"products": "float32"})
+
+
 @pytest.mark.parametrize("stop_after", [1, 5, 8])
 def test_interrupted_equals_uninterrupted(finished, tiny, tmp_path, stop_after, monkeypatch):
     folder = tmp_path / "interrupted"

@@ -11,6 +11,7 @@ import numpy as np
 from ... import kernels
 from ...host import terminal
 from ...randomness import Dropout
+from .. import rounded
 
 _DROPOUT = Dropout(0.5, 1)
 
@@ -74,9 +75,8 @@ def _head(dtype):
 
 
 def _rounded_linear(dtype):
-    if dtype == np.float32:
-        out, cache = rounded.linear_forward(*_arrays(dtype, (2, 4), (4, 4), 4))
-        rounded.linear_backward(out, cache)
+    out, cache = rounded.linear_forward(*_arrays(dtype, (2, 4), (4, 4), 4))
+    rounded.linear_backward(out, cache)
 
 
 def _optimizer(dtype):
@@ -88,11 +88,12 @@ def _optimizer(dtype):
 _OPS = (_linear, _attention, _mlp, _head, _layernorm, _embedding, _residual, _dropout, _gelu, _optimizer)
 
 
-def compile_kernels(dtype=np.float32, show_progress=True):
+def compile_kernels(dtype=np.float32, show_progress=True, products="float32"):
     """Compile, or load from the cache, all that training and evaluating a model in ``dtype`` calls; returns seconds."""
+    ops = (*_OPS, _rounded_linear) if products == "bfloat16" else _OPS
     started = time.perf_counter()
     options = {} if show_progress else {"disable": True}
-    bar = terminal.bar(iterable=_OPS, desc="compiling kernels", unit="op", leave=False, **options)
+    bar = terminal.bar(iterable=ops, desc="compiling kernels", unit="op", leave=False, **options)
     for op in bar:
         bar.set_postfix_str(op.__name__.strip("_"))
         op(np.dtype(dtype))

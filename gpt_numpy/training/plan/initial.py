@@ -28,14 +28,14 @@ def initial_model(settings, vocab_size):
     ops = importlib.import_module(f"...{settings.ops}", __package__)
     if not settings.init_from:
         config = settings.model_config(vocab_size)
-        return GPT(config, settings.seed, ops=ops, recompute=settings.recompute)
+        return GPT(config, settings.seed, ops=ops, recompute=settings.recompute, products=settings.products)
     config, params = huggingface.load(find_model(settings.init_from))
     _check_vocabulary(settings, config, vocab_size)
     config = config.replace(dropout=settings.dropout)
     block_size = settings.block_size or config.block_size
     if block_size != config.block_size:
         config, params = with_positions(config, params, block_size, settings.positions, settings.seed)
-    return GPT(config, ops=ops, params=params, recompute=settings.recompute)
+    return GPT(config, ops=ops, params=params, recompute=settings.recompute, products=settings.products)
 
 
 def _check_vocabulary(settings, config, vocab_size):

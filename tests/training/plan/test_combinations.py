@@ -30,6 +30,7 @@ FACTORS = {
     "micro_batch_size": (None, 2),
     "dropout": (0.0, 0.2),
     "recompute": (False, True),
+    "products": ("float32", "bfloat16"),
     "ops": ("layers", "kernels"),
     "schedule": ("cosine", "wsd", "linear", "constant"),
     "clip": (1.0, 0.0),
