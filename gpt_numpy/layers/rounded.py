@@ -26,7 +26,7 @@ from ..layers import layernorm_forward as layernorm_forward
 from ..layers import residual_backward as residual_backward
 from ..layers import residual_forward as residual_forward
 from ..products import round_to_bfloat16
-from ._accumulate import adds_into
+from .accumulate import adds_into
 from .attention import MultiHeadAttentionCache, split_heads
 from .lm_head import LMHeadCrossEntropyCache
 from .mlp import MLPCache
