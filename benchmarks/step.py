@@ -6,13 +6,16 @@ the arrays that they are given counted once (arrays that are still in a cache ca
 what is left of a step outside all launches.
 """
 
+import math
 import statistics
 import time
 from collections import defaultdict
 
 import numpy as np
 
+from gpt_numpy.kernels.gemm.blocked import Operands
 from gpt_numpy.machine import peak_flops, read_bandwidth
+from gpt_numpy.products import PRODUCTS
 
 SHAPES = {
     "small": dict(vocab_size=65, n_layer=4, n_head=4, n_embd=128, batch_size=12, block_size=64),
@@ -24,6 +27,7 @@ SHAPES = {
 def configure(parser):
     """Add the command's arguments to its parser."""
     parser.add_argument("names", nargs="*", metavar="SHAPE", help=f"of {', '.join(SHAPES)} (default: small)")
+    parser.add_argument("--products", default="float32", choices=PRODUCTS, help="of the step (default float32)")
     parser.add_argument("--seconds", type=float, default=3.0, help="for each shape (default 3)")
 
 
@@ -33,12 +37,12 @@ def run(args):
     print(f"limits here and now: {limits['gflops']:.0f} GFLOP/s float32, {limits['gbytes']:.1f} GB/s")
     results = {}
     for name in args.names or ["small"]:
-        results[name] = measure(SHAPES[name], args.seconds)
+        results[name] = measure(SHAPES[name], args.seconds, args.products)
         _print(name, results[name], limits)
     return {"limits": limits, "steps": results}
 
 
-def measure(spec, seconds):
+def measure(spec, seconds, products="float32"):
     """{"seconds", "python", "rows"} of a step of this shape, each the median over as many steps as fit ``seconds``.
 
     A row: name, launches of a step, seconds of a step, operations and bytes of a step.
@@ -47,7 +51,7 @@ def measure(spec, seconds):
 
     from .peers import ours
 
-    step = ours.prepare("gpt_numpy", spec)
+    step = ours.prepare(f"gpt_numpy {products}", spec)
     for _ in range(3):
         step()
     steps, totals = [], []
@@ -86,18 +90,22 @@ def measure(spec, seconds):
 def _name(launcher, args):
     where = launcher.__module__.removeprefix("gpt_numpy.kernels.")
     if where == "gemm.blocked":
-        M, N, K = args[6:9]
-        return f"product {M} × {N} × {K}"
+        return "product {} × {} × {}".format(*_sizes(launcher, args))
     kind = launcher.__name__.strip("_")
     return where if where.endswith(kind) else f"{where} {kind}"
+
+
+def _sizes(launcher, args):
+    """M, N and K of a product, which are among the fields of ``Operands`` behind the launcher's named arguments."""
+    fields = args[launcher.__wrapped__.__code__.co_argcount :]
+    return fields[Operands._fields.index("M") :][:3]
 
 
 def _cost(launcher, args):
     """Operations of products, and bytes of the arrays of everything else."""
     where = launcher.__module__.removeprefix("gpt_numpy.kernels.")
     if where == "gemm.blocked":
-        M, N, K = args[6:9]
-        return 2 * M * N * K, 0
+        return 2 * math.prod(_sizes(launcher, args)), 0
     if where in ("attention.forward", "attention.backward"):
         q, k = [array for array in args if getattr(array, "ndim", 0) == 4][:2]
         B, Tq, n_head, head_size = q.shape
