@@ -4,7 +4,7 @@ A checkpoint is a folder ``step-N`` that ``transformers`` opens as it is (``conf
 tokenizer's files, ``reading.json``), with what resuming needs beside it: ``optimizer.safetensors``, ``trainer_state.json``, and
 ``manifest.json`` with the size and SHA-256 of every file. It is written under a temporary name, flushed to the
 disk, and given its own name by one rename; only after it has been read back and found right are older ones removed.
-A reader believes nothing that the manifest does not vouch for.
+A reader takes nothing for right that the manifest does not list.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def prune(folder, keep, best_step=None):
 
 
 def remove_leftovers(folder):
-    """Remove what killed processes left half-written. Only for who holds the run's lock."""
+    """Remove what killed processes left half-written. Only the process that holds the run's lock may do that."""
     for path in Path(folder).glob(".step-*.tmp"):
         shutil.rmtree(path, ignore_errors=True)
 

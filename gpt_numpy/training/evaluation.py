@@ -28,7 +28,9 @@ class Evaluation(NamedTuple):
     tokens: int
 
 
-def evaluate(model, corpus, batch_size, limit=None, group=None, mask=None, stopped=lambda: False):
+def evaluate(
+    model, corpus, batch_size: int, limit: int | None = None, group=None, mask=None, stopped=lambda: False
+) -> Evaluation | None:
     """``Evaluation`` of ``model`` on ``corpus.validation``, ``batch_size`` windows at a time.
 
     ``limit`` windows, evenly spread, or all. With a ``group`` every rank does its share and all get the total.
@@ -69,7 +71,7 @@ def evaluate(model, corpus, batch_size, limit=None, group=None, mask=None, stopp
     return Evaluation(nats / counted, nats / math.log(2) / max(text_bytes, 1), int(counted))
 
 
-def unigram_loss(training, validation, vocab_size):
+def unigram_loss(training, validation, vocab_size: int) -> float:
     """Nats a token of the model that knows only how frequent each token is (add-one smoothed), on ``validation``."""
     counts = np.ones(vocab_size)
     for start in range(0, len(training), _STRETCH):

@@ -16,9 +16,10 @@ FILE_NAME = "metrics.jsonl"
 
 
 class MetricsLog:
-    """Appends records to ``folder/metrics.jsonl``; what is there from after ``step``, where a run goes on, is dropped.
+    """Appends records to ``folder/metrics.jsonl``.
 
-    Of a run that begins (``step`` 0) everything is. A ``final`` line goes too: who resumes ends anew.
+    Lines that are already there are dropped: those from after ``step`` where a run goes on, all where a run begins
+    (``step`` 0), and the ``final`` line, because the resumed run writes another one.
     """
 
     def __init__(self, folder, step):

@@ -1,8 +1,8 @@
 """Checkpoints written while training goes on.
 
 A save copies parameters and moments into memory of its own, on all cores, which takes as long as reading and writing
-them once; hashing, writing and flushing then work on the copy, in a thread. (A copy made in that thread would cost
-training more: it takes a core from the step that it runs beside, and a step is as slow as its slowest thread.)
+them once; a thread then hashes, writes and flushes the copy. (A copy made in that thread would slow training down more: the
+thread would take a core from the step beside it, and a step is as slow as its slowest thread.)
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The training loop: batches in, gradients, an update, and from time to time a look at how it goes.
 
 Nothing here keeps randomness: a step's batch and dropout are functions of (seed, step), so a run is continued by
-setting ``step``. What a step does to the parameters is ``train_step``; everything else watches.
+setting ``step``. ``train_step`` is all that changes the parameters.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SIGNALLED = "stopped by a signal"  # why a run ended
 
 @dataclasses.dataclass
 class TrainState:
-    """Where a run stands, beside its parameters and moments: what ``trainer_state.json`` holds."""
+    """Progress of a run, beside its parameters and moments; kept in ``trainer_state.json``."""
 
     step: int = 0  # updates done
     best_loss: float = math.inf

@@ -42,7 +42,7 @@ class Batches:
         return self.masked(*pair)
 
     def masked(self, inputs, targets):
-        """(inputs, targets, options) with the documents apart, if they are to be."""
+        """(inputs, targets, options): targets that do not count are ignored, and documents kept apart where they are to be."""
         if self.settings.documents == "apart":
             targets, positions, first_key = document_masks(inputs, targets, self._eot_id)
             return inputs, targets, {"positions": positions, "first_key": first_key}

@@ -13,6 +13,7 @@ from ...data.shards.manifest import MANIFEST, sha256_of
 from ...errors import DataError
 from ...tokenizer import load_tokenizer
 from ...wording import counted
+from ..settings import Settings
 from .tokenizers import make_tokenizer
 
 
@@ -39,7 +40,7 @@ class Corpus(NamedTuple):
         return digest.hexdigest()
 
 
-def load_corpus(settings, tokenizer=None, say=lambda text: None):
+def load_corpus(settings: Settings, tokenizer=None, say=lambda text: None) -> Corpus:
     """The ``Corpus`` of ``settings``. A ``tokenizer`` given is used as it is; ``say`` is told of every stage."""
     if len(settings.data) == 1 and (Path(settings.data[0]) / MANIFEST).exists():
         return open_prepared(settings.data[0], say)
@@ -55,7 +56,7 @@ def load_corpus(settings, tokenizer=None, say=lambda text: None):
     arrays = [encode(texts, tokenizer) for texts in (training, validation)]
     sizes = f"{counted(len(arrays[0]), 'token')} to train on, {len(arrays[1]):,} to validate"
     say(f"a vocabulary of {tokenizer.n_vocab:,}; {sizes}")
-    return Corpus(tokenizer, *arrays, token_bytes(tokenizer), normalize=settings.normalize)
+    return Corpus(tokenizer, arrays[0], arrays[1], token_bytes(tokenizer), normalize=settings.normalize)
 
 
 def open_prepared(folder, say):

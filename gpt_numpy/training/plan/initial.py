@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import importlib
 
+from ...config import GPTConfig
 from ...errors import CheckpointMismatch, ConfigError
 from ...interop import huggingface
 from ...locating import find_model
 from ...model import GPT
 from ...parameters import Parameters, initialise
+from ..settings import Settings
 
 
-def initial_config(settings, vocab_size):
+def initial_config(settings: Settings, vocab_size: int) -> GPTConfig:
     """The ``GPTConfig`` of ``initial_model``, without reading any weights."""
     if not settings.init_from:
         return settings.model_config(vocab_size)
@@ -23,7 +25,7 @@ def initial_config(settings, vocab_size):
     return config.replace(dropout=settings.dropout, block_size=block_size)
 
 
-def initial_model(settings, vocab_size):
+def initial_model(settings: Settings, vocab_size: int) -> GPT:
     """A ``GPT`` as ``settings`` say, for a tokenizer of ``vocab_size`` ids."""
     ops = importlib.import_module(f"...{settings.ops}", __package__)
     if not settings.init_from:
@@ -63,8 +65,7 @@ def _check_positions(config, block_size, how):
 def with_positions(config, params, block_size, how, seed):
     """(config, params) with ``block_size`` positions: the first of the old ones, new ones as at initialisation.
 
-    ``how`` is ``crop`` or ``extend``: which of the two it is has to be said, as one loses what was learned and the
-    other adds what was not.
+    how: ``crop`` loses learned positions, ``extend`` adds untrained ones; ``ConfigError`` unless the right one is named
     """
     _check_positions(config, block_size, how)
     kept = min(block_size, config.block_size)

@@ -150,7 +150,7 @@ class MPIGroup(Alone):
     def guard(self):
         """An error that leaves this block ends all ranks, which would otherwise wait for this one for ever.
 
-        Where all ranks fail alike, the first is given the time to say so before another one ends it.
+        Where all ranks fail alike, the others wait, so that the first can print its error before it is ended.
         """
         try:
             yield

@@ -40,7 +40,7 @@ FACTORS = {
 }
 BLOCK = 16
 STEPS = 8
-IN_SUITE = 4  # combinations outside the campaign
+IN_SUITE = 3  # combinations outside the campaign
 
 
 def repair(combination, fixed):
