@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from .errors import ConfigError
 
@@ -49,7 +51,7 @@ class GPTConfig:
     n_embd: int
     dropout: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd"):
             check_integer(name, getattr(self, name), minimum=1)
             if getattr(self, name) > LARGEST_SIZE:
@@ -64,12 +66,12 @@ class GPTConfig:
             )
 
     @property
-    def head_size(self):
+    def head_size(self) -> int:
         """Width of one head, n_embd / n_head."""
         return self.n_embd // self.n_head
 
     @classmethod
-    def preset(cls, name, **changes):
+    def preset(cls, name: str, **changes) -> GPTConfig:
         """A published or small shape by name, with fields changed by keyword.
 
         >>> GPTConfig.preset("gpt2").n_embd
@@ -82,7 +84,7 @@ class GPTConfig:
         return cls.from_dict({**fields, **changes})
 
     @classmethod
-    def from_dict(cls, fields):
+    def from_dict(cls, fields: Mapping[str, Any]) -> GPTConfig:
         """A config from a mapping; an unknown or missing key is an error that names the nearest known one."""
         known = {field.name: field for field in dataclasses.fields(cls)}
         for key in fields:
@@ -93,30 +95,30 @@ class GPTConfig:
             raise ConfigError(f"missing field {', '.join(missing)}")
         return cls(**fields)
 
-    def replace(self, **changes):
+    def replace(self, **changes) -> GPTConfig:
         """A copy with fields changed."""
         return dataclasses.replace(self, **changes)
 
 
-def preset_names():
+def preset_names() -> tuple[str, ...]:
     """The names that ``GPTConfig.preset`` knows."""
     return tuple(_PRESETS)
 
 
-def nearest(word, known):
+def nearest(word: object, known: Iterable) -> str:
     """`` (did you mean 'x'?)`` for the closest of ``known``, or nothing."""
     close = difflib.get_close_matches(str(word), [str(k) for k in known], n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
-def check_integer(name, value, minimum):
+def check_integer(name: str, value: Any, minimum: int) -> int:
     """``value`` if it is an integer of at least ``minimum``; ``True`` is not an integer here."""
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < minimum:
         raise ConfigError("not a size", field=name, found=value, expected=f"an integer >= {minimum}")
     return value
 
 
-def check_number(name, value, minimum=-math.inf, below=math.inf):
+def check_number(name: str, value: Any, minimum: float = -math.inf, below: float = math.inf) -> float:
     """``value`` if it is a number with minimum <= value < below (never a NaN, an infinity or a bool)."""
     valid = isinstance(value, (int, float)) and not isinstance(value, bool)
     valid = valid and abs(value) < math.inf  # also right for an integer that no float holds

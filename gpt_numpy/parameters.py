@@ -3,7 +3,7 @@
 ``table(config)`` lists name → shape in GPT-2's own order and with GPT-2's own names; weights are
 (in, out), so that a published checkpoint loads without a transpose. Parameters, gradients and both of the
 optimizer's moments are each a ``Parameters``: one flat array, with a named view for every row of the table.
-Whoever walks parameters (optimizer, checkpoint, import, reports) walks this table; there is no second list.
+The optimizer, checkpoints, imports and reports all walk this table; there is no second list.
 
 The output head is tied to the token embedding ``wte`` and therefore has no row of its own.
 """
@@ -11,7 +11,7 @@ The output head is tied to the token embedding ``wte`` and therefore has no row 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -20,10 +20,10 @@ from .wording import counted
 from .workspace import aligned_zeros
 
 
-def table(config):
+def table(config: GPTConfig) -> dict[str, tuple[int, ...]]:
     """Ordered dict name → shape of every parameter of ``config``."""
     C = config.n_embd
-    shapes = {"wte.weight": (config.vocab_size, C), "wpe.weight": (config.block_size, C)}
+    shapes: dict[str, tuple[int, ...]] = {"wte.weight": (config.vocab_size, C), "wpe.weight": (config.block_size, C)}
     for i in range(config.n_layer):
         block = {
             "ln_1.weight": (C,),
@@ -45,12 +45,12 @@ def table(config):
     return shapes
 
 
-def count(config):
+def count(config: GPTConfig) -> int:
     """Number of parameters of ``config``."""
     return sum(math.prod(shape) for shape in table(config).values())
 
 
-def decays(name):
+def decays(name: str) -> bool:
     """Whether weight decay applies to the parameter: to matrices only, not to biases and layernorms."""
     return name.endswith(".weight") and ".ln_" not in f".{name}"
 
@@ -85,16 +85,16 @@ class Parameters(Mapping):
         # Rebuilt from the flat array alone: views that were copied one by one would no longer be views of it.
         return _restored, (self.config, self.flat)
 
-    def __getitem__(self, name):
+    def __getitem__(self, name: str) -> np.ndarray:
         return self._views[name]
 
-    def __iter__(self):
+    def __iter__(self) -> Iterator[str]:
         return iter(self._views)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._views)
 
-    def name_at(self, index):
+    def name_at(self, index: int) -> str:
         """Name of the tensor that holds flat element ``index``."""
         return list(self._views)[int(np.searchsorted(self.boundaries, index, side="right")) - 1]
 
@@ -106,7 +106,7 @@ def _restored(config, flat):
     return params
 
 
-def initialise(params, config, seed):
+def initialise(params: Parameters, config: GPTConfig, seed: int) -> None:
     """Fill ``params`` with GPT-2's initial values, in place.
 
     Matrices are normal with standard deviation 0.02; the two projections of each block that write to the
