@@ -26,9 +26,30 @@ def configure(parser):
     _configure_lesson(actions)
     _configure_exercise(actions)
     _configure_curvature(actions)
+    _configure_lab(actions)
     bugs = actions.add_parser("bugs", help="list the planted bugs and the check that catches each")
     bugs.add_argument("--numbers", action="store_true", help="numbers instead of names, which give the answers away")
     _configure_bug(actions)
+
+
+def _configure_lab(actions):
+    lab = actions.add_parser(
+        "lab",
+        help="experiments on a model that trains in seconds: a sweep to predict, broken models to diagnose",
+        description="sweep: train once for each value of one setting, and compare with your prediction. attention: train, "
+        "break the model in one of four ways, and write its microscope page; --answer checks your diagnosis.",
+    )
+    lab.add_argument("lab", choices=("sweep", "attention"), help="which experiment")
+    lab.add_argument("--setting", default="lr", help="sweep: width, heads, layers, context or lr")
+    lab.add_argument(
+        "--values", type=float, nargs="+", default=[5e-4, 5e-3, 5e-2], metavar="X", help="sweep: its values"
+    )
+    lab.add_argument("--predict", type=float, metavar="X", help="sweep: the value that you expect to be best")
+    lab.add_argument("--data", metavar="FILE", help="sweep: a text of your own (unset: a nursery rhyme)")
+    lab.add_argument("--case", type=int, default=1, metavar="N", help="attention: 1 to 4")
+    lab.add_argument("--answer", metavar="FAULT", help="attention: your diagnosis")
+    lab.add_argument("--out", default="lab.html", metavar="FILE", help="attention: the page to write")
+    lab.add_argument("--steps", type=int, default=120, metavar="N", help="training steps")
 
 
 def _configure_bug(actions):
@@ -100,7 +121,14 @@ def _configure_exercise(actions):
 
 
 def run(args):
-    actions = {"lesson": _lesson, "exercise": _exercise, "curvature": _curvature, "bugs": _bugs, "bug": _bug}
+    actions = {
+        "lesson": _lesson,
+        "exercise": _exercise,
+        "curvature": _curvature,
+        "lab": _lab,
+        "bugs": _bugs,
+        "bug": _bug,
+    }
     return actions[args.action](args)
 
 
@@ -217,6 +245,51 @@ def _noise(scale):
     if not 0 < scale < float("inf"):
         return "not measurable with so few sequences: the mean gradient is smaller than its noise (--sequences)"
     return f"{scale:.3g} sequences"
+
+
+# ---- labs ------------------------------------------------------------------------------------------------------------
+
+
+def _lab(args):
+    check_integer("--steps", args.steps, minimum=1)
+    return _sweep(args) if args.lab == "sweep" else _attention_lab(args)
+
+
+def _sweep(args):
+    from ..data import read_documents
+    from ..study import labs
+    from ..study.drawing import bars
+
+    text = "\n".join(read_documents([args.data])) if args.data else labs.TEXT
+    if args.predict is None:
+        print("Which value will be best? Write it down (--predict X) before you read on.\n")
+    losses = labs.sweep(args.setting, args.values, args.steps, text)
+    print(bars({f"{args.setting} {value:g}": loss for value, loss in losses.items()}, "loss on text not trained on"))
+    best = min(losses, key=lambda value: losses[value])
+    print(f"best: {args.setting} = {best:g}, loss {losses[best]:.3f}")
+    if args.predict is not None:
+        print("as you predicted" if args.predict == best else f"you predicted {args.predict:g}")
+
+
+def _attention_lab(args):
+    from ..study import labs
+    from ..study.microscope import build_page
+
+    fault = labs.fault_of(args.case)
+    if args.answer is not None:
+        if args.answer not in labs.FAULTS:
+            known = ", ".join(labs.FAULTS)
+            raise ConfigError(f"no fault {args.answer!r}{nearest(args.answer, labs.FAULTS)}", expected=known)
+        print("right" if args.answer == fault else "no: look again")
+        return 0 if args.answer == fault else 1
+    run = labs.train(args.steps)
+    model = labs.damaged(run, fault)
+    with labs.shown(model):
+        page = build_page(model, run.tokenizer, labs.TEXT, f"case {args.case}", model.config.block_size)
+    Path(args.out).write_text(page, encoding="utf-8")
+    print(f"{args.out}: open it, compare the attention maps (boxes attn.weights) of all heads, and the losses")
+    print(f"then: gpt-numpy study lab attention --case {args.case} --answer {'|'.join(labs.FAULTS)}")
+    return 0
 
 
 # ---- riddles ---------------------------------------------------------------------------------------------------------

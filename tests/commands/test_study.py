@@ -6,6 +6,7 @@ from gpt_numpy import GPT, CharTokenizer, GPTConfig, layers
 from gpt_numpy.commands import main
 from gpt_numpy.study.bugs import BUGS
 from gpt_numpy.study.exercises import EXERCISES, stubs
+from gpt_numpy.study.labs import FAULTS
 
 NAME = "gelu-cubic-factor-forgotten"
 
@@ -150,3 +151,15 @@ def test_riddles_that_are_not_there(capsys):
     assert main(["study", "bug"]) == 2
     assert main(["study", "bug", "--random", "--layer", "atention"]) == 2
     assert "did you mean 'attention'" in capsys.readouterr().err
+
+
+def test_labs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["study", "lab", "sweep", "--values", "1e-5", "5e-3", "--predict", "5e-3", "--steps", "15"]) == 0
+    assert "as you predicted" in capsys.readouterr().out
+    assert main(["study", "lab", "attention", "--case", "2", "--steps", "3"]) == 0
+    out = capsys.readouterr().out
+    assert (tmp_path / "lab.html").stat().st_size > 50_000 and out.count("leaking-mask") == 1
+    answers = [main(["study", "lab", "attention", "--case", "2", "--answer", fault]) for fault in FAULTS]
+    assert sorted(answers) == [0, 1, 1, 1]
+    assert main(["study", "lab", "attention", "--answer", "dead-lyer"]) == 2
