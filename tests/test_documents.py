@@ -12,16 +12,18 @@ import pytest
 
 from gpt_numpy import GPT, GPTConfig, Tokenizer, layers
 from gpt_numpy.commands import SUBCOMMANDS, main
+from gpt_numpy.inference.language_model import LanguageModel
 
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(path for top in ("gpt_numpy", "benchmarks", "scripts") for path in (ROOT / top).rglob("*.py"))
 READMES = sorted([ROOT / "README.md", *(ROOT / "gpt_numpy").rglob("README.md")])
 READMES += sorted([*(ROOT / "benchmarks").rglob("README.md"), *(ROOT / "scripts").rglob("README.md")])
+# What examples call an object of these classes.
 VARIABLES = {
-    "model": GPT(GPTConfig.preset("tiny"), ops=layers),
-    "tokenizer": Tokenizer,
-    "config": GPTConfig,
-}  # what examples call an object of a class
+    "model": (GPT(GPTConfig.preset("tiny"), ops=layers), LanguageModel),
+    "tokenizer": (Tokenizer,),
+    "config": (GPTConfig,),
+}
 ROOMS = {path.parent.name for path in (ROOT / "gpt_numpy").glob("*/__init__.py")} | {"model", "config", "parameters"}
 
 # Paths that a user has, or that a program writes: not this repository's.
@@ -92,7 +94,7 @@ def test_modules_and_their_names_exist(path, text):
         if first == "gpt_numpy" or first == "benchmarks":
             assert resolves(name), f"{path.relative_to(ROOT)} names {name}"
         elif first in ROOMS and not name.endswith((".safetensors", ".json", ".txt", ".bin", ".py", ".toml")):
-            variable = first in VARIABLES and hasattr(VARIABLES[first], name.split(".")[1])
+            variable = any(hasattr(kind, name.split(".")[1]) for kind in VARIABLES.get(first, ()))
             beside = ".".join(path.relative_to(ROOT).parent.parts)
             assert variable or resolves(f"gpt_numpy.{name}") or resolves(f"{beside}.{name}"), (
                 f"{path.relative_to(ROOT)} names {name}"
