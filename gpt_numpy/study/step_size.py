@@ -21,6 +21,12 @@ from .gradients import check_gradients
 
 STEPS = tuple(10.0 ** (-exponent / 2) for exponent in range(2, 25))  # 1e-1 to 1e-12
 
+_METHODS = {"central": "central differences", "complex": "complex step"}
+_STYLES = {
+    "central": {"color": "#332288", "marker": "o", "markersize": 2.5, "linewidth": 1.2},
+    "complex": {"color": "#CC6677", "linestyle": "--", "linewidth": 1.4},
+}
+
 
 class VCurve(NamedTuple):
     """Relative error for each step, of all gradients of a case together (the largest tensor's)."""
@@ -75,28 +81,38 @@ def lines(curve, width=48):
 
 
 def plot(curves, path):
-    """Draw curves into a picture file, with the two slopes that theory gives."""
-    import matplotlib
+    """Draw curves into a picture file: a panel for each case, with the two slopes that theory gives."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
 
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(figsize=(8, 5.5), constrained_layout=True)
     names = list(dict.fromkeys(curve.name for curve in curves))
-    for curve in curves:
-        color = f"C{names.index(curve.name)}"
-        style = {"marker": "o", "markersize": 3} if curve.method == "central" else {"linestyle": "--"}
-        axes.loglog(curve.steps, np.maximum(curve.errors, 1e-17), label=_title(curve), color=color, **style)
-    guide = {"color": "grey", "linewidth": 1}
-    axes.loglog([1e-1, 1e-5], [1e-3, 1e-11], label="truncation, ∝ h²", **guide)
-    axes.loglog([1e-5, 1e-12], [1e-11, 1e-4], linestyle=":", label="rounding, ∝ 1/h", **guide)
-    axes.set(xlabel="step h", ylabel="relative error of the gradient", ylim=(1e-17, 10))
-    axes.invert_xaxis()
-    axes.legend(fontsize=8, loc="lower left")
-    axes.grid(alpha=0.3)
+    across = min(4, len(names))
+    down = -(-len(names) // across)
+    figure = Figure(figsize=(max(7.0, 3.3 * across), 1.2 + 2.6 * down), layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(down, across, sharex=True, sharey=True, squeeze=False)
+    for axes in panels.flat[len(names) :]:
+        axes.set_axis_off()
+    handles = {}
+    for axes, name in zip(panels.flat, names):
+        for curve in (curve for curve in curves if curve.name == name):
+            style = _STYLES[curve.method]
+            (line,) = axes.loglog(curve.steps, np.maximum(curve.errors, 1e-17), **style)
+            handles.setdefault(_METHODS[curve.method], line)
+        guide = {"color": "0.6", "linewidth": 1}
+        (line,) = axes.loglog([1e-1, 1e-5], [1e-3, 1e-11], **guide)
+        handles.setdefault("truncation, ∝ h²", line)
+        (line,) = axes.loglog([1e-5, 1e-12], [1e-11, 1e-4], linestyle=":", **guide)
+        handles.setdefault("rounding, ∝ 1/h", line)
+        axes.set_title(name, fontsize="small")
+        axes.grid(alpha=0.25)
+    panels.flat[0].set(ylim=(1e-17, 10))
+    panels.flat[0].invert_xaxis()
+    figure.supxlabel("step h of the difference", fontsize="small")
+    figure.supylabel("relative error of the gradient", fontsize="small")
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=4, fontsize="small")
     figure.savefig(path, dpi=130)
-    plt.close(figure)
 
 
 def _title(curve):
-    return f"{curve.name}, {'central differences' if curve.method == 'central' else 'complex step'}"
+    return f"{curve.name}, {_METHODS[curve.method]}"

@@ -36,3 +36,16 @@ def test_which_cases_are_analytic():
         if cases.is_analytic(case):
             report = cases.check_gradients(case.forward, case.backward, case.inputs, method="complex", tolerance=1e-14)
             assert report.passed, case.name
+
+
+def test_every_case_has_a_panel_of_its_own(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **options: figures.append(self))
+    steps = (1e-2, 1e-4)
+    curves = [step_size.VCurve(f"case {i}", "central", steps, (1e-3, 1e-5)) for i in range(6)]
+    step_size.plot([*curves, curves[0]._replace(method="complex")], tmp_path / "v.png")
+    (figure,) = figures
+    assert [axes.get_title() for axes in figure.axes if axes.get_title()] == [curve.name for curve in curves]
+    assert len(figure.legends) == 1 and all(axes.get_legend() is None for axes in figure.axes)
