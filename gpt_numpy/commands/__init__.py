@@ -14,7 +14,7 @@ import sys
 
 from .. import __version__
 from ..errors import GPTNumpyError
-from ..host import terminal
+from ..host import compiling, terminal
 from ..wording import in_words
 from .parsing import Parser, in_flags
 
@@ -22,6 +22,7 @@ from .parsing import Parser, in_flags
 SUBCOMMANDS = {
     "train": "train a GPT on text, or go on with a run",
     "runs": "list and compare training runs",
+    "sweep": "train every combination of some settings, one run after the other, and compare",
     "download": "fetch data or a published model, resumable and verified",
     "data": "prepare, inspect and verify folders of token shards",
     "gradcheck": "check every gradient against difference quotients, in float64",
@@ -94,6 +95,7 @@ def run_as_program(argv):
     chosen = next((word for word in argv if word in SUBCOMMANDS), None)
     name = f"gpt-numpy {chosen}" if chosen else "gpt-numpy"
     terminal.take_over(name, survives=chosen == "train")
+    compiling.announce()
     try:
         code = main(argv)
     except SystemExit as end:  # the parser's, after --help or a mistake

@@ -10,10 +10,10 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
-import shutil
 import sys
 
 from ..errors import ConfigError, GenerationError, GPTNumpyError
+from ..host.terminal import columns
 
 FLAG = "[FLAG ...]"
 _WIDEST_HELP = 110
@@ -47,8 +47,7 @@ class Help(argparse.RawDescriptionHelpFormatter):
     """Help texts with their defaults, where there is one and the text does not say so itself."""
 
     def __init__(self, prog):
-        columns = shutil.get_terminal_size().columns
-        super().__init__(prog, max_help_position=30, width=max(40, min(columns, _WIDEST_HELP) - 2))
+        super().__init__(prog, max_help_position=30, width=min(columns(), _WIDEST_HELP) - 2)
 
     def add_argument(self, action):
         super().add_argument(action)

@@ -93,7 +93,7 @@ def run(args):
     from ..training.ranks.distributed import Alone
     from ..training.session import dry_run, resume, start
 
-    values, given = _values(args)
+    values, given = values_of(args)
     group = _mpi_group() if args.mpi else Alone()
     with group.guard():
         if args.resume:
@@ -108,7 +108,7 @@ def run(args):
         return start(settings, args.out, group, given).exit_code
 
 
-def _values(args):
+def values_of(args):
     """(name → value, names) of settings: those of the script, --config and flags, of which the last wins; the flags."""
     flags = {name.removeprefix("set_"): value for name, value in vars(args).items() if name.startswith("set_")}
     if args.files is not None:

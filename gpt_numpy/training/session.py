@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from ..errors import ConfigError, NonFinite
 from ..host import compiler
+from ..locating import describe
 from ..model import GPT
 from ..workspace import Workspace
 from . import checkpoint
@@ -59,13 +60,16 @@ def start(settings: Settings, out=None, group=None, given: Iterable[str] = ()) -
     run = RunFolder(out or free_name(settings.data))
     if group.rank == 0:
         run.check_free()
+    if settings.init_from and (checkpoint_taken := describe(settings.init_from)):
+        voice(checkpoint_taken)
+    helpers = _begin_compiling(settings, group, voice)
     plan = plan_run(settings, group, voice, given)
     if group.rank == 0:
         run.create()
     group.barrier()
     with _held(run, group):
         model = initial_model(plan.settings, plan.corpus.tokenizer.n_vocab)
-        return _train(plan, run, model, None, TrainState(), group, voice)
+        return _train(plan, run, model, None, TrainState(), group, voice, helpers)
 
 
 def _check_compiler(settings):
@@ -95,9 +99,12 @@ def resume(folder, changes=None, group=None) -> Outcome:
     with _held(run, group):
         saved = checkpoint.load_newest(run.checkpoints)
         voice(f"resuming {run.path} at step {saved.step:,}")
-        _check_compiler(resumed_settings(saved, changes or {}, run.path, group))
+        settings = resumed_settings(saved, changes or {}, run.path, group)
+        _check_compiler(settings)
+        helpers = _begin_compiling(settings, group, voice)
         plan = plan_resumed(saved, changes or {}, run.path, group, voice)
         ops = importlib.import_module(f"..{plan.settings.ops}", __package__)
+<<<<<<< HEAD
         model = GPT(
             saved.config,
             ops=ops,
@@ -106,6 +113,10 @@ def resume(folder, changes=None, group=None) -> Outcome:
             products=plan.settings.products,
         )
         return _train(plan, run, model, saved, TrainState.from_dict(saved.step, saved.state), group, voice)
+=======
+        model = GPT(saved.config, ops=ops, params=saved.params, recompute=plan.settings.recompute)
+        return _train(plan, run, model, saved, TrainState.from_dict(saved.step, saved.state), group, voice, helpers)
+>>>>>>> 43da8cc (Compile kernels in a second process while the tokenizer trains, with a line wherever compiling takes long; add gpt-numpy sweep)
 
 
 def _held(run, group):
@@ -122,20 +133,44 @@ def _check_agreement(plan, model, state, group):
     group.check_same("parameters", hashlib.sha256(model.params.flat).hexdigest())
 
 
+<<<<<<< HEAD
 def _compile_kernels(dtype, products, group, voice):
     """Compile them now, where there is a progress line to see, and not in the middle of the first step."""
     from ..kernels.runtime.warm_up import compile_kernels
 
     seconds = compile_kernels(dtype, group.rank == 0, products)
+=======
+def _begin_compiling(settings, group, voice):
+    """Helpers that compile while the data is read and the tokenizer trained; None where that is done or not wanted."""
+    if settings.ops != "kernels" or group.size > 1:
+        return None
+    from ..kernels.runtime.warm_up import start_helpers
+
+    helpers = start_helpers()
+    if helpers is not None:
+        voice("compiling the kernels for this machine, once: this takes up to half a minute")
+    return helpers
+
+
+def _compile_kernels(dtype, group, voice, helpers):
+    """Compile them now, where there is a progress line to see, and not in the middle of the first step."""
+    from ..kernels.runtime.warm_up import compile_kernels
+
+    seconds = compile_kernels(dtype, show_progress=group.rank == 0, helpers=helpers)
+>>>>>>> 43da8cc (Compile kernels in a second process while the tokenizer trains, with a line wherever compiling takes long; add gpt-numpy sweep)
     voice(f"kernels ready after {seconds:.1f} s")
 
 
-def _train(plan, run, model, saved, state, group, voice):
+def _train(plan, run, model, saved, state, group, voice, helpers):
     settings, first = plan.settings, group.rank == 0
     if group.size > 1:
         _check_agreement(plan, model, state, group)
     if settings.ops == "kernels":
+<<<<<<< HEAD
         _compile_kernels(model.params.flat.dtype, settings.products, group, voice)
+=======
+        _compile_kernels(model.params.flat.dtype, group, voice, helpers)
+>>>>>>> 43da8cc (Compile kernels in a second process while the tokenizer trains, with a line wherever compiling takes long; add gpt-numpy sweep)
     model.workspace = Workspace()
     optimizer = AdamW(model.params, settings, model.ops, *group.optimizer_slice(len(model.params.flat), settings.zero))
     if saved is not None:

@@ -52,9 +52,9 @@ def test_values_that_look_like_flags_are_none(capsys):
 
 @pytest.mark.parametrize("line", ["train notes/ --preset tiny", "train --preset tiny notes/", "train --data notes/"])
 def test_data_may_stand_by_itself(line):
-    from gpt_numpy.commands.train import _values
+    from gpt_numpy.commands.train import values_of
 
-    assert _values(build_parser("train").parse_args(line.split()))["data"] == ("notes/",)
+    assert values_of(build_parser("train").parse_args(line.split()))[0]["data"] == ("notes/",)
 
 
 def test_data_is_given_once(capsys):

@@ -80,6 +80,11 @@ def warn_once(kind, message):
         warnings.warn(message, RuntimeWarning, stacklevel=2)
 
 
+def writable_folder():
+    """The folder in which new code is kept, or None after a warning where none can be written."""
+    return _writable_folder(tuple(folders()))
+
+
 @cache
 def _writable_folder(candidates):
     """The first of ``candidates`` in which a file can be made, or None after a warning that names them all."""
@@ -171,9 +176,16 @@ class CodeFiles:
                 self.discard(folder, error)
         return None
 
+    def holds_any(self):
+        """Whether any folder holds code of this source, for whatever argument types."""
+        try:
+            return any(self._index(folder) for folder in folders())
+        except Damaged:
+            return False
+
     def save(self, key, payload):
         """Keep ``payload`` under ``key``. A folder that cannot be written costs a warning, never an exception."""
-        folder = _writable_folder(tuple(folders()))
+        folder = writable_folder()
         if folder is None:
             return
         code = folder / self._code_name(key)

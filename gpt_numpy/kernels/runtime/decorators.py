@@ -11,9 +11,11 @@ from pathlib import Path
 
 import numba
 
+from ...host import compiling
 from .numba_inside import Unoptimised, compiled
 
 _KERNELS = Path(__file__).parents[1]
+compiling.watch()
 
 
 @cache

@@ -81,6 +81,12 @@ def compiled(function, stamp, **options):
     return dispatcher
 
 
+def is_kept(kernel):
+    """Whether compiled code of ``kernel`` is on disk. True where none can be: there is nothing to prepare."""
+    kept = getattr(kernel, "compiled", kernel)._cache
+    return not isinstance(kept, _Cache) or kept._files.holds_any()
+
+
 class _Cache:
     """The part of numba's ``numba.core.caching._Cache`` that a dispatcher calls."""
 

@@ -1,17 +1,28 @@
 """Compile every kernel of a training step beforehand, with a progress line: cold it takes tens of seconds.
 
 A kernel is compiled when first called with arguments of a type. Here each op is called once on tiny arrays, in every
-form that a model uses; what is compiled lands in numba's cache on disk, and the next process only loads it.
+form that a model uses; what is compiled is kept on disk (``code_files``), and the next process only loads it. numba
+compiles one kernel at a time in a process, so other processes help, on what no one has begun.
 """
 
+import os
+import subprocess
+import sys
+import threading
 import time
+from collections import deque
+from pathlib import Path
 
 import numpy as np
 
 from ... import kernels
-from ...host import terminal
+from ...host import compiling, terminal
 from ...randomness import Dropout
-from .. import rounded
+from .. import attention, gemm, rounded
+from . import code_files, threads
+from .numba_inside import is_kept
+
+_MOST_HELPERS = 2  # more would only wait for the two largest kernels
 
 _DROPOUT = Dropout(0.5, 1)
 
@@ -85,16 +96,107 @@ def _optimizer(dtype):
     kernels.clear_gradients(*_arrays(dtype, 4))
 
 
-_OPS = (_linear, _attention, _mlp, _head, _layernorm, _embedding, _residual, _dropout, _gelu, _optimizer)
+_OPS = {
+    op.__name__.strip("_"): op
+    for op in (_attention, _linear, _mlp, _head, _layernorm, _embedding, _residual, _dropout, _gelu, _optimizer)
+}
 
 
-def compile_kernels(dtype=np.float32, show_progress=True, products="float32"):
-    """Compile, or load from the cache, all that training and evaluating a model in ``dtype`` calls; returns seconds."""
-    ops = (*_OPS, _rounded_linear) if products == "bfloat16" else _OPS
+def compile_kernels(dtype=np.float32, show_progress=True, products="float32", helpers=None):
+    """Compile, or load from the cache, all that training and evaluating a model in ``dtype`` calls; returns seconds.
+
+    helpers: a ``Helpers`` for the same type, which have begun already; what they compile is only loaded here.
+    """
     started = time.perf_counter()
     options = {} if show_progress else {"disable": True}
-    bar = terminal.bar(iterable=ops, desc="compiling kernels", unit="op", leave=False, **options)
-    for op in bar:
-        bar.set_postfix_str(op.__name__.strip("_"))
-        op(np.dtype(dtype))
+    dtype = np.dtype(dtype)
+    waiting = deque(_OPS) if helpers is None or helpers.dtype != dtype else helpers.waiting
+    mine = []
+    with (
+        compiling.hidden(),
+        terminal.bar(total=len(_OPS), desc="compiling kernels", unit="op", leave=False, **options) as bar,
+    ):
+        while True:
+            bar.update(len(_OPS) - len(waiting) - bar.n)
+            try:
+                name = waiting.pop()  # helpers take from the other end
+            except IndexError:
+                if helpers is None or helpers.finished():
+                    break
+                continue
+            bar.set_postfix_str(name)
+            _OPS[name](dtype)
+            mine.append(name)
+        for name in _OPS.keys() - set(mine):
+            _OPS[name](dtype)
+        if products == "bfloat16":
+            _rounded_linear(dtype)
     return time.perf_counter() - started
+
+
+class Helpers:
+    """Processes that compile kernels while this one does something else, such as training a tokenizer.
+
+    ``waiting`` holds the names of the ops that nobody has begun; each helper takes the next when it is done with one, and
+    ends when there is none, or when this process ends. A helper that fails gives back what it was about to do.
+    """
+
+    def __init__(self, dtype, count):
+        self.dtype, self.waiting = np.dtype(dtype), deque(_OPS)
+        self._threads = [threading.Thread(target=self._feed, name="compiling", daemon=True) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def finished(self):
+        """Wait until the helpers have ended; whether nothing is left to do."""
+        for thread in self._threads:
+            thread.join()
+        return not self.waiting
+
+    def _feed(self):
+        package = str(Path(kernels.__file__).parents[2])
+        path = os.pathsep.join(filter(None, (package, os.environ.get("PYTHONPATH"))))
+        command = [sys.executable, "-c", f"from {__name__} import serve; serve({self.dtype.name!r})"]
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        with process:
+            while True:
+                try:
+                    name = self.waiting.popleft()
+                except IndexError:
+                    break
+                try:
+                    process.stdin.write(f"{name}\n")
+                    process.stdin.flush()
+                    done = process.stdout.readline().strip() == name
+                except OSError:
+                    done = False
+                if not done:
+                    self.waiting.appendleft(name)
+                    break
+
+
+def start_helpers(dtype=np.float32):
+    """``Helpers`` where the kernels are not compiled yet and there are processors for more than this process, else None.
+
+    Tests that compile in this process may set ``GPT_NUMPY_HELPERS=0`` to have none.
+    """
+    count = min(_MOST_HELPERS, threads.available() - 1)
+    if count < 1 or os.environ.get("GPT_NUMPY_HELPERS") == "0" or code_files.writable_folder() is None:
+        return None
+    if all(map(is_kept, (attention.forward.forward, attention.backward.backward, gemm.blocked.multiply))):
+        return None
+    return Helpers(dtype, count)
+
+
+def serve(dtype):
+    """A helper's life: compile the ops that standard input names, and say so when each is done."""
+    for line in sys.stdin:
+        _OPS[line.strip()](np.dtype(dtype))
+        print(line.strip(), flush=True)
