@@ -55,13 +55,13 @@ def _listener(base):
             self.thread = None
 
         def on_start(self, event):
-            if self.depth == 0:
+            self.depth += 1
+            if self.depth == 1:
                 self.began = time.monotonic()
                 if self.thread is None or not self.thread.is_alive():
                     self.done, self.spent = 0, 0.0
                     self.thread = threading.Thread(target=self.draw, name="compiling", daemon=True)
                     self.thread.start()
-            self.depth += 1
 
         def on_end(self, event):
             self.depth -= 1
