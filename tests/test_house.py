@@ -32,6 +32,7 @@ FLOORS = [
     {"machine", "interop", "model"},
     {"inference", "study", "evaluating"},
     {"training"},
+    {"sweeping"},
     {"commands", "__main__", "__init__"},
 ]
 

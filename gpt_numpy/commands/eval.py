@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from .. import terminal
 from ..config import check_integer
 from ..errors import ConfigError, DataError
+from ..host import terminal
 
 EXAMPLES = (
     ("gpt-numpy eval --model runs/notes-1 --text chapter.txt", "loss, perplexity, bits per byte"),

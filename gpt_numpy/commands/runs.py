@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from .. import terminal
+from ..host import terminal
 
 COLUMNS = ("run", "step", "train", "val", "best", "bits/byte", "tok/s", "time", "settings that differ")
 

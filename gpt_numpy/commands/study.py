@@ -4,9 +4,9 @@ import sys
 import textwrap
 from pathlib import Path
 
-from .. import terminal
 from ..config import check_integer, nearest
 from ..errors import ConfigError
+from ..host import terminal
 
 _PARTS = ("symptom", "hint", "answer")
 TRAIN = "train"

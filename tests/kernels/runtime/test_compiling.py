@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from gpt_numpy import compiling
+from gpt_numpy.host import compiling
 from gpt_numpy.kernels.runtime import warm_up
 
 
