@@ -104,7 +104,6 @@ def resume(folder, changes=None, group=None) -> Outcome:
         helpers = _begin_compiling(settings, group, voice)
         plan = plan_resumed(saved, changes or {}, run.path, group, voice)
         ops = importlib.import_module(f"..{plan.settings.ops}", __package__)
-<<<<<<< HEAD
         model = GPT(
             saved.config,
             ops=ops,
@@ -112,11 +111,7 @@ def resume(folder, changes=None, group=None) -> Outcome:
             recompute=plan.settings.recompute,
             products=plan.settings.products,
         )
-        return _train(plan, run, model, saved, TrainState.from_dict(saved.step, saved.state), group, voice)
-=======
-        model = GPT(saved.config, ops=ops, params=saved.params, recompute=plan.settings.recompute)
         return _train(plan, run, model, saved, TrainState.from_dict(saved.step, saved.state), group, voice, helpers)
->>>>>>> 43da8cc (Compile kernels in a second process while the tokenizer trains, with a line wherever compiling takes long; add gpt-numpy sweep)
 
 
 def _held(run, group):
@@ -133,13 +128,6 @@ def _check_agreement(plan, model, state, group):
     group.check_same("parameters", hashlib.sha256(model.params.flat).hexdigest())
 
 
-<<<<<<< HEAD
-def _compile_kernels(dtype, products, group, voice):
-    """Compile them now, where there is a progress line to see, and not in the middle of the first step."""
-    from ..kernels.runtime.warm_up import compile_kernels
-
-    seconds = compile_kernels(dtype, group.rank == 0, products)
-=======
 def _begin_compiling(settings, group, voice):
     """Helpers that compile while the data is read and the tokenizer trained; None where that is done or not wanted."""
     if settings.ops != "kernels" or group.size > 1:
@@ -152,12 +140,11 @@ def _begin_compiling(settings, group, voice):
     return helpers
 
 
-def _compile_kernels(dtype, group, voice, helpers):
+def _compile_kernels(dtype, products, group, voice, helpers):
     """Compile them now, where there is a progress line to see, and not in the middle of the first step."""
     from ..kernels.runtime.warm_up import compile_kernels
 
-    seconds = compile_kernels(dtype, show_progress=group.rank == 0, helpers=helpers)
->>>>>>> 43da8cc (Compile kernels in a second process while the tokenizer trains, with a line wherever compiling takes long; add gpt-numpy sweep)
+    seconds = compile_kernels(dtype, group.rank == 0, products, helpers)
     voice(f"kernels ready after {seconds:.1f} s")
 
 
@@ -166,11 +153,7 @@ def _train(plan, run, model, saved, state, group, voice, helpers):
     if group.size > 1:
         _check_agreement(plan, model, state, group)
     if settings.ops == "kernels":
-<<<<<<< HEAD
-        _compile_kernels(model.params.flat.dtype, settings.products, group, voice)
-=======
-        _compile_kernels(model.params.flat.dtype, group, voice, helpers)
->>>>>>> 43da8cc (Compile kernels in a second process while the tokenizer trains, with a line wherever compiling takes long; add gpt-numpy sweep)
+        _compile_kernels(model.params.flat.dtype, settings.products, group, voice, helpers)
     model.workspace = Workspace()
     optimizer = AdamW(model.params, settings, model.ops, *group.optimizer_slice(len(model.params.flat), settings.zero))
     if saved is not None:
