@@ -286,15 +286,17 @@ def test_every_file_of_a_filled_cache_emptied_cut_and_flipped(folder, tmp_path):
         for mutant in _mutants(sound, rng):
             with pytest.raises(Damaged):
                 code_files.unseal(path.name, mutant)
+    warned = 0
     for path in paths:
         if path.name.startswith("gelu."):
             sound = path.read_bytes()
-            for mutant in _mutants(sound, rng, cuts=2, flips=2):
+            for mutant in _mutants(sound, rng, cuts=1, flips=1):
                 path.write_bytes(mutant)
                 ended = _gradcheck(folder.parent, tmp_path)
                 assert ended.returncode == 0 and "0 failed" in ended.stdout
-                if "py3" in path.name and ended.stderr:
-                    assert len(ended.stderr.splitlines()) == 1
+                assert ended.stderr.count("\n") <= 1, "the code for float32 is not used, and not warned of"
+                warned += ended.stderr.count("warning")
+    assert warned >= 4 * 3, "two indexes, and the code for float64 of two functions"
 
 
 def test_a_name_that_numba_lacks_is_named_with_the_versions_that_have_it():
