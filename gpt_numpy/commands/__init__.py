@@ -80,7 +80,7 @@ def main(argv=None):
     if "_ARGCOMPLETE" in os.environ:
         _complete()
     if argv is None:
-        return run_as_program(sys.argv[1:])
+        return _be_the_program(sys.argv[1:])
     argv = list(argv)
     chosen = next((word for word in argv if not word.startswith("-")), None)
     parser = build_parser(chosen)
@@ -90,17 +90,16 @@ def main(argv=None):
     return execute(parser.parse_args(argv))
 
 
-def run_as_program(argv):
+def _be_the_program(argv):
     """`main`, with what only a process of its own may do: take over its standard output and error."""
     chosen = next((word for word in argv if word in SUBCOMMANDS), None)
     name = f"gpt-numpy {chosen}" if chosen else "gpt-numpy"
-    terminal.take_over(name, survives=chosen == "train")
-    compiling.announce()
-    try:
-        code = main(argv)
-    except SystemExit as end:  # the parser's, after --help or a mistake
-        raise SystemExit(terminal.finish(name, end.code)) from None
-    return terminal.finish(name, code)
+
+    def run():
+        compiling.announce()
+        return main(argv)
+
+    return terminal.run_program(name, run, survives=chosen == "train")
 
 
 def execute(args):

@@ -2,10 +2,12 @@
 
 import argparse
 import dataclasses
+import os
 import sys
 from pathlib import Path
 
 from ..errors import ConfigError, DataError
+from ..host import terminal
 from ..training import config_file
 from ..training.plan.relevance import condition_of
 from ..training.settings import Settings, kind_of, sections
@@ -54,7 +56,8 @@ def recipe(settings):
     parser = Parser(description=f"gpt-numpy train with the settings of {sys.argv[0]}; flags win over them.")
     configure(parser, settings)
     prepare(parser, sys.modules[__name__])
-    raise SystemExit(execute(parser.parse_args()))
+    name = os.path.basename(sys.argv[0])
+    raise SystemExit(terminal.run_program(name, lambda: execute(parser.parse_args()), survives=True))
 
 
 def flags_of(settings):

@@ -17,6 +17,7 @@ import re
 import shutil
 import sys
 import warnings
+from collections.abc import Callable
 from typing import TextIO
 
 from ..wording import in_words
@@ -119,11 +120,26 @@ def discard(stream: TextIO) -> None:
     os.close(nowhere)
 
 
-def take_over(command: str, survives: bool = False) -> None:
-    """Put an `Output` in the place of standard output and of standard error, for the rest of this process.
+def run_program(command: str, run: Callable[[], int], survives: bool = False) -> int:
+    """``run()`` in a process of its own, with an `Output` as standard output and error; returns the exit code.
 
     ``survives``: losing them is no error. A Python warning becomes one line, which begins with ``command``.
     """
+    before = sys.stdout, sys.stderr, warnings.showwarning
+    _take_over(command, survives)
+    try:
+        try:
+            code = run()
+        except SystemExit as end:  # a parser's, after --help or a mistake
+            if isinstance(end.code, str):
+                raise
+            code = end.code or 0
+        return _finish(command, code)
+    finally:
+        sys.stdout, sys.stderr, warnings.showwarning = before
+
+
+def _take_over(command, survives):
     _open_missing()
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
@@ -139,8 +155,8 @@ def _show_warning(command, message, category, filename, lineno, file=None, line=
     print(f"{command}: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
-def finish(command: str, code: int) -> int:
-    """Write out what standard output still holds; returns the process's exit code, ``code`` if that goes well."""
+def _finish(command, code):
+    """Write out what standard output still holds; returns ``code`` if that goes well."""
     try:
         sys.stdout.flush()
         return code

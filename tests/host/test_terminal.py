@@ -246,6 +246,29 @@ def test_training_goes_on_without_its_output(folder, shell):
 
 
 @on_linux
+def test_a_recipe_goes_on_without_its_output(folder):
+    (folder / "recipe.py").write_text(
+        "from gpt_numpy.commands.train import recipe\nfrom gpt_numpy.training import Settings\n"
+        "recipe(Settings(max_steps=12))\n"
+    )
+    command = f"{sys.executable} recipe.py {' '.join(TRAIN[1:])} > /dev/full"
+    ended = subprocess.run(["bash", "-c", command], cwd=folder, env=_environment(), capture_output=True)
+    assert ended.returncode == 0 and b"recipe.py" not in ended.stderr.splitlines()[-1], ended.stderr
+    assert (folder / "run" / "checkpoints" / "step-12").is_dir()
+
+
+def test_a_program_gives_its_streams_back_and_returns_what_a_parser_exits_with(capsys):
+    before = sys.stdout, sys.stderr
+
+    def stop():
+        print("\x1b[2J")
+        raise SystemExit(2)
+
+    assert terminal.run_program("program", stop) == 2
+    assert (sys.stdout, sys.stderr) == before and capsys.readouterr().out == "\x1b[2J\n"
+
+
+@on_linux
 def test_training_goes_on_without_standard_error(folder):
     ended = _run(folder, *TRAIN, shell="{} 2> /dev/full")
     assert ended.returncode == 0 and (folder / "run" / "checkpoints" / "step-12").is_dir()
