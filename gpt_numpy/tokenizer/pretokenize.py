@@ -6,8 +6,8 @@ off the English contractions, and leaves the last space of a run to the word aft
 >>> split("It's  12 o'clock", GPT2_PATTERN)
 ['It', "'s", ' ', ' 12', ' o', "'", 'clock']
 
-What counts as a letter or a number is what the installed ``regex`` package says; its tables follow the
-newest Unicode. The fast twin, for GPT-2's pattern only, is ``kernels/bpe/pretokenizer.py``.
+What counts as a letter or a number is said by ``gpt_numpy.unicode``, a pinned table, not by the installed ``regex``
+package, whose tables follow the newest Unicode. The fast twin, for GPT-2's pattern only, is ``kernels/bpe/scanner.py``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import functools
 import regex
 
 from ..errors import TokenizerError
+from ..unicode.classes import seen_by_regex
 
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 
@@ -39,12 +40,13 @@ def split(text: str, pattern: str) -> list[str]:
     pattern that skips characters would lose them silently.
     """
     words, end = [], 0
-    for match in compile_pattern(pattern).finditer(text):
-        if match.start() != end:
+    for match in compile_pattern(pattern).finditer(seen_by_regex(text)):
+        start, stop = match.span()
+        if start != end:
             break
-        end = match.end()
-        if match.group():
-            words.append(match.group())
+        end = stop
+        if stop > start:
+            words.append(text[start:stop])
     if end != len(text):
         raise TokenizerError(
             "the pre-tokenization pattern matches nothing here", offset=end, found=text[end : end + 10]

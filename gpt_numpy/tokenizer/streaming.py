@@ -19,6 +19,7 @@ from typing import BinaryIO
 import regex
 
 from ..errors import DataError
+from ..unicode.classes import seen_by_regex
 from .specials import find_specials
 
 
@@ -71,37 +72,87 @@ _WORD_END = regex.compile(r"(?r)(?<=\p{L})(?=\P{L})|(?<=\p{N})(?=\P{N})|(?<=\S)(
 def stable_parts(chunks: Iterable[str], special_tokens: Collection[str] = ()) -> Iterator[str]:
     """The text in ``chunks``, divided anew where GPT-2's words end and no special token is cut.
 
-    Tokens of the parts are the tokens of the whole. What follows the last such place waits for the next chunk.
+    Tokens of the parts are the tokens of the whole. What follows the last such position waits for the next chunk. The
+    time is proportional to the text, however small the chunks are and however far apart such positions.
 
     >>> list(stable_parts(["so", "me te", "xt"]))
     ['some', ' text']
     """
-    longest = max(map(len, special_tokens), default=0)
-    pending, searched = "", 0
+    cutter = _Cutter(special_tokens)
     for chunk in chunks:
         if not isinstance(chunk, str):
             raise TypeError(f"a text to encode is a str, not {type(chunk).__name__}")
-        pending += chunk
-        cut = _last_cut(pending, searched, len(pending) - longest, special_tokens)
+        part = cutter.feed(chunk)
+        if part:
+            yield part
+    rest = cutter.rest()
+    if rest:
+        yield rest
+
+
+class _Cutter:
+    """Finds the last position where the text so far may be divided, and looks at each character a few times at most."""
+
+    def __init__(self, special_tokens):
+        self._special_tokens = special_tokens
+        self._longest = max(map(len, special_tokens), default=0)
+        self._done: list[str] = []  # before ``_text``: looked through, and nowhere to be divided
+        self._text = ""
+        self._searched = 0  # position in ``_text`` up to which no division was found
+        self._resume = 0  # position in ``_text`` from which special tokens are still to be looked for
+        self._spans: list[tuple[int, int]] = []  # special tokens in ``_text`` that may lie across a later position
+
+    def rest(self) -> str:
+        """What is left."""
+        return "".join([*self._done, self._text])
+
+    def feed(self, chunk: str) -> str:
+        """The text up to the last position where it may be divided, as far as ``chunk`` settles it; "" if there is none."""
+        self._text += chunk
+        limit = len(self._text) - self._longest
+        if limit <= self._searched:
+            return ""
+        self._find_specials(limit)
+        cut = self._last_cut(limit)
+        part = ""
         if cut:
-            yield pending[:cut]
-            pending = pending[cut:]
-        searched = max(len(pending) - longest - 1, 0)
-    if pending:
-        yield pending
+            part = "".join([*self._done, self._text[:cut]])
+            self._done.clear()
+            self._drop(cut)
+            limit -= cut
+        self._searched = max(limit, 0)
+        if self._searched > 1:  # the search looks at one character before a position
+            before = self._searched - 1
+            self._done.append(self._text[:before])
+            self._drop(before)
+            self._searched = 1
+        return part
 
+    def _drop(self, count):
+        """Forget the first ``count`` characters of ``_text``."""
+        self._text = self._text[count:]
+        self._resume = max(self._resume - count, 0)
+        self._spans = [(start - count, end - count) for start, end in self._spans if end > count]
 
-def _last_cut(text, searched, limit, special_tokens) -> int:
-    """The last place from ``searched`` to ``limit`` where ``text`` may be divided; 0 if there is none."""
-    # A special token that begins before the limit is there in full, and so are all that it may overlap.
-    spans = [match.span() for match in find_specials(text, special_tokens) if match.start() < limit]
-    while limit > searched:
-        # One character past the limit, so that the search sees what follows it.
-        match = _WORD_END.search(text, searched, limit + 1)
-        if match is None or match.start() == 0:
-            return 0
-        inside = [span for span in spans if span[0] < match.start() < span[1]]
-        if not inside:
-            return match.start()
-        limit = inside[0][0]
-    return 0
+    def _find_specials(self, limit):
+        """Find the special tokens that begin before ``limit``: they are there in full, and so are all they may overlap."""
+        if self._resume < limit:
+            for match in find_specials(self._text[self._resume :], self._special_tokens):
+                if self._resume + match.start() >= limit:
+                    break
+                self._spans.append((self._resume + match.start(), self._resume + match.end()))
+            self._resume = max(limit, self._spans[-1][1] if self._spans else 0)
+
+    def _last_cut(self, limit) -> int:
+        """The last position from ``_searched`` to ``limit`` where ``_text`` may be divided; 0 if there is none."""
+        seen = seen_by_regex(self._text)
+        while limit > self._searched:
+            # One character past the limit, so that the search sees what follows it.
+            match = _WORD_END.search(seen, self._searched, limit + 1)
+            if match is None or match.start() == 0:
+                return 0
+            inside = [span for span in self._spans if span[0] < match.start() < span[1]]
+            if not inside:
+                return match.start()
+            limit = inside[0][0]
+        return 0

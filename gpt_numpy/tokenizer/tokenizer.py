@@ -179,9 +179,9 @@ class Tokenizer:
     ) -> list[np.ndarray]:
         """As ``encode_batch``, but a list of arrays (n_tokens,) of ``self.dtype``."""
         chosen = self._choose(allowed_special, disallowed_special)
-        plain, texts = self._plain_batch(list(texts), chosen)
+        plain, strings = self._plain_batch(list(texts), chosen)
         if plain is None:
-            return self._encode_all(self._cut_all(texts, chosen), threads)
+            return self._encode_all(self._cut_all(strings, chosen), threads)
         return self._encoder.encode_batch_to_arrays(plain, threads)
 
     def encode_stream(
@@ -300,7 +300,8 @@ class Tokenizer:
         return parts
 
     def _cut_all(self, texts, chosen) -> list[list[tuple[str, bool]]]:
-        parts = [self._cut(text, *chosen, field=f"text {n}") for n, text in enumerate(texts)]
+        allowed, disallowed = chosen
+        parts = [self._cut(text, allowed, disallowed, field=f"text {n}") for n, text in enumerate(texts)]
         for n, text in enumerate(texts):
             check_text(text, f"text {n}")
         return parts

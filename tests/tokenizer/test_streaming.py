@@ -92,3 +92,17 @@ def test_parts_joined_are_the_text():
         rng = random.Random(seed)
         text = "".join(rng.choices("ab1 '\n。<|>", k=80))
         assert "".join(stable_parts(cut_at_random(rng, text), ["<|", "<|>"])) == text
+
+
+@pytest.mark.parametrize("unit", ["\n", "x", "é", "ab ", " <|endof"])
+def test_no_character_is_looked_at_again_and_again(unit, monkeypatch):
+    """The work is counted, not timed: characters searched for a word's end and for special tokens."""
+    looked_at = []
+    see, find = streaming.seen_by_regex, streaming.find_specials
+    monkeypatch.setattr(streaming, "seen_by_regex", lambda text: looked_at.append(len(text)) or see(text))
+    monkeypatch.setattr(
+        streaming, "find_specials", lambda text, tokens: looked_at.append(len(text)) or find(text, tokens)
+    )
+    text = unit * 3000
+    assert "".join(stable_parts(text, ["<|endoftext|>"])) == text
+    assert sum(looked_at) < 60 * len(text)

@@ -7,7 +7,7 @@ The pattern (``GPT2_PATTERN`` there) is an alternation that is tried from left t
 Every character is a letter, a number, white space or something else, and the classes exclude each other. So one
 look at the first character (the second, after a space) chooses the alternative, and a word ends where the class
 changes; the only look-ahead is that a run of white space leaves its last character to the word behind it. The
-classes are read off the installed ``regex``, character by character, so both agree by construction.
+classes are those of ``gpt_numpy.unicode``, which the plain twin uses too.
 
 Positions at which a text may be cut without changing any word are those where a letter or a number is followed by
 another class, or anything by white space: no word of the pattern holds such a step inside, and none looks across it.
@@ -17,14 +17,14 @@ import functools
 from typing import NamedTuple
 
 import numpy as np
-import regex
 
+from ...unicode import classes as unicode_classes
 from ..runtime.decorators import kernel
 from .bits import called, inlined, load_u64, padded, trailing_zeros
+from .masks import LETTER_LEADS
 
 OTHER, LETTER, NUMBER, SPACE = 0, 1, 2, 3
 _BLANK, _QUOTE = 0x20, 0x27
-_N_CODE_POINTS = 0x110000
 _PAGE = 256
 
 _HIGH_BITS = np.uint64(0x8080808080808080)
@@ -44,20 +44,24 @@ class CharacterClasses(NamedTuple):
 
 @functools.cache
 def character_classes():
-    """The classes of all code points as the installed ``regex`` sees them; made once, in some 40 ms."""
-    code_points = np.arange(_N_CODE_POINTS, dtype="<u4")
-    code_points[0xD800:0xE000] = 0  # surrogates are no characters; U+0000 is OTHER as they would be
-    everything = code_points.tobytes().decode("utf-32-le")
-    classes = np.zeros(_N_CODE_POINTS, dtype=np.uint8)
-    for pattern, value in ((r"\p{L}+", LETTER), (r"\p{N}+", NUMBER), (r"\s+", SPACE)):
-        for run in regex.finditer(pattern, everything):
-            classes[run.start() : run.end()] = value
+    """The classes of all code points by the package's own version of Unicode; made once, in some milliseconds."""
+    table = np.zeros(unicode_classes.N_CODE_POINTS, dtype=np.uint8)
+    table[unicode_classes.letters()] = LETTER
+    table[unicode_classes.numbers()] = NUMBER
+    table[unicode_classes.spaces()] = SPACE
+    return _in_pages(table)
+
+
+def _in_pages(table):
+    """A table of all code points as one of pages, equal pages stored once."""
+    for first, stop in LETTER_LEADS:
+        assert (table[first:stop] == LETTER).all(), "the scanner takes these for letters without looking"
     numbers = {}
     pages = np.zeros(8192, dtype=np.uint16)
-    for page, row in enumerate(classes.reshape(-1, _PAGE)):
+    for page, row in enumerate(table.reshape(-1, _PAGE)):
         pages[page] = numbers.setdefault(row.tobytes(), len(numbers))
     unique = np.frombuffer(b"".join(numbers), dtype=np.uint8).reshape(-1, _PAGE)
-    return CharacterClasses(classes[:128].copy(), pages, unique.copy())
+    return CharacterClasses(table[:128].copy(), pages, unique.copy())
 
 
 @inlined

@@ -1,7 +1,8 @@
 """``tokenizer_config.json``: the special tokens and the pattern of a tokenizer in other files.
 
 Special tokens stand in it as ``transformers`` writes them, under ``added_tokens_decoder``; the
-pre-tokenization pattern is a key of our own, which others pass over.
+pre-tokenization pattern and the version of Unicode that says what a letter is are keys of our own, which others pass
+over. A file without ``unicode_version`` is taken to mean the package's own version.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from ... import unicode
 from ...errors import TokenizerError, VocabError
 from ..pretokenize import GPT2_PATTERN, compile_pattern
 from ..specials import END_OF_TEXT
@@ -24,6 +26,14 @@ def read_settings(path: Path) -> tuple[dict[str, int] | None, str]:
     if not isinstance(settings, dict):
         raise VocabError("not a table of settings", path=path, found=type(settings).__name__, expected="a JSON object")
     pattern = check_pattern(settings.get("pattern", GPT2_PATTERN), path, "pattern")
+    if (version := settings.get("unicode_version", unicode.VERSION)) != unicode.VERSION:
+        raise VocabError(
+            "the tokenizer classes characters by another version of Unicode",
+            path=path,
+            field="unicode_version",
+            found=version,
+            expected=unicode.VERSION,
+        )
     declared = settings.get("added_tokens_decoder")
     if declared is None:
         return None, pattern
@@ -104,6 +114,7 @@ def format_settings(vocabulary: Vocabulary) -> bytes:
     settings = {
         "tokenizer_class": "GPT2Tokenizer" if vocabulary.pattern == GPT2_PATTERN else "PreTrainedTokenizerFast",
         "pattern": vocabulary.pattern,
+        "unicode_version": unicode.VERSION,
         "add_prefix_space": False,
         "clean_up_tokenization_spaces": False,
         "errors": "replace",

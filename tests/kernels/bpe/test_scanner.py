@@ -3,11 +3,11 @@
 import random
 
 import numpy as np
-import regex
 
 from gpt_numpy.kernels.bpe import pretokenizer, scanner
 from gpt_numpy.kernels.runtime.decorators import kernel
 from gpt_numpy.tokenizer import GPT2_PATTERN
+from gpt_numpy.tokenizer.pretokenize import split as split_by_pattern
 
 
 @kernel(_nrt=False)
@@ -26,7 +26,7 @@ def word_starts(data, stop=None):
 
 def expected_starts(text):
     starts, position = [], 0
-    for word in regex.findall(GPT2_PATTERN, text):
+    for word in split_by_pattern(text, GPT2_PATTERN):
         starts.append(position)
         position += len(word.encode())
     return starts
