@@ -1,15 +1,18 @@
 """The tokenizer next to the Rust libraries: ``python -m benchmarks tokenizer [CASE…]``.
 
-encode    one thread, GPT-2's vocabulary: lists and arrays of ids, next to tiktoken and Hugging Face tokenizers
+encode    one text, one thread, GPT-2's vocabulary: arrays and lists of ids, caches full and empty, next to gigatoken,
+          fastokens, tokie, tiktoken and Hugging Face tokenizers
+short     the lines of each text, one thread: ragged arrays and lists
 batch     many documents, all cores
 train     learning a vocabulary, next to rustbpe and Hugging Face tokenizers, with the same pattern
 runs      a million times the same characters: the time must not grow with the square
 compile   what numba's compiler takes once, in a process with an empty cache
 
-Two texts: Tiny Shakespeare, and ten megabytes of Python's standard library. Contenders take turns, round after round; a
-ratio is the median over rounds. What a contender returns is compared with tiktoken's tokens (or
-rustbpe's merges) before anything is timed. The vocabulary and the play come from --data, by default
-$GPT_NUMPY_TEST_DATA.
+The texts: Tiny Shakespeare, ten megabytes of Python's standard library, and a generated text of six kinds
+(``corpus``; --generated sets its size). Contenders take turns, round after round; a ratio is the median over rounds.
+What a contender returns is compared with tiktoken's tokens (or rustbpe's merges) before anything is timed. A library
+that is not installed, or whose ids differ, is named and left out. The vocabulary and the play come from --data, by
+default $GPT_NUMPY_TEST_DATA.
 """
 
 from __future__ import annotations
@@ -26,9 +29,10 @@ from pathlib import Path
 from gpt_numpy.host.processors import cores
 from gpt_numpy.tokenizer import GPT2_PATTERN, Tokenizer
 
-from . import timing
+from . import corpus, timing
 
 SOURCE_BYTES = 10_000_000
+GENERATED_BYTES = 12_000_000
 VOCAB_SIZES = (4096, 16384, 50257)
 UNITS = ("a", "^", " ", "\n", "ab")
 OURS = "gpt_numpy"
@@ -51,10 +55,16 @@ def standard_library(limit=SOURCE_BYTES):
     return documents
 
 
-def documents_of(data):
-    """name → list of documents: the play's speeches, the library's files."""
+def documents_of(data, generated=GENERATED_BYTES):
+    """name → list of documents: the play's speeches, the library's files, the kinds of generated text."""
     play = (data / "tinyshakespeare.txt").read_bytes().decode()
-    return {"Tiny Shakespeare": play.split("\n\n"), "Python's library": standard_library()}
+    kinds = corpus.generate(generated)
+    return {
+        "Tiny Shakespeare": play.split("\n\n"),
+        "Python's library": standard_library(),
+        "generated": list(kinds.values()),
+        "generated CJK": [kinds["CJK"]],
+    }
 
 
 def tiktoken_of(tokenizer):
@@ -76,18 +86,62 @@ def tokenizers_of(tokenizer):
         return tokenizers.Tokenizer.from_file(str(Path(folder, "tokenizer.json")))
 
 
-def compare(contenders, reference, size=None, rounds=5):
+def peers_of(tokenizer):
+    """name → (one text to an array or list of ids, many texts to rows of ids or None) of the fast libraries there are."""
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer.save(folder)
+        path = str(Path(folder, "tokenizer.json"))
+        peers = {}
+        for name, load in (("gigatoken", _gigatoken), ("fastokens", _fastokens), ("tokie", _tokie)):
+            try:
+                peers[name] = load(path)
+            except ImportError:
+                print(f"  {name} is not installed: left out")
+    return peers
+
+
+def _gigatoken(path):
+    import gigatoken
+
+    theirs = gigatoken.Tokenizer(path)
+    return theirs.encode, lambda texts: theirs.encode_batch(texts, parallel=False)
+
+
+def _fastokens(path):
+    import fastokens
+
+    theirs = fastokens.Tokenizer.from_file(path)
+    return lambda text: theirs.encode(text, add_special_tokens=False).ids, None
+
+
+def _tokie(path):
+    import tokie
+
+    theirs = tokie.Tokenizer.from_json(path)
+    return lambda text: theirs.encode(text, add_special_tokens=False).ids, None
+
+
+def _as_list(ids):
+    return ids.tolist() if hasattr(ids, "tolist") else list(ids)
+
+
+def compare(contenders, reference, size=None, rounds=5, left_out_if_wrong=()):
     """Check that all contenders' results are equal, time them in turn, and print a row for each.
 
-    contenders: name → (callable, function that makes its result comparable); ratios are to ``reference``.
+    contenders: name → (callable, function that makes its result comparable); ratios are to ``reference``. A contender
+    that is wrong ends the run, or is only left out if it is among ``left_out_if_wrong``.
     Returns name → summary with ``speed_up`` (how many times as fast as the reference) and, for a size in bytes, MB/s.
     """
-    expected = None
+    expected, wrong = None, []
     for name, (function, comparable) in contenders.items():
         found = comparable(function()) if comparable else None
         expected = found if expected is None else expected
         if found is not None and found != expected:
-            raise SystemExit(f"{name} differs from the first contender: not timed")
+            if name not in left_out_if_wrong:
+                raise SystemExit(f"{name} differs from the first contender: not timed")
+            print(f"    {name:42} differs: not timed")
+            wrong.append(name)
+    contenders = {name: pair for name, pair in contenders.items() if name not in wrong}
     functions = {name: function for name, (function, _) in contenders.items()}
     times = timing.interleaved(functions, min_seconds=0, min_rounds=rounds)
     results = {}
@@ -104,7 +158,7 @@ def compare(contenders, reference, size=None, rounds=5):
 
 def encode(tokenizer, documents, rounds):
     """One text, one thread."""
-    theirs, results = tiktoken_of(tokenizer), {}
+    theirs, peers, results = tiktoken_of(tokenizer), peers_of(tokenizer), {}
     for title, parts in documents.items():
         text = "\n\n".join(parts)
         size = len(text.encode())
@@ -112,25 +166,51 @@ def encode(tokenizer, documents, rounds):
 
         def encode_afresh(text=text):
             tokenizer._encoder.forget()
-            return tokenizer.encode_ordinary(text)
+            return tokenizer.encode_to_array(text, disallowed_special=(), threads=1)
 
         contenders = {
-            "tiktoken encode_ordinary": (lambda text=text: theirs.encode_ordinary(text), list),
-            f"{OURS} encode_ordinary": (lambda text=text: tokenizer.encode_ordinary(text), list),
-            f"{OURS} encode_ordinary, empty cache": (encode_afresh, list),
-            "tiktoken encode_to_numpy": (
-                lambda text=text: theirs.encode_to_numpy(text, disallowed_special=()),
-                lambda ids: ids.tolist(),
-            ),
             f"{OURS} encode_to_array": (
                 lambda text=text: tokenizer.encode_to_array(text, disallowed_special=(), threads=1),
-                lambda ids: ids.tolist(),
+                _as_list,
             ),
+            f"{OURS} encode_to_array, empty cache": (encode_afresh, _as_list),
+            f"{OURS} encode_ordinary (a list)": (lambda text=text: tokenizer.encode_ordinary(text), list),
+            **{name: (lambda text=text, f=one: f(text), _as_list) for name, (one, _) in peers.items()},
         }
-        if size < 2_000_000:  # a round would take ten seconds on the longer text
+        if size < 50_000_000:  # a round of these would take seconds on a longer text
+            contenders["tiktoken encode_ordinary"] = (lambda text=text: theirs.encode_ordinary(text), list)
+        if size < 2_000_000:
             encode_with = tokenizers_of(tokenizer).encode
             contenders["tokenizers encode"] = (lambda text=text, f=encode_with: f(text), lambda found: found.ids)
-        results[title] = compare(contenders, "tiktoken encode_ordinary", size, rounds)
+        reference = next(iter(peers), f"{OURS} encode_to_array")
+        results[title] = compare(contenders, reference, size, rounds, left_out_if_wrong=set(peers))
+    return results
+
+
+def short(tokenizer, documents, rounds):
+    """The lines of each text, one thread."""
+    peers, results = peers_of(tokenizer), {}
+    for title, parts in documents.items():
+        lines = [line for part in parts for line in part.split("\n")]
+        size = sum(len(line.encode()) for line in lines)
+        print(f"  {title}, {len(lines):,} lines, {size:,} bytes")
+        contenders = {
+            f"{OURS} encode_batch as_arrays": (
+                lambda lines=lines: tokenizer.encode_batch(lines, disallowed_special=(), threads=1, as_arrays=True),
+                lambda batch: [row.tolist() for row in batch.rows()],
+            ),
+            f"{OURS} encode_batch (lists)": (
+                lambda lines=lines: tokenizer.encode_batch(lines, disallowed_special=(), threads=1),
+                list,
+            ),
+            **{
+                f"{name} encode_batch": (lambda lines=lines, f=many: f(lines), _as_list)
+                for name, (_, many) in peers.items()
+                if many
+            },
+        }
+        reference = next(reversed(contenders))
+        results[title] = compare(contenders, reference, size, rounds, left_out_if_wrong=set(contenders) - {reference})
     return results
 
 
@@ -240,7 +320,8 @@ def compile_once():
 
 
 CASES = {
-    "encode": "one text, one thread, next to tiktoken and tokenizers",
+    "encode": "one text, one thread, next to gigatoken, fastokens, tokie, tiktoken and tokenizers",
+    "short": "the lines of the texts, one thread, next to gigatoken",
     "batch": "many documents, all cores, next to tiktoken",
     "train": "learning a vocabulary, next to rustbpe and tokenizers",
     "runs": "a million times the same characters, and two million",
@@ -254,6 +335,13 @@ def configure(parser):
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds (default 5)")
     sizes = ", ".join(map(str, VOCAB_SIZES))
     parser.add_argument("--vocab-size", type=int, action="append", help=f"to train to, repeatable (default {sizes})")
+    parser.add_argument(
+        "--generated",
+        type=int,
+        default=GENERATED_BYTES,
+        metavar="BYTES",
+        help=f"size of the generated text (default {GENERATED_BYTES:,}; 200000000 for one that no cache holds)",
+    )
     parser.add_argument("--data", type=Path, default=os.environ.get("GPT_NUMPY_TEST_DATA"), help="folder of the texts")
 
 
@@ -261,11 +349,13 @@ def run(args):
     """Measure what ``args`` name; case → results."""
     if args.data is None:
         raise SystemExit("--data: a folder with gpt2/ and tinyshakespeare.txt")
-    documents, tokenizer = documents_of(Path(args.data)), Tokenizer.load(Path(args.data) / "gpt2")
+    documents, tokenizer = documents_of(Path(args.data), args.generated), Tokenizer.load(Path(args.data) / "gpt2")
+    natural = {title: parts for title, parts in documents.items() if "generated" not in title}
     cases = {
         "encode": lambda: encode(tokenizer, documents, args.rounds),
+        "short": lambda: short(tokenizer, documents, args.rounds),
         "batch": lambda: batch(tokenizer, documents, args.rounds),
-        "train": lambda: train(documents, args.rounds, args.vocab_size or VOCAB_SIZES),
+        "train": lambda: train(natural, args.rounds, args.vocab_size or VOCAB_SIZES),
         "runs": lambda: runs(tokenizer, args.rounds),
         "compile": compile_once,
     }

@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from .. import unicode
+
 
 def tokenizer_sha256(tokenizer: Any) -> str:
     """The identity of a ``Tokenizer`` or a ``CharTokenizer``, as 64 hexadecimal digits."""
@@ -25,5 +27,5 @@ def tokenizer_sha256(tokenizer: Any) -> str:
     for text, i in sorted(tokenizer.special_tokens.items(), key=lambda item: item[1]):
         add(text, i)
     if vocabulary is not None:
-        add(vocabulary.pattern, *(f"{left} {right}" for left, right in vocabulary.merges))
+        add(unicode.VERSION, vocabulary.pattern, *(f"{left} {right}" for left, right in vocabulary.merges))
     return digest.hexdigest()

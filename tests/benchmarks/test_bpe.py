@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import bpe, timing
+from benchmarks import bpe, corpus, timing
 from gpt_numpy.tokenizer import Tokenizer
 
 
@@ -25,7 +25,8 @@ def test_encoding_next_to_tiktoken_and_tokenizers(tokenizer, documents):
     pytest.importorskip("tiktoken")
     pytest.importorskip("tokenizers")
     results = bpe.encode(tokenizer, documents, rounds=1)["rhyme"] | bpe.batch(tokenizer, documents, rounds=1)["rhyme"]
-    assert len(results) == 8
+    results |= bpe.short(tokenizer, documents, rounds=1)["rhyme"]
+    assert len(results) >= 9
     assert all(result["mb_per_s"] > 0 and result["speed_up"] > 0 for result in results.values())
 
 
@@ -38,6 +39,19 @@ def test_training_next_to_rustbpe(documents):
 def test_runs(tokenizer):
     results = bpe.runs(tokenizer, rounds=1, count=2000)
     assert list(results) == list(bpe.UNITS)
+
+
+def test_a_library_that_differs_is_left_out():
+    contenders = {"first": (lambda: [1], list), "second": (lambda: [2], list)}
+    assert list(bpe.compare(contenders, "first", rounds=1, left_out_if_wrong={"second"})) == ["first"]
+
+
+def test_the_generated_text_is_the_same_for_the_same_seed():
+    texts = corpus.generate(60_000, seed=1)
+    assert texts == corpus.generate(60_000, seed=1) != corpus.generate(60_000, seed=2)
+    assert list(texts) == list(corpus.PARTS)
+    assert all(5_000 < len(text.encode()) < 20_000 for text in texts.values())
+    assert sum(character > "\u3000" for character in texts["CJK"]) > len(texts["CJK"]) / 2
 
 
 def test_a_wrong_result_is_not_timed():
