@@ -270,7 +270,7 @@ def _encode_chunk(bench, chunk, tables, cache, out, at, ends):
 
 
 @called
-def _scan_chunk(bounds, text, position, size, classes, bench):
+def _scan_chunk(bounds, text, position, size, classes, joins, bench):
     """Stage one for the texts from number ``text`` on, of which ``size`` bytes from ``position`` on are on the bench.
 
     A word that the chunk breaks off is left for the next chunk.
@@ -279,12 +279,12 @@ def _scan_chunk(bounds, text, position, size, classes, bench):
     while text < bounds.size - 1 and n_marks < _MARKS:
         stop = bounds[text + 1] - position
         if stop > CHUNK:
-            end = scan(bench.text, (start, CHUNK, min(size, stop)), classes, starts, count, bench.masks)
+            end = scan(bench.text, (start, CHUNK, min(size, stop)), classes, joins, starts, count, bench.masks)
             if end > count:
                 count = end - 1
                 start = np.int64(starts[count])
             break
-        count = scan(bench.text, (start, stop, stop), classes, starts, count, bench.masks)
+        count = scan(bench.text, (start, stop, stop), classes, joins, starts, count, bench.masks)
         bench.marks[n_marks] = count
         n_marks += 1
         start = stop
@@ -307,7 +307,7 @@ def encode_texts(source, bounds, classes, tables, cache, bench, out, ends, state
     while text < bounds.size - 1:
         size = min(end - position, CHUNK + _AHEAD)
         copy_bytes(bench.text, 0, source, position, size)
-        chunk = _scan_chunk(bounds, text, position, size, classes, bench)
+        chunk = _scan_chunk(bounds, text, position, size, classes, tables.joins, bench)
         if chunk.n_marks == 0 and chunk.size == 0:
             stop = long_word_end(source, position, bounds[text + 1], classes)
             if stop - position > cache.space.ids.size:

@@ -138,6 +138,17 @@ LETTER_LEADS = ((0x400, 0x480), (0x4E00, 0x9000), (0xB000, 0xD000))  # code poin
 
 
 @intrinsic
+def far_leads(typingctx, text, offset):
+    """Lead bytes of the characters from U+3000 on in the block at ``offset``."""
+
+    def codegen(context, builder, signature, args):
+        compare = _Compare(builder, _load(context, builder, signature.args[0], *args))
+        return compare.at_least(0xE3)
+
+    return types.uint64(text, types.int64), codegen
+
+
+@intrinsic
 def write_positions(typingctx, positions, at, base, mask):
     """Write ``base`` + i for each bit i of ``mask`` to ``positions`` (uint16) from ``at`` on; returns the end.
 

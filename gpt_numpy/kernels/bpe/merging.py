@@ -32,6 +32,7 @@ class MergeTables(NamedTuple):
     byte_ranks: np.ndarray  # (65536,) uint32: rank of the pair of bytes first << 8 | second
     pair_slots: np.ndarray  # (2 * n_slots,) uint64: left << 32 | right, rank; open addressing
     word_slots: np.ndarray  # (3 * n_slots,) uint64: the two integers of a short token's bytes, its id
+    joins: np.ndarray  # (65536,) uint64: the bytes that may stand around a pair of bytes that a merge brings together
 
 
 class MergeSpace(NamedTuple):
@@ -287,6 +288,21 @@ def _fill_words(pairs, tables, spelling, lengths, space):
         tables.word_slots[3 * slot + 2] = np.uint64(new)
 
 
+@kernel(_nrt=False)
+def _fill_joins(pairs, new_ids, ends, joins):
+    """Mark what merges join; ends (n_ids, 4) int64: a token's last two bytes and first two, -1 for what it lacks."""
+    for rank in range(pairs.shape[0]):
+        left, right, new = pairs[rank, 0], pairs[rank, 1], np.int64(new_ids[rank])
+        before, last, first, behind = ends[left, 0], ends[left, 1], ends[right, 2], ends[right, 3]
+        for bit in range(64):
+            if (before < 0 or before & 7 == bit >> 3) and (behind < 0 or behind & 7 == bit & 7):
+                joins[last << 8 | first] |= np.uint64(1) << np.uint64(bit)
+        ends[new, 0] = ends[left, 1] if ends[right, 0] < 0 else ends[right, 0]
+        ends[new, 1] = ends[right, 1]
+        ends[new, 2] = ends[left, 2]
+        ends[new, 3] = ends[right, 2] if ends[left, 3] < 0 else ends[left, 3]
+
+
 def _check(byte_ids, pairs, new_ids):
     """Refuse what the kernels could not index: wrong shapes, ids out of range, parts that no earlier merge made."""
     if byte_ids.shape != (256,):
@@ -331,10 +347,14 @@ def merge_tables(byte_ids, pairs, new_ids):
         byte_ranks=np.full(65536, NO_RANK, dtype=np.uint32),
         pair_slots=np.full(2 * n_slots, _EMPTY, dtype=np.uint64),
         word_slots=np.zeros(3 * n_slots, dtype=np.uint64),
+        joins=np.zeros(65536, dtype=np.uint64),
     )
     repeated = _fill_pairs(pairs, byte_of_id, tables.pair_slots, tables.byte_ranks)
     if repeated >= 0:
         raise VocabError(f"merge {repeated} repeats the pair of an earlier one", found=pairs[repeated].tolist())
+    ends = np.full((n_ids, 4), -1, dtype=np.int64)
+    ends[byte_ids, 1] = ends[byte_ids, 2] = np.arange(256)
+    _fill_joins(pairs, tables.new_ids, ends, tables.joins)
     lengths = np.zeros(n_ids, dtype=np.int64)
     lengths[byte_ids] = 1
     spelling = np.zeros(n_ids * _ROW + PAD, dtype=np.uint8)

@@ -7,6 +7,9 @@ A word begins where the class of characters changes (letter, number, white space
   This is decided when the character behind the run has been seen; at the end of a text the run stays whole;
 - a contraction ('s, 'll) ends after its letters, and begins only at a quote that itself begins a word.
 
+A word of Han, kana or Hangul is long, seldom repeated, and of many tokens. The scan divides it wherever no merge joins
+the two bytes that meet (``joins``): merging the pieces one by one gives the same tokens, and the pieces repeat.
+
 Blocks with wide characters get their masks from the table of classes, and go through the same algebra. A block that
 breaks off inside a character is cut short before that character.
 """
@@ -15,7 +18,7 @@ import numpy as np
 
 from ..runtime.vectors import read, write
 from .bits import called, inlined, trailing_zeros
-from .masks import BLOCK, ascii_masks, contraction_masks, lead_masks, write_positions
+from .masks import BLOCK, ascii_masks, contraction_masks, far_leads, lead_masks, write_positions
 from .pretokenizer import LETTER, NUMBER, SPACE, wide_character
 
 _ONE, _TWO, _THREE = np.uint64(1), np.uint64(2), np.uint64(3)
@@ -35,7 +38,7 @@ def _wide_masks(text, position, n_bytes, table, masks):
     """Add the wide characters of the block's first ``n_bytes`` to ``masks``; returns the bytes of whole characters.
 
     masks (6,) uint64: letters, numbers, white space with all their bytes; then the lead bytes of white characters of
-    two and of three bytes, and the wide bytes.
+    two and of three bytes, and those of characters from U+3000 on.
     """
     valid = _first(n_bytes)
     leads, two, three = lead_masks(text, position)
@@ -65,16 +68,38 @@ def _wide_masks(text, position, n_bytes, table, masks):
             white_three |= rest & (~rest + _ONE) if length == 3 else np.uint64(0)
         rest &= rest - _ONE
     masks[0], masks[1], masks[2], masks[3], masks[4] = letters, numbers, white, white_two, white_three
+    masks[5] = leads & far_leads(text, position)
     return whole
 
 
+@inlined
+def join_bit(before, behind):
+    """The bit of ``joins[pair]`` for the byte before the pair and the byte behind it; a few bytes share one."""
+    return np.uint64(before & 7) << _THREE | np.uint64(behind & 7)
+
+
 @called
-def scan(text, extent, table, starts, count, masks):
+def _divisions(text, position, candidates, joins):
+    """Those of ``candidates``, bits of the block at ``position``, where no merge joins a byte to the one before."""
+    found = np.uint64(0)
+    while candidates != 0:
+        at = position + trailing_zeros(candidates)
+        lowest = candidates & (~candidates + _ONE)
+        pair = np.int64(read(text, at - 1)) << 8 | np.int64(read(text, at))
+        around = join_bit(read(text, max(at - 2, 0)), read(text, at + 1))
+        found |= lowest & ((read(joins, pair) >> around & _ONE) - _ONE)
+        candidates ^= lowest
+    return found
+
+
+@called
+def scan(text, extent, table, joins, starts, count, masks):
     """Write where the words of ``text[start:stop]`` begin to ``starts`` from ``count`` on; returns the end.
 
     extent: start, where a word begins; stop; limit ≥ stop, up to which the bytes are the text's. Reads 66 bytes past
     ``stop``. Where the text goes on behind ``stop``, all starts but the last are final. starts: uint16, with room for
-    64 more than there are words. masks: work space of 6 uint64.
+    64 more than there are words. masks: work space of 6 uint64. joins: see ``MergeTables``; where two wide
+    characters of a word meet and no merge can join them, another word is taken to begin.
     """
     start, stop, limit = extent
     was_letter = was_number = was_other = was_blank = was_white = np.uint64(0)
@@ -84,7 +109,7 @@ def scan(text, extent, table, starts, count, masks):
     while position < stop:
         n_bytes = min(stop - position, BLOCK)
         letters, numbers, blanks, white, quotes, wide = ascii_masks(text, position)
-        white_two = white_three = np.uint64(0)
+        white_two = white_three = divisible = np.uint64(0)
         valid = _first(n_bytes)
         single = white
         if wide & valid != 0:
@@ -95,7 +120,7 @@ def scan(text, extent, table, starts, count, masks):
             letters |= masks[0]
             numbers |= masks[1]
             white |= masks[2]
-            white_two, white_three = masks[3], masks[4]
+            white_two, white_three, divisible = masks[3], masks[4], masks[5]
         letters &= valid
         numbers &= valid
         white &= valid
@@ -124,7 +149,10 @@ def scan(text, extent, table, starts, count, masks):
             late_stop = (two | three) >> over
             late_start = two >> (over - _ONE) | three >> (over - _TWO)
         begins &= valid
-        count = write_positions(starts, count, position, begins)
+        divisible &= valid & ~(begins | white)
+        if divisible != 0:
+            divisible = _divisions(text, position, divisible, joins)
+        count = write_positions(starts, count, position, begins | divisible)
         top = np.uint64(n_bytes - 1)
         was_letter, was_number, was_other = letters >> top & _ONE, numbers >> top & _ONE, others >> top & _ONE
         was_blank, was_white = blanks >> top & _ONE, white >> top & _ONE

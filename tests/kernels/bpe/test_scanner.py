@@ -11,8 +11,8 @@ from gpt_numpy.tokenizer.pretokenize import split as split_by_pattern
 
 
 @kernel(_nrt=False)
-def _scan(text, stop, limit, table, starts, masks):
-    return scanner.scan(text, (0, stop, limit), table, starts, 0, masks)
+def _scan(text, extent, table, joins, starts, masks):
+    return scanner.scan(text, extent, table, joins, starts, 0, masks)
 
 
 def word_starts(data, stop=None):
@@ -21,7 +21,8 @@ def word_starts(data, stop=None):
     text[: len(data)] = np.frombuffer(data, np.uint8)
     starts, masks = np.zeros(len(data) + 128, np.uint16), np.zeros(6, np.uint64)
     stop = len(data) if stop is None else stop
-    return starts[: _scan(text, stop, len(data), pretokenizer.character_classes(), starts, masks)].tolist()
+    joins = np.full(1 << 16, 2**64 - 1, np.uint64)  # every pair of bytes may be joined: no word is divided
+    return starts[: _scan(text, (0, stop, len(data)), pretokenizer.character_classes(), joins, starts, masks)].tolist()
 
 
 def expected_starts(text):
@@ -71,3 +72,24 @@ def test_all_but_the_last_start_are_final_where_the_text_goes_on(hard_strings):
         stop = random.Random(len(text)).randrange(len(text.encode()) + 1)
         found, expected = word_starts(text.encode(), stop), expected_starts(text)
         assert found == expected[: len(found)], (text, stop)
+
+
+def test_wide_words_are_divided_only_where_no_merge_joins(gpt2, encoder):
+    """All tokens of the vocabulary, and pairs of them: no token may be cut."""
+    joins, vocabulary = encoder._tables.joins, gpt2.vocabulary
+    for left, right in vocabulary.merges:
+        a, b = vocabulary.tokens[left], vocabulary.tokens[right]
+        for before in a[-2:-1] or bytes(range(8)):
+            for behind in b[1:2] or bytes(range(8)):
+                bit = (before & 7) << 3 | behind & 7
+                assert int(joins[a[-1] << 8 | b[0]]) >> bit & 1, (a, b)
+
+
+def test_texts_of_wide_words_encode_as_with_tiktoken(encoder, tiktoken_gpt2, gpt2):
+    rng = random.Random(3)
+    tokens = [token.decode(errors="ignore") for token in gpt2.vocabulary.tokens]
+    wide = [token for token in tokens if token > "\u2fff"]
+    for _ in range(300):
+        letters = [chr(rng.choice((rng.randrange(0x3040, 0x3100), rng.randrange(0x4E00, 0x9FA6)))) for _ in range(30)]
+        pieces = rng.choices([*letters, *rng.choices(wide, k=30), "a", " ", "\u3000", "🙂", "。", "１"], k=60)
+        assert encoder.encode("".join(pieces)) == tiktoken_gpt2.encode_ordinary("".join(pieces))
