@@ -49,9 +49,10 @@ def configure(parser):
 def run(args):
     from ..study import cases, table, whole_model
 
-    chosen = _choose(args.layers, (*cases.layer_names(), MODEL))
+    chosen = _choose(args.layers, (*cases.layer_names(), cases.OPTIMIZER, MODEL))
     ops = importlib.import_module(f"gpt_numpy.{args.ops}")
-    found = [case for case in cases.layer_cases(ops, args.seed) if case.layer in chosen]
+    every = cases.layer_cases(ops, args.seed) + cases.optimizer_cases(ops, args.seed)
+    found = [case for case in every if case.layer in chosen]
     if args.method == "complex":
         found = [case for case in found if cases.is_analytic(case)]
         if args.ops != "layers" or not found:

@@ -20,7 +20,7 @@ from ..locating import find_model
 from ..model import GPT
 from ..wording import counted, in_bytes
 from . import packed_file
-from .loading import load_decoder
+from .loading import load_decoder, stop_tokens_of
 from .panel_decoder import PanelDecoder
 from .score import Score, score_text
 from .text import encode_prompts, start_of_text, stream_text
@@ -48,6 +48,7 @@ class LanguageModel:
 
     def __init__(self, folder: Path, decoder: PanelDecoder, tokenizer: Any):
         self.folder, self.decoder, self.tokenizer = folder, decoder, tokenizer
+        self._stop_tokens = stop_tokens_of(folder, tokenizer)
 
     @property
     def config(self):
@@ -94,6 +95,7 @@ class LanguageModel:
     def _pieces(self, prompt, max_new_tokens, samples, stop, **sampling):
         (tokens,) = encode_prompts(self.tokenizer, [read_as_trained(self.folder, prompt)[0]])
         tokens = tokens or start_of_text(self.tokenizer)
+        sampling.setdefault("stop_tokens", self._stop_tokens)
         return stream_text(
             self.decoder, self.tokenizer, [tokens], max_new_tokens, samples=samples, stop=stop, **sampling
         )

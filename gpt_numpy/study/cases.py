@@ -4,12 +4,15 @@ A case names a layer and a variant (a mask, dropout, more keys than queries) and
 wants. The command ``gradcheck``, the layers' tests and the planted bugs all go through this one table, with
 ``ops`` being ``layers``, ``kernels``, or either of them with a bug in it.
 
-Sizes differ pairwise so that a swapped axis cannot fit. Values and weights are of unit scale: with GPT-2's own
+Sizes differ pairwise so that a swapped axis cannot fit. The ``long`` variants are for the kernels: with them every
+loop is entered, whatever the width of the vectors (2 to 16 numbers): unrolled loops, blocks, and what is left over.
+Values and weights are of unit scale: with GPT-2's own
 0.02 a wrong term can hide below the tolerance.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,6 +23,9 @@ from .gradients import GradientReport, Violation, check_gradients
 
 B, T, N_HEAD, HEAD_SIZE, V, BLOCK_SIZE = 2, 5, 3, 4, 11, 7
 C = N_HEAD * HEAD_SIZE
+OPTIMIZER = "adamw"
+LONG_C = 75  # four vectors of 16, one of 8, and a rest that divides by none
+LONG_ROWS = 233  # rows: several tasks of every kernel at that width, and a rest
 
 
 class Case(NamedTuple):
@@ -30,6 +36,7 @@ class Case(NamedTuple):
     backward: Callable[..., Any]  # (dout, cache), and into= where n_parameters > 0
     n_parameters: int = 0  # how many gradients, the last ones returned, ``into`` accumulates
     visible: np.ndarray | None = None  # (B, Tq, Tk) bool: which query may see which key; None where nothing is masked
+    value: Callable[..., Any] | None = None  # the output for these inputs, by another road; None where none is known
 
     @property
     def name(self):
@@ -49,12 +56,54 @@ def layer_names():
     return tuple(_MAKERS)
 
 
+def optimizer_cases(ops, seed=0):
+    """A step of AdamW as ``Case``s: its derivatives, and every number of it against the formula in plain Python."""
+    draw = _Draw(seed, 1000)
+    return [_adamw(ops, draw, variant, n, step) for variant, n, step in (("", 7, 3), ("long", 16384 + LONG_C, 1))]
+
+
+def _adamw(ops, draw, variant, n, step):
+    inputs = dict(params=draw.normal(n), grads=draw.normal(n), first_moments=draw.normal(n))
+    inputs["second_moments"] = 0.5 + draw.normal(n) ** 2
+    boundaries, decays = np.array([0, n // 3, n]), np.array([0.3, 0.0])
+    rate, beta1, beta2, epsilon, scale = 0.1, 0.8, 0.9, 1e-3, 0.6
+    decay = np.repeat(decays, np.diff(boundaries))
+    correction1, correction2 = 1 - beta1**step, 1 - beta2**step
+
+    def adamw_step(params, grads, first_moments, second_moments):
+        moved = [np.array(params), np.array(first_moments), np.array(second_moments)]
+        ops.adamw_update(
+            moved[0], np.array(grads), *moved[1:], boundaries, decays, rate, beta1, beta2, epsilon, step, scale
+        )
+        return np.stack(moved), (grads, *moved[1:])
+
+    def adamw_step_backward(dout, cache):
+        # p' = p (1 − lr d) − lr m̂ / (√v̂ + ε), with m' = β₁ m + (1 − β₁) s g and v' = β₂ v + (1 − β₂) s² g²
+        dparams, dm, dv = dout
+        grads, m, v = cache
+        root = np.sqrt(v / correction2)
+        dm = dm - dparams * rate / correction1 / (root + epsilon)
+        dv = dv + dparams * rate * (m / correction1) / (root + epsilon) ** 2 / (2 * root * correction2)
+        dgrads = dm * (1 - beta1) * scale + dv * (1 - beta2) * scale**2 * 2 * grads
+        return dparams * (1 - rate * decay), dgrads, dm * beta1, dv * beta2
+
+    def value(params, grads, first_moments, second_moments):
+        rows = []
+        for p, g, m, v, d in zip(*(a.tolist() for a in (params, grads, first_moments, second_moments, decay))):
+            m, v = beta1 * m + (1 - beta1) * scale * g, beta2 * v + (1 - beta2) * (scale * g) ** 2
+            adapted = (m / correction1) / (math.sqrt(v / correction2) + epsilon)
+            rows.append((p - rate * (adapted + d * p), m, v))
+        return np.array(rows).T
+
+    return Case(OPTIMIZER, variant, inputs, adamw_step, adamw_step_backward, value=value)
+
+
 def is_analytic(case):
     """Whether the layer's forward computes with complex numbers as it does with real ones, as the complex step needs.
 
-    The loss does not: it is returned as a Python float.
+    The loss does not: it is returned as a Python float. An optimizer's step writes to real arrays.
     """
-    return "cross-entropy" not in case.layer
+    return "cross-entropy" not in case.layer and case.layer != OPTIMIZER
 
 
 def check_case(case, **options):
@@ -63,8 +112,19 @@ def check_case(case, **options):
     if any(v.check == "shapes" for v in report.violations):
         return report  # nothing else can be compared
     rng = np.random.default_rng(options.get("seed", 0))
-    found = [_broken_accumulation(case, rng), _broken_visibility(case, rng)]
+    found = [_broken_value(case), _broken_accumulation(case, rng), _broken_visibility(case, rng)]
     return GradientReport(report.tensors, report.violations + [v for v in found if v])
+
+
+def _broken_value(case):
+    """Differences cannot see a forward and a backward that are wrong by the same factor; a number from elsewhere can."""
+    if case.value is None:
+        return None
+    found, expected = np.asarray(case.forward(**case.inputs)[0]), np.asarray(case.value(**case.inputs))
+    error = float(np.max(np.abs(found - expected), initial=0))
+    if not error <= 1e-10 * max(1.0, float(np.max(np.abs(expected), initial=0))):
+        return Violation("value", f"the output is off by {error:.2g} from what the formula gives in plain Python")
+    return None
 
 
 def _broken_visibility(case, rng):
@@ -141,27 +201,49 @@ def _embedding(ops, draw):
     tables = dict(wte=draw.normal(V, C), wpe=draw.normal(BLOCK_SIZE, C))
     shared = dict(tokens=tokens, positions=np.arange(T), **tables)
     own = dict(tokens=tokens, positions=draw.rng.integers(0, BLOCK_SIZE, (B, T)), **tables)
+    wide = dict(
+        tokens=draw.rng.integers(0, V, (3, T)),
+        positions=draw.rng.integers(0, BLOCK_SIZE, (3, T)),
+        wte=draw.normal(V, LONG_C),
+        wpe=draw.normal(BLOCK_SIZE, LONG_C),
+    )
     pair = ops.embedding_forward, ops.embedding_backward
-    return [Case("embedding", "", shared, *pair, 2), Case("embedding", "own positions", own, *pair, 2)]
+    return [
+        Case("embedding", "", shared, *pair, 2),
+        Case("embedding", "own positions", own, *pair, 2),
+        Case("embedding", "long", wide, *pair, 2),
+    ]
 
 
 def _layernorm(ops, draw):
     inputs = dict(x=draw.normal(B, T, C) + 0.5, weight=draw.around_one(C), bias=draw.normal(C))
     # Rows of almost one value: ε is as large as the variance, and its part in the derivative shows.
     flat = {**inputs, "x": 0.01 * inputs["x"], "epsilon": 1e-4}
+    wide = dict(x=draw.normal(1, LONG_ROWS, LONG_C), weight=draw.around_one(LONG_C), bias=draw.normal(LONG_C))
     pair = ops.layernorm_forward, ops.layernorm_backward
-    return [Case("layernorm", "", inputs, *pair, 2), Case("layernorm", "large ε", flat, *pair, 2)]
+    return [
+        Case("layernorm", "", inputs, *pair, 2),
+        Case("layernorm", "large ε", flat, *pair, 2),
+        Case("layernorm", "long", wide, *pair, 2),
+    ]
 
 
 def _linear(ops, draw):
     inputs = dict(x=draw.normal(B, T, C), weight=draw.normal(C, V), bias=draw.normal(V))
-    return [Case("linear", "", inputs, ops.linear_forward, ops.linear_backward, 2)]
+    # Deeper than a block of the product, wider than several tiles.
+    wide = dict(x=draw.normal(1, 13, 800), weight=draw.weight(800, LONG_C + 26), bias=draw.normal(LONG_C + 26))
+    pair = ops.linear_forward, ops.linear_backward
+    return [Case("linear", "", inputs, *pair, 2), Case("linear", "long", wide, *pair, 2)]
 
 
 def _gelu(ops, draw):
     x = 2 * draw.normal(B, T, C)
     x[0, 0, :5] = 0, -0.75, 3.5, -4.5, 1e-3  # the origin, the minimum, both tails
-    return [Case("gelu", "", dict(x=x), ops.gelu_forward, ops.gelu_backward)]
+    pair = ops.gelu_forward, ops.gelu_backward
+    return [
+        Case("gelu", "", dict(x=x), *pair),
+        Case("gelu", "long", dict(x=2 * draw.normal(1, LONG_ROWS, LONG_C)), *pair),
+    ]
 
 
 def _attention(ops, draw):
@@ -173,12 +255,17 @@ def _attention(ops, draw):
     longer = dict(q=q, k=draw.normal(B, T + 3, N_HEAD, HEAD_SIZE), v=draw.normal(B, T + 3, N_HEAD, HEAD_SIZE))
     everything = dict(**longer, first_key=first_key + np.array([[0], [2]]), dropout=dropout)
     masked = dict(**plain, first_key=first_key)
+    few = dict(q=draw.normal(1, 2, 2, 19), k=draw.normal(1, 37, 2, 19), v=draw.normal(1, 37, 2, 19))
+    many = {name: draw.normal(1, LONG_ROWS, 1, 19) for name in ("q", "k", "v")}
+    many["first_key"] = np.maximum(0, np.arange(LONG_ROWS)[None] - 101)
     return [
         Case("attention", "", plain, *pair, visible=_visible(T, T)),
         Case("attention", "first_key", masked, *pair, visible=_visible(T, T, first_key)),
         Case("attention", "dropout", dict(**plain, dropout=dropout), *pair),
         Case("attention", "Tk > Tq", longer, *pair, visible=_visible(T, T + 3)),
         Case("attention", "Tk > Tq, first_key, dropout", everything, *pair),
+        Case("attention", "few queries", few, *pair),
+        Case("attention", "long, first_key", many, *pair),
     ]
 
 
@@ -208,26 +295,62 @@ def _mlp(ops, draw):
         proj_weight=draw.weight(4 * C, C),
         proj_bias=draw.normal(C),
     )
-    return [Case("mlp", "", inputs, ops.mlp_forward, ops.mlp_backward, 4)]
+    long = dict(  # more rows than are taken at a time
+        x=draw.normal(1, 1100, 6),
+        fc_weight=draw.weight(6, 24),
+        fc_bias=draw.normal(24),
+        proj_weight=draw.weight(24, 6),
+        proj_bias=draw.normal(6),
+    )
+    pair = ops.mlp_forward, ops.mlp_backward
+    return [Case("mlp", "", inputs, *pair, 4), Case("mlp", "long", long, *pair, 4)]
 
 
 def _dropout(ops, draw):
     inputs = dict(x=draw.normal(B, T, C), dropout=Dropout(0.4, 0xFEDC_BA98_7654_3210, first_sequence=1))
-    return [Case("dropout", "", inputs, ops.dropout_forward, ops.dropout_backward)]
+    long = dict(x=draw.normal(2, 41, LONG_C), dropout=Dropout(0.4, 0x0F1E_2D3C_4B5A_6978))
+    pair = ops.dropout_forward, ops.dropout_backward
+    return [Case("dropout", "", inputs, *pair), Case("dropout", "long", long, *pair)]
 
 
 def _residual(ops, draw):
     inputs = dict(x=draw.normal(B, T, C), branch=draw.normal(B, T, C))
     dropped = dict(**inputs, dropout=Dropout(0.35, 0x1357_9BDF_0246_8ACE))
     pair = ops.residual_forward, ops.residual_backward
-    return [Case("residual", "", inputs, *pair), Case("residual", "dropout", dropped, *pair)]
+    long = dict(x=draw.normal(1, LONG_ROWS, LONG_C), branch=draw.normal(1, LONG_ROWS, LONG_C))
+    return [
+        Case("residual", "", inputs, *pair),
+        Case("residual", "dropout", dropped, *pair),
+        Case("residual", "long", long, *pair),
+        Case("residual", "long, dropout", dict(**long, dropout=Dropout(0.35, 0x8642_0ACE_1357_9BDF)), *pair),
+    ]
 
 
 def _cross_entropy(ops, draw):
     inputs = dict(logits=2 * draw.normal(B, T, V), targets=draw.targets())
     other = dict(inputs, targets=np.where(inputs["targets"] == -1, 7, inputs["targets"]), ignore_index=7)
     pair = ops.cross_entropy_forward, ops.cross_entropy_backward
-    return [Case("cross-entropy", "", inputs, *pair), Case("cross-entropy", "another ignore_index", other, *pair)]
+    one = dict(inputs, targets=np.where(np.arange(B * T).reshape(B, T) == 6, 4, -1))
+    # More logits than are taken at a time; the largest come last in one row and first in the other.
+    long = dict(logits=draw.normal(1, 2, 4096 + LONG_C), targets=np.array([[4099, 7]]))
+    long["logits"][0, 0, -5:] += 9
+    long["logits"][0, 1, :5] += 9
+    return [
+        Case("cross-entropy", "", inputs, *pair, value=_mean_loss),
+        Case("cross-entropy", "another ignore_index", other, *pair, value=_mean_loss),
+        Case("cross-entropy", "one target", one, *pair, value=_mean_loss),
+        Case("cross-entropy", "long", long, *pair, value=_mean_loss),
+    ]
+
+
+def _mean_loss(logits, targets, ignore_index=-1):
+    """Cross-entropy, number by number."""
+    losses = []
+    for row, target in zip(logits.reshape(-1, logits.shape[-1]).tolist(), targets.reshape(-1).tolist()):
+        if target != ignore_index:
+            largest = max(row)
+            losses.append(math.log(math.fsum(math.exp(x - largest) for x in row)) + largest - row[target])
+    return math.fsum(losses) / len(losses)
 
 
 def _lm_head(ops, draw):
@@ -242,9 +365,19 @@ def _lm_head_cross_entropy(ops, draw):
         return ops.lm_head_cross_entropy_gradients(**inputs, dloss=dloss, into=into)[1:]
 
     forward = ops.lm_head_cross_entropy_forward
+    one = dict(inputs, targets=np.where(np.arange(B * T).reshape(B, T) == 6, 4, -1))
+
+    def one_at_once(dloss, cache, into=None):
+        return ops.lm_head_cross_entropy_gradients(**one, dloss=dloss, into=into)[1:]
+
+    def value(x, wte, targets):
+        return _mean_loss(x @ wte.T, targets)
+
     return [
         Case("lm-head-cross-entropy", "", inputs, forward, ops.lm_head_cross_entropy_backward, 1),
         Case("lm-head-cross-entropy", "gradients at once", inputs, forward, gradients_at_once, 1),
+        Case("lm-head-cross-entropy", "one target", one, forward, ops.lm_head_cross_entropy_backward, 1, value=value),
+        Case("lm-head-cross-entropy", "one target, at once", one, forward, one_at_once, 1, value=value),
     ]
 
 

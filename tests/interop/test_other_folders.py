@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+import gpt_numpy
 from gpt_numpy import GPT, GPTConfig, kernels, layers
 from gpt_numpy.commands import main
 from gpt_numpy.errors import CheckpointCorrupt, CheckpointMismatch, DataError, GPTNumpyError, ModelNotFound
@@ -324,6 +325,7 @@ def test_generation_stops_at_the_folders_end(tmp_path, capsys, eos):
     edit_config(tmp_path, eos_token_id=eos)
     assert set(stop_tokens_of(tmp_path, tokenizer)) == {4, *np.atleast_1d(eos)}
     assert main(arguments) == 0 and capsys.readouterr().out == "abc\n"
+    assert gpt_numpy.load(tmp_path).generate("abc", 6, temperature=0, logit_bias={4: 100}) == "abc"
     assert main([*arguments, "--no-end"]) == 0 and capsys.readouterr().out == "abceeeeee\n"
     for made in ("converted", "packed"):
         command = ["convert", str(tmp_path), str(tmp_path / made)]

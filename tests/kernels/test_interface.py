@@ -28,7 +28,9 @@ def test_the_same_signature(name):
     assert {p: found[p].default for p in found} == {p: expected[p].default for p in expected}
 
 
-@pytest.mark.parametrize("case", cases.layer_cases(kernels), ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case", cases.layer_cases(kernels) + cases.optimizer_cases(kernels), ids=lambda case: case.name
+)
 def test_gradients_by_differences(case):
     before = threads.set_count(1)  # thousands of tiny calls, for which waking a thread is most of the work
     report = cases.check_case(case)

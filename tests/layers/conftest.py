@@ -14,7 +14,7 @@ def rng():
 
 @pytest.fixture
 def prove_gradients():
-    """Check all variants of a layer by differences; ``entries`` says, variant by variant, how many are compared.
+    """Check all variants of a layer by differences; ``entries`` says, for the small ones, how many are compared.
 
     That a second backward gives the same bits, that nothing given is written to, and that ``into=`` adds, is checked
     with it.
@@ -22,11 +22,11 @@ def prove_gradients():
 
     def prove(layer, entries):
         found = [case for case in cases.layer_cases(layers) if case.layer == layer]
-        assert [case.variant for case in found] == list(entries)
+        assert [case.variant for case in found if case.variant in entries] == list(entries)
         for case in found:
             report = cases.check_case(case)
             assert report.passed, "\n".join(table.lines(case.name, report))
-            assert report.checked == entries[case.variant]
+            assert report.checked == entries.get(case.variant, report.checked) > 0
 
     return prove
 

@@ -72,3 +72,53 @@ def test_a_wrong_mask_in_forward_and_backward_alike_is_caught(monkeypatch, name,
     report = cases.check_case(case_named(name))
     assert report.failed_checks() == ["visibility"]
     assert message in report.violations[0].message
+
+
+# ---- what the small cases cannot see ----------------------------------------------------------------------------------
+
+
+def planted(file, old, new):
+    """``layers`` with one piece of text replaced wherever it stands in a file."""
+    from gpt_numpy.study.bugs import planting
+
+    bug = planting.Bug("planted", file, old, new, "cross-entropy: value", "", "")
+    source = bug.path.read_text(encoding="utf-8")
+    assert old in source
+
+    class Everywhere(planting.Bug):
+        def patched_source(self):
+            return source.replace(old, new)
+
+    return planting.plant(Everywhere(*bug))[0]
+
+
+def failed_checks(ops, layer):
+    every = cases.layer_cases(ops) + cases.optimizer_cases(ops)
+    return {case.name: cases.check_case(case).failed_checks() for case in every if case.layer == layer}
+
+
+def test_a_mean_that_is_wrong_for_one_target_alone_is_caught():
+    """Forward and backward are wrong by the same factor: only a value from elsewhere shows it."""
+    failed = failed_checks(planted("cross_entropy.py", "max(len(index), 1)", "max(len(index), 2)"), "cross-entropy")
+    assert failed.pop("cross-entropy (one target)") == ["value"]
+    assert not any(failed.values())
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("correction1 = 1 - beta1**step", "correction1 = 1"),
+        ("(1 - beta2) * g * g", "(1 - beta2) * g"),
+        ("p *= 1 - learning_rate * float(decay)", "pass"),
+    ],
+)
+def test_a_wrong_step_of_the_optimizer_is_caught(old, new):
+    failed = failed_checks(planted("adamw.py", old, new), "adamw")
+    assert "value" in failed["adamw (long)"]
+
+
+@pytest.mark.parametrize("width", [2, 4, 8, 16])
+def test_long_sizes_enter_every_loop_of_a_kernel_at_every_width(width):
+    """Unrolled four times, whole vectors after that, and a rest."""
+    assert cases.LONG_C >= 4 * width and cases.LONG_C % width
+    assert cases.LONG_C % (4 * width) >= width or width == 16
