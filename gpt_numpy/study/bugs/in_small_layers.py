@@ -227,7 +227,7 @@ BUGS = [
     ),
     Bug(
         "accumulation-overwrites",
-        "_accumulate.py",
+        "accumulate.py",
         "            accumulated += gradient\n",
         "            accumulated[...] = gradient\n",
         "linear: accumulation",
