@@ -30,6 +30,7 @@ def _configure_prepare(parser):
     from ..data.shards.preparing import Settings
     from ..data.text.normalizing import DEFAULT_STEPS, STEPS
     from ..data.text.reading import SPLITS
+    from ..data.text.special_text import SPECIALS
 
     default = Settings()
     parser.add_argument(
@@ -46,7 +47,9 @@ def _configure_prepare(parser):
         choices=SPLITS,
         help="what is a document; auto: a JSON record in .jsonl, else a file",
     )
-    parser.add_argument("--separator", help=r"text between documents, e.g. '<|endoftext|>' or '\n\n'")
+    parser.add_argument(
+        "--separator", help=r"text between documents, such as '\n\n'; \n and \t stand for newline and tab"
+    )
     parser.add_argument("--text-field", default=default.text_field, help="of a JSON record")
     parser.add_argument("--encoding", default=default.encoding, help="of the files")
     parser.add_argument("--errors", default=default.errors, choices=["strict", "replace"], help="at a bad byte")
@@ -55,6 +58,12 @@ def _configure_prepare(parser):
         default=",".join(DEFAULT_STEPS),
         metavar="STEPS",
         help=f"comma-separated steps, or none; known: {', '.join(STEPS)}",
+    )
+    parser.add_argument(
+        "--specials",
+        default=default.specials,
+        choices=SPECIALS,
+        help="special tokens spelled out in the text: the token (end-of-text ends a document), an error, or text",
     )
     parser.add_argument(
         "--packing",
@@ -92,11 +101,12 @@ def _prepare(args):
         raise ConfigError("--packing fit and --block-size go together", field="block_size", found=args.block_size)
     settings = Settings(
         split=args.split,
-        separator=args.separator and args.separator.replace(r"\n", "\n").replace(r"\t", "\t"),
+        separator=args.separator,
         text_field=args.text_field,
         encoding=args.encoding,
         errors=args.errors,
         normalize=() if args.normalize == "none" else tuple(args.normalize.split(",")),
+        specials=args.specials,
         block_size=args.block_size,
         shard_tokens=args.shard_tokens,
         validation_every=args.validation_every,

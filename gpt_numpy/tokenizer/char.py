@@ -27,6 +27,7 @@ from .batches import RaggedIds, join
 from .formats import strict_json
 from .formats.tokenizer_config import SETTINGS_FILE
 from .formats.vocab_files import read_id_table
+from .identity import char_identity
 from .ids import TokenJoiner, check_ids, check_text
 from .specials import END_OF_TEXT, check_special_tokens, refuse_specials, resolve, split_specials
 
@@ -78,6 +79,11 @@ class CharTokenizer:
         return f"<CharTokenizer: {counted(self.n_vocab, 'id')}: {characters}, {specials} special>"
 
     @property
+    def characters(self) -> tuple[str, ...]:
+        """The characters in the order of their ids, without the special tokens."""
+        return tuple(text for text in self._texts if text not in self.special_tokens)
+
+    @property
     def n_vocab(self) -> int:
         """The number of ids, special tokens included."""
         return len(self._texts)
@@ -88,6 +94,16 @@ class CharTokenizer:
     def eot_id(self) -> int | None:
         """The id of ``<|endoftext|>``, or None if there is no such token."""
         return self.special_tokens.get(END_OF_TEXT)
+
+    @functools.cached_property
+    def identity(self) -> str:
+        """SHA-256, in hexadecimal, of all that decides the ids of a text; equal for equal tokenizers (``identity``)."""
+        return char_identity(self.characters, self.special_tokens)
+
+    @property
+    def end_of_text(self) -> str | None:
+        """The text of the token ``eot_id``, or None if there is no such token."""
+        return END_OF_TEXT if END_OF_TEXT in self.special_tokens else None
 
     def encode(
         self,

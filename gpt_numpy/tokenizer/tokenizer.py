@@ -31,6 +31,7 @@ from ..wording import counted
 from . import batches, plain_encoder, reference
 from .batches import RaggedBytes, RaggedIds, join
 from .formats import folders
+from .identity import bpe_identity
 from .ids import TokenJoiner, check_ids, check_text
 from .plain_encoder import PlainEncoder
 from .pretokenize import GPT2_PATTERN, compile_pattern, split
@@ -108,6 +109,16 @@ class Tokenizer:
     def eot_id(self) -> int | None:
         """The id of ``<|endoftext|>``, or None if the vocabulary has no such token."""
         return self.vocabulary.special_tokens.get(END_OF_TEXT)
+
+    @functools.cached_property
+    def identity(self) -> str:
+        """SHA-256, in hexadecimal, of all that decides the ids of a text; equal for equal tokenizers (``identity``)."""
+        return bpe_identity(self.vocabulary)
+
+    @property
+    def end_of_text(self) -> str | None:
+        """The text of the token ``eot_id``, or None if there is no such token."""
+        return END_OF_TEXT if END_OF_TEXT in self.vocabulary.special_tokens else None
 
     def encode(
         self,

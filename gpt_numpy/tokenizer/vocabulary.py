@@ -40,6 +40,8 @@ class Vocabulary:
     merges          pairs of ids in the order of their ranks
     special_tokens  text → id
     pattern         the pre-tokenization pattern, in the syntax of the ``regex`` package
+    plain_tokens    text → id of added tokens that are not special: found in every text, before the pattern
+    add_prefix_space  whether a stretch of text that does not begin with a space gets one in front
     byte_ids        (derived) byte → id
     merged_ids      (derived) merge → id of the token it makes
     """
@@ -49,6 +51,8 @@ class Vocabulary:
     special_tokens: dict[str, int]
     pattern: str = GPT2_PATTERN
     origin: InitVar[Origin] = Origin()
+    plain_tokens: dict[str, int] = field(default_factory=dict)
+    add_prefix_space: bool = False
     byte_ids: tuple[int, ...] = field(init=False, repr=False)
     merged_ids: tuple[int, ...] = field(init=False, repr=False)
 
@@ -67,19 +71,20 @@ class Vocabulary:
 
     def _ordinary_ids(self, origin) -> dict[bytes, int]:
         """token → id without the special tokens, each of which must be unlike any of them."""
-        special_ids = set(self.special_tokens.values())
+        added = {**self.special_tokens, **self.plain_tokens}
+        added_ids = set(added.values())
         ids: dict[bytes, int] = {}
         for i, token in enumerate(self.tokens):
-            if i in special_ids:
+            if i in added_ids:
                 continue
             if not token:
                 raise VocabError("an empty token", **origin.token(i))
             if ids.setdefault(token, i) != i:
                 raise VocabError(f"the token {spell(token)!r} has the id {ids[token]} already", **origin.token(i))
-        for text, i in self.special_tokens.items():
-            # The spelling too: vocab.json is one table of special tokens' texts and spelled tokens.
+        for text, i in added.items():
+            # The spelling too: vocab.json is one table of added tokens' texts and spelled tokens.
             if text.encode("utf-8") in ids or _unspelled(text) in ids:
-                raise VocabError(f"the special token {text!r} is an ordinary token as well", **origin.token(i))
+                raise VocabError(f"the added token {text!r} is an ordinary token as well", **origin.token(i))
         return ids
 
     def _merged_ids(self, ids, origin) -> tuple[int, ...]:

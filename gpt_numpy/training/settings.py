@@ -18,6 +18,7 @@ from ..config import GPTConfig, check_integer, check_number, nearest, preset_nam
 from ..data import DEFAULT_STEPS, STEPS
 from ..data.text.normalizing import check_steps
 from ..data.text.reading import SPLITS
+from ..data.text.special_text import DEFAULT_SPECIALS, SPECIALS
 from ..errors import ConfigError
 from ..products import PRODUCTS
 from .schedule import SCHEDULES
@@ -67,6 +68,13 @@ class Settings:
         when="files",
     )
     separator: str = _setting("data", "", "text between documents inside a file; empty: none", when="separable files")
+    specials: str = _setting(
+        "data",
+        DEFAULT_SPECIALS,
+        "special tokens spelled out in the text: the token (end-of-text ends a document), an error, or text",
+        choices=SPECIALS,
+        when="plain text",
+    )
     text_field: str = _setting("data", "text", "the field of a JSON record that is the text", when="JSON files")
     encoding: str = _setting("data", "utf-8", "of the files, in Python's names: utf-16, cp1252, …", when="files")
     errors: str = _setting(

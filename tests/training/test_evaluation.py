@@ -5,6 +5,7 @@ import pytest
 
 from gpt_numpy import GPT, GPTConfig, layers
 from gpt_numpy.data import document_masks
+from gpt_numpy.data.rows.fitting import fit_rows, lay_out
 from gpt_numpy.training.evaluation import evaluate, unigram_loss
 from gpt_numpy.training.plan.corpus import Corpus
 from gpt_numpy.training.ranks.distributed import Alone
@@ -89,3 +90,19 @@ def test_a_signal_ends_a_long_validation():
     model, calls = GPT(CONFIG, 1, np.float64, layers), []
     assert evaluate(model, CORPUS, 1, stopped=lambda: calls.append(1) or len(calls) > 3) is None
     assert len(calls) == 4
+
+
+def test_fitted_rows_are_validated_as_they_are_trained_on():
+    documents = [np.r_[np.full(8, i), 10] for i in range(8)]
+    rows = lay_out(fit_rows([9] * 8, 9), documents, 9, 10, np.uint16)
+    seen = []
+
+    class Recorder:
+        config = CONFIG.replace(block_size=8)
+
+        def loss(self, inputs, targets, **options):
+            seen.extend(inputs.tolist())
+            return 0.0
+
+    evaluate(Recorder(), Corpus(None, None, rows, BYTES, row_length=9), 3)
+    assert seen == rows.reshape(-1, 9)[:, :8].tolist()

@@ -1,10 +1,14 @@
 """Best-fit packing: whole documents into rows of a fixed length, cutting as few as possible.
 
-``concat`` cuts a document wherever a block happens to end. Here (after Ding et al. 2024, "Fewer truncations improve
-language modeling") a document longer than a row gives as many full rows as it fills, and what is left of
-it, like every shorter document, is placed whole: longest first, each into the row with the least room that
-still takes it. Few or awkward lengths can leave gaps; while these come to more than ``MAX_PADDING`` of all
-places, the emptiest row is taken apart again to fill the largest gaps, at one cut a gap.
+``concat`` cuts a document wherever a block happens to end. Best-fit packing (after Ding et al. 2024, "Fewer truncations
+improve language modeling") works differently. A document longer than a row gives as many full rows as the document
+fills. The rest of that document, like every shorter document, is placed whole: longest first, each into the row with
+the least room that still takes it. Few or awkward lengths can leave gaps. While the gaps come to more than
+``MAX_PADDING`` of all positions, the emptiest row is taken apart again to fill the largest gaps, at one cut a gap.
+
+Every document ends with an end-of-text token. A stretch of a document that a cut separates from its end has none, so
+that stretch always stands last in its row and fills the row. An end-of-text token or the row's end therefore closes
+every stretch, and ``segments`` finds each boundary in the row itself.
 """
 
 import heapq
@@ -32,8 +36,11 @@ class Span(NamedTuple):
 def fit_rows(lengths, row_length, max_padding=MAX_PADDING):
     """A plan for documents of ``lengths`` tokens (none 0): list of rows, each a list of ``Span``.
 
-    Each token is in exactly one row, and no row has more than ``row_length``. Rows, and spans in a row, come in
-    the order of their documents.
+    A length counts the end-of-text token that closes the document. Each token is in exactly one row, and no row has
+    more than ``row_length``. Spans in a row come in the order of their documents, except that a span that does not
+    reach its document's end is the last of its row and fills the row. Rows come in the order of their first document.
+
+    Source: Ding et al. 2024. Raises DataError for a ``row_length`` below 2.
     """
     if row_length < 2:
         raise DataError("a row must hold a token and its successor", field="row_length", found=row_length)
@@ -44,7 +51,9 @@ def fit_rows(lengths, row_length, max_padding=MAX_PADDING):
         if whole < length:
             pieces.append(Span(document, whole, length))
     rows += _fill_gaps(_best_fit(pieces, row_length), row_length, sum(lengths), len(rows), max_padding)
-    return sorted(sorted(row) for row in rows)
+    for row in rows:
+        row.sort(key=lambda span: (span.stop < lengths[span.document], span))
+    return sorted(rows, key=min)
 
 
 def _best_fit(pieces, row_length):
@@ -96,13 +105,21 @@ def _place(piece, rows, gaps):
 
 
 def lay_out(rows, documents, row_length, eot_id, dtype):
-    """The planned rows as one 1-D array of tokens; each row is filled up with ``eot_id``."""
+    """The planned rows as one 1-D array of tokens; each row is filled up with ``eot_id``.
+
+    Raises DataError for a plan in which a document's last tokens before a cut are followed by other tokens.
+    """
     tokens = np.full(len(rows) * row_length, eot_id, dtype)
     for number, row in enumerate(rows):
-        place = number * row_length
+        position, closed = number * row_length, True
         for document, start, stop in row:
-            tokens[place : place + stop - start] = documents[document][start:stop]
-            place += stop - start
+            if not closed:
+                raise DataError("a stretch without an end-of-text token is not the last of its row", field="rows")
+            tokens[position : position + stop - start] = documents[document][start:stop]
+            position += stop - start
+            closed = documents[document][stop - 1] == eot_id
+        if not closed and position < (number + 1) * row_length:
+            raise DataError("a stretch without an end-of-text token does not fill its row", field="rows")
     return tokens
 
 

@@ -11,6 +11,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from ...errors import DataError
 from ..rows.packing import check_tokens
 from .manifest import MANIFEST, read_manifest, shard_dtype
@@ -39,6 +41,11 @@ class TokenDataset:
         return self.manifest["eot_id"]
 
     @property
+    def row_length(self):
+        """Tokens of the rows that documents were fitted into; 0: documents flow across rows."""
+        return self.manifest["row_length"]
+
+    @property
     def tokenizer(self):
         return self.folder / TOKENIZER_FOLDER
 
@@ -48,9 +55,36 @@ class TokenDataset:
         resumed compares it with the one it began with."""
         return self.manifest["sha256"]
 
+    def divided(self, validation_fraction):
+        """(training, validation) tokens: the two splits, or where there is one split its beginning and its end.
+
+        The end is about ``validation_fraction`` of the tokens. It begins with a document, or with a row where documents
+        were fitted into rows; a document that is longer than a tenth of it is cut. Raises DataError where
+        either side would be empty.
+        """
+        if self.validation is not None:
+            return self.train, self.validation
+        size = len(self.train)
+        wanted = int((1 - validation_fraction) * size)
+        if self.row_length:
+            cut = wanted - wanted % self.row_length
+        else:
+            near = max(wanted - (size - wanted) // 10, 0)
+            ends = np.flatnonzero(self.train[near:wanted] == self.eot_id)
+            cut = near + int(ends[-1]) + 1 if len(ends) else wanted
+        if not 0 < cut < size:
+            raise DataError(
+                "the folder has no validation split, and none can be held out",
+                path=self.folder,
+                field="validation_fraction",
+                found=validation_fraction,
+                expected="more tokens, or a folder prepared with --validation-every",
+            )
+        return self.train.part(0, cut), self.train.part(cut, size)
+
     def stride(self, block_size):
         """What ``epoch_batch`` takes for ``stride``. Raises DataError where rows were packed for another block size."""
-        row_length = self.manifest["row_length"]
+        row_length = self.row_length
         if row_length and row_length != block_size + 1:
             raise DataError(
                 "documents were fitted into rows for another block size",

@@ -15,6 +15,7 @@ from ...randomness import fold
 from ..rows.packing import check_tokens
 from ..text.normalizing import normalize
 from ..text.reading import PIECE_CHARACTERS, read_pieces
+from ..text.special_text import document_end, inner_specials, refuse_special_text
 from .sources import Watch
 
 _TEXTS_PER_UNIT = 4096
@@ -47,12 +48,12 @@ def encode_pieces(paths, tokenizer, settings, first, wanted, records, on_bytes, 
     ``wanted(place)`` says which pieces to encode. ``records`` gets name, bytes and SHA-256 of each file that has
     been read to its end; ``on_bytes`` is told how many bytes were read.
     """
-    pieces = _read(paths, settings, first, wanted, records, on_bytes)
+    pieces = _read(paths, tokenizer, settings, first, wanted, records, on_bytes)
     under_way = collections.deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
             for unit in _units(pieces):
-                under_way.append((unit, pool.submit(_encode, tokenizer, settings.normalize, [t for _, t, _ in unit])))
+                under_way.append((unit, pool.submit(_encode, tokenizer, settings, unit, paths)))
                 if len(under_way) > 2 * threads:
                     yield from _finished(*under_way.popleft())
             while under_way:
@@ -62,12 +63,14 @@ def encode_pieces(paths, tokenizer, settings, first, wanted, records, on_bytes, 
                 future.cancel()
 
 
-def _read(paths, settings, first, wanted, records, on_bytes):
+def _read(paths, tokenizer, settings, first, wanted, records, on_bytes):
     """Yield (place, text, last) of the wanted pieces."""
     documents = first.documents_before_file
+    options = settings.reading()
+    options.update(end_of_text=document_end(settings.specials, tokenizer), whole=tuple(tokenizer.special_tokens))
     for number, path in enumerate(paths[first.file :], first.file):
         before_file, watch = documents, Watch(path, on_bytes)
-        pieces = read_pieces(path, **settings.reading(), observe=watch)
+        pieces = read_pieces(path, **options, observe=watch)
         for piece_number, piece in enumerate(pieces):
             place = Place(number, before_file, piece_number, documents)
             documents += piece.last
@@ -89,11 +92,18 @@ def _units(pieces):
         yield unit
 
 
-def _encode(tokenizer, steps, texts):
-    """(tokens, bytes) of each text, on the calling thread."""
-    texts = [normalize(text, steps) for text in texts]
+def _encode(tokenizer, settings, unit, paths):
+    """(tokens, bytes) of each text of ``unit``, on the calling thread."""
+    texts = [normalize(text, settings.normalize) for _, text, _ in unit]
     sizes = [len(text) if text.isascii() else len(text.encode("utf-8")) for text in texts]
-    arrays = encode_texts(tokenizer, texts)
+    if settings.specials == "refuse":
+        for (place, _, _), text in zip(unit, texts, strict=True):
+            refuse_special_text(text, tokenizer.special_tokens, paths[place.file], place.document)
+    inner = inner_specials(tokenizer, settings.specials)
+    if any(token in text for token in inner for text in texts):
+        arrays = tokenizer.encode_batch_to_arrays(texts, allowed_special=inner, disallowed_special=(), threads=1)
+    else:
+        arrays = encode_texts(tokenizer, texts)
     check_tokens(np.concatenate(arrays), tokenizer.n_vocab, "tokens that the tokenizer made")
     return list(zip(arrays, sizes, strict=True))
 

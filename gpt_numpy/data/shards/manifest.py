@@ -16,7 +16,8 @@ from ...files.durable import write_durably
 from ..rows.packing import token_dtype
 
 MANIFEST = "manifest.json"
-FORMAT = "gpt_numpy tokens, version 1"
+FORMAT = "gpt_numpy tokens, version 2"
+FORMAT_1 = "gpt_numpy tokens, version 1"  # without the tokenizer's identity; a row could join two documents
 SPLITS = ("train", "validation")
 MAX_MANIFEST_BYTES = 1 << 28
 
@@ -27,6 +28,7 @@ _FIELDS = {
     "row_length": int,
     "settings": dict,
     "tokenizer": dict,
+    "tokenizer_identity": str,
     "inputs": list,
     "splits": dict,
     "sha256": str,
@@ -74,9 +76,20 @@ def read_manifest(folder):
     """The manifest of ``folder``, checked. Raises DataError naming the field at fault."""
     path = Path(folder) / MANIFEST
     manifest = load_json(path)
-    _check_fields(manifest, _FIELDS, path, "")
-    if manifest["format"] != FORMAT:
+    fields = _FIELDS
+    if isinstance(manifest, dict) and manifest.get("format") == FORMAT_1:
+        fields = {name: kind for name, kind in _FIELDS.items() if name != "tokenizer_identity"}
+    _check_fields(manifest, fields, path, "")
+    if manifest["format"] not in (FORMAT, FORMAT_1):
         raise DataError("unknown format", path=path, field="format", found=manifest["format"], expected=FORMAT)
+    if manifest["format"] == FORMAT_1 and manifest["row_length"]:
+        raise DataError(
+            "rows of this version do not say where every document ends",
+            path=path,
+            field="format",
+            found=FORMAT_1,
+            expected=f"{FORMAT}: prepare the data again",
+        )
     content = {name: value for name, value in manifest.items() if name != "sha256"}
     if sha256_of(content) != manifest["sha256"] or path.read_bytes() != canonical_json(manifest):
         raise DataError("the manifest was changed after it was written", path=path, field="sha256")
@@ -134,7 +147,7 @@ def _check_fields(record, fields, path, where):
             )
         if kind is int and not 0 <= record[name] < 2**63:
             raise DataError("out of range", path=path, field=f"{where}{name}", found=record[name])
-        if name == "sha256":
+        if name in ("sha256", "tokenizer_identity"):
             _check_hashes({name: record[name]}, path, where)
 
 

@@ -22,6 +22,8 @@ from ...files.locking import Lock
 from ...host.processors import thread_count
 from ..text.normalizing import DEFAULT_STEPS, check_steps
 from ..text.opening import STDIN, find_files
+from ..text.reading import parse_separator
+from ..text.special_text import DEFAULT_SPECIALS, check_specials
 from .collecting import Collector, Position, shard_tokens
 from .dataset import PROGRESS, TOKENIZER_FOLDER, hash_folder
 from .encoding import encode_pieces, in_validation
@@ -41,6 +43,7 @@ class Settings:
 
     split … errors    how files become documents: see ``reading.read_pieces``
     normalize         names of normalising steps
+    specials          what a special token spelled out in the text is: see ``special_text``
     block_size        the policy ``fit``: rows of this many inputs and one target more; None: the policy ``concat``
     shard_tokens      about how many tokens a shard has
     validation_every  one of so many documents goes to validation; 0: none
@@ -53,6 +56,7 @@ class Settings:
     encoding: str = "utf-8"
     errors: str = "strict"
     normalize: tuple = DEFAULT_STEPS
+    specials: str = DEFAULT_SPECIALS
     block_size: int | None = None
     shard_tokens: int = 1 << 24
     validation_every: int = 0
@@ -60,6 +64,8 @@ class Settings:
 
     def __post_init__(self):
         object.__setattr__(self, "normalize", check_steps(self.normalize))
+        object.__setattr__(self, "separator", parse_separator(self.separator))
+        check_specials(self.specials)
         if self.block_size is not None and self.block_size < 1:
             raise ConfigError("too small", field="block_size", found=self.block_size, expected="at least 1")
         if not self.row_length < self.shard_tokens < 2**31:
@@ -132,6 +138,7 @@ class _Preparation:
         self.paths, self.tokenizer, self.folder, self.settings = paths, tokenizer, folder, settings
         self.tokenizer_files = _tokenizer_files(tokenizer)
         self.identity = {
+            "tokenizer_identity": tokenizer.identity,
             "vocab_size": tokenizer.n_vocab,
             "eot_id": tokenizer.eot_id,
             "row_length": settings.row_length,

@@ -12,7 +12,7 @@ from .dataset import PROGRESS, check_hash
 from .encoding import Place
 from .manifest import load_json, sha256_of, write_json
 
-FORMAT = "gpt_numpy preparation, version 1"
+FORMAT = "gpt_numpy preparation, version 2"
 ADVICE = "the same again, another folder, or a restart"
 
 
@@ -27,8 +27,16 @@ def read_progress(folder, identity, sources):
     path = Path(folder) / PROGRESS
     content = load_json(path)
     digest = content.pop("sha256", None) if isinstance(content, dict) else None
-    if digest is None or digest != sha256_of(content) or content.get("format") != FORMAT:
+    if digest is None or digest != sha256_of(content):
         raise DataError("the record of the work so far is damaged", path=path, expected=ADVICE)
+    if content.get("format") != FORMAT:
+        raise DataError(
+            "the work was begun by another version",
+            path=path,
+            field="format",
+            found=content.get("format"),
+            expected=ADVICE,
+        )
     compare_identity(content["identity"], identity, path)
     for was, now in zip(content["sources"], sources, strict=False):
         if was != now:

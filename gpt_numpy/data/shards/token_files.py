@@ -130,6 +130,15 @@ class JoinedTokens:
             raise IndexError("tokens are read in slices of step 1")
         return self._read(start, max(stop - start, 0), int(np.searchsorted(self._ends, start, side="right")))
 
+    def part(self, start, stop):
+        """Tokens ``start`` … ``stop`` as ``JoinedTokens``, not copied; 0 <= start < stop <= len."""
+        arrays = []
+        for array, first in zip(self.arrays, self._starts):
+            piece = array[max(start - first, 0) : max(stop - first, 0)]
+            if len(piece):
+                arrays.append(piece)
+        return JoinedTokens(arrays)
+
     def windows(self, starts, length):
         """(len(starts), length): the ``length`` tokens from each of ``starts`` on."""
         starts = np.asarray(starts)

@@ -10,6 +10,7 @@ import codecs
 import glob
 import gzip
 import os
+import re
 import stat
 import sys
 import zlib
@@ -25,6 +26,9 @@ TEXT_SUFFIXES = frozenset(
     ".txt .text .md .markdown .rst .tex .html .csv .tsv .jsonl .ndjson .py .pyi .pyx .c .h .cc .cpp .hpp .rs .go .java"
     " .js .ts .rb .sh .sql .toml .yaml .yml .ini .cfg .css .xml".split()
 )
+
+_SHARD = re.compile(r"(train|validation)-\d{5,}\.bin")
+_OTHER_HALF = {"merges.txt": "vocab.json", "vocab.bpe": "encoder.json"}  # of a tokenizer: no text for all their suffix
 
 _SIGNATURES = {
     b"\x1f\x8b": "gzip data (name it .gz to have it decompressed)",
@@ -45,17 +49,18 @@ def find_files(inputs):
     """The files that ``inputs`` names, in the order given; a folder's and a glob's in sorted order.
 
     An input is a file, a folder (searched recursively for ``TEXT_SUFFIXES``, also with ``.gz`` after them; hidden
-    files and folders are passed over), a glob with ``*``, ``?`` or ``[``, ``-`` for standard input, or the name
-    of a built-in corpus where no file is called that.
-    Raises DataError where an input names nothing, names something that is not a regular file, or where
-    two inputs name the same file (its text would count twice).
+    files and folders are passed over, and so are ``merges.txt`` and ``vocab.bpe`` where a tokenizer's other file lies
+    beside them), a glob with ``*``, ``?`` or ``[``, ``-`` for standard input, or the name of a built-in corpus
+    where no file is called that.
+    Raises DataError where an input names nothing, names something that is not a regular file, where two inputs name the
+    same file (its text would count twice), and where a folder is or holds token shards, which are not text.
     """
     if isinstance(inputs, (str, os.PathLike)):
         inputs = [inputs]
     paths, seen = [], {}
     for name in map(os.fspath, inputs):
         for path in _expand(name):
-            identity = os.path.realpath(path) if os.path.lexists(path) else path
+            identity = _identity(path)
             if identity in seen:
                 raise DataError(f"the same file as {seen[identity]}: its text would be read twice", path=path)
             seen[identity] = path
@@ -63,6 +68,14 @@ def find_files(inputs):
     if not paths:
         raise DataError("no input was named", expected="files, folders, globs or - for standard input")
     return paths
+
+
+def _identity(path):
+    """What two names of one file have in common, also where one of them is a link of either kind."""
+    if path == STDIN or not os.path.lexists(path):
+        return path
+    status = os.stat(path)
+    return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(path)
 
 
 def is_builtin(path):
@@ -89,12 +102,31 @@ def _expand(name):
 def _walk(folder):
     found = []
     for parent, folders, names in os.walk(folder, onerror=_raise):
+        _refuse_shards(parent, folders, names)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             stem = name[:-3] if name.endswith(".gz") else name
-            if not name.startswith(".") and os.path.splitext(stem)[1].lower() in TEXT_SUFFIXES:
+            if name.startswith(".") or _OTHER_HALF.get(name) in names:
+                continue
+            if os.path.splitext(stem)[1].lower() in TEXT_SUFFIXES:
                 found.append(_regular(os.path.join(parent, name)))
     return found
+
+
+def _refuse_shards(folder, folders, names):
+    """Raise DataError if ``folder``, with ``folders`` and files ``names`` in it, is one that ``data prepare`` wrote."""
+    shards = sorted(name for name in names if _SHARD.fullmatch(name))
+    if not shards and not ("tokenizer" in folders and "progress.json" in names):
+        return
+    expected = "the same `gpt-numpy data prepare` again"
+    if "manifest.json" in names:
+        state, expected = "is not text", "one prepared folder by itself, or text alone"
+    elif "progress.json" in names:
+        state = "is unfinished: its preparation has not come to its end"
+    else:
+        state = "lacks manifest.json, which says what the shards are"
+    found = shards[0] if shards else "progress.json"
+    raise DataError(f"the folder of token shards {state}", path=folder, found=found, expected=expected)
 
 
 def _raise(error):

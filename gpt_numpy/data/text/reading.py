@@ -1,8 +1,9 @@
 """From text to documents: by file, by line, by a separator, or one a JSON record.
 
 A document is what a model should see as a whole: an end-of-text token follows each, and a document mask ends
-with it. Documents come out one at a time, and a long one (a whole file) in pieces, so that nothing here
-needs memory in proportion to the corpus.
+with it. A text that spells that token out (``<|endoftext|>`` between stories) says where documents end, too: with
+``end_of_text`` each occurrence closes a document (see ``special_text``). Documents come out one at a time, and a long
+one (a whole file) in pieces, so that nothing here needs memory in proportion to the corpus.
 
 A piece ends between a letter or digit and white space, or between a line's single newline and a letter or digit.
 Every pre-tokenization pattern in use starts a new token there, and no Unicode composition reaches over it, so
@@ -40,23 +41,40 @@ class Piece(NamedTuple):
     last: bool
 
 
-def read_documents(inputs, split="auto", separator=None, text_field="text", encoding="utf-8", errors="strict"):
+def read_documents(
+    inputs, split="auto", separator=None, text_field="text", encoding="utf-8", errors="strict", end_of_text=None
+):
     """Yield each document of ``inputs`` (see ``find_files``) as a str, in order. Arguments as ``read_pieces``."""
     parts = []
     for path in find_files(inputs):
-        for piece in read_pieces(path, split, separator, text_field, encoding, errors):
+        for piece in read_pieces(path, split, separator, text_field, encoding, errors, end_of_text=end_of_text):
             parts.append(piece.text)
             if piece.last:
                 yield "".join(parts)
                 parts.clear()
 
 
-def read_pieces(path, split="auto", separator=None, text_field="text", encoding="utf-8", errors="strict", observe=None):
+def read_pieces(
+    path,
+    split="auto",
+    separator=None,
+    text_field="text",
+    encoding="utf-8",
+    errors="strict",
+    observe=None,
+    end_of_text=None,
+    whole=(),
+):
     """Yield the documents of one file as ``Piece``s. ``encoding``, ``errors`` and ``observe`` as ``read_text``.
 
-    ``split``: ``file`` one document; ``line`` one a line (LF or CRLF ends it and is left out; empty lines are no
-    documents); ``separator`` the text between occurrences of ``separator``; ``json`` one JSON object a line,
-    its ``text_field``; ``auto`` is json for .jsonl and .ndjson names, separator where one is given, else file.
+    split        ``file``: one document. ``line``: one a line (LF or CRLF ends it and is left out; empty lines are no
+                 documents). ``separator``: the text between occurrences of ``separator``. ``json``: one JSON object
+                 a line, its ``text_field``. ``auto``: json for .jsonl and .ndjson names, separator where one is
+                 given, else file
+    separator    as ``parse_separator`` reads it; a newline in it stands for LF, CRLF and CR
+    end_of_text  a text that closes a document wherever it stands, and is left out; None: there is none
+    whole        texts that no cut between two pieces divides
+
     An empty document is passed over. A built-in corpus is documents already. Raises DataError with path and line
     or offset.
     """
@@ -64,22 +82,32 @@ def read_pieces(path, split="auto", separator=None, text_field="text", encoding=
         for text in builtin_corpus(path):
             if observe:
                 observe(text.encode("utf-8"))
-            yield Piece(text, True)
+            yield from _closed_pieces([text], end_of_text)
         return
     split = _resolve_split(path, split, separator)
     chunks = read_text(path, encoding, errors, observe)
     if split == "file":
-        yield from _pieces(chunks, path)
+        stretches = _stretches(chunks, end_of_text) if end_of_text else _unclosed(chunks)
+        yield from _pieces(stretches, path, [text for text in whole if _can_be_cut(text)])
         return
     if split == "separator":
-        records = _records(chunks, separator, path)
+        records = _records(chunks, parse_separator(separator), path)
     elif split == "line":
-        records = (line.removesuffix("\r") for line in _records(chunks, "\n", path))
+        records = (line.removesuffix("\r") for line in _records(chunks, "\n", path, _LINE_END))
     else:
-        records = _json_texts(_records(chunks, "\n", path), text_field, errors, path)
-    for record in records:
-        if record:
-            yield Piece(record, True)
+        records = _json_texts(_records(chunks, "\n", path, _LINE_END), text_field, errors, path)
+    yield from _closed_pieces(records, end_of_text)
+
+
+def parse_separator(text):
+    r"""The separator that ``text`` means: ``\n``, ``\r`` and ``\t`` written as two characters are one.
+
+    Everything that takes a separator reads it by this function, so that ``'\n\n'`` in a shell, in TOML and in Python
+    is the same separator. A separator that was read before is returned as it is. Empty or None: None.
+    """
+    for escape, character in ((r"\n", "\n"), (r"\r", "\r"), (r"\t", "\t")):
+        text = (text or "").replace(escape, character)
+    return text or None
 
 
 def _resolve_split(path, split, separator):
@@ -92,57 +120,113 @@ def _resolve_split(path, split, separator):
     return split
 
 
-def _pieces(chunks, path):
-    """The document that is all of ``chunks``, cut where neither tokens nor compositions reach across."""
-    pending, empty, searched = "", True, 0
+def _closed_pieces(records, end_of_text):
+    """Each of ``records``, or what ``end_of_text`` divides it into, as a document in one piece."""
+    for record in records:
+        for text in record.split(end_of_text) if end_of_text else (record,):
+            if text:
+                yield Piece(text, True)
+
+
+def _unclosed(chunks):
+    """(text, whether a document ends behind it) of a file that is one document."""
     for chunk in chunks:
-        pending += chunk
+        yield chunk, False
+    yield "", True
+
+
+def _stretches(chunks, end_of_text):
+    """The same of a file whose documents end with ``end_of_text``, which may lie across chunks."""
+    tail = ""
+    for chunk in chunks:
+        *closed, rest = (tail + chunk).split(end_of_text)
+        for text in closed:
+            yield text, True
+        held = min(len(end_of_text) - 1, len(rest))
+        yield rest[: len(rest) - held], False
+        tail = rest[len(rest) - held :]
+    yield tail, True
+
+
+def _pieces(stretches, path, whole):
+    """The documents in ``stretches``, cut where neither tokens nor compositions reach across."""
+    pending, empty, searched = "", True, 0
+    for text, closed in stretches:
+        pending += text
+        if closed:
+            if pending or not empty:
+                yield Piece(pending, True)
+            pending, empty, searched = "", True, 0
         if len(pending) <= PIECE_CHARACTERS:
             continue
-        cut = _last_cut(pending, searched)
+        cut = _last_cut(pending, searched, whole)
         if cut is not None:
             yield Piece(pending[:cut], False)
             pending, empty, searched = pending[cut:], False, 0
         elif len(pending) > MAX_RECORD_CHARACTERS:
             raise DataError(f"{MAX_RECORD_CHARACTERS} characters without a word's end: this is not text", path=path)
         else:
-            searched = len(pending) - 2
-    if pending or not empty:
-        yield Piece(pending, True)
+            searched = max(len(pending) - 2 - max(map(len, whole), default=0), 0)
 
 
-def _last_cut(text, searched):
+def _last_cut(text, searched, whole):
     """The last place in ``text`` where it may be cut, looking back in growing steps but not before ``searched``."""
+    limit = len(text) - max(map(len, whole), default=0)  # one of them may go on behind the end of ``text``
     reach = 256
     while True:
         start = max(searched, len(text) - reach)
         cuts = [match.end() for match in _CUT.finditer(text, start)]
+        if whole:
+            cuts = [cut for cut in cuts if cut <= limit and not _divides(text, cut, whole)]
         if cuts or start == searched:
             return cuts[-1] if cuts else None
         reach *= 16
 
 
-def _records(chunks, separator, path):
+def _can_be_cut(text):
+    """Whether there is a place inside ``text`` where pieces may be cut."""
+    return any(match.end() < len(text) for match in _CUT.finditer(text))
+
+
+def _divides(text, cut, whole):
+    return any(text.find(one, max(cut - len(one) + 1, 0), cut + len(one) - 1) >= 0 for one in whole)
+
+
+_LINE_END = re.compile("\n")
+
+
+def _records(chunks, separator, path, pattern=None):
     """The stretches between occurrences of ``separator``, which may lie across chunks."""
+    if pattern is None:
+        separator = separator.replace("\r\n", "\n")
+        newline = r"(?>\r\n|\r|\n)"  # CRLF is one newline, never two
+        pattern = re.compile("".join(newline if c == "\n" else re.escape(c) for c in separator))
+    longest = 2 * len(separator)  # characters that an occurrence may have
     pending, tail, size, number = [], "", 0, 1
     for chunk in chunks:
-        *records, rest = (tail + chunk).split(separator)
-        for record in records:
-            yield "".join(pending) + record
+        text, start = tail + chunk, 0
+        for match in pattern.finditer(text):
+            if match.end() == len(text) and text.endswith("\r"):
+                break  # the LF of this CR may be in the next chunk
+            yield "".join(pending) + text[start : match.start()]
             pending.clear()
-            size, number = 0, number + 1
-        # a separator that ends in a later chunk starts at the earliest in the last len(separator) - 1 characters
-        held = min(len(separator) - 1, len(rest))
-        body, tail = rest[: len(rest) - held], rest[len(rest) - held :]
-        pending.append(body)
-        size += len(body)
+            size, number, start = 0, number + 1, match.end()
+        # an occurrence that ends in a later chunk starts at the earliest in the last ``longest`` characters
+        held = max(len(text) - longest, start)
+        pending.append(text[start:held])
+        size += held - start
+        tail = text[held:]
         if size > MAX_RECORD_CHARACTERS:
             raise DataError(
                 f"document {number} is longer than {MAX_RECORD_CHARACTERS} characters",
                 path=path,
                 expected=f"{separator!r} between documents, or one document a file",
             )
-    yield "".join(pending) + tail
+    *records, last = pattern.split(tail)
+    for record in records:
+        yield "".join(pending) + record
+        pending.clear()
+    yield "".join(pending) + last
 
 
 def _json_texts(lines, field, errors, path):

@@ -1,18 +1,29 @@
 """Dividing documents between training and validation, by a rule that depends on the seed and nothing else."""
 
+import re
+
 import numpy as np
 
 from ...errors import DataError
 from ..rows.counters import counter_hash
+
+# How far a cut may move, as a share of the validation text, to stand at a line's end or, failing that, a word's end.
+_TOLERANCE = 0.1
+_WORD_END = re.compile(r"(?<=\S)(?=\s)")
 
 
 def split_documents(documents, validation_fraction, seed=0):
     """Divide a list of str into ``(training, validation)`` lists; both keep the documents' order.
 
     Documents are drawn for validation in a seeded order until the next would exceed ``validation_fraction`` of all
-    characters. If they come to less than half of that (one long file, say), the next document is cut at a line's
-    end and only its tail is validated on. A fraction of 0 leaves validation empty. Raises DataError where the
-    fraction is not in [0, 1) and where either side would be empty.
+    characters. If the drawn documents come to less than half of that (one long file, say), the next document is cut
+    and only its tail is validated on. The cut stands at the end of a line where one ends near the wanted place,
+    otherwise at the end of a word, otherwise at the place itself, so that validation holds between half and 1.1 times
+    ``validation_fraction``. A fraction of 0 leaves validation empty.
+
+    ``seed`` is the division's own: runs that differ in their seed alone should be measured on the same text.
+
+    Raises DataError where the fraction is not in [0, 1) and where either side would be empty.
     """
     documents = list(documents)
     if not 0 <= validation_fraction < 1:
@@ -31,7 +42,7 @@ def split_documents(documents, validation_fraction, seed=0):
     training, validation = [], []
     for index, document in enumerate(documents):
         if index == cut:
-            place = _line_end(document, len(document) - (target - taken))
+            place = cut_near(document, len(document) - (target - taken), round(_TOLERANCE * target))
             training.append(document[:place])
             validation.append(document[place:])
         else:
@@ -44,6 +55,14 @@ def split_documents(documents, validation_fraction, seed=0):
     return training, validation
 
 
-def _line_end(text, place):
-    """The end of the last line that ends at or before ``place``; ``place`` itself where none does."""
-    return text.rfind("\n", 0, place) + 1 or place
+def cut_near(text, place, tolerance):
+    """Where to cut ``text``, at most ``tolerance`` characters before ``place``.
+
+    That is the end of a line if one ends there, else the end of a word, else ``place``.
+    """
+    start = max(place - tolerance, 1)
+    line_end = text.rfind("\n", start - 1, place) + 1
+    if line_end:
+        return line_end
+    word_ends = [match.start() for match in _WORD_END.finditer(text, start, min(place + 1, len(text)))]
+    return word_ends[-1] if word_ends else place

@@ -10,11 +10,11 @@ import numpy as np
 
 from ...data import DEFAULT_STEPS, normalize, open_dataset, pack, read_documents, split_documents, token_dtype
 from ...data.shards.manifest import MANIFEST, sha256_of
-from ...errors import DataError
+from ...data.text.special_text import DEFAULT_SPECIALS, document_end, encode_documents
 from ...tokenizer import load_tokenizer
 from ...wording import counted
 from ..settings import Settings
-from .tokenizers import make_tokenizer
+from .tokenizers import TRAINED, make_tokenizer
 
 
 class Corpus(NamedTuple):
@@ -43,8 +43,10 @@ class Corpus(NamedTuple):
 def load_corpus(settings: Settings, tokenizer=None, say=lambda text: None) -> Corpus:
     """The ``Corpus`` of ``settings``. A ``tokenizer`` given is used as it is; ``say`` is told of every stage."""
     if len(settings.data) == 1 and (Path(settings.data[0]) / MANIFEST).exists():
-        return open_prepared(settings.data[0], say)
-    documents = read_texts(settings)
+        return open_prepared(settings.data[0], say, settings.validation_fraction)
+    if tokenizer is None and settings.tokenizer not in TRAINED:
+        tokenizer = make_tokenizer(settings, (), ())
+    documents = read_texts(settings, tokenizer)
     sizes = f"{counted(len(documents), 'document')}, {counted(sum(map(len, documents)), 'character')}"
     say(f"{sizes} from {', '.join(settings.data)}")
     training, validation = split_documents(documents, settings.validation_fraction, settings.split_seed)
@@ -53,23 +55,26 @@ def load_corpus(settings: Settings, tokenizer=None, say=lambda text: None) -> Co
         say(f"warning: {counted(twice, 'document')} of the validation text also in the training text, word for word")
     if tokenizer is None:
         tokenizer = make_tokenizer(settings, training, validation)
-    arrays = [encode(texts, tokenizer) for texts in (training, validation)]
+    arrays = [encode(texts, tokenizer, settings.specials) for texts in (training, validation)]
     sizes = f"{counted(len(arrays[0]), 'token')} to train on, {len(arrays[1]):,} to validate"
     say(f"a vocabulary of {tokenizer.n_vocab:,}; {sizes}")
     return Corpus(tokenizer, arrays[0], arrays[1], token_bytes(tokenizer), normalize=settings.normalize)
 
 
-def open_prepared(folder, say):
-    """The ``Corpus`` in a folder that ``gpt-numpy data prepare`` wrote, with the tokenizer that wrote it."""
+def open_prepared(folder, say, validation_fraction):
+    """The ``Corpus`` in a folder that ``gpt-numpy data prepare`` wrote, with the tokenizer that wrote it.
+
+    A folder without a validation split gives its last ``validation_fraction`` of tokens (see ``TokenDataset.divided``).
+    """
     dataset = open_dataset(folder)
-    if dataset.validation is None:
-        raise DataError("it has no validation text", path=folder, expected="prepared with --validation-every")
+    training, validation = dataset.divided(validation_fraction)
     tokenizer = load_tokenizer(dataset.tokenizer)
-    say(f"{len(dataset.train):,} tokens to train on, {len(dataset.validation):,} to validate in {folder}")
-    rows, sha256 = dataset.manifest["row_length"], dataset.sha256
+    note = "" if dataset.validation is not None else ", held out from the end as there is no validation split,"
+    say(f"{len(training):,} tokens to train on, {len(validation):,} to validate{note} in {folder}")
+    rows, sha256 = dataset.row_length, dataset.sha256
     steps = tuple(dataset.manifest["settings"]["normalize"])
     tokens = shards_sha256(dataset.manifest)
-    return Corpus(tokenizer, dataset.train, dataset.validation, token_bytes(tokenizer), rows, sha256, steps, tokens)
+    return Corpus(tokenizer, training, validation, token_bytes(tokenizer), rows, sha256, steps, tokens)
 
 
 def shards_sha256(manifest):
@@ -78,8 +83,11 @@ def shards_sha256(manifest):
     return sha256_of({"splits": splits, "tokenizer": manifest["tokenizer"], "row_length": manifest["row_length"]})
 
 
-def read_texts(settings):
-    """The normalised documents that ``settings.data`` names, as a list of str."""
+def read_texts(settings, tokenizer=None):
+    """The normalised documents that ``settings.data`` names, as a list of str.
+
+    tokenizer: the one that will encode them; None: it will be trained on them.
+    """
     documents = read_documents(
         settings.data,
         split=settings.split,
@@ -87,14 +95,18 @@ def read_texts(settings):
         text_field=settings.text_field,
         encoding=settings.encoding,
         errors=settings.errors,
+        end_of_text=document_end(settings.specials, tokenizer),
     )
     return [normalize(document, settings.normalize) for document in documents]
 
 
-def encode(texts, tokenizer):
-    """One array (N,) of all texts' tokens, end-of-text after each if the tokenizer has such a token."""
+def encode(texts, tokenizer, specials=DEFAULT_SPECIALS):
+    """One array (N,) of all texts' tokens, end-of-text after each if the tokenizer has such a token.
+
+    specials: what a special token spelled out in a text is, see ``data.text.special_text``.
+    """
     dtype = token_dtype(tokenizer.n_vocab)
-    ids = (tokenizer.encode_ordinary(text) for text in texts)
+    ids = encode_documents(texts, tokenizer, specials)
     if tokenizer.eot_id is not None:
         return pack(ids, tokenizer.eot_id, dtype)
     return np.concatenate([np.empty(0, dtype), *(np.array(document, dtype) for document in ids)])

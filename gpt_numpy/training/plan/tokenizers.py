@@ -95,7 +95,7 @@ def make_tokenizer(settings, training, validation):
     if settings.tokenizer == "char":
         # Characters cannot be made of others, so the vocabulary has to have those of the validation text too.
         specials = (END_OF_TEXT,) if len(training) + len(validation) > 2 else ()
-        return CharTokenizer.train([*training, *validation], special_tokens=specials)
+        return CharTokenizer(CharTokenizer.train([*training, *validation]).characters, specials)
     return _of_folder(settings.tokenizer)
 
 

@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
-from gpt_numpy.data.rows.windows import IGNORED, batch, count_blocks, epoch_batch, rows_of_rank, validation_windows
+from gpt_numpy.data.rows.windows import (
+    IGNORED,
+    batch,
+    count_blocks,
+    count_validation_windows,
+    epoch_batch,
+    rows_of_rank,
+    validation_windows,
+)
 from gpt_numpy.errors import DataError
 
 TOKENS = np.arange(1000, dtype=np.uint16) * 7 % 997
@@ -136,3 +144,27 @@ def test_ranks_share_all_rows_evenly():
     for rank, world_size in ((3, 3), (-1, 3), (0, 8), (0, 0)):
         with pytest.raises(DataError, match="share"):
             rows_of_rank(7, rank, world_size)
+
+
+def test_validation_takes_the_rows_that_documents_were_fitted_into():
+    tokens = np.arange(7 * 5)
+    inputs, targets = validation_windows(tokens, 4, row_length=5)
+    assert inputs.tolist() == tokens.reshape(7, 5)[:, :-1].tolist()
+    assert targets.tolist() == tokens.reshape(7, 5)[:, 1:].tolist()
+    few, _ = validation_windows(tokens, 4, limit=3, row_length=5)
+    assert few[:, 0].tolist() == [0, 10, 20]
+    for block_size, length in ((3, 35), (4, 33)):
+        with pytest.raises(DataError, match="row_length.*whole rows of 5"):
+            validation_windows(np.arange(length), block_size, row_length=5)
+
+
+@pytest.mark.parametrize("row_length", [0, 5])
+@pytest.mark.parametrize("limit", [None, 3, 100])
+def test_some_windows_at_a_time_are_all_windows(row_length, limit):
+    tokens = np.arange(7 * 5)
+    whole = validation_windows(tokens, 4, limit, row_length)
+    count = count_validation_windows(tokens, 4, limit, row_length)
+    assert count == len(whole[0])
+    parts = [validation_windows(tokens, 4, limit, row_length, range(i, min(i + 2, count))) for i in range(0, count, 2)]
+    for side in (0, 1):
+        np.testing.assert_array_equal(np.concatenate([part[side] for part in parts]), whole[side])

@@ -13,6 +13,7 @@ from gpt_numpy.data.rows.windows import batch
 from gpt_numpy.data.shards.dataset import open_dataset
 from gpt_numpy.data.shards.manifest import MANIFEST, canonical_json, sha256_of
 from gpt_numpy.data.shards.preparing import Settings, prepare
+from gpt_numpy.data.text.opening import find_files
 from gpt_numpy.errors import DataError
 
 
@@ -318,3 +319,57 @@ def test_fitted_rows_refuse_shards_of_broken_rows(corpus, tokenizer, tmp_path):
     path.write_bytes(canonical_json({**manifest, "sha256": sha256_of(manifest)}))
     with pytest.raises(DataError, match="not whole rows"):
         open_dataset(tmp_path / "fit")
+
+
+# ---- what else a folder says -------------------------------------------------------------------------------------
+
+
+def as_version_1(folder, **changes):
+    """Make ``folder`` one of the first version, whose manifest had no identity of the tokenizer."""
+    content = json.loads((folder / MANIFEST).read_text())
+    for name in ("sha256", "tokenizer_identity"):
+        del content[name]
+    content.update(format="gpt_numpy tokens, version 1", **changes)
+    (folder / MANIFEST).write_bytes(canonical_json({**content, "sha256": sha256_of(content)}))
+
+
+def test_a_folder_of_the_first_version_is_read_unless_its_rows_hide_ends(prepared, corpus, tokenizer, tmp_path):
+    expected = tokens_of(open_dataset(prepared))
+    as_version_1(prepared)
+    assert tokens_of(open_dataset(prepared)) == expected
+    prepare([corpus], tokenizer, tmp_path / "rows", Settings(block_size=32))
+    as_version_1(tmp_path / "rows")
+    with pytest.raises(DataError, match="where every document ends.*prepare the data again"):
+        open_dataset(tmp_path / "rows")
+
+
+@pytest.mark.parametrize("block_size", [None, 16])
+def test_without_a_validation_split_the_end_is_held_out(corpus, tokenizer, tmp_path, block_size):
+    prepare([corpus], tokenizer, tmp_path / "out", Settings(block_size=block_size, shard_tokens=300))
+    dataset = open_dataset(tmp_path / "out")
+    training, validation = dataset.divided(0.5)
+    assert training[:].tolist() + validation[:].tolist() == dataset.train[:].tolist()
+    assert 0.5 <= len(validation) / len(dataset.train) < 0.56
+    if block_size:
+        assert len(training) % 17 == 0
+    else:
+        assert training[len(training) - 1 :].tolist() == [tokenizer.eot_id]
+    with pytest.raises(DataError, match="no validation split"):
+        dataset.divided(0.0)
+
+
+def test_the_two_splits_are_used_where_there_are_two(prepared):
+    dataset = open_dataset(prepared)
+    assert dataset.divided(0.3) == (dataset.train, dataset.validation)
+
+
+@pytest.mark.parametrize("lost", ["manifest.json", "shards"])
+def test_a_folder_of_shards_is_never_read_as_text(prepared, lost):
+    if lost == "manifest.json":
+        (prepared / MANIFEST).unlink()
+        message = "lacks manifest.json"
+    else:
+        message = "is not text.*one prepared folder by itself"
+    for inputs in (prepared, prepared.parent):
+        with pytest.raises(DataError, match=message):
+            find_files(inputs)

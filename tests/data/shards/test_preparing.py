@@ -398,3 +398,36 @@ def test_kill_9_loses_nothing(longer_corpus, tokenizer, tmp_path):
 @pytest.mark.campaign
 def test_kill_9_fifty_times(longer_corpus, tokenizer, tmp_path):
     kill_at_random(longer_corpus, tokenizer, tmp_path, times=50, seed=1)
+
+
+@pytest.fixture
+def stories(tmp_path):
+    path = tmp_path / "stories.txt"
+    path.write_text("one story\n<|endoftext|>\nanother story\n" * 500)
+    return path
+
+
+def test_end_of_text_between_stories_is_the_token(stories, tokenizer, tmp_path, small_pieces):
+    settings = Settings(validation_every=5, shard_tokens=400)
+    manifest = prepare([stories], tokenizer, tmp_path / "out", settings)
+    assert manifest["splits"]["train"]["documents"] == 401 and manifest["splits"]["validation"]["documents"] == 100
+    dataset = open_dataset(tmp_path / "out")
+    tokens = np.concatenate([dataset.train[:], dataset.validation[:]])
+    assert (tokens == tokenizer.eot_id).sum() == 501
+    assert "<|" not in tokenizer.decode(tokens[tokens != tokenizer.eot_id].tolist())
+
+
+def test_end_of_text_is_text_or_an_error_where_the_settings_say_so(stories, tokenizer, tmp_path):
+    prepare([stories], tokenizer, tmp_path / "text", Settings(specials="text"))
+    tokens = open_dataset(tmp_path / "text").train[:]
+    assert (tokens == tokenizer.eot_id).sum() == 1
+    assert tokenizer.decode(tokens[:-1].tolist()) == stories.read_text()
+    with pytest.raises(DataError, match="stories.txt, specials: .*<|endoftext|>.*--specials token"):
+        prepare([stories], tokenizer, tmp_path / "refused", Settings(specials="refuse"))
+
+
+def test_the_separator_of_a_shell_and_of_python_make_one_folder(tokenizer, tmp_path):
+    (tmp_path / "poems.txt").write_bytes("\n\n".join(f"poem {n}\nline" for n in range(200)).encode())
+    one = prepare([tmp_path / "poems.txt"], tokenizer, tmp_path / "one", Settings(separator=r"\n\n"))
+    other = prepare([tmp_path / "poems.txt"], tokenizer, tmp_path / "other", Settings(separator="\n\n"))
+    assert one == other and one["splits"]["train"]["documents"] == 200

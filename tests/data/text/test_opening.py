@@ -148,3 +148,20 @@ def test_standard_input_is_read_as_bytes(monkeypatch):
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("a\r\né".encode()), newline=None))
     assert find_files("-") == ["-"]
     assert text_of("-") == "a\r\né"
+
+
+def test_one_file_under_two_names_is_refused(tmp_path):
+    (tmp_path / "a.txt").write_text("text")
+    os.link(tmp_path / "a.txt", tmp_path / "b.txt")
+    with pytest.raises(DataError, match="the same file"):
+        find_files([tmp_path / "a.txt", tmp_path / "b.txt"])
+
+
+def test_half_of_a_tokenizer_is_not_text(tmp_path):
+    (tmp_path / "a.txt").write_text("text")
+    (tmp_path / "run").mkdir()
+    for name in ("merges.txt", "vocab.json", "vocab.bpe"):
+        (tmp_path / "run" / name).write_text("x")
+    assert [os.path.relpath(path, tmp_path) for path in find_files(tmp_path)] == ["a.txt"]
+    (tmp_path / "run" / "vocab.json").unlink()
+    assert len(find_files(tmp_path)) == 2

@@ -12,7 +12,7 @@ import regex
 
 from gpt_numpy.data.text import opening, reading
 from gpt_numpy.data.text.normalizing import STEPS, normalize
-from gpt_numpy.data.text.reading import Piece, read_documents, read_pieces
+from gpt_numpy.data.text.reading import Piece, parse_separator, read_documents, read_pieces
 from gpt_numpy.errors import DataError
 
 # the published pre-tokenization patterns of GPT-2 and of its successor cl100k
@@ -180,3 +180,54 @@ def test_a_text_without_spaces_is_still_cut(tmp_path, monkeypatch):
 def test_a_document_in_one_piece(tmp_path):
     (tmp_path / "a.jsonl").write_text(json.dumps({"text": "a b"}))
     assert list(read_pieces(str(tmp_path / "a.jsonl"))) == [Piece("a b", True)]
+
+
+@pytest.mark.parametrize("separator", ["\n\n", r"\n\n", "\r\n\r\n", r"\r\n\r\n"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("chunk", [1, 2, 7, 1 << 20])
+def test_a_separator_is_the_same_however_newlines_are_written(tmp_path, monkeypatch, separator, newline, chunk):
+    monkeypatch.setattr(opening, "CHUNK_BYTES", chunk)
+    poems = [f"poem {number}\nline" for number in range(20)]
+    text = "\n\n".join(poems).replace("\n", newline)
+    (tmp_path / "poems.txt").write_bytes(text.encode())
+    assert documents(tmp_path, separator=separator) == [poem.replace("\n", newline) for poem in poems]
+
+
+def test_a_separator_that_was_read_is_read_again_as_it_is():
+    for text in ("\n\n", r"\n\n", r"|\t|", "||", r"\d", ""):
+        assert parse_separator(parse_separator(text)) == parse_separator(text)
+    assert parse_separator(r"a\n\tb") == "a\n\tb"
+    assert parse_separator("") is parse_separator(None) is None
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 50, 1 << 20])
+@pytest.mark.parametrize("options", [{}, {"separator": "#"}, {"split": "line"}])
+def test_the_text_of_end_of_text_ends_a_document(tmp_path, monkeypatch, chunk, options):
+    monkeypatch.setattr(opening, "CHUNK_BYTES", chunk)
+    monkeypatch.setattr(reading, "PIECE_CHARACTERS", 30)
+    text = "one two three <end>four#<end><end>five six seven eight nine ten eleven twelve#thirteen<end"
+    (tmp_path / "a.txt").write_text(text)
+    expected = ["one two three ", "four#", "five six seven eight nine ten eleven twelve#thirteen<end"]
+    if "separator" in options:
+        expected = ["one two three ", "four", "five six seven eight nine ten eleven twelve", "thirteen<end"]
+    assert documents(tmp_path, end_of_text="<end>", **options) == expected
+    assert sum(piece.last for piece in read_pieces(str(tmp_path / "a.txt"), end_of_text="<end>")) == 3
+
+
+def test_the_text_of_end_of_text_ends_a_record(tmp_path):
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": "a<end>b"}))
+    assert documents(tmp_path, end_of_text="<end>") == ["a", "b"]
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_no_cut_divides_a_text_that_stays_whole(tmp_path, monkeypatch, seed):
+    rng = random.Random(seed)
+    whole = ["New York", "a\nb c", "<x y>"]
+    text = "".join(rng.choices([*whole, " ", "New ", "word", "\n", "York"], k=2000))
+    monkeypatch.setattr(reading, "PIECE_CHARACTERS", 50)
+    monkeypatch.setattr(opening, "CHUNK_BYTES", rng.choice([7, 40]))
+    (tmp_path / "a.txt").write_text(text)
+    pieces = [piece.text for piece in read_pieces(str(tmp_path / "a.txt"), whole=whole)]
+    assert "".join(pieces) == text and len(pieces) > 50
+    for one in whole:
+        assert sum(piece.count(one) for piece in pieces) == text.count(one)

@@ -39,6 +39,32 @@ def test_one_long_document_is_cut_at_a_line():
     assert (len(training), len(validation)) == (75, 25)
 
 
+@pytest.mark.parametrize(
+    "document",
+    [
+        "Title\n" + "x" * 100000,
+        "x" * 95000 + "\n" + "x" * 5000,
+        "x" * 100000 + "\n",
+        "\n" + "x" * 100000,
+        "a title of words\n" + "word " * 20000,
+        "Title\r" + "x" * 100000,
+        "\n" * 100000,
+        "\u2028".join(["x" * 1000] * 100),
+    ],
+)
+@pytest.mark.parametrize("others", [[], ["short\n"] * 3])
+def test_the_share_is_an_amount_of_text_wherever_lines_end(document, others):
+    for seed in range(4):
+        training, validation = split_documents([document, *others], 0.1, seed)
+        assert 5_000 <= sum(map(len, validation)) <= 15_000
+        assert sum(map(len, training + validation)) == sum(map(len, [document, *others]))
+
+
+def test_a_text_without_lines_is_cut_between_words():
+    (training,), (validation,) = split_documents(["word " * 20000], 0.1)
+    assert training.endswith("word") and validation.startswith(" word")
+
+
 def test_no_validation():
     assert split_documents(["a", "b"], 0) == (["a", "b"], [])
 

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
+from gpt_numpy.data.shards.preparing import prepare
 from gpt_numpy.errors import ConfigError, DataError
 from gpt_numpy.tokenizer import CharTokenizer, Tokenizer
 from gpt_numpy.training import resume, start
-from gpt_numpy.training.plan.corpus import load_corpus, token_bytes
+from gpt_numpy.training.plan.corpus import load_corpus, read_texts, token_bytes
 
 
 def test_characters(tiny, text_file):
@@ -107,3 +108,55 @@ def test_a_document_in_both_splits_is_told(tiny, tmp_path):
     said = []
     load_corpus(tiny(data=(str(tmp_path),)), say=said.append)
     assert [line for line in said if "1 document of the validation text also in the training text" in line]
+
+
+def test_stories_that_spell_out_end_of_text_are_documents(tiny, tmp_path):
+    (tmp_path / "stories.txt").write_text("one story\n<|endoftext|>\nanother story\n" * 500)
+    for tokenizer in ("bpe", "char"):
+        corpus = load_corpus(tiny(data=(str(tmp_path / "stories.txt"),), tokenizer=tokenizer, vocab_size=300))
+        tokens = np.concatenate([corpus.training, corpus.validation])
+        assert (tokens == corpus.tokenizer.eot_id).sum() > 400
+        text = load_corpus(
+            tiny(data=(str(tmp_path / "stories.txt"),), tokenizer=tokenizer, vocab_size=300, specials="text")
+        )
+        assert "<|endoftext|>" in text.tokenizer.decode(text.training.tolist())
+
+
+def test_a_separator_means_the_same_as_in_prepare(tiny, tmp_path):
+    (tmp_path / "poems.txt").write_text("\n\n".join(f"poem {n}" for n in range(200)))
+    for separator in ("\n\n", r"\n\n"):
+        assert len(read_texts(tiny(data=(str(tmp_path / "poems.txt"),), separator=separator))) == 200
+
+
+def test_the_split_has_its_own_seed(tiny, tmp_path):
+    for number in range(40):
+        (tmp_path / f"{number}.txt").write_text(f"document {number} of some words\n" * (number % 5 + 3))
+    options = {"data": (str(tmp_path),), "tokenizer": "char"}
+    first, other = (load_corpus(tiny(seed=seed, **options)) for seed in (1, 2))
+    assert np.array_equal(first.validation, other.validation)
+    assert not np.array_equal(first.validation, load_corpus(tiny(split_seed=2, **options)).validation)
+
+
+def test_the_same_file_twice_is_refused(tiny, tmp_path):
+    (tmp_path / "a.txt").write_text("text " * 100)
+    with pytest.raises(DataError, match="the same file"):
+        read_texts(tiny(data=(str(tmp_path / "a.txt"), str(tmp_path))))
+
+
+def test_a_prepared_folder_without_validation_gives_its_end(tiny, tmp_path):
+    (tmp_path / "a.txt").write_text("some words of text " * 300)
+    prepare([tmp_path / "a.txt"], Tokenizer.train(["some words of text "], 260), tmp_path / "out")
+    corpus = load_corpus(tiny(data=(str(tmp_path / "out"),), validation_fraction=0.1))
+    share = len(corpus.validation) / (len(corpus.training) + len(corpus.validation))
+    assert 0.09 < share < 0.12
+
+
+def test_two_prepared_folders_or_one_without_its_manifest_are_refused(tiny, tmp_path):
+    (tmp_path / "a.txt").write_text("some words of text " * 300)
+    for name in ("one", "two"):
+        prepare([tmp_path / "a.txt"], Tokenizer.train(["some words of text "], 260), tmp_path / name)
+    with pytest.raises(DataError, match="one: the folder of token shards is not text"):
+        load_corpus(tiny(data=(str(tmp_path / "one"), str(tmp_path / "two"))))
+    (tmp_path / "one" / "manifest.json").unlink()
+    with pytest.raises(DataError, match="one: the folder of token shards lacks manifest.json"):
+        load_corpus(tiny(data=(str(tmp_path / "one"),)))
