@@ -14,11 +14,12 @@ From simple to fast, a file a step:
     char            CharTokenizer
 """
 
-import json
 from pathlib import Path
 
+from ..errors import VocabError
 from ..locating import find_tokenizer
 from .char import CharTokenizer
+from .formats import strict_json
 from .formats.tokenizer_config import SETTINGS_FILE
 from .pretokenize import GPT2_PATTERN
 from .specials import END_OF_TEXT
@@ -35,8 +36,8 @@ def load_tokenizer(folder):
     """
     folder = find_tokenizer(folder)
     try:
-        settings = json.loads((Path(folder) / SETTINGS_FILE).read_bytes())
+        settings, _ = strict_json.read(Path(folder) / SETTINGS_FILE)
         char = settings["tokenizer_class"] == CharTokenizer.__name__
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (VocabError, OSError, KeyError, TypeError):
         char = False  # what is wrong with the file, Tokenizer.load says better
     return (CharTokenizer if char else Tokenizer).load(folder)

@@ -95,6 +95,15 @@ class CharTokenizer:
         """The id of ``<|endoftext|>``, or None if there is no such token."""
         return self.special_tokens.get(END_OF_TEXT)
 
+    def has_text(self, ids) -> np.ndarray:
+        """Whether each of ``ids`` (an integer or an array of any shape) is an id of this tokenizer: a bool array.
+
+        A model may have more rows than its tokenizer has ids, to fill up a vocabulary to a round size. Those ids have
+        no text, and generation must not draw them: ``tokenizer.has_text(np.arange(model.config.vocab_size))``.
+        """
+        ids = np.asarray(ids)
+        return (ids >= 0) & (ids < self.n_vocab)
+
     @functools.cached_property
     def identity(self) -> str:
         """SHA-256, in hexadecimal, of all that decides the ids of a text; equal for equal tokenizers (``identity``)."""

@@ -21,6 +21,9 @@ from ..unicode.classes import seen_by_regex
 
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 
+TIME_LIMIT = 2.0  # seconds for cutting any text
+SLOWEST = 20_000  # characters a second that a pattern in use exceeds many times
+
 
 @functools.lru_cache(maxsize=32)
 def compile_pattern(pattern: str) -> regex.Pattern:
@@ -29,24 +32,32 @@ def compile_pattern(pattern: str) -> regex.Pattern:
         raise TypeError(f"a pre-tokenization pattern is a str, not {type(pattern).__name__}")
     try:
         return regex.compile(pattern)
-    except regex.error as error:
-        raise TokenizerError(f"the pre-tokenization pattern does not compile ({error})", found=pattern) from None
+    except (regex.error, RecursionError, OverflowError, MemoryError) as error:
+        raise TokenizerError(
+            f"the pre-tokenization pattern does not compile ({error or type(error).__name__})", found=pattern[:200]
+        ) from None
 
 
 def split(text: str, pattern: str) -> list[str]:
     """The words of ``text``, in order; joined they are ``text`` again.
 
     Raises ``TokenizerError`` with the position of the first character that ``pattern`` leaves out: a
-    pattern that skips characters would lose them silently.
+    pattern that skips characters would lose them silently. A pattern may be made to take time without end: the same
+    error, naming the pattern, after ``TIME_LIMIT`` seconds and one second more for each ``SLOWEST`` characters.
     """
     words, end = [], 0
-    for match in compile_pattern(pattern).finditer(seen_by_regex(text)):
-        start, stop = match.span()
-        if start != end:
-            break
-        end = stop
-        if stop > start:
-            words.append(text[start:stop])
+    try:
+        for match in compile_pattern(pattern).finditer(seen_by_regex(text), timeout=TIME_LIMIT + len(text) / SLOWEST):
+            start, stop = match.span()
+            if start != end:
+                break
+            end = stop
+            if stop > start:
+                words.append(text[start:stop])
+    except TimeoutError:
+        raise TokenizerError(
+            "the pre-tokenization pattern takes too long on this text", offset=end, found=pattern[:200]
+        ) from None
     if end != len(text):
         raise TokenizerError(
             "the pre-tokenization pattern matches nothing here", offset=end, found=text[end : end + 10]

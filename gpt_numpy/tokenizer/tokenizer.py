@@ -52,6 +52,10 @@ class Tokenizer:
         self.vocabulary = vocabulary
         self.dtype = np.dtype(np.uint16 if len(vocabulary) <= 1 << 16 else np.uint32)
 
+    def __getstate__(self):
+        """What a copy or a pickle carries: the vocabulary. The encoder's tables are made again where they are used."""
+        return {"vocabulary": self.vocabulary, "dtype": self.dtype}
+
     @classmethod
     def train(
         cls,
@@ -108,7 +112,16 @@ class Tokenizer:
     @property
     def eot_id(self) -> int | None:
         """The id of ``<|endoftext|>``, or None if the vocabulary has no such token."""
-        return self.vocabulary.special_tokens.get(END_OF_TEXT)
+        return self.vocabulary.special_tokens.get(self.vocabulary.end_of_text or "")
+
+    def has_text(self, ids) -> np.ndarray:
+        """Whether each of ``ids`` (an integer or an array of any shape) is an id of this tokenizer: a bool array.
+
+        A model may have more rows than its tokenizer has ids, to fill up a vocabulary to a round size. Those ids have
+        no text, and generation must not draw them: ``tokenizer.has_text(np.arange(model.config.vocab_size))``.
+        """
+        ids = np.asarray(ids)
+        return (ids >= 0) & (ids < self.n_vocab)
 
     @functools.cached_property
     def identity(self) -> str:
@@ -118,7 +131,7 @@ class Tokenizer:
     @property
     def end_of_text(self) -> str | None:
         """The text of the token ``eot_id``, or None if there is no such token."""
-        return END_OF_TEXT if END_OF_TEXT in self.vocabulary.special_tokens else None
+        return self.vocabulary.end_of_text
 
     def encode(
         self,
@@ -138,7 +151,7 @@ class Tokenizer:
         """
         parts = self._cut(text, *self._choose(allowed_special, disallowed_special))
         if self._all_plain([parts]):
-            return self._encoder.encode(text)
+            return self._encoder.encode(parts[0][0])
         return self._encode_all([parts], threads=1)[0].tolist()
 
     def encode_ordinary(self, text: str) -> list[int]:
@@ -212,10 +225,11 @@ class Tokenizer:
                 "a stream can be cut into words by GPT-2's pattern only", field="pattern", found=self.vocabulary.pattern
             )
         chosen = self._choose(allowed_special, disallowed_special)
-        offset = 0
+        offset, goes_on = 0, False
         for part in stable_parts(chunks, frozenset().union(*chosen)):
-            yield self._encode_all([self._cut(part, *chosen, start=offset)], threads=1)[0]
-            offset += len(part)
+            parts = self._cut(part, *chosen, start=offset, goes_on=goes_on)
+            yield self._encode_all([parts], threads=1)[0]
+            offset, goes_on = offset + len(part), not parts[-1][1]
 
     def encode_file(
         self,
@@ -242,6 +256,8 @@ class Tokenizer:
             raise TokenizerError(
                 "bytes can be encoded by GPT-2's pattern only", field="pattern", found=self.vocabulary.pattern
             )
+        if self.vocabulary.plain_tokens or self.vocabulary.add_prefix_space:
+            raise TokenizerError("bytes cannot be encoded by a tokenizer with plain added tokens or a prefix space")
         return self._encoder.encode_bytes(data).tolist()
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
@@ -296,18 +312,26 @@ class Tokenizer:
 
     def _choose(self, allowed_special, disallowed_special) -> tuple[frozenset[str], frozenset[str]]:
         """(allowed, disallowed) special tokens."""
-        known = self.vocabulary.special_tokens
-        allowed = resolve(known, allowed_special, "allowed_special")
+        known, plain = self.vocabulary.special_tokens, self.vocabulary.plain_tokens
+        if plain:  # stand in every text unless they are refused by name
+            known = {**known, **plain}
+        allowed = resolve(known, allowed_special, "allowed_special").union(plain)
         return allowed, resolve(known, disallowed_special, "disallowed_special", but=allowed)
 
-    def _cut(self, text, allowed, disallowed, field=None, start=0) -> list[tuple[str, bool]]:
-        """``text``, checked, as its parts: special tokens (True) and ordinary text."""
+    def _cut(self, text, allowed, disallowed, field=None, start=0, goes_on=False) -> list[tuple[str, bool]]:
+        """``text``, checked, as its parts: added tokens (True) and ordinary text.
+
+        ``goes_on`` says that ordinary text came before ``text``, so that no prefix space belongs in between.
+        """
         if not isinstance(text, str):
             check_text(text, field)
         refuse_specials(text, disallowed, allowed, field, start)
         parts = list(split_specials(text, allowed))
         if start or not self._all_plain([parts]):
             check_text(text, field, start)  # a text in one piece is looked through by the kernels' encoder
+        if self.vocabulary.add_prefix_space:
+            first = 1 if goes_on else 0
+            parts[first:] = [(part, True) if added else (_prefixed(part), False) for part, added in parts[first:]]
         return parts
 
     def _cut_all(self, texts, chosen) -> list[list[tuple[str, bool]]]:
@@ -322,7 +346,8 @@ class Tokenizer:
 
         Special tokens are looked for in all texts at once; one that two texts make together only costs time.
         """
-        if self.vocabulary.pattern == GPT2_PATTERN and hasattr(self._encoder, "encode_ragged"):  # the kernels'
+        as_it_is = self.vocabulary.pattern == GPT2_PATTERN and not self.vocabulary.add_prefix_space
+        if as_it_is and hasattr(self._encoder, "encode_ragged"):  # the kernels'
             from ..kernels.bpe.texts import many_texts
 
             try:
@@ -348,7 +373,7 @@ class Tokenizer:
         else:
             arrays = [self._encode_words(part) for part in ordinary]
         encoded = iter(arrays)
-        known = self.vocabulary.special_tokens
+        known = {**self.vocabulary.special_tokens, **self.vocabulary.plain_tokens}
         results = []
         for parts in texts:
             pieces = [np.array([known[part]], self.dtype) if special else next(encoded) for part, special in parts]
@@ -357,6 +382,10 @@ class Tokenizer:
 
     def _encode_words(self, text) -> np.ndarray:
         return self._encoder.encode_words([word.encode("utf-8") for word in split(text, self.vocabulary.pattern)])
+
+
+def _prefixed(text):
+    return text if text.startswith(" ") else " " + text
 
 
 def _learn_merges(texts, n_merges, special_tokens, pattern, progress=None) -> np.ndarray:

@@ -17,6 +17,7 @@ from dataclasses import InitVar, dataclass, field
 from ..errors import VocabError
 from .byte_alphabet import spell, unspell
 from .pretokenize import GPT2_PATTERN
+from .specials import END_OF_TEXT
 
 
 class Origin:
@@ -42,6 +43,7 @@ class Vocabulary:
     pattern         the pre-tokenization pattern, in the syntax of the ``regex`` package
     plain_tokens    text → id of added tokens that are not special: found in every text, before the pattern
     add_prefix_space  whether a stretch of text that does not begin with a space gets one in front
+    end_of_text     the special token that ends a text; by default ``<|endoftext|>``, where there is such a token
     byte_ids        (derived) byte → id
     merged_ids      (derived) merge → id of the token it makes
     """
@@ -53,6 +55,7 @@ class Vocabulary:
     origin: InitVar[Origin] = Origin()
     plain_tokens: dict[str, int] = field(default_factory=dict)
     add_prefix_space: bool = False
+    end_of_text: str | None = None
     byte_ids: tuple[int, ...] = field(init=False, repr=False)
     merged_ids: tuple[int, ...] = field(init=False, repr=False)
 
@@ -65,25 +68,26 @@ class Vocabulary:
             )
         object.__setattr__(self, "byte_ids", tuple(ids[bytes([byte])] for byte in range(256)))
         object.__setattr__(self, "merged_ids", self._merged_ids(ids, origin))
+        if self.end_of_text is None and END_OF_TEXT in self.special_tokens:
+            object.__setattr__(self, "end_of_text", END_OF_TEXT)
 
     def __len__(self) -> int:
         return len(self.tokens)
 
     def _ordinary_ids(self, origin) -> dict[bytes, int]:
         """token → id without the special tokens, each of which must be unlike any of them."""
-        added = {**self.special_tokens, **self.plain_tokens}
-        added_ids = set(added.values())
+        special_ids = set(self.special_tokens.values())
         ids: dict[bytes, int] = {}
         for i, token in enumerate(self.tokens):
-            if i in added_ids:
+            if i in special_ids:
                 continue
             if not token:
                 raise VocabError("an empty token", **origin.token(i))
             if ids.setdefault(token, i) != i:
                 raise VocabError(f"the token {spell(token)!r} has the id {ids[token]} already", **origin.token(i))
-        for text, i in added.items():
+        for text, i in {**self.special_tokens, **self.plain_tokens}.items():
             # The spelling too: vocab.json is one table of added tokens' texts and spelled tokens.
-            if text.encode("utf-8") in ids or _unspelled(text) in ids:
+            if ids.get(text.encode("utf-8"), i) != i or ids.get(_unspelled(text), i) != i:
                 raise VocabError(f"the added token {text!r} is an ordinary token as well", **origin.token(i))
         return ids
 
@@ -105,8 +109,9 @@ class Vocabulary:
                 raise VocabError(f"makes {spell(token)!r}, as merge {made[new_id]} does", **origin.merge(rank))
             made[new_id] = rank
             usable.add(new_id)
+        plain_ids = set(self.plain_tokens.values())
         for token, i in ids.items():
-            if i not in usable:
+            if i not in usable and i not in plain_ids:
                 raise VocabError(
                     f"no merge makes the token {spell(token)!r}: a merge is missing, or it is a "
                     f"special token that nothing declares",
@@ -118,11 +123,11 @@ class Vocabulary:
         return repr(spell(self.tokens[i])) if 0 <= i < len(self.tokens) else f"id {i}"
 
 
-def _unspelled(text: str) -> bytes | None:
+def _unspelled(text: str) -> bytes:
     try:
         return unspell(text)
     except ValueError:
-        return None
+        return b""  # no token
 
 
 def from_merges(merges: Sequence[tuple[int, int]], special_tokens: Sequence[str], pattern: str) -> Vocabulary:

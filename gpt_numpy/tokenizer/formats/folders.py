@@ -16,8 +16,9 @@ from pathlib import Path
 
 from ...errors import TokenizerError, VocabError
 from ..vocabulary import Vocabulary
+from .strict_json import is_there
 from .tiktoken_file import format_tiktoken, read_tiktoken
-from .tokenizer_config import SETTINGS_FILE, format_settings, read_settings
+from .tokenizer_config import SETTINGS_FILE, format_settings, read_declared
 from .tokenizer_json import format_tokenizer_json, read_tokenizer_json
 from .vocab_files import format_merges, format_vocab, id_table, read_vocabulary
 
@@ -30,32 +31,27 @@ def load(path: Path) -> Vocabulary:
     if path.suffix == ".tiktoken" and not path.is_dir():
         return _load_tiktoken(path)
     if path.suffix == ".json" and not path.is_dir():
-        return read_tokenizer_json(path)
-    if (path / "tokenizer.json").exists():
-        return read_tokenizer_json(path / "tokenizer.json")
+        return read_tokenizer_json(path, read_declared(path.parent))
+    if is_there(path / "tokenizer.json"):
+        return read_tokenizer_json(path / "tokenizer.json", read_declared(path))
     for vocab_name, merges_name in (("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe")):
-        if (path / vocab_name).exists() and (path / merges_name).exists():
-            return read_vocabulary(path / vocab_name, path / merges_name, *_settings_in(path))
+        if is_there(path / vocab_name) and is_there(path / merges_name):
+            return read_vocabulary(path / vocab_name, path / merges_name, read_declared(path))
     ranks = sorted(path.glob("*.tiktoken"))
     if len(ranks) == 1:
         return _load_tiktoken(ranks[0])
     raise VocabError("no tokenizer here", path=path, expected=", or ".join(SOURCES))
 
 
-def _settings_in(folder: Path):
-    path = folder / SETTINGS_FILE
-    return (*read_settings(path), path) if path.exists() else (None, None, None)
-
-
 def _load_tiktoken(path: Path) -> Vocabulary:
-    special_tokens, pattern, _ = _settings_in(path.parent)
-    if special_tokens is None:
+    declared = read_declared(path.parent)
+    if declared.specials is None:
         raise VocabError(
             "ranks alone do not say which tokens are special",
             path=path,
             expected=f"{SETTINGS_FILE} with added_tokens_decoder beside it",
         )
-    return read_tiktoken(path, special_tokens, pattern)
+    return read_tiktoken(path, declared)
 
 
 def _format_encoder(vocabulary: Vocabulary) -> bytes:

@@ -60,15 +60,25 @@ def read_text(path: Path, error: type[GPTNumpyError] = VocabError) -> str:
 
     What is no regular file (a FIFO or device might never end) is refused too.
     """
-    if path.exists() and not path.is_file():
-        raise error("not a regular file", path=path)
-    data = path.read_bytes()
+    try:
+        if not path.is_file() and path.exists():
+            raise error("not a regular file", path=path)
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as failure:
+        raise error(f"cannot be read ({failure.strerror or failure})", path=path) from failure
     if data.startswith(b"\xef\xbb\xbf"):
         raise error("begins with a byte-order mark", path=path, line=1, expected="plain UTF-8")
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as fault:
         raise error(f"not UTF-8 at byte {fault.start}", path=path, line=data.count(b"\n", 0, fault.start) + 1) from None
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file ``path``, or something that is no regular file and that reading will refuse."""
+    return path.exists() or path.is_symlink()
 
 
 def line_of_key(text: str, key: str, occurrence: int = 1) -> int | None:

@@ -16,39 +16,48 @@ from ..byte_alphabet import spell
 from ..reference import encode_word
 from ..vocabulary import Origin, Vocabulary
 from . import strict_json
+from .tokenizer_config import Declared, settled_end_of_text
 
 
-def read_tiktoken(path: Path, special_tokens: dict[str, int], pattern: str) -> Vocabulary:
-    """The vocabulary of the ranks in ``path`` with ``special_tokens`` (text → id) and ``pattern``."""
+def read_tiktoken(path: Path, declared: Declared) -> Vocabulary:
+    """The vocabulary of the ranks in ``path`` with the added tokens and the pattern that ``declared`` gives."""
     ids = _read_ranks(path)
-    tokens: list[bytes | None] = [None] * (len(ids) + len(special_tokens))
+    specials, plain = declared.specials or {}, declared.plain
     everything = [
         *((token, i) for token, (i, _) in ids.items()),
-        *((text.encode("utf-8", "surrogatepass"), i) for text, i in special_tokens.items()),
+        *((text.encode("utf-8", "surrogatepass"), i) for text, i in {**specials, **plain}.items()),
     ]
+    tokens: dict[int, bytes] = {}
     for token, i in everything:
-        if i >= len(tokens):
-            gap = next(gap for gap in range(len(tokens)) if gap not in {i for _, i in everything})
+        if i in tokens:
             raise VocabError(
-                f"no token has the id {gap}, yet {spell(token)!r} has {i}",
-                path=path,
-                line=ids[token][1] if token in ids else None,
-            )
-        there = tokens[i]
-        if there is not None:
-            raise VocabError(
-                f"{spell(there)!r} and {spell(token)!r} have the same id",
+                f"{spell(tokens[i])!r} and {spell(token)!r} have the same id",
                 path=path,
                 line=ids[token][1] if token in ids else None,
                 found=i,
             )
         tokens[i] = token
+    gap = next((gap for gap in range(len(tokens)) if gap not in tokens), None)
+    if gap is not None:
+        last, i = max(everything, key=lambda item: item[1])
+        raise VocabError(
+            f"no token has the id {gap}, yet {spell(last)!r} has {i}",
+            path=path,
+            line=ids[last][1] if last in ids else None,
+        )
     lines = dict(ids.values())
     origin = _RankOrigin(path, lines)
     merges = _find_merges(ids, origin)
     origin.merge_lines = [lines[i] for i in merges]
     return Vocabulary(
-        tuple(token for token in tokens if token is not None), tuple(merges.values()), special_tokens, pattern, origin
+        tuple(tokens[i] for i in range(len(tokens))),
+        tuple(merges.values()),
+        specials,
+        declared.pattern,
+        origin,
+        plain,
+        bool(declared.add_prefix_space),
+        settled_end_of_text(specials, declared),
     )
 
 
@@ -108,7 +117,7 @@ def _find_merges(ids, origin) -> dict[int, tuple[int, int]]:
 
 def format_tiktoken(vocabulary: Vocabulary) -> bytes:
     """The content of a ``.tiktoken`` file; ``VocabError`` if ranks cannot express the merges."""
-    special_ids = set(vocabulary.special_tokens.values())
+    special_ids = {*vocabulary.special_tokens.values(), *vocabulary.plain_tokens.values()}
     ranks = {token: (i, i) for i, token in enumerate(vocabulary.tokens) if i not in special_ids}
     if tuple(_find_merges(ranks, Origin()).values()) != vocabulary.merges:
         raise VocabError("the merges do not follow from the order of ids, which is all that a .tiktoken file holds")

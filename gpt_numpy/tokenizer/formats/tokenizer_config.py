@@ -1,13 +1,20 @@
-"""``tokenizer_config.json``: the special tokens and the pattern of a tokenizer in other files.
+"""``tokenizer_config.json`` and its neighbours: what a tokenizer's other files do not say.
 
-Special tokens stand in it as ``transformers`` writes them, under ``added_tokens_decoder``; the
-pre-tokenization pattern and the version of Unicode that says what a letter is are keys of our own, which others pass
-over. A file without ``unicode_version`` is taken to mean the package's own version.
+``tokenizer_config.json``    added tokens (under ``added_tokens_decoder``, as ``transformers`` writes them), the names of
+                             special tokens, the prefix space; the pre-tokenization pattern and the version of
+                             Unicode that says what a letter is are keys of our own, which others pass over. A file
+                             without ``unicode_version`` is taken to mean the package's own version
+``added_tokens.json``        added tokens of an older ``transformers``: text → id
+``special_tokens_map.json``  which tokens are special, by name or with flags
+
+An added token is found in a text before the pattern is applied. A special one is control and stands in a text only
+where the caller allows it; a plain one stands in every text.
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ... import unicode
@@ -18,14 +25,65 @@ from ..vocabulary import Vocabulary
 from . import strict_json
 
 SETTINGS_FILE = "tokenizer_config.json"
+ADDED_FILE = "added_tokens.json"
+SPECIALS_FILE = "special_tokens_map.json"
+# The names under which transformers keeps special tokens, in both files.
+_ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+
+
+@dataclass
+class Declared:
+    """What the files beside a vocabulary declare: text → id of added tokens, and the tokens that are special by name.
+
+    ``specials`` is None where no file declares special tokens; ``add_prefix_space`` is None where none mentions it.
+    """
+
+    specials: dict[str, int] | None = None
+    plain: dict[str, int] = field(default_factory=dict)
+    named: set[str] = field(default_factory=set)
+    end_of_text: str | None = None
+    pattern: str = GPT2_PATTERN
+    add_prefix_space: bool | None = None
+    path: Path | None = None
+
+    def settle(self, table: dict[str, int], made: set[str]) -> tuple[dict[str, int], dict[str, int]]:
+        """(special, plain) added tokens, text → id, for the id ``table`` of a vocabulary.
+
+        Special are those that are declared so and those of ``table`` that are special by name alone, as GPT-2's
+        ``<|endoftext|>`` is without any declaration. ``made`` are the spellings that are bytes or come from merges:
+        they stay ordinary though a name may refer to them.
+        """
+        names = {*self.named, END_OF_TEXT} - self.plain.keys() - made
+        return {**{text: table[text] for text in sorted(names) if text in table}, **(self.specials or {})}, self.plain
+
+
+def read_declared(folder: Path) -> Declared:
+    """What ``tokenizer_config.json``, ``special_tokens_map.json`` and ``added_tokens.json`` in ``folder`` declare."""
+    declared = Declared()
+    for name, read in ((SETTINGS_FILE, _read_config), (SPECIALS_FILE, _read_names), (ADDED_FILE, _read_added)):
+        path = folder / name
+        if strict_json.is_there(path):
+            declared.path = declared.path or path
+            read(_table(path), path, declared)
+    return declared
+
+
+def _table(path) -> dict:
+    settings, _ = strict_json.read(path)
+    if not isinstance(settings, dict):
+        raise VocabError("not a table of settings", path=path, found=type(settings).__name__, expected="a JSON object")
+    return settings
 
 
 def read_settings(path: Path) -> tuple[dict[str, int] | None, str]:
     """Special tokens (None: not declared) and the pattern from a ``tokenizer_config.json``."""
-    settings, _ = strict_json.read(path)
-    if not isinstance(settings, dict):
-        raise VocabError("not a table of settings", path=path, found=type(settings).__name__, expected="a JSON object")
-    pattern = check_pattern(settings.get("pattern", GPT2_PATTERN), path, "pattern")
+    declared = Declared()
+    _read_config(_table(path), path, declared)
+    return declared.specials, declared.pattern
+
+
+def _read_config(settings, path, declared) -> None:
+    declared.pattern = check_pattern(settings.get("pattern", GPT2_PATTERN), path, "pattern")
     if (version := settings.get("unicode_version", unicode.VERSION)) != unicode.VERSION:
         raise VocabError(
             "the tokenizer classes characters by another version of Unicode",
@@ -34,18 +92,62 @@ def read_settings(path: Path) -> tuple[dict[str, int] | None, str]:
             found=version,
             expected=unicode.VERSION,
         )
-    declared = settings.get("added_tokens_decoder")
-    if declared is None:
-        return None, pattern
-    if not isinstance(declared, dict):
-        raise VocabError("not a table", path=path, field="added_tokens_decoder", found=declared)
-    specials: dict[str, int] = {}
-    for key, entry in declared.items():
+    prefix = settings.get("add_prefix_space")
+    if prefix is not None and not isinstance(prefix, bool):
+        raise VocabError("not a truth value", path=path, field="add_prefix_space", found=prefix)
+    declared.add_prefix_space = prefix
+    _read_names(settings, path, declared)
+    entries = settings.get("added_tokens_decoder")
+    if entries is None:
+        return
+    if not isinstance(entries, dict):
+        raise VocabError("not a table", path=path, field="added_tokens_decoder", found=entries)
+    declared.specials = {}
+    for key, entry in entries.items():
         where = f"added_tokens_decoder.{key}"
         if not (key.isascii() and key.isdigit()):
             raise VocabError("not an id", path=path, field=where)
-        add_special_token(specials, entry, int(key[:19]), path, where)
-    return specials, pattern
+        add_token(declared.specials, declared.plain, entry, int(key[:19]), path, where)
+
+
+def _read_names(settings, path, declared) -> None:
+    """Special tokens by their names, each a text or an object with flags."""
+    more = settings.get("additional_special_tokens") or []
+    if not isinstance(more, list):
+        raise VocabError("not a list", path=path, field="additional_special_tokens", found=more)
+    named = [(role, settings.get(role)) for role in _ROLES]
+    named += [(f"additional_special_tokens[{n}]", entry) for n, entry in enumerate(more)]
+    for role, entry in named:
+        if entry is None or entry is False:
+            continue
+        text = _content(entry, path, role)
+        declared.named.add(text)
+        if role == "eos_token":
+            declared.end_of_text = text
+
+
+def _content(entry, path, where) -> str:
+    """The text of an entry; what only Hugging Face's library can do with an added token is refused."""
+    text = entry.get("content") if isinstance(entry, dict) else entry
+    if not isinstance(text, str) or not text:
+        raise VocabError("not a token", path=path, field=where, found=entry, expected="text, or an object with content")
+    for flag in ("lstrip", "rstrip", "single_word"):
+        if isinstance(entry, dict) and entry.get(flag):
+            raise VocabError(f"{flag} is set, which is not supported", path=path, field=where)
+    return text
+
+
+def _read_added(table, path, declared) -> None:
+    """Added tokens as text → id: special where they are named so, else plain."""
+    known = {**(declared.specials or {}), **declared.plain}
+    for text, i in table.items():
+        if known.get(text, i) != i:
+            raise VocabError(f"the added token {text!r} has the id {known[text]} elsewhere", path=path, found=i)
+        if text not in known:
+            entry = {"content": text, "special": text in declared.named}
+            specials: dict[str, int] = {} if declared.specials is None else declared.specials
+            add_token(specials, declared.plain, entry, i, path, text)
+            declared.specials = specials or declared.specials
 
 
 def check_pattern(pattern, path: Path, where: str) -> str:
@@ -59,35 +161,36 @@ def check_pattern(pattern, path: Path, where: str) -> str:
     return pattern
 
 
-def add_special_token(specials: dict[str, int], entry, i, path: Path, where: str) -> None:
-    """Put Hugging Face's added token ``entry`` with the id ``i`` into ``specials``.
+def add_token(specials: dict[str, int], plain: dict[str, int], entry, i, path: Path, where: str) -> None:
+    """Put Hugging Face's added token ``entry`` with the id ``i`` into ``specials``, or into ``plain`` if it is none.
 
-    What only their library can do with an added token is refused.
+    An entry that does not say is special: a token that is read as control where it is text is refused, not lost.
     """
     text = entry.get("content") if isinstance(entry, dict) else None
     if not isinstance(text, str) or not text or type(i) is not int or i < 0:
         raise VocabError(
             "not an added token", path=path, field=where, found=entry, expected="an object with content and an id"
         )
-    for flag in ("lstrip", "rstrip", "single_word"):
-        if entry.get(flag):
-            raise VocabError(f"{flag} is set, which is not supported", path=path, field=where)
-    if text in specials or i in specials.values():
+    _content(entry, path, where)
+    if text in specials or text in plain or i in specials.values() or i in plain.values():
         raise VocabError("the same special token or id twice", path=path, field=where, found=text)
-    specials[text] = i
+    (specials if entry.get("special", True) else plain)[text] = i
 
 
-def merge_special_tokens(table: dict[str, int], declared: dict[str, int], path: Path | None) -> None:
-    """Check ``declared`` special tokens against the id ``table`` and add those that it lacks."""
-    for text, i in sorted(declared.items(), key=lambda item: item[1]):
+def merge_added_tokens(
+    table: dict[str, int], specials: dict[str, int], plain: dict[str, int], path: Path | None
+) -> None:
+    """Check the added tokens ``specials`` and ``plain`` against the id ``table`` and add those that it lacks."""
+    for text, i in sorted({**specials, **plain}.items(), key=lambda item: item[1]):
+        kind = "added" if text in plain else "special"
         if table.get(text, i) != i:
             raise VocabError(
-                f"the special token {text!r} has another id in the vocabulary ({table[text]})", path=path, found=i
+                f"the {kind} token {text!r} has another id in the vocabulary ({table[text]})", path=path, found=i
             )
         if text not in table:
             if i != len(table):
                 raise VocabError(
-                    f"the special token {text!r} is not in the vocabulary",
+                    f"the {kind} token {text!r} is not in the vocabulary",
                     path=path,
                     found=i,
                     expected=f"its next id, {len(table)}",
@@ -96,12 +199,11 @@ def merge_special_tokens(table: dict[str, int], declared: dict[str, int], path: 
 
 
 def added_tokens(vocabulary: Vocabulary) -> list[tuple[int, dict]]:
-    """(id, Hugging Face's description) of each special token, in the order of ids."""
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-    return [
-        (i, {"content": text, **flags})
-        for text, i in sorted(vocabulary.special_tokens.items(), key=lambda item: item[1])
-    ]
+    """(id, Hugging Face's description) of each added token, in the order of ids."""
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    everything = [(i, text, True) for text, i in vocabulary.special_tokens.items()]
+    everything += [(i, text, False) for text, i in vocabulary.plain_tokens.items()]
+    return [(i, {"content": text, **flags, "special": special}) for i, text, special in sorted(everything)]
 
 
 def format_settings(vocabulary: Vocabulary) -> bytes:
@@ -110,12 +212,12 @@ def format_settings(vocabulary: Vocabulary) -> bytes:
     ``transformers`` builds its GPT2Tokenizer with GPT-2's own pattern; for another one it has to take
     ``tokenizer.json`` as it stands, which its PreTrainedTokenizerFast does.
     """
-    end_of_text = END_OF_TEXT if END_OF_TEXT in vocabulary.special_tokens else None
+    end_of_text = vocabulary.end_of_text
     settings = {
         "tokenizer_class": "GPT2Tokenizer" if vocabulary.pattern == GPT2_PATTERN else "PreTrainedTokenizerFast",
         "pattern": vocabulary.pattern,
         "unicode_version": unicode.VERSION,
-        "add_prefix_space": False,
+        "add_prefix_space": vocabulary.add_prefix_space,
         "clean_up_tokenization_spaces": False,
         "errors": "replace",
         "bos_token": end_of_text,
@@ -124,3 +226,10 @@ def format_settings(vocabulary: Vocabulary) -> bytes:
         "added_tokens_decoder": {str(i): entry for i, entry in added_tokens(vocabulary)},
     }
     return json.dumps(settings, ensure_ascii=False, indent=2).encode("utf-8")
+
+
+def settled_end_of_text(specials: dict[str, int], declared: Declared) -> str | None:
+    """The token that ends a text: ``<|endoftext|>`` where it is special, else the declared ``eos_token``."""
+    if END_OF_TEXT in specials:
+        return END_OF_TEXT
+    return declared.end_of_text if declared.end_of_text in specials else None

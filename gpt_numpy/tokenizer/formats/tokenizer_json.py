@@ -1,7 +1,7 @@
 """``tokenizer.json``, the one-file format of Hugging Face's ``tokenizers``.
 
 It can describe many kinds of tokenizers. Read is what a byte-level BPE tokenizer consists of; anything
-in it that would give other ids than ours (a normalizer, a prefix space, dropout, …) is refused by name.
+in it that would give other ids than ours (a normalizer, dropout, …) is refused by name.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ from ..byte_alphabet import spell
 from ..pretokenize import GPT2_PATTERN
 from ..vocabulary import Vocabulary
 from . import strict_json
-from .tokenizer_config import add_special_token, added_tokens, check_pattern, merge_special_tokens
+from .tokenizer_config import Declared, add_token, added_tokens, check_pattern, merge_added_tokens, settled_end_of_text
 from .vocab_files import FileOrigin, add_merge, id_table, read_id_table, tokens_of
 
 
-def read_tokenizer_json(path: Path) -> Vocabulary:
-    """The vocabulary in ``path``; ``VocabError`` with the field or line if it is bad or of another kind."""
+def read_tokenizer_json(path: Path, declared: Declared | None = None) -> Vocabulary:
+    """The vocabulary in ``path``; ``VocabError`` with the field or line if it is bad or of another kind.
+
+    The file decides which tokens there are. ``declared``, what the files beside it say, may name the token that ends a
+    text, and must not contradict the file about the prefix space.
+    """
     content, text = strict_json.read(path)
     model = content.get("model") if isinstance(content, dict) else None
     if not isinstance(content, dict) or not isinstance(model, dict):
@@ -27,11 +31,11 @@ def read_tokenizer_json(path: Path) -> Vocabulary:
     _refuse_other_kinds(content, model, path)
     table = read_id_table(model.get("vocab"), text, path)
     specials: dict[str, int] = {}
+    plain: dict[str, int] = {}
     for n, entry in enumerate(_list(content, "added_tokens", path)):
-        add_special_token(
-            specials, entry, entry.get("id") if isinstance(entry, dict) else None, path, f"added_tokens[{n}]"
-        )
-    merge_special_tokens(table, specials, path)
+        i = entry.get("id") if isinstance(entry, dict) else None
+        add_token(specials, plain, entry, i, path, f"added_tokens[{n}]")
+    merge_added_tokens(table, specials, plain, path)
 
     def place(rank):
         return {"path": path, "field": f"model.merges[{rank}]"}
@@ -41,8 +45,31 @@ def read_tokenizer_json(path: Path) -> Vocabulary:
         parts = merge.split(" ") if isinstance(merge, str) else merge if isinstance(merge, list) else []
         add_merge(merges, parts, table, rank, place(rank))
     origin = FileOrigin(path, text, table, place)
-    pattern = check_pattern(_pattern(content.get("pre_tokenizer"), path), path, "pre_tokenizer")
-    return Vocabulary(tokens_of(table, specials, origin), tuple(merges), specials, pattern, origin)
+    pattern, add_prefix_space = _pattern(content.get("pre_tokenizer"), path)
+    return Vocabulary(
+        tokens_of(table, {**specials, **plain}, origin),
+        tuple(merges),
+        specials,
+        check_pattern(pattern, path, "pre_tokenizer"),
+        origin,
+        plain,
+        _settled_prefix(add_prefix_space, declared, path),
+        settled_end_of_text(specials, declared or Declared()),
+    )
+
+
+def _settled_prefix(add_prefix_space, declared, path) -> bool:
+    """``add_prefix_space``, unless the ``tokenizer_config.json`` beside the file says otherwise."""
+    other = declared.add_prefix_space if declared is not None else None
+    if other is not None and other != add_prefix_space:
+        raise VocabError(
+            f"{declared.path.name} beside this file says otherwise",
+            path=path,
+            field="pre_tokenizer.add_prefix_space",
+            found=add_prefix_space,
+            expected=other,
+        )
+    return add_prefix_space
 
 
 def _list(table, key, path):
@@ -67,34 +94,32 @@ def _refuse_other_kinds(content, model, path):
 
 
 def _pattern(before, path):
-    """The pre-tokenization pattern of a ``pre_tokenizer``: ByteLevel, or Split by a pattern and then ByteLevel."""
+    """(pattern, prefix space) of a ``pre_tokenizer``: ByteLevel, or Split by a pattern and then ByteLevel."""
     steps = before.get("pretokenizers") if isinstance(before, dict) and before.get("type") == "Sequence" else [before]
     if not isinstance(steps, list) or not steps or not all(isinstance(step, dict) for step in steps):
         raise VocabError("not byte-level", path=path, field="pre_tokenizer", found=before)
     *first, last = steps
-    if last.get("type") != "ByteLevel" or last.get("add_prefix_space"):
-        raise VocabError(
-            "not byte-level, or with a prefix space, which is not supported",
-            path=path,
-            field="pre_tokenizer",
-            found=last,
-        )
-    uses_gpt2s = last.get("use_regex", True)
+    if last.get("type") != "ByteLevel":
+        raise VocabError("not byte-level", path=path, field="pre_tokenizer", found=last)
+    prefix, uses_gpt2s = bool(last.get("add_prefix_space")), last.get("use_regex", True)
     if not first and uses_gpt2s:
-        return GPT2_PATTERN
+        return GPT2_PATTERN, prefix
+    if prefix:  # a space before every word of another pattern
+        raise VocabError("a prefix space behind another pattern is not supported", path=path, field="pre_tokenizer")
     pattern = first[0].get("pattern") if len(first) == 1 and not uses_gpt2s else None
     split = {"type": "Split", "behavior": "Isolated", "invert": False}
     if not isinstance(pattern, dict) or any(first[0].get(key) != value for key, value in split.items()):
         raise VocabError("not a split by one pattern", path=path, field="pre_tokenizer", found=steps)
-    return pattern.get("Regex")
+    return pattern.get("Regex"), False
 
 
 def format_tokenizer_json(vocabulary: Vocabulary) -> bytes:
     """The content of ``tokenizer.json``."""
     spelled = [spell(token) for token in vocabulary.tokens]
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True}
+    before: dict
     if vocabulary.pattern == GPT2_PATTERN:
-        before = {**byte_level, "use_regex": True}
+        before = {**byte_level, "add_prefix_space": vocabulary.add_prefix_space, "use_regex": True}
     else:
         split = {"type": "Split", "pattern": {"Regex": vocabulary.pattern}, "behavior": "Isolated", "invert": False}
         before = {"type": "Sequence", "pretokenizers": [split, {**byte_level, "use_regex": False}]}

@@ -11,39 +11,44 @@ import json
 from pathlib import Path
 
 from ...errors import VocabError
-from ..byte_alphabet import spell, unspell
-from ..pretokenize import GPT2_PATTERN
-from ..specials import END_OF_TEXT
+from ..byte_alphabet import BYTE_TO_CHARACTER, spell, unspell
 from ..vocabulary import Origin, Vocabulary
 from . import strict_json
-from .tokenizer_config import merge_special_tokens
+from .tokenizer_config import Declared, merge_added_tokens, settled_end_of_text
 
 VERSION_LINE = "#version: 0.2"
 
 
-def read_vocabulary(
-    vocab_path: Path,
-    merges_path: Path,
-    special_tokens: dict[str, int] | None = None,
-    pattern: str | None = None,
-    settings_path: Path | None = None,
-) -> Vocabulary:
+def read_vocabulary(vocab_path: Path, merges_path: Path, declared: Declared | None = None) -> Vocabulary:
     """The vocabulary of the two files; every fault is a ``VocabError`` with its file and line.
 
-    Without ``special_tokens`` (text → id, as ``settings_path`` has them) the one special token there may be is
-    ``<|endoftext|>``, as in GPT-2; without ``pattern`` it is GPT-2's.
+    ``declared`` is what the files beside them say. Where they declare no special token, the one there may be is
+    ``<|endoftext|>``, as in GPT-2.
     """
+    declared = declared or Declared()
     table, text = strict_json.read(vocab_path)
     table = read_id_table(table, text, vocab_path)
-    if special_tokens is None:
-        special_tokens = {END_OF_TEXT: table[END_OF_TEXT]} if END_OF_TEXT in table else {}
-    merge_special_tokens(table, special_tokens, settings_path)
     merges = read_merges(merges_path, table)
+    specials, plain = declared.settle(table, _made(table, merges))
+    merge_added_tokens(table, specials, plain, declared.path)
     lines = list(merges.values())
     origin = FileOrigin(vocab_path, text, table, lambda rank: {"path": merges_path, "line": lines[rank]})
     return Vocabulary(
-        tokens_of(table, special_tokens, origin), tuple(merges), special_tokens, pattern or GPT2_PATTERN, origin
+        tokens_of(table, {**specials, **plain}, origin),
+        tuple(merges),
+        specials,
+        declared.pattern,
+        origin,
+        plain,
+        bool(declared.add_prefix_space),
+        settled_end_of_text(specials, declared),
     )
+
+
+def _made(table, merges) -> set[str]:
+    """The spellings of the byte tokens and of what the merges make."""
+    spelled = {i: text for text, i in table.items()}
+    return {*BYTE_TO_CHARACTER, *(spelled[left] + spelled[right] for left, right in merges)}
 
 
 class FileOrigin(Origin):
@@ -105,8 +110,11 @@ def tokens_of(table: dict[str, int], specials: dict[str, int], origin: Origin) -
 
 
 def read_merges(path: Path, table: dict[str, int]) -> dict[tuple[int, int], int]:
-    """The merges of ``path`` in order: pair of ids → line."""
-    rows = strict_json.read_text(path).split("\n")
+    """The merges of ``path`` in order: pair of ids → line. Lines end in LF, or all of them in CRLF."""
+    text = strict_json.read_text(path)
+    if text.count("\r\n") == text.count("\n"):  # as a checkout on Windows leaves the file
+        text = text.replace("\r\n", "\n")
+    rows = text.split("\n")
     if rows.pop() != "":
         raise VocabError("the last line does not end (is the file cut off?)", path=path, line=len(rows) + 1)
     if not rows:
@@ -114,7 +122,7 @@ def read_merges(path: Path, table: dict[str, int]) -> dict[tuple[int, int], int]
     merges: dict[tuple[int, int], int] = {}
     for line, row in enumerate(rows, 1):
         if row.endswith("\r"):
-            raise VocabError("a carriage return", path=path, line=line, expected="lines that end in \\n alone")
+            raise VocabError("a carriage return", path=path, line=line, expected="lines that all end alike")
         if line > 1 or not row.startswith("#version:"):
             add_merge(merges, row.split(" "), table, line, {"path": path, "line": line})
     return merges
@@ -136,7 +144,7 @@ def add_merge(merges: dict, parts: list[str], table: dict[str, int], place: int,
 
 def id_table(vocabulary: Vocabulary) -> dict[str, int]:
     """token's spelling (or a special token's text) → id, in the order of ids."""
-    names = {i: text for text, i in vocabulary.special_tokens.items()}
+    names = {i: text for text, i in {**vocabulary.special_tokens, **vocabulary.plain_tokens}.items()}
     return {names.get(i) or spell(token): i for i, token in enumerate(vocabulary.tokens)}
 
 

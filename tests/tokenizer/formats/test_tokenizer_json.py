@@ -54,7 +54,7 @@ def split_steps(**changes):
         (lambda c: c.update(post_processor={"type": "TemplateProcessing"}), "post_processor: adds tokens"),
         (lambda c: c.update(pre_tokenizer=None), "pre_tokenizer: not byte-level"),
         (lambda c: c.update(pre_tokenizer={"type": "Whitespace"}), "pre_tokenizer: not byte-level"),
-        (lambda c: c["pre_tokenizer"].update(add_prefix_space=True), "pre_tokenizer: .*a prefix space"),
+        (lambda c: c["pre_tokenizer"].update(add_prefix_space=True), "add_prefix_space: tokenizer_config.json beside"),
         (lambda c: c["pre_tokenizer"].update(use_regex=False), "pre_tokenizer: not a split by one pattern"),
         (lambda c: c.update(pre_tokenizer=split_steps(invert=True)), "pre_tokenizer: not a split by one pattern"),
         (
