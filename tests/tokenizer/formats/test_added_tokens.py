@@ -106,8 +106,8 @@ def test_a_plain_token_may_be_one_that_merges_make(folder, small):
     text = small.decode([made])
     tokenizer = with_added(folder, entry(text, made, False))
     theirs = as_theirs(folder)
-    for text in [*TEXTS, f"x{text}{text}y", f"{text} {text}"]:
-        assert tokenizer.encode(text, allowed_special="all") == theirs.encode(text).ids
+    for sample in [*TEXTS, f"x{text}{text}y", f"{text} {text}"]:
+        assert tokenizer.encode(sample, allowed_special="all") == theirs.encode(sample).ids
 
 
 def without_settings(folder):
