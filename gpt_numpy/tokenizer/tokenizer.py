@@ -28,11 +28,12 @@ from ..errors import TokenizerError
 from ..files.durable import write_files
 from ..host import compiler
 from ..wording import counted
-from . import batches, plain_encoder, reference
+from . import batches, plain_encoder
 from .batches import RaggedBytes, RaggedIds, join
 from .formats import folders
 from .identity import bpe_identity
 from .ids import TokenJoiner, check_ids, check_text
+from .learning import check_vocab_size, checked_texts, learn_merges, report_merges
 from .plain_encoder import PlainEncoder
 from .pretokenize import GPT2_PATTERN, compile_pattern, split
 from .specials import END_OF_TEXT, check_special_tokens, refuse_specials, resolve, split_specials
@@ -77,14 +78,14 @@ class Tokenizer:
         smaller, and a ``UserWarning`` says so.
         """
         special_tokens = check_special_tokens(special_tokens)
-        n_merges = _check_vocab_size(vocab_size, len(special_tokens))
+        n_merges = check_vocab_size(vocab_size, len(special_tokens))
         compile_pattern(pattern)
-        progress = progress and functools.partial(_report_merges, progress, n_merges)
-        learn = _learn_merges
+        progress = progress and functools.partial(report_merges, progress, n_merges)
+        learn = learn_merges
         if compiler.missing():
             compiler.warn_missing()
             learn = plain_encoder.train_merges
-        merges = learn(_checked(texts), n_merges, special_tokens, pattern, progress)
+        merges = learn(checked_texts(texts), n_merges, special_tokens, pattern, progress)
         if len(merges) < n_merges:
             warnings.warn(
                 f"the text has only {len(merges)} merges: the vocabulary has "
@@ -386,44 +387,3 @@ class Tokenizer:
 
 def _prefixed(text):
     return text if text.startswith(" ") else " " + text
-
-
-def _learn_merges(texts, n_merges, special_tokens, pattern, progress=None) -> np.ndarray:
-    """`plain_encoder.train_merges` by the kernels."""
-    from ..kernels.bpe.counting import WordCounter
-    from ..kernels.bpe.training import train_merges
-
-    counter = WordCounter()
-    if pattern == GPT2_PATTERN:
-        counter.add(part for text in texts for part, special in split_specials(text, special_tokens) if not special)
-    else:
-        counter.add_counts(reference.count_words(texts, pattern, special_tokens))
-    words = counter.words()
-    if not len(words[-1]):
-        raise TokenizerError("there is no text to train on")
-    return train_merges(words, n_merges, progress)[0]
-
-
-def _report_merges(progress, n_merges, done):
-    progress(done, n_merges)
-
-
-def _check_vocab_size(vocab_size, n_special) -> int:
-    """The number of merges that ``vocab_size`` leaves room for."""
-    if isinstance(vocab_size, bool) or not hasattr(vocab_size, "__index__"):
-        raise TypeError(f"vocab_size is an int, not {type(vocab_size).__name__}")
-    n_merges = int(vocab_size) - 256 - n_special
-    if n_merges < 0:
-        raise TokenizerError(
-            "too small a vocabulary",
-            field="vocab_size",
-            found=int(vocab_size),
-            expected=f"at least {256 + n_special}: the 256 bytes and {n_special} special tokens",
-        )
-    return n_merges
-
-
-def _checked(texts):
-    for n, text in enumerate([texts] if isinstance(texts, str) else texts):
-        check_text(text, f"text {n}")
-        yield text

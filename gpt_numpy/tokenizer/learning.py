@@ -1,0 +1,54 @@
+"""What training a vocabulary needs beside the merges: checks of its arguments, and the kernels' way to the merges."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import TokenizerError
+from . import reference
+from .ids import check_text
+from .pretokenize import GPT2_PATTERN
+from .specials import split_specials
+
+
+def learn_merges(texts, n_merges, special_tokens, pattern, progress=None) -> np.ndarray:
+    """`plain_encoder.train_merges` by the kernels."""
+    from ..kernels.bpe.counting import WordCounter
+    from ..kernels.bpe.training import train_merges
+
+    counter = WordCounter()
+    if pattern == GPT2_PATTERN:
+        counter.add(part for text in texts for part, special in split_specials(text, special_tokens) if not special)
+    else:
+        counter.add_counts(reference.count_words(texts, pattern, special_tokens))
+    words = counter.words()
+    if not len(words[-1]):
+        raise TokenizerError("there is no text to train on")
+    return train_merges(words, n_merges, progress)[0]
+
+
+def report_merges(progress, n_merges, done):
+    """Tell ``progress`` that ``done`` of ``n_merges`` are done."""
+    progress(done, n_merges)
+
+
+def check_vocab_size(vocab_size, n_special) -> int:
+    """The number of merges that ``vocab_size`` leaves room for."""
+    if isinstance(vocab_size, bool) or not hasattr(vocab_size, "__index__"):
+        raise TypeError(f"vocab_size is an int, not {type(vocab_size).__name__}")
+    n_merges = int(vocab_size) - 256 - n_special
+    if n_merges < 0:
+        raise TokenizerError(
+            "too small a vocabulary",
+            field="vocab_size",
+            found=int(vocab_size),
+            expected=f"at least {256 + n_special}: the 256 bytes and {n_special} special tokens",
+        )
+    return n_merges
+
+
+def checked_texts(texts):
+    """Each of ``texts``, checked to be text; one str is one text."""
+    for n, text in enumerate([texts] if isinstance(texts, str) else texts):
+        check_text(text, f"text {n}")
+        yield text
