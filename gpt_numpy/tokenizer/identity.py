@@ -5,9 +5,9 @@ other's ids as noise. So token shards, checkpoints and run folders keep ``tokeni
 of them compares it (``check_same_tokenizer``).
 
 The identity covers the kind of tokenizer, the tokens with their ids, the merges in their order, special and plain
-added tokens, the pre-tokenization pattern, the prefix space, the Unicode version of the package's own tables, and the
-characters of every class that another pattern than GPT-2's names (``\\p{L}``), which the installed ``regex`` decides. The files that a tokenizer was
-read from, and their format, have no part in it.
+added tokens, the pre-tokenization pattern, the prefix space and the Unicode version of the package's own tables. For
+another pattern than GPT-2's it also covers the characters of every class that the pattern names (``\\p{Lu}``), which the
+installed ``regex`` decides. The files that a tokenizer was read from, and their format, have no part in it.
 """
 
 from __future__ import annotations

@@ -52,12 +52,15 @@ def test_every_difference_is_another_tokenizer():
 
 
 def test_a_change_of_unicode_tables_is_another_tokenizer(monkeypatch):
+    from gpt_numpy import unicode
     from gpt_numpy.tokenizer import identity
 
-    before = bpe().identity
-    monkeypatch.setattr(identity, "_hash_of_class", lambda name: "other" if name == r"\p{N}" else "same")
-    changed = bpe().identity
-    assert changed != before
+    pattern = r"\p{Lu}|\P{Lu}"
+    before = bpe().identity, bpe(pattern=pattern).identity
+    monkeypatch.setattr(identity, "_hash_of_class", lambda name: "other")
+    assert (bpe().identity == before[0]) and bpe(pattern=pattern).identity != before[1]
+    monkeypatch.setattr(unicode, "VERSION", "0.0.0")
+    assert bpe().identity != before[0]
     assert classes_of(r"\p{Lu}[^\s\p{N}]\d\b[[:alpha:]]") == {r"\p{Lu}", r"\s", r"\p{N}", r"\d", r"\w", "[[:alpha:]]"}
 
 
