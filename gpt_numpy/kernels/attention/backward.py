@@ -41,6 +41,7 @@ from .score_tile import (
     multiply_by_keys,
     pack_keys,
     pack_keys_turned,
+    pack_strips,
     strip_ranges,
 )
 
@@ -58,8 +59,10 @@ class Memory(NamedTuple):
     turned_values: int
     scores: int
     dscores: int
-    queries: int  # of a group, as are the next four
+    queries: int  # of a group, as are the next six
     douts: int
+    query_strips: int  # the same rows once more, in strips
+    dout_strips: int
     dqueries: int
     deltas: int
     dkeys: int  # of the whole head
@@ -67,9 +70,9 @@ class Memory(NamedTuple):
 
 
 def scratch_size(n_keys, group, width, panel):
-    """Elements a worker needs: dk and dv of all keys; q, dout, dq, δ of a group; three packed tiles, two of scores."""
+    """Elements a worker needs: dk and dv of all keys; q, dout (each twice), dq, δ of a group; tiles of keys and scores."""
     step = width + panel
-    return (2 * (n_keys + KEYS) + 3 * (group + KEYS)) * step + group + 2 * QUERIES * SCORES_STEP
+    return (2 * (n_keys + KEYS) + 5 * group + 3 * KEYS) * step + group + 2 * QUERIES * SCORES_STEP
 
 
 @part
@@ -82,7 +85,9 @@ def _memory_of(array, ranges, width, n_keys, group):
     dscores = scores + QUERIES * SCORES_STEP
     queries = dscores + QUERIES * SCORES_STEP
     douts = queries + group * step
-    dqueries = douts + group * step
+    query_strips = douts + group * step
+    dout_strips = query_strips + group * step
+    dqueries = dout_strips + group * step
     dkeys = dqueries + group * step
     dvalues = dkeys + (n_keys + KEYS) * step
     deltas = dvalues + (n_keys + KEYS) * step
@@ -97,6 +102,8 @@ def _memory_of(array, ranges, width, n_keys, group):
         dscores,
         queries,
         douts,
+        query_strips,
+        dout_strips,
         dqueries,
         deltas,
         dkeys,
@@ -219,8 +226,9 @@ def _add_tile(shared, memory, group, k, v, tile):
         strips = (n_rows + STRIP_ROWS - 1) // STRIP_ROWS
         q_rows = memory.queries + r * step
         dout_rows = memory.douts + r * step
-        multiply_by_keys(ranges, strips, s, q_rows, step, memory.turned_keys, width, memory.scores)
-        multiply_by_keys(ranges, strips, s, dout_rows, step, memory.turned_values, width, memory.dscores)
+        q_strips, dout_strips = memory.query_strips + r * step, memory.dout_strips + r * step
+        multiply_by_keys(ranges, strips, s, q_strips, step, memory.turned_keys, width, head_size, memory.scores)
+        multiply_by_keys(ranges, strips, s, dout_strips, step, memory.turned_values, width, head_size, memory.dscores)
         _differentiate_rows(shared, memory, queries, tile, r)
         add_weighted_turned(ranges, strips, s, memory.scores, dout_rows, n_keys, width, dvalues, step)
         add_weighted_turned(ranges, strips, s, memory.dscores, q_rows, n_keys, width, dkeys, step)
@@ -255,6 +263,8 @@ def _backward_task(worker, task, arrays, shared, scale, group_rows, scratch, ran
         dense = head_rows(dout, b, start, h)
         copy_rows(head_rows(q, b, start, h), group.n_rows, head_size, Rows(s, memory.queries, step), padded, width)
         copy_rows(dense, group.n_rows, head_size, Rows(s, memory.douts, step), padded, width)
+        for rows, strips in ((memory.queries, memory.query_strips), (memory.douts, memory.dout_strips)):
+            pack_strips(Rows(s, rows, step), group.n_rows, head_size, s, strips, step)
         _row_products(memory, arrays.out, dense.first, group.n_rows)
         fill_zeros(s, memory.dqueries, memory.dqueries + padded * step)
         low = earliest_seen(shared.first_key, group)

@@ -21,7 +21,6 @@ import numpy as np
 from ..dropout import Mask, keep_factors, row_hash
 from ..gemm.tile import tile_columns
 from ..runtime.decorators import part
-from ..runtime.emitting import Rows
 from ..runtime.threads import launcher, parallel_for
 from ..runtime.vectors import (
     add_lanes,
@@ -48,7 +47,6 @@ from .score_tile import (
     Queries,
     Shared,
     add_weighted,
-    copy_rows,
     earliest_seen,
     fetch_rows,
     fill_zeros,
@@ -57,6 +55,7 @@ from .score_tile import (
     multiply_by_keys,
     pack_keys,
     pack_keys_turned,
+    pack_strips,
     strip_ranges,
 )
 
@@ -78,7 +77,7 @@ class Memory(NamedTuple):
     keys: int  # a tile of them, in turned panels
     values: int  # likewise, in plain panels
     scores: int
-    queries: int
+    queries: int  # in strips
     sums: int  # o of each row
     state: int  # m and l of each row
 
@@ -198,7 +197,15 @@ def _add_tile(shared, memory, queries, k, v, tile):
             strips = (n_rows + STRIP_ROWS - 1) // STRIP_ROWS
             row, step = r * memory.step, memory.step
             multiply_by_keys(
-                memory.ranges, strips, s, memory.queries + row, step, memory.keys, shared.width, memory.scores
+                memory.ranges,
+                strips,
+                s,
+                memory.queries + row,
+                step,
+                memory.keys,
+                shared.width,
+                head_size,
+                memory.scores,
             )
             _find_maxima(shared, memory, some, tile, r)
             _soften_rows(shared, memory, some, tile, r)
@@ -225,8 +232,7 @@ def _forward_task(worker, task, q, k, v, out, shared, task_rows, scratch, ranges
     queries = Queries(b, h, start, min(task_rows, Tq - start), k.shape[1] - Tq, (b * n_head + h) * Tq)
     memory = _memory_of(scratch[worker], ranges[worker], step, task_rows)
     s, padded = memory.array, (queries.n_rows + STRIP_ROWS - 1) // STRIP_ROWS * STRIP_ROWS
-    rows = Rows(s, memory.queries, step)
-    copy_rows(head_rows(q, b, start, h), queries.n_rows, head_size, rows, padded, shared.width)
+    pack_strips(head_rows(q, b, start, h), queries.n_rows, head_size, s, memory.queries, step)
     fill_zeros(s, memory.sums, memory.sums + padded * step)
     for r in range(queries.n_rows):
         s[memory.state + 2 * r], s[memory.state + 2 * r + 1] = -np.inf, 0

@@ -1,8 +1,9 @@
 """The inner pieces of attention: products of small tiles that stay in cache, and the copies that feed them.
 
 The tiles of ``gemm`` want both operands packed. Attention's left operands are not used often enough for that to pay:
-here a row of A is read where it lies, one number at a time, and only the right operand is packed, in panels of
-`tile_columns` columns. ``turned`` products read A down its columns, so that Pᵀ·dout needs no transposed copy of P.
+where they are weights, a row of them is read where it lies, one number at a time, and only the right operand is packed,
+in panels of `tile_columns` columns. ``turned`` products read A down its columns, so that Pᵀ·dout needs no transposed copy
+of P. The scores are products of ``gemm``'s own tile: their left operands, queries or rows of dout, meet all keys.
 
 Queries are taken in *strips* of STRIP_ROWS, the rows of one product; keys in *tiles* of KEYS. As in ``gemm``, each sum
 is one chain of fused multiply-adds in order of k: an element has the same bits wherever in a tile it falls, and extra
@@ -19,8 +20,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..dropout import Mask
-from ..gemm.packing import Source, pack_column_panels
-from ..gemm.tile import TILE, columns_of, tile_columns
+from ..gemm.packing import Source, pack_column_panels, pack_row_panels
+from ..gemm.tile import TILE, Panels, Shift, Target, columns_of, multiply_tile, tile_columns, words_of
 from ..runtime import emitting
 from ..runtime.decorators import part
 from ..runtime.emitting import Lanes, Rows, native
@@ -64,12 +65,12 @@ def _at(builder, pointer, *offsets):
     return pointer
 
 
-def _product(turned, add):
-    """An intrinsic for STRIP_ROWS rows of one panel. turned: A's rows lie side by side. add: out +=, not out =."""
+def _product(turned):
+    """An intrinsic for STRIP_ROWS rows of one panel. turned: A's rows lie side by side."""
 
     @intrinsic
     def product(typingctx, a, b, depth, out):
-        """out[i, j] (+)= Σ_k A[i, k]·B[k, j] for STRIP_ROWS × `tile_columns` elements, all three given as ``Rows``.
+        """out[i, j] += Σ_k A[i, k]·B[k, j] for STRIP_ROWS × `tile_columns` elements, all three given as ``Rows``.
 
         Row k of ``b`` is B[k]; row i of ``a`` is A[i], or where turned row k of ``a`` is A[:, k]. ``depth`` is a
         multiple of _K_TOGETHER.
@@ -94,7 +95,7 @@ def _product(turned, add):
                 for j in range(TILE.vectors):
                     total = Lanes(builder, builder.load(places[i][j]), vector)
                     place = _at(builder, row, j * vector.lanes)
-                    emitting.store_vector(emitting.load_vector(builder, place, vector) + total if add else total, place)
+                    emitting.store_vector(emitting.load_vector(builder, place, vector) + total, place)
             return context.get_dummy_value()
 
         return types.void(a, b, types.int64, out), codegen
@@ -113,9 +114,8 @@ def _step(builder, numbers, columns, places, vector):
             builder.store(emitting.fma(number, column, Lanes(builder, builder.load(place), vector)).value, place)
 
 
-product = _product(turned=False, add=False)
-add_product = _product(turned=False, add=True)
-add_turned_product = _product(turned=True, add=True)
+add_product = _product(turned=False)
+add_turned_product = _product(turned=True)
 
 
 # Sizes of the tiles: multiples of STRIP_ROWS and, for keys, of the panel in either precision.
@@ -227,16 +227,22 @@ def earliest_seen(first_key, queries):
 
 
 @part
-def multiply_by_keys(ranges, n_strips, memory, rows, step, keys, width, scores):
-    """scores = rows·keysᵀ for the parts of the tile that the strips need; ``keys`` in turned panels."""
-    panel = tile_columns(memory)
-    for p in range(0, KEYS, panel):
+def pack_strips(source, n_rows, head_size, memory, strips, step):
+    """Rows (of queries, or of dout) into strips, each STRIP_ROWS · ``step`` elements on from the one before."""
+    block = Source(source.array, source.first, source.step, True, n_rows, head_size)
+    pack_row_panels(block, Rows(memory, strips, STRIP_ROWS * step))
+
+
+@part
+def multiply_by_keys(ranges, n_strips, memory, strips, step, keys, width, head_size, scores):
+    """scores = rows·keysᵀ for the parts of the tile that the strips need; the rows in strips, ``keys`` in turned panels."""
+    none = Shift(memory, 0, False)
+    for p in range(0, KEYS, tile_columns(memory)):
         for strip in range(n_strips):
             if ranges[strip, 0] <= p < ranges[strip, 1]:
                 row = strip * STRIP_ROWS
-                left = Rows(memory, rows + row * step, step)
-                right = Rows(memory, keys + p * width, panel)
-                product(left, right, width, Rows(memory, scores + row * SCORES_STEP + p, SCORES_STEP))
+                panels = Panels(memory, strips + row * step, keys + p * width, words_of(memory, head_size))
+                multiply_tile(panels, Target(memory, scores + row * SCORES_STEP + p, SCORES_STEP, False), none)
 
 
 @part
