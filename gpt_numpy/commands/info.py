@@ -1,12 +1,15 @@
 """``gpt-numpy info``: what a model of a given shape costs here, how fast a trained one is, and what holds it back."""
 
+import os
 import sys
 import time
 
 from ..config import GPTConfig, check_integer, preset_names
 from ..errors import ConfigError
 from ..host import compiler
+from ..wording import counted, in_bytes, in_time
 
+_MEASURED_SECONDS, _LONGEST_SECONDS = 1.0, 5.0  # of a step that is measured: about, and at most
 EXAMPLES = (
     ("gpt-numpy info --preset gpt2 --batch-size 8", "what a shape costs, and what this machine can do"),
     ("gpt-numpy info --model runs/notes-1", "how fast a trained model reads and writes, and could"),
@@ -95,9 +98,10 @@ def _print_model(args, config, T):
     for name, number in flops.items():
         print(f"  {name:24}{number / 1e9:>9,.1f}")
     memory = cost.training_memory(config, B, T, args.recompute)
-    print(f"memory       {sum(memory.values()):>17,} bytes at the peak, besides the interpreter's own")
+    total = sum(memory.values())
+    print(f"memory       {total:>17,} bytes at the peak ({in_bytes(total)}), besides the interpreter's own")
     for name, number in memory.items():
-        print(f"  {name:24}{number:>13,}")
+        print(f"  {name:24}{number:>13,}  {in_bytes(number):>9}")
 
 
 def _compile():
@@ -138,6 +142,45 @@ def _print_compiled_code():
         print(f"  {functions} functions, {codes} files of code, {nbytes:,} bytes, {state}")
 
 
+def measured_step(config, B, T, recompute, seconds):
+    """(seconds of a training step of B sequences, sequences run for it); (None, 0) where that would take too long here.
+
+    seconds: what the step takes at least. As many sequences are run as take about a second; the rest is in proportion.
+    """
+    import numpy as np
+
+    from ..model import GPT
+    from ..training import Settings
+    from ..training.optimizer import AdamW
+    from ..workspace import Workspace
+
+    sequences = max(1, min(B, int(B * _MEASURED_SECONDS / max(seconds, 1e-9))))
+    if seconds * sequences / B > _LONGEST_SECONDS:
+        return None, 0
+    model = GPT(config, recompute=recompute, workspace=Workspace())
+    optimizer = AdamW(model.params, Settings(), model.ops)
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(0, config.vocab_size, (sequences, T + 1))
+    passes, updates = [], []
+    for step in range(4):  # the first brings in code and memory
+        started = time.perf_counter()
+        model.zero_gradients()
+        model.loss_and_gradients(np.ascontiguousarray(tokens[:, :-1]), np.ascontiguousarray(tokens[:, 1:]))
+        passed = time.perf_counter()
+        optimizer.update(model.params, model.grads, 1e-6, step, 1.0)
+        passes.append(passed - started)
+        updates.append(time.perf_counter() - passed)
+    return min(passes[1:]) * B / sequences + min(updates[1:]), sequences
+
+
+def machine_load():
+    """How many processors others kept busy in the last minute, as the system says; 0 where it does not."""
+    try:
+        return max(0.0, os.getloadavg()[0] - 1.0)  # this process is one of those that are counted
+    except (AttributeError, OSError):
+        return 0.0
+
+
 def _print_machine(args, config, T):
     from .. import machine
     from ..machine.cost import expected_seconds
@@ -153,6 +196,14 @@ def _print_machine(args, config, T):
     print(f"reading memory           {bandwidth / 1e9:>8,.1f} GB/s")
     seconds = expected_seconds(config, args.batch_size, T, flops, bandwidth, args.recompute)
     tokens = args.batch_size * T
-    print(f"a step takes at least {seconds:>8,.3f} s: at most {tokens / seconds:,.0f} tokens/s")
+    measured, sequences = measured_step(config, args.batch_size, T, args.recompute, seconds)
+    if measured is None:
+        print(f"a step takes at least {in_time(seconds)}: at most {tokens / seconds:,.0f} tokens/s")
+    else:
+        how = f"measured on {counted(sequences, 'sequence')}" + " at a time" * (sequences < args.batch_size)
+        print(f"a step takes about {in_time(measured)}: {tokens / measured:,.0f} tokens/s ({how})")
+        print(f"these limits alone would allow {in_time(seconds)}; a small model's step is short of work for them")
+    if (load := machine_load()) > 0.5:
+        print(f"other programs keep {load:.1f} processors busy: all these figures are lower than they could be")
     for hindrance in machine.hindrances():
         print(f"held back: {hindrance}")

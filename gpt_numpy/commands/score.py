@@ -1,6 +1,7 @@
 """``gpt-numpy score``: how probable a model finds a text, as a whole and token by token."""
 
 import codecs
+import json
 import math
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ def configure(parser):
         choices=["float32", "bfloat16", "int8"],
         help="how the weights are kept (default: as saved, float32 if that is open)",
     )
+    parser.add_argument("--json", action="store_true", help="print all figures, token by token, as JSON")
     parser.add_argument("--tokens", action="store_true", help="list every token with its probability")
     parser.add_argument(
         "--colour",
@@ -47,6 +49,12 @@ def run(args):
         print(f"normalised as the model's training text was: {', '.join(steps)}")
     score = score_text(model, tokenizer, text)
     use_utf8()
+    if args.json:
+        figures = {"loss": score.loss, "perplexity": score.perplexity, "bits_per_byte": score.bits_per_byte}
+        ids = score.tokens[1:].tolist()
+        listed = [{"id": i, "text": tokenizer.decode([i]), "logprob": p} for i, p in zip(ids, score.logprobs.tolist())]
+        print(json.dumps({"tokens": len(ids), "bytes": score.n_bytes, **figures, "listed": listed}, indent=1))
+        return
     if args.tokens:
         print(*token_lines(score, tokenizer), sep="\n")
     if terminal.wants_colour(args.colour, sys.stdout):

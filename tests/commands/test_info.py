@@ -9,12 +9,16 @@ def test_the_figures_of_gpt2(capsys):
     assert main(["info", "--preset", "gpt2", "--batch-size", "4", "--block-size", "1024", "--no-measure"]) == 0
     printed = capsys.readouterr().out
     assert "124,439,808" in printed
+    assert " GB), besides the interpreter's own" in printed and " MB" in printed
     assert "GFLOP" in printed and "moments of AdamW" in printed and "bytes at the peak" in printed
 
 
-def test_this_machine_is_measured(capsys):
+def test_this_machine_is_measured(capsys, monkeypatch):
+    monkeypatch.setattr("os.getloadavg", lambda: (3.5, 0, 0))
     assert main(["info", "--preset", "tiny", "--batch-size", "1"]) == 0
     printed = capsys.readouterr().out
+    assert "a step takes about " in printed and "(measured on 1 sequence)" in printed
+    assert "at least 0.000 s" not in printed and "other programs keep 2.5 processors busy" in printed
     assert "GFLOP/s" in printed and "GB/s" in printed and "tokens/s" in printed
 
 

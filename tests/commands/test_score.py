@@ -36,3 +36,12 @@ def test_a_file_that_is_no_text(folder, capsys, tmp_path):
     (tmp_path / "bad").write_bytes(b"abc\xff")
     assert main(["score", "--file", str(tmp_path / "bad"), "--model", str(folder)]) == 3
     assert "offset 3" in capsys.readouterr().err
+
+
+def test_json_has_every_token(folder, capsys):
+    import json
+
+    assert main(["score", "--model", str(folder), "xyzzy", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["tokens"] == len(found["listed"]) and "".join(one["text"] for one in found["listed"]) == "xyzzy"
+    assert found["loss"] == -sum(one["logprob"] for one in found["listed"]) / found["tokens"]
