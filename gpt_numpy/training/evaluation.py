@@ -17,6 +17,7 @@ import numpy as np
 from ..data import count_validation_windows, validation_windows
 from ..data.rows.mapped import release
 from ..errors import DataError
+from ..host import terminal
 from ..model import IGNORE_INDEX
 
 _STRETCH = 1 << 20  # tokens looked at a time: they may be mapped from files
@@ -29,11 +30,19 @@ class Evaluation(NamedTuple):
 
 
 def evaluate(
-    model, corpus, batch_size: int, limit: int | None = None, group=None, mask=None, stopped=lambda: False
+    model,
+    corpus,
+    batch_size: int,
+    limit: int | None = None,
+    group=None,
+    mask=None,
+    stopped=lambda: False,
+    name: str | None = None,
 ) -> Evaluation | None:
     """``Evaluation`` of ``model`` on ``corpus.validation``, ``batch_size`` windows at a time.
 
     ``limit`` windows, evenly spread, or all. With a ``group`` every rank does its share and all get the total.
+    ``name``: of the bar that a terminal shows where this takes longer than a second; None: no bar.
     ``mask`` (inputs, targets) -> (inputs, targets, options) is what training does to its rows (``Batches.masked``).
     Returns None as soon as ``stopped()`` is true. Raises ``DataError`` where no target counts.
     """
@@ -44,8 +53,11 @@ def evaluate(
     count = count_validation_windows(tokens, block_size, limit or None, rows)
     mine = range(count) if group is None else group.share(count)
     nats, counted, text_bytes, unreleased = 0.0, 0, 0, 0
+    shown = {} if name is not None else {"disable": True}
+    bar = terminal.bar(total=len(mine), desc=name, unit="window", leave=False, delay=1.0, **shown)
     for start in range(mine.start, mine.stop, batch_size):
         if stopped():
+            bar.close()
             return None
         chosen = range(start, min(start + batch_size, mine.stop))
         window, wanted = validation_windows(tokens, block_size, limit or None, rows, chosen)
@@ -61,6 +73,8 @@ def evaluate(
             release(tokens)
             unreleased = 0
         text_bytes += int(corpus.token_bytes[wanted_ids].sum())
+        bar.update(min(batch_size, mine.stop - start))
+    bar.close()
     if group is not None:
         nats, counted, text_bytes = group.sum([nats, counted, text_bytes])
     if not counted:

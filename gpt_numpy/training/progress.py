@@ -8,6 +8,25 @@ import time
 from ..host import terminal
 
 PLAIN_SECONDS = 10  # between lines where there is no terminal
+_BAR = "{percentage:3.0f}%|{bar:8}| {n_fmt}/{total_fmt}, {remaining} left{postfix}"
+_FIRST = ("loss", "val", "tok/s")  # what matters most, where not everything fits
+
+
+def fit(text, room):
+    """The parts of ``text``, which two spaces divide, that fit into ``room`` characters, the most important ones.
+
+    >>> fit("loss 3.1  val 3.2  lr 1e-3  9,000 tok/s  40% of peak", 40)
+    'loss 3.1  val 3.2  lr 1e-3  9,000 tok/s'
+    >>> fit("loss 3.1  val 3.2  lr 1e-3  9,000 tok/s  40% of peak", 30)
+    'loss 3.1  val 3.2  9,000 tok/s'
+    """
+    parts = text.split("  ")
+    ranked = sorted(range(len(parts)), key=lambda i: (not any(word in parts[i] for word in _FIRST), i))
+    kept: list[int] = []
+    for i in ranked:
+        if len("  ".join(parts[j] for j in sorted([*kept, i]))) <= room:
+            kept.append(i)
+    return "  ".join(parts[i] for i in sorted(kept))
 
 
 class Progress:
@@ -18,7 +37,7 @@ class Progress:
         self._began = self._last_line = time.monotonic()
         self._bar = None
         if terminal.is_interactive(sys.stderr) and not quiet:
-            self._bar = terminal.bar(total=total, initial=start, unit="step")
+            self._bar = terminal.bar(total=total, initial=start, unit="step", bar_format=_BAR)
 
     def update(self, step, text):
         """One step on; ``text`` (a function that makes it) holds loss, speed and so on."""
@@ -28,7 +47,8 @@ class Progress:
             self._bar.update(step - self._bar.n)
             if now - self._last_line > 0.2:
                 self._last_line = now
-                self._bar.set_postfix_str(text(), refresh=False)
+                taken = len(f"100%|12345678| {self.total}/{self.total}, 00:00:00 left, ")
+                self._bar.set_postfix_str(fit(text(), terminal.columns() - taken), refresh=False)
         elif not self.quiet and (now - self._last_line >= PLAIN_SECONDS or step == self.total):
             self._last_line = now
             self.say(f"step {step:,}/{self.total:,}  {text()}  eta {self._eta(now)}")

@@ -25,6 +25,19 @@ from .schedule import SCHEDULES
 
 MODEL_SIZES = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
 LEAST_DEFAULT_VOCABULARY = 512  # 256 bytes, an end-of-text token and some merges; presets for characters have fewer
+# preset → learning rate, sequences an update, updates. Rates: Brown et al. 2020, table 2.1, for the published sizes; the
+# batch and the number of updates are what a CPU gets through.
+PRESET_TRAINING = {
+    "gpt2": (6e-4, 8, 2000),
+    "gpt2-medium": (3e-4, 8, 2000),
+    "gpt2-large": (2.5e-4, 4, 2000),
+    "gpt2-xl": (2e-4, 4, 2000),
+    "distilgpt2": (6e-4, 8, 2000),
+    "mini": (1e-3, 12, 2000),
+    "small-cpu": (2e-3, 12, 2000),
+    "tiny": (2e-3, 12, 2000),
+}
+FINETUNING_RATE = 5e-5  # of a run that goes on from a model
 PATHS = ("data", "tokenizer", "init_from")
 # What may differ between a run and its resumption: none of these changes a step that was already taken.
 RESUMABLE = (
@@ -53,7 +66,7 @@ def _setting(section, default, help, **rules):
     return dataclasses.field(default=default, metadata=metadata)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Settings:
     """One training run. ``ConfigError`` for a value of the wrong type or out of its range."""
 
@@ -121,12 +134,14 @@ class Settings:
         when="other positions",
     )
 
-    max_steps: int = _setting("optimizer", 2000, "updates of the parameters", minimum=1)
-    batch_size: int = _setting("optimizer", 12, "sequences an update", minimum=1)
+    max_steps: int = _setting("optimizer", None, "updates of the parameters; by default the preset's", minimum=1)
+    batch_size: int = _setting("optimizer", None, "sequences an update; by default the preset's", minimum=1)
     micro_batch_size: int | None = _setting(
         "optimizer", None, "sequences at a time; the update accumulates over them (default: all at once)", minimum=1
     )
-    learning_rate: float = _setting("optimizer", 2e-3, "the schedule's highest", minimum=0.0)
+    learning_rate: float = _setting(
+        "optimizer", None, "the schedule's highest; by default the preset's, or what --init-from bears", minimum=0.0
+    )
     schedule: str = _setting("optimizer", "cosine", "shape of the learning rate", choices=tuple(SCHEDULES))
     warmup_steps: int = _setting("optimizer", 100, "steps of linear rise at the start", minimum=0)
     final_fraction: float = _setting(
@@ -166,6 +181,11 @@ class Settings:
     keep: int = _setting("run", 2, "newest checkpoints to keep, beside the best", minimum=1)
 
     def __post_init__(self):
+        _, batch_size, max_steps = PRESET_TRAINING.get(self.preset, PRESET_TRAINING["small-cpu"])
+        usual = {"learning_rate": self.usual_learning_rate, "batch_size": batch_size, "max_steps": max_steps}
+        for name, value in usual.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, value)
         for field in dataclasses.fields(self):
             object.__setattr__(self, field.name, _checked(field, getattr(self, field.name)))
         if not self.data:
@@ -187,6 +207,24 @@ class Settings:
             if name not in known:
                 raise ConfigError(f"unknown setting {name!r}{nearest(name, known)}")
         return cls(**values)
+
+    @property
+    def usual_learning_rate(self) -> float:
+        """The learning rate of the preset, or of a run that goes on from a model."""
+        if self.init_from:
+            return FINETUNING_RATE
+        return PRESET_TRAINING.get(self.preset, PRESET_TRAINING["small-cpu"])[0]
+
+    def __repr__(self):
+        """The settings that differ from the defaults, as the call that makes them."""
+        usual = Settings(preset=self.preset, init_from=self.init_from)
+        own = [
+            f"{field.name}={getattr(self, field.name)!r}"
+            for field in dataclasses.fields(self)
+            if getattr(self, field.name) != getattr(usual, field.name)
+            or (field.name in ("preset", "init_from") and getattr(self, field.name) != field.default)
+        ]
+        return f"Settings({', '.join(own)})"
 
     def replace(self, **changes):
         """A copy with fields changed."""

@@ -122,7 +122,8 @@ class Trainer:
         else:
             where = "the loss"
         return NonFinite(
-            f"{where} is not finite (loss {loss}); the parameters are those before the step",
+            f"{where} is not finite (loss {loss}); the parameters are those before the step; a lower learning rate "
+            "or a longer warm-up may help",
             field=f"step {self.state.step}",
         )
 
@@ -179,7 +180,8 @@ class Trainer:
         # A signal ends the last validation, which may be long; ranks would have to agree on where.
         may_stop = kind == "final" and self.group.size == 1
         stopped = (lambda: bool(self.stop.number)) if may_stop else (lambda: False)
-        result = evaluate(self.model, self.corpus, rows, limit, self.group, self.batches.masked, stopped)
+        name = None if self.group.rank else "validating"
+        result = evaluate(self.model, self.corpus, rows, limit, self.group, self.batches.masked, stopped, name)
         if result is None:
             return False
         improved = kind == "validation" and result.loss < state.best_loss

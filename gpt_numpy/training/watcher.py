@@ -11,12 +11,14 @@ from ..data import normalize
 from ..host import compiler, terminal
 from ..inference import generate
 from ..parameters import count
-from . import plots
+from . import advice, plots
 from .evaluation import unigram_loss
 from .metrics import MetricsLog, read_metrics
 from .progress import Progress
+from .settings import MODEL_SIZES
 from .trainer import warn
 
+_RECENT = 10  # records whose mean is the training loss at the end
 PICTURE_SECONDS = 300  # drawing takes about a second, in which nothing is trained
 
 
@@ -81,6 +83,17 @@ class Watcher:
         sizes = f"{c.n_layer} layers, {c.n_head} heads, {c.n_embd} wide, {c.block_size} tokens"
         self.say(f"{count(c):,} parameters: {sizes}; {trainer.tokens_per_step:,} tokens a step")
         self.say(f"a unigram model has a validation loss of {self.unigram:.3f}; writing to {self.run.path}")
+        if not self.quiet:
+            for line in self._spare("advice", lambda: self._advice(trainer), []):
+                self.say(line)
+
+    def _advice(self, trainer):
+        seconds = None
+        if self.settings.ops == "kernels" and trainer.group.size == 1:
+            seconds = advice.measure_step(
+                trainer.model, self.settings, lambda count: trainer.batches.rows(trainer.state.step, range(count))
+            )
+        return advice.before(self.settings, trainer.model.config, self.corpus, trainer.tokens_per_step, seconds)
 
     # ---- what the trainer tells ---------------------------------------------------------------------------
 
@@ -151,8 +164,16 @@ class Watcher:
 
     def _draw_picture(self):
         if plots.available():
-            records = read_metrics(self._log.path) if self._log.path.exists() else []
-            plots.draw(self.run.path / "loss.png", {self.run.path.name: records}, self.unigram)
+            runs = {self.run.path.name: self._records()}
+            plots.draw(self.run.path / "loss.png", runs, self.unigram, self._title(), self.settings.clip)
+
+    def _title(self):
+        """What ``loss.png`` is headed: the run, the model and its data."""
+        s = self.settings
+        model = f"from {s.init_from}" if s.init_from else f"preset {s.preset}"
+        own = [name for name in MODEL_SIZES if getattr(s, name) is not None and name != "vocab_size"]
+        changed = ", ".join(f"{name} {getattr(s, name)}" for name in own)
+        return f"{self.run.path.name}: {model}{', ' * bool(changed)}{changed}; data {', '.join(s.data)}"
 
     def _spare(self, what, make, otherwise=None):
         """What ``make`` returns. Pictures and samples are for looking at: a failure is one warning, and ``otherwise``."""
@@ -186,6 +207,14 @@ class Watcher:
         self.say(f"{self.run.path}:")
         for name, size in self.run.listing():
             self.say(f"    {name:<24}{size:>14,} bytes")
+        recent = [r["loss"] for r in self._records() if r.get("kind") == "train"][-_RECENT:]
+        training = sum(recent) / len(recent) if recent else None
+        s = trainer.state
+        for line in advice.after(self.run.path, reason, self.final, s.best_loss, s.best_step, training, s.step):
+            self.say(line)
+
+    def _records(self):
+        return read_metrics(self._log.path) if self._log is not None and self._log.path.exists() else []
 
 
 def sample(model, corpus, prompt, n_tokens, seed, temperature=0.8, top_k=50):
