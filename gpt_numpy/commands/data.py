@@ -149,7 +149,8 @@ def _inspect(args):
             raise DataError("a token file says nothing of its vocabulary", path=args.path, expected="--tokenizer DIR")
         tokenizer, row_length = load_tokenizer(args.tokenizer), 0
         tokens = read_token_file(args.path, tokenizer.n_vocab, args.dtype)
-        print(f"{len(tokens):,} tokens of {tokens.dtype.name}")
+        target = f" in {Path(args.path).resolve()}" if Path(args.path).is_symlink() else ""
+        print(f"{len(tokens):,} tokens of {tokens.dtype.name}{target}")
     _describe(tokens, tokenizer, row_length, args)
 
 
@@ -172,7 +173,9 @@ def _describe(tokens, tokenizer, row_length, args):
                 f" tokens kept {report.kept:.2%}, documents cut {report.cut_documents:,}"
                 f" in {report.cuts:,} places, padding {report.padding:,} tokens"
             )
-    for number, text in enumerate(examples(tokens, tokenizer.eot_id, tokenizer.decode, args.examples, 40), 1):
+    for number, text in enumerate(
+        examples(tokens, tokenizer.eot_id, tokenizer.decode, args.examples, 40, row_length), 1
+    ):
         print(f"\nexample {number}: {text!r}")
 
 

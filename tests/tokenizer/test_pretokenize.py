@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpt_numpy.errors import TokenizerError
+from gpt_numpy.tokenizer import pretokenize
 from gpt_numpy.tokenizer.pretokenize import GPT2_PATTERN, split
 
 
@@ -48,3 +49,9 @@ def test_a_bad_pattern():
         split("a", "(")
     with pytest.raises(TypeError, match="pattern is a str"):
         split("a", None)
+
+
+def test_a_pattern_without_end_is_refused_in_bounded_time(monkeypatch):
+    monkeypatch.setattr(pretokenize, "TIME_LIMIT", 0.1)
+    with pytest.raises(TokenizerError, match="takes too long on this text.*a[|]a"):
+        pretokenize.split("a" * 40 + "b", r"(a|a)+$|[\s\S]")

@@ -71,14 +71,18 @@ def histogram_lines(lengths):
     return lines
 
 
-def examples(tokens, eot_id, decode, count, length):
-    """The first ``length`` tokens, as text, of ``count`` documents evenly spread over ``tokens``."""
+def examples(tokens, eot_id, decode, count, length, row_length=0):
+    """The first ``length`` tokens, as text, of ``count`` documents evenly spread over ``tokens``.
+
+    With ``row_length`` (see ``document_lengths``) an example begins with a row and does not reach into the next.
+    """
     texts = []
     for number in range(count):
         start = number * len(tokens) // count
-        stretch = tokens[start : start + _STRETCH]
+        start -= start % (row_length or 1)
+        stretch = tokens[start : start + (row_length or _STRETCH)]
         ends = np.flatnonzero(stretch == eot_id)
-        begin = int(ends[0]) + 1 if number and len(ends) else 0
+        begin = int(ends[0]) + 1 if number and len(ends) and not row_length else 0
         body = stretch[begin : begin + length]
         stops = np.flatnonzero(body == eot_id)
         texts.append(decode(body[: stops[0] if len(stops) else None].tolist()))

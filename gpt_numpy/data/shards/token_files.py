@@ -41,12 +41,13 @@ def format_header(header):
     return words.tobytes()
 
 
-def read_header(path):
+def read_header(path, follow=False):
     """The ``ShardHeader`` of a shard or an llm.c file, checked against the file's size; None for a headerless file.
 
-    Raises DataError for an unknown version, a size that does not agree, or what is not a regular file.
+    Raises DataError for an unknown version, a size that does not agree, or what is not a regular file; a symbolic link
+    is one only with ``follow``.
     """
-    size = _regular_size(path)
+    size = _regular_size(path, follow)
     with open(path, "rb") as file:
         head = file.read(HEADER_BYTES)
     if len(head) < 4 or int.from_bytes(head[:4], "little") not in _FORMATS:
@@ -72,37 +73,40 @@ def read_header(path):
 def read_token_file(path, vocab_size, dtype=np.uint16):
     """Tokens (N,) of an llm.c or a nanoGPT ``.bin`` file, mapped; each checked to be below ``vocab_size``.
 
-    ``dtype`` is for nanoGPT's files, which do not say; llm.c's do.
+    ``dtype`` is for nanoGPT's files, which do not say; llm.c's do. A symbolic link is followed. Raises DataError for what
+    is no regular file of whole tokens, and for a file without tokens.
     """
-    header = read_header(path)
+    header = read_header(path, follow=True)
     if header is None:
         dtype, offset = np.dtype(dtype).newbyteorder("<"), 0
-        if _regular_size(path) % dtype.itemsize:
+        if _regular_size(path, True) % dtype.itemsize:
             raise DataError(
                 f"not whole {dtype.name} tokens",
                 path=path,
-                found=f"{_regular_size(path)} bytes",
+                found=f"{_regular_size(path, True)} bytes",
                 expected="an even number of bytes, or another dtype" if dtype.itemsize == 2 else "another dtype",
             )
     else:
         dtype, offset = header.dtype, HEADER_BYTES
     tokens = map_tokens(path, dtype, offset)
+    if not len(tokens):
+        raise DataError("the file has no tokens", path=path, found=f"{_regular_size(path, True)} bytes")
     check_tokens(tokens, vocab_size, str(path))
     return tokens
 
 
 def map_tokens(path, dtype, offset):
     """Tokens (N,) mapped read-only; an empty file gives an empty array, which ``memmap`` alone would refuse."""
-    count = (_regular_size(path) - offset) // dtype.itemsize
+    count = (_regular_size(path, True) - offset) // dtype.itemsize
     if not count:
         return np.empty(0, dtype)
     return np.asarray(np.memmap(path, dtype, "r", offset, (count,)))  # a plain array: a memmap's slices are slow
 
 
-def _regular_size(path):
-    """The size of a regular file that is no symbolic link."""
+def _regular_size(path, follow=False):
+    """The size of a regular file; with ``follow`` also of the one that a symbolic link leads to."""
     try:
-        status = os.lstat(path)
+        status = os.stat(path) if follow else os.lstat(path)
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})", path=path) from error
     if not stat.S_ISREG(status.st_mode):

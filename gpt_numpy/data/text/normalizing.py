@@ -1,7 +1,8 @@
 """Normalising text: named steps, each a pure function from str to str, chosen and recorded by the caller.
 
 Nothing else in ``data`` changes a character. The steps run in the order of ``STEPS`` whatever order they are
-named in, and each is linear in the length of the text, on hostile text too: ``unicodedata.normalize`` sorts a
+named in: what removes characters comes before what composes those that are left, so that normalising a normalised text
+changes nothing. Each step is linear in the length of the text, on hostile text too: ``unicodedata.normalize`` sorts a
 run of combining marks by insertion, which takes minutes for one megabyte of marks in the wrong order,
 so ``_sort_marks`` puts long runs in order first (and the result is still the exact normal form).
 """
@@ -42,8 +43,8 @@ def check_steps(steps):
 
 
 def _bom(text):
-    """Without the byte-order mark that some editors put before a file's first character."""
-    return text.removeprefix("\ufeff")
+    """Without the byte-order marks that some editors put before a file's first character."""
+    return text.lstrip("\ufeff")
 
 
 def _nfc(text):
@@ -77,11 +78,11 @@ def _blank_lines(text):
 
 
 STEPS = {
+    "controls": _controls,
     "bom": _bom,
     "nfc": _nfc,
     "nfkc": _nfkc,
     "newlines": _newlines,
-    "controls": _controls,
     "trailing-space": _trailing_space,
     "blank-lines": _blank_lines,
 }

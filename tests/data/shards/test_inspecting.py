@@ -65,3 +65,10 @@ def test_examples_begin_with_documents():
     assert len(shown) == 5
     assert shown[0] == documents[0][:8]
     assert all(example in [document[:8] for document in documents] for example in shown)
+
+
+def test_an_example_of_fitted_rows_is_of_one_document():
+    documents = [np.array([i] * 12 + [EOT]) for i in range(6)]
+    rows = lay_out(fit_rows([13] * 6, 5), documents, 5, EOT, np.uint16)
+    for text in examples(rows, EOT, lambda ids: ids, 12, 40, row_length=5):
+        assert len(set(text)) <= 1

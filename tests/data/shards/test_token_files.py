@@ -43,7 +43,14 @@ def test_nanogpt_files_are_read_as_they_are(tmp_path):
     (TOKENS + 70_000).astype("<u4").tofile(tmp_path / "wide.bin")
     assert read_token_file(tmp_path / "wide.bin", 71_000, np.uint32).tolist() == (TOKENS + 70_000).tolist()
     (tmp_path / "empty.bin").write_bytes(b"")
-    assert len(read_token_file(tmp_path / "empty.bin", 997)) == 0
+    (tmp_path / "header.bin").write_bytes(llm_c_bytes(TOKENS[:0], "<u2", 20240520, 1))
+    for name in ("empty.bin", "header.bin"):
+        with pytest.raises(DataError, match=f"{name}: the file has no tokens"):
+            read_token_file(tmp_path / name, 997)
+        with pytest.raises(DataError, match=f"{name}: the file has no tokens"):
+            join_token_files([tmp_path / "train.bin", tmp_path / name], 997)
+    (tmp_path / "link.bin").symlink_to("train.bin")
+    assert read_token_file(tmp_path / "link.bin", 997).tolist() == TOKENS.tolist()
 
 
 @pytest.mark.parametrize("dtype", ["<u2", "<u4"])
@@ -76,7 +83,7 @@ def test_damaged_token_files_are_refused(tmp_path, content, message):
         read_token_file(tmp_path / "a.bin", 997)
 
 
-@pytest.mark.parametrize("kind", ["missing", "folder", "fifo", "link"])
+@pytest.mark.parametrize("kind", ["missing", "folder", "fifo", "device"])
 def test_only_regular_files_are_mapped(tmp_path, kind):
     path = tmp_path / "a.bin"
     TOKENS.astype("<u2").tofile(tmp_path / "b.bin")
@@ -84,7 +91,7 @@ def test_only_regular_files_are_mapped(tmp_path, kind):
         "missing": lambda: None,
         "folder": path.mkdir,
         "fifo": lambda: os.mkfifo(path),
-        "link": lambda: path.symlink_to("b.bin"),
+        "device": lambda: path.symlink_to("/dev/zero"),
     }[kind]()
     with pytest.raises(DataError, match="a.bin"):
         read_token_file(path, 997)
