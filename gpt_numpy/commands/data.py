@@ -1,6 +1,5 @@
 """``gpt-numpy data prepare | inspect | verify``: folders of token shards, made, looked at and checked."""
 
-import argparse
 from pathlib import Path
 
 from ..host import terminal
@@ -11,7 +10,7 @@ EXAMPLES = (("gpt-numpy data prepare corpus/ --tokenizer vocabulary --out shards
 def configure(parser):
     """Add the three actions."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
-    options = {"formatter_class": argparse.ArgumentDefaultsHelpFormatter}
+    options = {"formatter_class": parser.formatter_class}
     text = "normalise, encode and pack text into a folder of token shards; run it again to go on after a kill"
     _configure_prepare(actions.add_parser("prepare", help=text, description=text, **options))
     text = "show counts, lengths of documents, both ways of packing, and decoded examples"

@@ -137,3 +137,11 @@ def test_completion_by_argcomplete(line, expected):
     code = "from gpt_numpy.commands import main; main()"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert expected in [word.strip() for word in done.stdout.split("\n")]
+
+
+@pytest.mark.parametrize("line", ["data prepare", "data inspect", "data verify", "tokenizer train", "tokenizer show"])
+def test_help_of_an_action_names_no_default_that_is_none(line, capsys):
+    with pytest.raises(SystemExit):
+        main([*line.split(), "--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert "(default: None)" not in text and "(default: False)" not in text
