@@ -199,7 +199,7 @@ def _reading(settings, corpus, batches):
     names = ("split", "separator", "text_field", "encoding", "errors", "specials")
     return Reading(
         normalize=corpus.normalize,
-        **{name: getattr(settings, name) for name in names if hasattr(settings, name)},
+        **{name: getattr(settings, name) for name in names},
         documents=settings.documents,
         block_size=batches.block_size,
         row_length=corpus.row_length,

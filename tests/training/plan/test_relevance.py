@@ -35,6 +35,7 @@ def test_beside_a_model_what_agrees_is_accepted(tiny, model_folder):
         {"tokenizer": "char"},
         {"vocab_size": 300},
         {"separator": "\n\n"},
+        {"specials": "refuse"},
         {"errors": "replace"},
         {"encoding": "utf-16"},
         {"text_field": "content"},
