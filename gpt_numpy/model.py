@@ -2,8 +2,9 @@
 
 The model owns three things: the configuration, the parameters (one flat array with named views) and their
 gradients. It takes its layers from a module, ``layers`` or ``kernels``, which export the same functions.
-Read ``_block_forward`` next to ``_block_backward``: the second undoes the first, line by line from the
-bottom. This is also the only place where gradients are added up: every backward is told with ``into=`` which
+Read ``_block_forward`` next to ``_block_backward``: the second passes gradients back through the same
+steps, from the last line to the first.
+This is also the only place where gradients are added up: every backward is told with ``into=`` which
 rows of ``self.grads`` its parameter gradients go to, and ``wte`` is named twice, once for the output
 head and once for the embedding, because the two share it.
 """

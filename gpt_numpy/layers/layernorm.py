@@ -56,8 +56,8 @@ def layernorm_backward(dout, cache, alloc=np.empty):
 
         dx_j = Σ_i dxhat_i · ∂xhat_i/∂x_j = r · (dxhat_j − mean(dxhat) − xhat_j · mean(dxhat · xhat)).
 
-    The two means are what shifting and what stretching the row would have gained: the normalisation undoes
-    both, so the gradient has no part along either.
+    Subtracting the two means removes the gradient's components along a shift and along a scaling of the row, which do
+    not change the output (the second exactly only for ε = 0).
     """
     x, mean, rstd, weight = cache
     check_shape("dout", dout, x.shape)

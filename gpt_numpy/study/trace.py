@@ -9,7 +9,7 @@ Neither the layers nor the model know of it. While a trace is open, the model ca
 that passes everything on unchanged (the run is the untraced run, bit for bit) and notes what went in: the
 forward's arguments and the backward's dout. From those, ``steps`` computes the values and gradients inside each
 layer when they are asked for. An op is named by the parameters that it was given; one without parameters, by
-its place between two that have them.
+its position between two that have them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Classic mistakes of hand-written gradients, each planted in one line, and the checks that catch them.
 
 ``BUGS`` maps a name to its ``Bug``; ``gpt-numpy study bug NAME`` presents one as a riddle. ``planting`` holds how a bug
-gets into a copy of the layers, the other modules hold the bugs, by the place they are planted in.
+gets into a copy of the layers, the other modules hold the bugs, by the file they are planted in.
 """
 
 from . import in_attention, in_loss_and_model, in_small_layers

@@ -74,7 +74,7 @@ BUGS = [
         'dout, head_cache, into=(self.grads["wte.weight"],), alloc=self._alloc("backward head")',
         'dout, head_cache, alloc=self._alloc("backward head")',
         "model: differences of wte.weight",
-        "One parameter only. In how many places does the model use it?",
+        "One parameter only. How many times does the model use it?",
         "wte is the embedding and the output head. The head's part, by far the larger, is computed and thrown away.",
     ),
     Bug(
@@ -112,7 +112,7 @@ BUGS = [
         "            pass\n",
         "model (dropout, documents): differences of wpe.weight",
         "Only with dropout, and only the two embeddings.",
-        "The embedding's output was dropped in the forward; its gradient has to pass the same mask on the way back.",
+        "The embedding's output was dropped in the forward; its gradient has to pass the same mask in the backward.",
     ),
     Bug(
         "model-recomputed-without-dropout",

@@ -174,7 +174,7 @@ BUGS = [
         "return dropout_forward(dout, cache.dropout, alloc)[0]",
         "return np.multiply(dout, keep_mask(dout.shape, cache.dropout), out=alloc(dout.shape, dout.dtype))",
         "dropout: differences of x",
-        "The zeros are in the right places, and the rest is wrong by one factor.",
+        "The zeros are at the right positions, and the rest is wrong by one factor.",
         "Kept values were multiplied by 1/(1−p) in the forward; so is their gradient.",
     ),
     Bug(
@@ -184,7 +184,7 @@ BUGS = [
         "return dropout_forward(dout, cache.dropout._replace(first_sequence=0), alloc)[0]",
         "dropout: differences of x",
         "Where the batch begins at sequence 0 you would never see it.",
-        "The mask belongs to the sequence's place in the global batch. The backward forgot where its micro-batch "
+        "The mask belongs to the sequence's index in the global batch. The backward forgot where its micro-batch "
         "began, so its mask is that of other sequences.",
     ),
     Bug(
