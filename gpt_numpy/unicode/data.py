@@ -1,4 +1,4 @@
-"""Categories of Unicode 16.0.0, as hexadecimal ranges. Written by ``generate``; not to be edited."""
+"""Categories of Unicode 16.0.0, as hexadecimal ranges. Written by ``tables_from_tiktoken``; not to be edited."""
 
 VERSION = "16.0.0"
 

@@ -6,20 +6,23 @@ import regex
 
 from gpt_numpy.tokenizer import GPT2_PATTERN
 from gpt_numpy.tokenizer.pretokenize import split
-from gpt_numpy.unicode import classes, data, generate
+from gpt_numpy.unicode import classes, data, tables_from_tiktoken
 
 
 @pytest.mark.parametrize("name", [r"\p{L}", r"\p{N}", r"\s"])
 def test_classes_are_tiktokens(name):
     pytest.importorskip("tiktoken")
     ours = {r"\p{L}": classes.letters, r"\p{N}": classes.numbers, r"\s": classes.spaces}[name]()
-    assert np.flatnonzero(ours).tolist() == generate.characters_of(name)
+    assert np.flatnonzero(ours).tolist() == tables_from_tiktoken.characters_of(name)
 
 
 @pytest.mark.campaign
 def test_the_table_is_what_the_generator_writes():
     pytest.importorskip("tiktoken")
-    parts = {name: generate.as_ranges(generate.characters_of(rf"\p{{{name}}}")) for name in generate.CATEGORIES}
+    parts = {
+        name: tables_from_tiktoken.as_ranges(tables_from_tiktoken.characters_of(rf"\p{{{name}}}"))
+        for name in tables_from_tiktoken.CATEGORIES
+    }
     assert {name: ranges.split() for name, ranges in data.CATEGORIES.items()} == parts
 
 

@@ -1,4 +1,4 @@
-"""``python -m gpt_numpy.unicode.generate VERSION``: write ``data.py`` from the tables of the installed tiktoken.
+"""``python -m gpt_numpy.unicode.tables_from_tiktoken VERSION``: write ``data.py`` from the tables of the installed tiktoken.
 
 tiktoken has no table to be read, but its patterns divide by one: all characters are encoded with the pattern
 ``\\p{Lu}``, and what comes back are those of the category. VERSION is the version of Unicode that tiktoken's
@@ -12,7 +12,7 @@ from pathlib import Path
 
 CATEGORIES = "Lu", "Ll", "Lt", "Lm", "Lo", "M", "N", "P", "S"
 _WIDTH = 110
-_HEAD = '''"""Categories of Unicode {version}, as hexadecimal ranges. Written by ``generate``; not to be edited."""
+_HEAD = '''"""Categories of Unicode {version}, as hexadecimal ranges. Written by ``tables_from_tiktoken``; not to be edited."""
 
 VERSION = "{version}"
 
