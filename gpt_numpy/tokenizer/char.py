@@ -23,12 +23,12 @@ import numpy as np
 from ..errors import TokenizerError, VocabError
 from ..files.durable import write_files
 from ..wording import counted
-from .batches import RaggedIds, join
 from .formats import strict_json
 from .formats.tokenizer_config import SETTINGS_FILE
 from .formats.vocab_files import read_id_table
 from .identity import char_identity
 from .ids import TokenJoiner, check_ids, check_text
+from .ragged import RaggedIds, join
 from .specials import END_OF_TEXT, check_special_tokens, refuse_specials, resolve, split_specials
 
 VOCAB_FILE = "vocab.json"

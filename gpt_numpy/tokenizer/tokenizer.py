@@ -28,14 +28,14 @@ from ..errors import TokenizerError
 from ..files.durable import write_files
 from ..host import compiler
 from ..wording import counted
-from . import batches, plain_encoder
-from .batches import RaggedBytes, RaggedIds, join
+from . import plain_encoder, ragged
 from .formats import folders
 from .identity import bpe_identity
 from .ids import TokenJoiner, check_ids, check_text
 from .learning import check_vocab_size, checked_texts, learn_merges, report_merges
 from .plain_encoder import PlainEncoder
 from .pretokenize import GPT2_PATTERN, compile_pattern, split
+from .ragged import RaggedBytes, RaggedIds, join
 from .specials import END_OF_TEXT, check_special_tokens, refuse_specials, resolve, split_specials
 from .streaming import read_chunks, stable_parts
 from .vocabulary import Vocabulary, from_merges
@@ -277,7 +277,7 @@ class Tokenizer:
         With ``as_arrays`` the result is one array of bytes and one of offsets (see ``RaggedBytes``), exact as those of
         ``decode_bytes``. ``TokenizerError`` names the row and the position of what is no id.
         """
-        data, offsets = batches.decode(batches.checked(batch, self.n_vocab), self._joiner)
+        data, offsets = ragged.decode(ragged.checked(batch, self.n_vocab), self._joiner)
         if as_arrays:
             return RaggedBytes(data, offsets)
         joined = data.tobytes()
@@ -359,7 +359,7 @@ class Tokenizer:
                 raise
             if not any(plain.holds(token) for token in frozenset().union(*chosen)):
                 return plain, texts
-        return None, batches.decoded(texts)
+        return None, ragged.decoded(texts)
 
     def _all_plain(self, texts: list[list[tuple[str, bool]]]) -> bool:
         """Whether the kernels can make the lists of all ``texts`` by themselves, which is the shortest way."""

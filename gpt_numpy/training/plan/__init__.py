@@ -1,7 +1,7 @@
 """A run is resolved before it starts: from ``Settings``, or from a run's folder, to a ``Plan``.
 
 relevance    which settings matter when
-sources      where the text is, and of what kind
+inputs       where the text is, and of what kind
 tokenizers   which tokenizer, and why
 corpus       text to tokens
 initial      the model to start from

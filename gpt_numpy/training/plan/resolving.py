@@ -25,8 +25,8 @@ from ..settings import RESUMABLE, Settings
 from .batches import Batches
 from .corpus import Corpus, load_corpus
 from .initial import initial_config
+from .inputs import circumstances, located, places_to_look, prepared_folder
 from .relevance import Circumstances, check_relevant, unused
-from .sources import circumstances, located, places_to_look, prepared_folder
 from .tokenizers import Choice, agreeing, choose_tokenizer
 
 DTYPE = np.float32  # of parameters, gradients and moments

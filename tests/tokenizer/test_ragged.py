@@ -5,7 +5,7 @@ import pytest
 
 from gpt_numpy.errors import TokenizerError
 from gpt_numpy.tokenizer import CharTokenizer, Tokenizer
-from gpt_numpy.tokenizer.batches import RaggedIds
+from gpt_numpy.tokenizer.ragged import RaggedIds
 
 TEXTS = ["one two", "", "été 日本語 🙂", "'s", "", " ", "x" * 5000, "\n\n", "it's <|endoftext|>", "a\xa0b", "🙂"]
 
