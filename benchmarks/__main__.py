@@ -22,7 +22,7 @@ def main(argv=None):
         "--only",
         action="append",
         metavar="CONTENDER",
-        help="this contender, as `list` names it, and no other; may be repeated (all of a run are in memory together)",
+        help="run this contender alone, named as in `list`; may be repeated (all contenders of a run are in memory together)",
     )
     against.add_argument("--rounds", type=int, default=7, help="timed rounds of each contender (default 7)")
     tokenizer = commands.add_parser("tokenizer", help="the tokenizer next to tiktoken, tokenizers and rustbpe")

@@ -1,7 +1,7 @@
 """A kernel's machine code: the vector width, the spills and the instructions of its innermost loops.
 
-A *spill* is a vector register that is stored to the stack, or loaded from there, inside the loop: in a tile's loop there
-should be none. The kernel is compiled in a process of its own, since code from the cache cannot be inspected.
+A *spill* is a vector register that is stored to the stack, or loaded from the stack, inside the loop. The loop of a tile
+should have none. The kernel is compiled in a process of its own, since code from the cache cannot be inspected.
 """
 
 import json

@@ -10,9 +10,9 @@ compile   what numba's compiler takes once, in a process with an empty cache
 
 The texts: Tiny Shakespeare, ten megabytes of Python's standard library, and a generated text of six kinds
 (``corpus``; --generated sets its size). Contenders take turns, round after round; a ratio is the median over rounds.
-What a contender returns is compared with tiktoken's tokens (or rustbpe's merges) before anything is timed. A library
-that is not installed, or whose ids differ, is named and left out. The vocabulary and the play come from --data, by
-default $GPT_NUMPY_TEST_DATA.
+Each contender's result is compared with tiktoken's tokens (or rustbpe's merges) before anything is timed. A library
+that is not installed, or whose ids differ, is named and left out. The vocabulary and Tiny Shakespeare come from --data,
+by default $GPT_NUMPY_TEST_DATA.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def tiktoken_of(tokenizer):
 
 
 def tokenizers_of(tokenizer):
-    """Hugging Face's encoder, read from the file that ours writes."""
+    """Hugging Face's encoder, read from the file that our tokenizer writes."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     import tokenizers
 
@@ -87,7 +87,7 @@ def tokenizers_of(tokenizer):
 
 
 def peers_of(tokenizer):
-    """name → (one text to an array or list of ids, many texts to rows of ids or None) of the fast libraries there are."""
+    """name → (function of one text, function of many texts or None) of the installed fast libraries; both return ids."""
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save(folder)
         path = str(Path(folder, "tokenizer.json"))
@@ -273,7 +273,7 @@ def train(documents, rounds, vocab_sizes=VOCAB_SIZES):
 
 
 def runs(tokenizer, rounds, count=1_000_000):
-    """Seconds for ``count`` times a unit, and how many times that for twice as many."""
+    """Seconds for ``count`` times a unit, and the ratio of the time for twice as many to that time."""
     results = {}
     for unit in UNITS:
         texts = {"n": unit * count, "2n": unit * (2 * count)}

@@ -1,7 +1,7 @@
 """A generated text of many kinds, the same for the same seed: prose, code, Han and kana, emoji, long numbers, HTML.
 
-Words are drawn from made-up vocabularies by Zipf's law, so that caches meet what they meet in natural text: few words
-very often, and always some that are new.
+Words are drawn from made-up vocabularies by Zipf's law. As in natural text, a few words come very often, and new words
+keep coming, so caches behave as they do with natural text.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _zipf(rng, items, count):
 
 
 def _sprinkle(rng, items, share, others):
-    """Replace a ``share`` of ``items`` by some of ``others``."""
+    """Replace a ``share`` of ``items`` by random ones of ``others``."""
     chosen = rng.random(len(items)) < share
     items[chosen] = np.array(others, dtype=object)[rng.integers(len(others), size=int(chosen.sum()))]
     return items
@@ -99,7 +99,7 @@ _BYTES_AN_ITEM = {"prose": 6, "code": 7, "CJK": 5, "emoji": 9, "numbers": 10, "H
 
 
 def generate(size: int, seed: int = 0) -> dict[str, str]:
-    """kind → text: about ``size`` bytes together, the same share of each kind."""
+    """kind → text: about ``size`` bytes in total, the same share of each kind."""
     rng = np.random.default_rng(seed)
     words, share = _words(rng), size // len(PARTS)
     texts = {}

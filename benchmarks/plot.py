@@ -19,7 +19,7 @@ def roofline(results, limits, path):
         points = [r for r in timed if r.case == case]
         x = [r.gflops / r.gbytes for r in points]
         axes.loglog(x, [r.gflops for r in points], "o-", color=colour, label=case, alpha=0.8)
-        labels += [(r.rung, place, r.gflops, colour) for r, place in zip(points, x)]
+        labels += [(r.rung, intensity, r.gflops, colour) for r, intensity in zip(points, x)]
     axes.set_xlabel("arithmetic intensity, FLOP per byte that must move")
     axes.set_ylabel("GFLOP/s")
     axes.set_title(f"Rungs under the roofline ({limits['gflops']:.0f} GFLOP/s, {limits['gbytes']:.0f} GB/s, float32)")

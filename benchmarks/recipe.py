@@ -2,9 +2,9 @@
 
     python -m benchmarks recipe --data tinyshakespeare.txt
 
-Ours is ``scripts/shakespeare_char.py``: besides training it evaluates, samples, and writes two checkpoints and a picture.
-The runs alternate, each in a process of its own, and the loss is that over the whole validation text. Kernels come
-from numba's cache: ours runs a few steps beforehand.
+Ours is ``scripts/shakespeare_char.py``, which besides training evaluates, samples, and writes two checkpoints and a
+picture. The runs alternate, each in a process of its own. The loss is that over the whole validation text. Our kernels
+come from numba's cache, which a run of a few steps fills beforehand.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """One training step by operation: launches, time, share of the machine's limit, and what Python itself takes.
 
-Every launch of a kernel is timed while whole steps run. A product is named by its shape, M × N × K. Its share, and
-that of attention, is of the float32 multiply-adds that the machine can do; all others' share is of reading memory, with
-the arrays that they are given counted once (arrays that are still in a cache can make it more than 100 %). "Python" is
-what is left of a step outside all launches.
+Every launch of a kernel is timed while whole steps run. A product is named by its shape, M × N × K. The share of a
+product, and of attention, is of the machine's peak of float32 multiply-adds. The share of all other kernels is of the
+machine's speed of reading memory, with each argument array counted once; arrays that are still in a cache can make that
+share more than 100 %. "Python" is the time of a step outside all launches.
 """
 
 import math
@@ -96,13 +96,13 @@ def _name(launcher, args):
 
 
 def _sizes(launcher, args):
-    """M, N and K of a product, which are among the fields of ``Operands`` behind the launcher's named arguments."""
+    """M, N and K of a product, which are fields of ``Operands``; these follow the launcher's named arguments."""
     fields = args[launcher.__wrapped__.__code__.co_argcount :]
     return fields[Operands._fields.index("M") :][:3]
 
 
 def _cost(launcher, args):
-    """Operations of products, and bytes of the arrays of everything else."""
+    """Operations of a product; for any other kernel, bytes of its arrays."""
     where = launcher.__module__.removeprefix("gpt_numpy.kernels.")
     if where == "gemm.blocked":
         return 2 * math.prod(_sizes(launcher, args)), 0

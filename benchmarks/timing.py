@@ -1,4 +1,4 @@
-"""How time is taken: in turn, many times, and reported as a median with its spread."""
+"""Timing of functions: in turn, many times, reported as a median with its spread."""
 
 import math
 import statistics
@@ -21,7 +21,7 @@ def once(function):
 
 
 def turn(function, seconds, most_calls=math.inf):
-    """Seconds of each call of a turn; the first pays for caches, first touches and threads asleep: leave it out."""
+    """Seconds of each call of a turn. Callers leave out the first: its caches are empty and its threads asleep."""
     calls = [once(function)]
     while len(calls) < 2 or (sum(calls) < seconds and len(calls) < most_calls):
         calls.append(once(function))
@@ -31,10 +31,10 @@ def turn(function, seconds, most_calls=math.inf):
 def interleaved(functions, min_seconds=1.0, min_rounds=5, max_rounds=15):
     """Time each of ``functions`` (name → callable) in turn, round after round; name → list of seconds.
 
-    Rounds go on until ``min_seconds`` per function are spent and ``min_rounds`` are done. What came before a function in
-    a round must not slow it down: threads of a BLAS or of OpenMP wait busily for a while after their work is
-    done, and hold a core that the next one needs. So each turn begins with a pause and a call that is not
-    counted; a short function is then called several times, and the median is the round's figure.
+    Rounds go on until ``min_seconds`` per function are spent and ``min_rounds`` are done. One function must not slow
+    down the next: threads of a BLAS or of OpenMP wait busily for a while after their work is done, and hold a core that
+    the next function needs. Each turn therefore begins with a pause and a call that is not counted. A short function is
+    then called several times, and the median is the round's figure.
     """
     times = {name: [] for name in functions}
     spent = 0.0

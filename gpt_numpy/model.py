@@ -1,12 +1,12 @@
 """GPT-2: the forward pass from tokens to a loss, and the backward pass as its mirror image.
 
-The model owns three things: the configuration, the parameters (one flat array with named views) and their
-gradients. It takes its layers from a module, ``layers`` or ``kernels``, which export the same functions.
+The model owns the configuration, the parameters (one flat array with named views) and their
+gradients. Its layer functions come from a module, ``layers`` or ``kernels``, which export the same names.
 Read ``_block_forward`` next to ``_block_backward``: the second passes gradients back through the same
 steps, from the last line to the first.
-This is also the only place where gradients are added up: every backward is told with ``into=`` which
-rows of ``self.grads`` its parameter gradients go to, and ``wte`` is named twice, once for the output
-head and once for the embedding, because the two share it.
+Gradients are added up in this module alone: every backward receives with ``into=`` the
+arrays of ``self.grads`` that its parameter gradients are added to. ``wte`` is passed twice, to the backward of the
+output head and to that of the embedding, because the two share it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _EMBEDDING, _ATTENTION, _RESIDUAL_1, _RESIDUAL_2 = range(4)  # dropout's sites
 
 
 class DropoutAt(NamedTuple):
-    """Where in a run a batch stands; with it given, the model drops activations."""
+    """Position of a batch in a run. A forward pass that receives one applies dropout."""
 
     seed: int
     step: int
@@ -49,7 +49,7 @@ class BlockCache(NamedTuple):
 
 
 class Pass(NamedTuple):
-    """What one forward pass leaves for the backward."""
+    """The arrays of one forward pass that the backward needs."""
 
     embedding: Any
     dropout: Any
@@ -62,8 +62,9 @@ class Pass(NamedTuple):
 class GPT:
     """A GPT-2 with explicit gradients.
 
-    One pass at a time: a forward and its backward belong to one thread. ``inference.decoder.OpsDecoder`` reads the
-    parameters alone, in any number of threads. A copy has arrays of its own and no pass to go back.
+    A model runs one pass at a time: a forward and its backward belong to one thread. ``inference.decoder.OpsDecoder``
+    only reads the parameters and may run in any number of threads. A copy of a model has its own arrays; ``backward``
+    of the copy needs a forward pass of the copy first.
 
     >>> import numpy as np
     >>> from gpt_numpy import GPT, GPTConfig
@@ -116,7 +117,7 @@ class GPT:
     # ---- copies ------------------------------------------------------------------------------------------
 
     def __getstate__(self):
-        """What is copied or pickled: the last pass is not, and a workspace is never shared by two models."""
+        """The state that is copied or pickled: without the last pass, and without sharing the workspace."""
         ops = self.ops.__name__ if inspect.ismodule(self.ops) else self.ops
         workspace = None if self.workspace is None else Workspace()
         return {**self.__dict__, "ops": ops, "workspace": workspace, "on_gradients": None, "_pass": None}
@@ -141,7 +142,7 @@ class GPT:
         return self._grads
 
     def zero_gradients(self):
-        """Set every gradient to zero. ``backward`` adds."""
+        """Set every gradient to zero. ``backward`` adds to the gradients that are there."""
         self.ops.clear_gradients(self.grads.flat)
 
     # ---- the public passes -------------------------------------------------------------------------------
@@ -173,9 +174,9 @@ class GPT:
     def backward(self, dout=1.0):
         """Add the gradients of the last pass to ``grads``.
 
-        After ``loss``, dout is the gradient of the loss, a number; after ``forward`` it is that of the
-        logits, (B, T, V). Returns the gradient of the embedding's output (B, T, C): the input's, as far as
-        integers have one.
+        After ``loss``, dout is the gradient of the loss, a number. After ``forward``, dout is the gradient of the
+        logits, (B, T, V). Returns the gradient of the embedding's output, (B, T, C); tokens, being integers, have
+        no gradient.
         """
         if self._pass is None or self._pass.head is None:
             raise RuntimeError("backward() needs a forward() or loss() before it")
@@ -184,7 +185,7 @@ class GPT:
         return self._trunk_backward(dx)
 
     def loss_and_gradients(self, tokens, targets, dloss=1.0, *, positions=None, first_key=None, dropout_at=None):
-        """``loss`` and ``backward(dloss)`` in one: the head's logits never exist all at once."""
+        """``loss`` and ``backward(dloss)`` in one call, in which the head's logits never exist all at once."""
         targets = self._check_targets(targets, np.shape(tokens))
         x = self._trunk_forward(tokens, positions, first_key, dropout_at)
         loss, dx, _ = self.ops.lm_head_cross_entropy_gradients(
@@ -367,7 +368,7 @@ class GPT:
 
     @classmethod
     def load(cls, folder, dtype=np.float32, ops=None, **options):
-        """A model from a Hugging Face GPT-2 folder, ours or theirs, or the best checkpoint in a run's folder.
+        """The model in a Hugging Face GPT-2 folder, written by any library, or the best checkpoint in a run's folder.
 
         Keyword options are the constructor's.
         """
@@ -381,7 +382,7 @@ class GPT:
 def check_tokens(tokens, vocab_size, lowest=0, name="tokens"):
     """``tokens`` as a new int64 array (B, T) with every id in range, or a ``DataError`` naming the first bad one.
 
-    What is checked is the copy: the caller may fill its own array with the next batch at any time.
+    The copy is checked, not the caller's array, which the caller may fill with the next batch at any time.
     """
     array = np.array(tokens)
     if array.dtype.kind not in "iu" or array.ndim != 2:

@@ -1,7 +1,7 @@
 """The ladder: for each operation, rungs from plain loops to explicit vectors.
 
 A ``Case`` is a problem (``benchmarks.problems``) with its rungs. The first rungs are so slow that they run on a smaller
-problem; rates stay comparable, times do not, and the table says which is which.
+problem. Their rates are comparable with those of other rungs, their times are not. The table marks them with a star.
 """
 
 from __future__ import annotations
@@ -84,9 +84,9 @@ def by(problem, ops):
 
 
 def keeping(problem, ops):
-    """The same with outputs in memory that stays from call to call, as in training.
+    """The rung's ``run(inputs)`` with outputs in memory that is kept from call to call, as in training.
 
-    Fresh memory comes page by page from the operating system, which takes longer than many kernels take to fill it.
+    The operating system provides fresh memory page by page, which takes longer than many kernels take to fill it.
     """
     workspace = Workspace()
     return lambda inputs: problem.through(ops, inputs, workspace.begin("outputs"))

@@ -12,7 +12,7 @@ from . import Case, Rung, by, keeping
 
 
 def _one_head(q, k, v, dout, out, dq, dk, dv):
-    """Query by query; its weights are a row of T numbers, nothing (T, T) is kept."""
+    """Query by query: the weights of a query are a row of T numbers, and no (T, T) array is kept."""
     T, head_size = q.shape
     scale = 1 / math.sqrt(head_size)
     p = np.empty(T, q.dtype)

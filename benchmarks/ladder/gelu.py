@@ -1,4 +1,4 @@
-"""tanh-GELU forward: one transcendental function an element, at best as fast as memory."""
+"""tanh-GELU forward: one transcendental function an element, limited by the speed of memory."""
 
 import math
 

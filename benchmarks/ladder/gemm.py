@@ -38,9 +38,9 @@ def _row_updates(a, b, out):
 
 @njit(cache=True, parallel=True, fastmath={"contract"})
 def _tiled(a, b, out):
-    # A block of b that stays in the second cache serves a group of rows, four of its rows at a time: every sum is
-    # loaded and stored once for four products. Slices, because an index that might be negative keeps the compiler
-    # from using vectors.
+    # A block of b stays in the second-level cache for a group of rows, and four of the block's rows are taken at a time:
+    # every sum is loaded and stored once for four products. Slices are used because the compiler does not use vectors
+    # where an index may be negative.
     M, K = a.shape
     N = b.shape[1]
     group, depth, strip = 32, 64, 512

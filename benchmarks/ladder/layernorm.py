@@ -1,4 +1,4 @@
-"""Layer normalisation forward and backward: two reductions a row, at best as fast as memory."""
+"""Layer normalisation forward and backward: two reductions a row, limited by the speed of memory."""
 
 import numpy as np
 from numba import njit, prange

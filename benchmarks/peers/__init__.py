@@ -1,10 +1,11 @@
 """Whole programs next to their peers: each contender in a process of its own, asked for one step in turn.
 
-Separate processes keep thread pools apart (two spinning pools on two cores halve each other) and make peak
-memory a fact of the operating system. The coordinator starts them all, lets each warm up alone, and then
-goes round: one timed step of each, again and again, so that a noisy neighbour disturbs everybody's figure.
-Between two steps it waits until the first one's threads have stopped spinning. A contender that misses its oracle is
-not timed. A contender whose package is missing is named with the command that installs it, and left out.
+Separate processes keep thread pools apart (two spinning pools on two cores halve each other's speed), and the operating
+system reports the peak memory of each. The coordinator starts all processes and lets each warm up alone. Then the
+processes take turns, one timed step of each, round after round, so that other load on the machine affects all of
+them. Between two steps the coordinator waits until the threads of the first have stopped spinning. A contender that
+misses its oracle is not timed. A contender whose package is missing is named with the command that installs the
+package, and left out.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from .. import timing
 from . import generation, operations
 
 SETTLE_SECONDS = 0.3
-TOO_SLOW = 10  # a contender that needs so many times ours is timed once, so that it does not hold up the others
+TOO_SLOW = 10  # a contender this many times slower than ours is timed once, so that the others need not wait
 ROOT = pathlib.Path(__file__).parents[2]  # where `benchmarks` is importable
 INSTALL = 'pip install ".[peers]"'
 

@@ -1,6 +1,7 @@
 """CTranslate2's generator, float32 or int8, on the weights in its own format.
 
-It generates whole texts only, so the time of a token is the difference of a longer text's and a short one's.
+CTranslate2 generates whole texts only. The time of a token is therefore taken from the difference between the times of
+a longer and a shorter text.
 """
 
 import os

@@ -1,8 +1,8 @@
 """The problem that every generating contender gets: the same weights, the same prompts, the same right answer.
 
-A folder is made with a random GPT-2 124M (``model.safetensors``) and the logits after the prompts as the NumPy layers
-compute them; each contender converts the weights to its own format. What a contender computes is compared with those
-logits before it is timed.
+A folder is made with a random GPT-2 124M (``model.safetensors``) and the logits after the prompts, computed by the NumPy
+layers. Each contender converts the weights to its own format. A contender's logits are compared with those of the folder
+before the contender is timed.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def make_folder(folder, spec):
 
 
 def format_of(name, spec):
-    """The number format of a contender: its name's, or the problem's."""
+    """The number format of a contender: the one in its name, or else the problem's."""
     return "float32" if "float32" in name else spec.get("format", "float32")
 
 

@@ -1,4 +1,4 @@
-"""One operation by our kernels, with memory kept from call to call as in training; or products by NumPy's BLAS."""
+"""One operation by our kernels, with memory kept from call to call as in training; also products by NumPy's BLAS."""
 
 import numpy as np
 

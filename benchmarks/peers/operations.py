@@ -1,7 +1,7 @@
 """Single operations next to their peers: every contender gets the same problem of ``benchmarks.problems``.
 
-A folder is made with the right answer in float64; what a contender computes the first time is compared with it. Then a step
-is as many calls as fit ``TURN`` seconds, and its time is their median.
+A folder is made with the right answer in float64. A contender's first result is compared with that answer. A step is
+then as many calls as fit ``TURN`` seconds, and the time of a step is their median.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def make_folder(folder, spec):
 
 
 def error_of(outputs, spec):
-    """The largest error of any output, relative to the largest entry of that output; NaN where one is not right at all."""
+    """The largest error of any output, relative to the largest entry of that output; NaN for a wrong shape or a NaN."""
     right = [np.load(os.path.join(spec["folder"], f"{i}.npy")) for i in range(len(outputs))]
     return error_against(right, outputs)
 
@@ -78,7 +78,7 @@ def timed(call):
 
 
 def step_of(call, spec, outputs):
-    """A worker's step: times ``call``; ``outputs``, what its first call gave, are compared with the right ones."""
+    """A worker's step, which times ``call``; ``outputs`` of the first call are compared with the right ones."""
     error = error_of(outputs, spec)
     return lambda: (error, timed(call))
 

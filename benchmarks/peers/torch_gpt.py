@@ -1,4 +1,4 @@
-"""PyTorch's best: a compact GPT-2 with its fused attention and fused AdamW, eager, compiled or bf16 autocast."""
+"""A compact GPT-2 with PyTorch's fused attention and fused AdamW: eager, compiled, or with bf16 autocast."""
 
 import contextlib
 
@@ -47,7 +47,7 @@ def model_of(spec):
 
 
 def optimizer_of(model, learning_rate, betas, weight_decay, fused):
-    """AdamW that decays the matrices and nothing else."""
+    """AdamW with weight decay on the matrices only."""
     import torch
 
     decayed = [p for p in model.parameters() if p.dim() == 2]

@@ -2,7 +2,7 @@
 
 Karpathy's nanoGPT, config/train_shakespeare_char.py with the flags that its README gives for a CPU: 4 layers, 4 heads, 128
 wide, 64 tokens, 12 sequences, 2,000 steps, no dropout, no compilation, and every 250 steps a look at 20 batches of either
-text. The last line is JSON: the loss over the whole validation text, the only thing that is not nanoGPT's.
+text. The last line is JSON: the loss over the whole validation text, which nanoGPT does not compute.
 """
 
 import json

@@ -1,9 +1,9 @@
 """One contender's process: ``python -m benchmarks.peers.worker MODULE NAME SPEC``.
 
-MODULE has ``prepare(name, spec)``, which returns a function that does one step and returns the loss, or the pair
-(error, seconds) if it knows better what of the step is to be timed and is held to an oracle; its attribute ``report``,
-if there is one, returns more figures at the end. The process answers on standard output with one JSON line: when it has
-warmed up, and after each step it is asked for on standard input.
+MODULE has ``prepare(name, spec)``, which returns a function that does one step. The function returns the loss, or the
+pair (error, seconds) if it times a part of the step itself and compares the result with an oracle. The function's
+attribute ``report``, if there is one, returns more figures at the end. The process writes one JSON line to standard
+output when it has warmed up, and one after each step, which a line on standard input asks for.
 """
 
 import importlib
@@ -16,7 +16,7 @@ from .. import timing
 
 WARM_UP_STEPS = 2
 TURN = 1.0  # seconds
-PATIENCE = 30  # seconds: who needs longer for the first step is warm after it
+PATIENCE = 30  # seconds: a contender whose first step takes longer is warm after that step
 
 
 def main(module, name, spec):
@@ -40,13 +40,13 @@ def main(module, name, spec):
         n_steps += count
         _say(seconds=seconds)
     more = {"more": step.report()} if hasattr(step, "report") else {}
-    # A fault is a page of memory that was not there yet: what a step allocates anew shows here.
+    # A page fault is the first touch of a page of memory, so memory that a step allocates anew shows here.
     faults = (resource.getrusage(resource.RUSAGE_SELF).ru_minflt - faults) / max(n_steps, 1)
     _say(**result, peak_bytes=_peak_bytes(), faults=faults, **more)
 
 
 def _peak_bytes():
-    """The most memory that this program has held. (What getrusage says begins with what the parent held at the fork.)"""
+    """Peak memory of this program. (The peak of getrusage would include the parent's memory at the fork.)"""
     if sys.platform != "linux":
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with open("/proc/self/status", encoding="ascii") as status:
@@ -54,9 +54,10 @@ def _peak_bytes():
 
 
 def _turn(step):
-    """What one turn is timed at: a step, or of short steps, which follow each other in training, the median of many.
+    """Time one turn: a step, or for short steps, which follow each other in training, the median of many.
 
-    Of those the first is not counted: it finds threads asleep and caches empty. Returns (result, seconds, steps done).
+    The first of many is not counted: at its start threads are asleep and caches empty. Returns (result, seconds, steps
+    done).
     """
     result, seconds = _timed(step)
     if "error" in result or seconds > TURN / 4:

@@ -1,7 +1,7 @@
-"""The problem of each benchmarked operation, once: its inputs, its right answer in float64, its operations and bytes.
+"""The problem of each benchmarked operation: its inputs, its right answer in float64, its operations and bytes.
 
-The ladder climbs a problem rung by rung; the peers get the same problem in processes of their own. An answer is compared
-with what ``gpt_numpy.layers`` computes in float64 from the same float32 inputs.
+The rungs of the ladder and the peers solve the same problems. An answer is compared with the result of
+``gpt_numpy.layers`` in float64 from the same float32 inputs.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ def doubled(arrays):
 
 
 def fresh(arrays):
-    """``arrays`` with memory of their own, for an implementation that works in place."""
+    """Copies of ``arrays``, for an implementation that works in place."""
     return {name: value.copy() if isinstance(value, np.ndarray) else value for name, value in arrays.items()}
 
 
 def error_against(expected, outputs):
-    """Largest error of any output, relative to that output's largest entry. NaN where shapes or values are off."""
+    """Largest error of any output, relative to that output's largest entry; NaN for a wrong shape or a NaN."""
     worst = 0.0
     for want, got in zip(expected, outputs, strict=True):
         want, got = np.asarray(want, np.float64), np.asarray(got, np.float64)

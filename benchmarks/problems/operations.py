@@ -82,7 +82,7 @@ def _make_adamw(rng, n):
 
 
 def _adamw(ops, arrays, alloc):
-    """In place, as in training: params, first and second are changed and returned."""
+    """One step in place, as in training: params, first and second are changed and returned."""
     params, grads, first, second = arrays.values()
     ops.adamw_update(params, grads, first, second, np.array([0, params.size]), np.array([DECAY]), **ADAMW)
     return params, first, second
@@ -114,7 +114,7 @@ def _make_block(rng, rows, columns):
 def products_of_a_block(arrays):
     """Each product of the problem ``block``: (title, a, b, a_transposed, b_transposed).
 
-    They are all that the linear layers of one block multiply: x·W, dout·Wᵀ and xᵀ·dout, each for four matrices.
+    These are all products of the linear layers of one block: x·W, dout·Wᵀ and xᵀ·dout, each for four matrices.
     """
     for name in dict.fromkeys(key.split()[0] for key in arrays):
         x, weight, dout = (arrays[f"{name} {part}"] for part in ("x", "weight", "dout"))
@@ -140,7 +140,7 @@ PROBLEMS = {
         "causal attention, forward and backward",
         _make_attention,
         _attention,
-        # 2 products forward and 5 backward (the scores are made again), each over half of T × T
+        # 2 products forward and 5 backward (the scores are computed again), each over half of T × T
         lambda B, T, n_head, head_size: 7 * B * n_head * T * (T + 1) * head_size,
         lambda B, T, n_head, head_size: 4 * 12 * B * T * n_head * head_size,
         2e-5,

@@ -1,16 +1,16 @@
 """Text from a trained model.
 
 cache      KVCache: the keys and values of every token seen so far, owned by the caller
-decoder    the forward pass over new tokens only, with that cache
-packed, panel_decoder  the same fast: weights in panels, in float32, bfloat16 or int8
+decoder    the forward pass over new tokens only, with a KVCache
+packed, panel_decoder  the fast decoder: weights in panels, in float32, bfloat16 or int8
 sequences  growing sequences: which tokens a model with a bounded context still sees
 sampling   from logits to the next token
 generate   generate and stream: token ids in, token ids out
-text       the same with text: a tokenizer, stop strings, no character cut in two
+text       generate and stream for text: a tokenizer, stop strings, no character cut in two
 speculative  a small model drafts, a large one checks
 score      how probable a text is
 language_model  ``gpt_numpy.load``: a model with its tokenizer, text in and text out
-figures    what it cost, against what the machine can do
+figures    the speed of a generation, as a share of the machine's limits
 """
 
 from .cache import KVCache

@@ -1,8 +1,8 @@
-"""The key-value cache: what attention needs to remember of tokens already seen.
+"""The key-value cache: the keys and values that attention needs of tokens already seen.
 
-A token's keys and values never change once computed, because nothing before it depends on what comes after.
-Keeping them turns the cost of a new token from a forward pass over the whole sequence into one over a single
-position. The cache is an argument, never a part of the model: one model serves any number of them, also at the same
+A token's keys and values never change once computed, because they do not depend on later tokens.
+With the cache, a new token costs a forward pass over one position instead of one over the whole sequence.
+The cache is an argument, never a part of the model: one model serves any number of caches, also at the same
 time, from as many Python threads. One cache is for one thread at a time.
 """
 
@@ -21,9 +21,9 @@ class KVCache:
     lengths       (batch,) int64, tokens cached for each sequence; they may differ
 
     Sequence b's token t has position t in the model: positions are absolute, so a cache is never shifted.
-    A cache belongs to the first model that fills it; a copy belongs to the same, one that was pickled to the first that
-    fills it anew. Memory is taken from the system only as tokens arrive. ``scratch`` is where a decoder keeps its memory
-    from call to call; it is not copied.
+    A cache belongs to the first model that fills the cache. A copy belongs to the same model. An unpickled cache
+    belongs to the first model that fills it anew. The system provides memory only as tokens arrive. A decoder keeps its
+    memory between calls in ``scratch``, which is not copied.
     """
 
     def __init__(self, config, batch=1, capacity=None, dtype=np.float32):

@@ -1,4 +1,4 @@
-"""What another number format costs: how far the logits move, and what that does to a text's perplexity."""
+"""The cost of another number format: how far the logits move, and how a text's perplexity changes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .score import token_logprobs
 
 
 class Difference(NamedTuple):
-    """Of a model in another format, against the same in float32."""
+    """Differences between the logits of a model in another format and those of the same model in float32."""
 
     largest: float  # difference of two logits
     rms: float  # root mean square of all differences

@@ -1,13 +1,12 @@
-"""The forward pass over new tokens only: everything before them comes out of a ``KVCache``.
+"""The forward pass over new tokens only: the keys and values of earlier tokens come from a ``KVCache``.
 
-``Decoder`` says what a decoder does; there are two. A decoder holds weights and nothing that changes: what a call needs
-belongs to the call or to the cache that is passed in, so any number of Python threads may use one decoder, each with
-caches of its own. ``panel_decoder.PanelDecoder`` is the fast one.
+``Decoder`` is the protocol of the two decoders here. A decoder holds weights and nothing that changes: the memory of a
+call belongs to the call or to the cache that is passed in. Any number of Python threads may therefore use one decoder,
+each with its own caches. ``panel_decoder.PanelDecoder`` is the fast decoder.
 
-``OpsDecoder`` is the specification. It runs the model's own layer functions, block by block as in
-``GPT._block_forward``, on whatever number of new tokens; with ``kernels`` that is also how a long prompt is
-read (*prefill*), since there the work is matrix products and limited by arithmetic. One token at a time
-(*decode*) reads every weight to use it once, is limited by memory, and has kernels of its own.
+``OpsDecoder`` is the specification. ``OpsDecoder`` runs the model's own layer functions, block by block as in
+``GPT._block_forward``, on any number of new tokens. Reading a long prompt (*prefill*) is matrix products, limited by
+arithmetic. Generating one token at a time (*decode*) uses each weight once for each read, and is limited by memory.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from .sampling import largest
 
 @runtime_checkable
 class Decoder(Protocol):
-    """What extends cached sequences by new tokens.
+    """Protocol of a decoder, which extends cached sequences by new tokens.
 
     config    the model's shape
     dtype     type of the logits and of the caches that this decoder fills
@@ -43,9 +42,9 @@ class Decoder(Protocol):
     def extend(self, tokens, cache: KVCache, sequences=None, every: bool = False) -> np.ndarray:
         """Logits after ``tokens`` (n, T), which are appended to n sequences of ``cache``.
 
-        sequences (n,) int: which ones; default all. Returns (n, V), the logits for the next token, or with
-        ``every`` (n, T, V), those after each of the tokens. The result is that of a forward pass over the
-        whole sequences. Raises ``ContextLengthError`` where the cache is too small: nothing is overwritten.
+        sequences (n,) int: indices of the sequences; default all. Returns (n, V), the logits for the next token, or
+        with ``every`` (n, T, V), the logits after each of the tokens. The result is that of a forward pass over the
+        whole sequences. Raises ``ContextLengthError`` where the cache is too small; the cache is then unchanged.
         """
         ...
 
@@ -106,7 +105,7 @@ class OpsDecoder:
         return x
 
     def _attend(self, i, qkv, cache, sequences):
-        # (n, T, 3C) -> (n, T, C). Each sequence has its own number of keys, so each attends by itself.
+        # (n, T, 3C) -> (n, T, C). Sequences have different numbers of keys, so attention is called once for each.
         n, T, three_C = qkv.shape
         q, k, v = np.moveaxis(qkv.reshape(n, T, 3, self.config.n_head, self.config.head_size), 2, 0)
         heads = np.empty((n, T, three_C // 3), qkv.dtype)
@@ -148,11 +147,11 @@ def largest_of_each(logits: np.ndarray, count: int) -> tuple[np.ndarray, np.ndar
 
 
 def check_logits(total):
-    """Raise ``GenerationError`` if a sum of logits says that one of them is no finite number."""
+    """Raise ``GenerationError`` if ``total``, a sum of logits, shows that one of them is not a finite number."""
     if not np.isfinite(total):
         raise GenerationError("the logits are not numbers", field="logits", found=float(total))
 
 
 def decoder_for(model: Any) -> Decoder:
-    """The decoder of a ``GPT``; a decoder is its own."""
+    """The decoder of a ``GPT``; a decoder is returned unchanged."""
     return model if hasattr(model, "extend") else OpsDecoder(model)

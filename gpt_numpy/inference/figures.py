@@ -1,9 +1,9 @@
-"""What a generation cost, and what the machine could have done: prefill is compute, decode is memory.
+"""The speed of a generation as a share of the machine's limits: arithmetic for prefill, memory for decode.
 
-A prompt's tokens share each weight that is read: many operations a byte, so the CPU's arithmetic is the limit. A
-new token by itself needs every weight for two operations: the memory is the limit. The same model on the same
-machine therefore has two speeds that differ by an order of magnitude, and each is best seen as a share of its own
-limit (``machine``), measured on the spot.
+All tokens of a prompt use each weight that is read: many operations a byte, so the CPU's arithmetic is the limit. A
+single new token reads every weight for two operations, so the memory is the limit. The same model on the same
+machine therefore has two speeds that differ by an order of magnitude. Each is reported as a share of its own
+limit (``machine``), which is measured for the report.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .cache import KVCache
 
 
 class Phase(NamedTuple):
-    """One kind of work, added up."""
+    """Totals of one kind of work, prefill or decode."""
 
     tokens: int = 0
     seconds: float = 0.0
@@ -32,7 +32,7 @@ class Phase(NamedTuple):
 
 
 class Meter:
-    """A ``PanelDecoder`` that keeps account: more than one token a sequence is ``prefill``, one is ``decode``."""
+    """A ``PanelDecoder`` that counts its work: a call with one token a sequence is ``decode``, with more ``prefill``."""
 
     def __init__(self, decoder):
         self.inner, self.identity = decoder, decoder.identity
@@ -71,9 +71,9 @@ class Meter:
         return result
 
     def report(self):
-        """Lines that say how fast each phase was, what share of the machine's measured limits, and why they differ.
+        """Lines with the speed of each phase, its share of the machine's measured limits, and the reason they differ.
 
-        Measuring takes a fifth of a second. What has been reported is forgotten.
+        Measuring takes a fifth of a second. The call resets the totals.
         """
         peak, bandwidth = machine.peak_flops(), machine.read_bandwidth()
         lines = []
@@ -97,7 +97,7 @@ class Meter:
     def summary(self):
         """The report in one line: tokens a second of each phase, as a share of the limit that holds for that phase.
 
-        Measuring takes a fifth of a second. What has been reported is forgotten.
+        Measuring takes a fifth of a second. The call resets the totals.
         """
         peak, bandwidth = machine.peak_flops(), machine.read_bandwidth()
         parts = []
@@ -111,7 +111,7 @@ class Meter:
         return "; ".join(parts)
 
     def forget(self):
-        """Begin to count anew."""
+        """Set the totals to zero."""
         self.prefill, self.decode = Phase(), Phase()
 
 
@@ -120,12 +120,12 @@ def _rate(phase):
 
 
 def measure(decoder, prompt_tokens=512, new_tokens=32):
-    """The report of one generation of about a second: a prompt, and tokens after it, no more than the context holds."""
+    """The report of one generation of about a second: a prompt and new tokens, together within the context."""
     config, meter = decoder.config, Meter(decoder)
     total = min(config.block_size, prompt_tokens + new_tokens)
     new = min(new_tokens, total // 2)
     prompt = np.random.default_rng(0).integers(0, config.vocab_size, (1, total - new))
-    for _ in range(2):  # the first time, code and weights are brought in
+    for _ in range(2):  # the first call loads code and weights, and is not counted
         cache = KVCache(config)
         meter.prefill, meter.decode = Phase(), Phase()
         meter.extend(prompt, cache)

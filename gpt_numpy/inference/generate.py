@@ -24,7 +24,7 @@ class NewToken(NamedTuple):
 
     sequence: int  # prompt index · samples + sample index
     id: int
-    logprob: float  # under the model's own distribution, before any filter; NaN unless asked for
+    logprob: float  # under the model's own distribution, before any filter; NaN without ``logprobs``
 
 
 def generate(model, tokens, max_new_tokens, *, samples=1, stop_tokens=(), **sampling):
@@ -49,13 +49,13 @@ def generate(model, tokens, max_new_tokens, *, samples=1, stop_tokens=(), **samp
 
 
 def stream(model, prompts, max_new_tokens, *, samples=1, stop_tokens=(), finished=(), logprobs=False, **sampling):
-    """Yield a ``NewToken`` as soon as it is chosen; the arguments are those of ``generate``, and
+    """Yield each ``NewToken`` as soon as it is chosen. The arguments are those of ``generate``, and
 
     prompts   a list of prompts, or one prompt
-    finished  a set of sequence numbers that the caller may add to while iterating: those end, too
-    logprobs  whether to work out each token's log-probability
+    finished  a set of sequence numbers; a sequence that the caller adds while iterating ends
+    logprobs  whether to compute each token's log-probability
 
-    All sequences advance together, one token each in turn; one that has ended costs nothing more.
+    All sequences advance together, one token each in turn. A sequence that has ended costs nothing more.
     """
     sampling = Sampling(**sampling)
     prompts = [prompts] if _is_one_prompt(prompts) else prompts

@@ -29,7 +29,8 @@ from .text import encode_prompts, start_of_text, stream_text
 def load(path: str | os.PathLike, format: str | None = None) -> LanguageModel:
     """The model at ``path``: a run's folder (its best checkpoint), a Hugging Face GPT-2 folder, or a packed one.
 
-    format: how generating and scoring keep the weights, ``float32``, ``bfloat16`` or ``int8``; default: as saved.
+    format: number format of the weights for generating and scoring: ``float32``, ``bfloat16`` or ``int8``; default: as
+    saved.
     Raises ``ModelNotFound`` where there is no model, and the errors of the files for one that is damaged.
     """
     folder = find_model(path)
@@ -40,7 +41,7 @@ def load(path: str | os.PathLike, format: str | None = None) -> LanguageModel:
 class LanguageModel:
     """A trained model with its tokenizer.
 
-    folder     where the model is; of a run, its best checkpoint
+    folder     the model's folder; of a run, the folder of its best checkpoint
     tokenizer  ``encode`` and ``decode``
     decoder    the packed weights that ``generate`` and ``score`` use
     model      the ``GPT``, with parameters and gradients by name, loaded when first used
@@ -57,7 +58,7 @@ class LanguageModel:
 
     @functools.cached_property
     def model(self) -> GPT | PanelDecoder:
-        """The ``GPT`` in the folder; of a folder that holds packed weights alone, the decoder."""
+        """The ``GPT`` in the folder; the decoder, if the folder holds packed weights alone."""
         return self.decoder if (self.folder / packed_file.NAME).exists() else GPT.load(self.folder)
 
     def generate(
@@ -70,11 +71,12 @@ class LanguageModel:
         stop: str | Sequence[str] = (),
         **sampling,
     ) -> str | list[str]:
-        """``prompt`` and what the model writes after it, a text; with ``samples`` above 1, a list of texts.
+        """``prompt`` and the text that the model writes after it; with ``samples`` above 1, a list of such texts.
 
         An empty prompt is the start of a text. temperature 0 always takes the most probable token. sampling: top_k,
-        top_p, min_p, repetition_penalty, logit_bias, seed (see ``Sampling``); stop: texts before which to end. The same
-        arguments give the same text, and the text of ``gpt-numpy generate``. Raises ``GenerationError``.
+        top_p, min_p, repetition_penalty, logit_bias, seed (see ``Sampling``). stop: the text ends before the first of
+        these strings. The same arguments give the same text, also that of ``gpt-numpy generate``. Raises
+        ``GenerationError``.
         """
         texts = [prompt] * samples
         for piece in self._pieces(prompt, max_new_tokens, samples, stop, temperature=temperature, **sampling):
@@ -84,7 +86,7 @@ class LanguageModel:
     def stream(
         self, prompt: str = "", max_new_tokens: int = 200, *, temperature: float = 0.8, stop=(), **sampling
     ) -> Iterator[str]:
-        """What ``generate`` writes after ``prompt``, piece by piece as it is written."""
+        """Yield the text that ``generate`` writes after ``prompt``, piece by piece."""
         for piece in self._pieces(prompt, max_new_tokens, 1, stop, temperature=temperature, **sampling):
             yield piece.text
 

@@ -21,7 +21,7 @@ def load_model(path, dtype=np.float32, ops=None):
 
 
 def stop_tokens_of(path, tokenizer):
-    """Ids that end a text of the model in ``path``: what its folder names, and the tokenizer's end of text."""
+    """Ids that end a text of the model in ``path``: those that its folder names, and the tokenizer's end of text."""
     own = () if tokenizer.eot_id is None else (tokenizer.eot_id,)
     return tuple(dict.fromkeys((*huggingface.end_of_text_ids(find_model(path)), *own)))
 

@@ -1,12 +1,12 @@
-"""A model's weights as inference reads them: in panels, in one of three number formats.
+"""A model's weights as inference reads them: in panels, in one of three number formats. A panel is ``PANEL`` columns.
 
     float32   the weights themselves
     bfloat16  rounded to 8 bits of mantissa: half the bytes, half the time a token
     int8      rounded to 127 steps either way, with a scale for every 64 inputs of a column: a quarter
 
-Embeddings come out of the output head, to which they are tied; biases, layernorms and positions stay float32.
-``kernels.panel_tile`` describes the layout and computes with it. ``columns`` here is its specification: what
-number each byte stands for.
+Token embeddings are read from the output head, to which they are tied. Biases, layernorm weights and position
+embeddings stay float32. ``kernels.decoding.panel_tile`` describes the layout and multiplies panels.
+``PackedWeights.columns`` is the specification of the layout: it turns bytes back into numbers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ..parameters import table
 from ..wording import counted, in_bytes
 from ..workspace import aligned_empty
 
-PANEL, BLOCK = 16, 64  # columns of a panel, inputs of an int8 block: the kernels' numbers, without importing numba
+PANEL, BLOCK = 16, 64  # columns of a panel, inputs of an int8 block; as in the kernels, without numba
 BLOCK_BYTES = BLOCK * PANEL + 2 * PANEL
 DTYPES = {"float32": np.float32, "bfloat16": np.uint16, "int8": np.int8}
 _MATRICES = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
@@ -60,7 +60,7 @@ def _matrix_sizes(config, format):
 
 
 def check_format(format):
-    """``format`` if there is such a one."""
+    """``format``; raises ``ConfigError`` if no number format has that name."""
     if format not in DTYPES:
         raise ConfigError("no such number format", field="format", found=format, expected=", ".join(DTYPES))
     return format
@@ -72,7 +72,7 @@ class PackedWeights:
     data       every panel: layer by layer c_attn, c_proj, c_fc, mlp.c_proj; last the output head
     offsets    (4 n_layer + 1,) where each matrix begins in data
     shapes     (K, N) of each of the five kinds of matrix
-    vectors    (13 C n_layer + 2 C,) float32, everything that is no matrix, in the order of its use
+    vectors    (13 C n_layer + 2 C,) float32, biases and layernorm weights, in the order of use
     positions  (block_size, C) float32
     """
 
@@ -94,7 +94,7 @@ class PackedWeights:
 
     def __setstate__(self, state):
         self.__dict__.update(state)
-        data = self.data  # an unpickled or copied array begins anywhere; the kernels read panels fastest on cache lines
+        data = self.data  # an unpickled array may begin anywhere; kernels are fastest on cache lines
         self.data = aligned_empty(data.shape, data.dtype)
         self.data[...] = data
 
@@ -106,7 +106,7 @@ class PackedWeights:
 
     @classmethod
     def pack(cls, config, params, format):
-        """From a model's parameters: a mapping name → contiguous float32 array, each read where it lies."""
+        """From a model's parameters: a mapping name → contiguous float32 array, each read without a copy."""
         packed = cls(config, format)
         packed.positions[...] = params["wpe.weight"]
         np.concatenate([params[name] for name in _vector_names(config)], out=packed.vectors)
@@ -116,14 +116,14 @@ class PackedWeights:
         packed._pack_matrix(4 * config.n_layer, 4, params["wte.weight"], transposed=True)
         return packed
 
-    def _pack_matrix(self, place, kind, source, transposed=False):
+    def _pack_matrix(self, index, kind, source, transposed=False):
         from ..kernels.decoding import panels
 
         K, N = self.shapes[kind]
-        steps = (1, K) if transposed else (N, 1)  # from k to k, from column to column
+        steps = (1, K) if transposed else (N, 1)  # distance between rows, and between columns
         launch = getattr(panels, f"pack_{self.format}")
         launch(
-            _ceil(N), source.reshape(-1), K, *steps, N, self.data, int(self.offsets[place]), int(self.panel_sizes[kind])
+            _ceil(N), source.reshape(-1), K, *steps, N, self.data, int(self.offsets[index]), int(self.panel_sizes[kind])
         )
 
     @property
@@ -136,10 +136,10 @@ class PackedWeights:
         """Bytes of weights that one token's decoding reads."""
         return self.data.nbytes + self.vectors.nbytes
 
-    def columns(self, place, kind, indices):
-        """float32 (len(indices), K): the columns ``indices`` of matrix number ``place``, of kind 0 … 4."""
+    def columns(self, index, kind, indices):
+        """float32 (len(indices), K): the columns ``indices`` of matrix number ``index``, of kind 0 … 4."""
         (depth, columns), size = self.shapes[kind], int(self.panel_sizes[kind])
-        start, indices = int(self.offsets[place]), np.asarray(indices)
+        start, indices = int(self.offsets[index]), np.asarray(indices)
         panels = self.data[start : start + _ceil(columns) * size].reshape(-1, size)
         panel, column = indices // PANEL, indices % PANEL
         if self.format == "float32":
@@ -159,13 +159,13 @@ class PackedWeights:
         return rows.reshape(*tokens.shape, -1)
 
     def unpacked(self):
-        """A dict name → float32 array of all parameters, as the kernels compute with them."""
+        """A dict name → float32 array of all parameters, with the values that the kernels compute with."""
         params = {"wpe.weight": self.positions}
         params["wte.weight"] = self.columns(4 * self.config.n_layer, 4, np.arange(self.config.vocab_size))
-        shapes, place = table(self.config), 0
+        shapes, start = table(self.config), 0
         for name in _vector_names(self.config):
-            params[name] = self.vectors[place : place + shapes[name][0]]
-            place += shapes[name][0]
+            params[name] = self.vectors[start : start + shapes[name][0]]
+            start += shapes[name][0]
         for i in range(self.config.n_layer):
             for kind, name in enumerate(_MATRICES):
                 params[f"h.{i}.{name}"] = self.columns(4 * i + kind, kind, np.arange(self.shapes[kind][1])).T

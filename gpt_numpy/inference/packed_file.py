@@ -1,7 +1,7 @@
-"""Packed weights on the disk: ``config.json`` as ever, and ``packed.safetensors`` in place of the model's own file.
+"""Packed weights on the disk: ``config.json``, and ``packed.safetensors`` instead of ``model.safetensors``.
 
-The panels are stored as they are computed with, so that loading is reading. Only gpt_numpy opens such a folder. A hash of
-each tensor is kept in the file's metadata: int8 has no wrong bytes, so that nothing else would show a flipped bit.
+The panels are stored as the kernels read them, so loading needs no conversion. Only gpt_numpy opens such a folder. The
+file's metadata holds a hash of each tensor: every int8 byte is a valid number, so nothing else would show a flipped bit.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _TENSORS = ("data", "vectors", "positions")
 
 
 def save_packed(folder, weights, eos_token_id=None):
-    """Write ``PackedWeights`` into ``folder``. eos_token_id: the end-of-text token, or a list of such, if there is one."""
+    """Write ``PackedWeights`` into ``folder``. eos_token_id: the end-of-text token, a list of such, or None."""
     from safetensors.numpy import save_file
 
     tensors = {name: getattr(weights, name) for name in _TENSORS}
@@ -83,7 +83,7 @@ def _check_hashes(weights, metadata, path):
 
 
 def _check_finite(weights, path):
-    # float32 and bfloat16 have infinities and NaNs, all of whose exponent bits are set; int8's scales are bfloat16.
+    # An infinity or NaN in float32 or bfloat16 has all exponent bits set. The scales of int8 are bfloat16.
     if weights.format == "float32":
         sound = np.isfinite(weights.data).all()
     elif weights.format == "bfloat16":

@@ -1,6 +1,6 @@
 """The fast decoder: packed weights, and kernels that read them at the speed of memory.
 
-A few new tokens, of however many sequences, are rows of one launch for the whole model
+A few new tokens, of one or several sequences, are rows of one launch for the whole model
 (``kernels.decoding.one_token``), ``PASS_ROWS`` of them at a time. A prompt is read layer by layer
 (``kernels.decoding.prompt``), with attention in tiles. The memory of a launch is kept in the cache that it extends.
 """
@@ -24,7 +24,7 @@ _NO_LOGITS = np.empty((0, 0), np.float32)
 class PanelDecoder:
     """A ``Decoder`` with packed weights in float32, bfloat16 or int8; activations are float32.
 
-    ``OpsDecoder`` specifies what comes out.
+    ``OpsDecoder`` is the specification of the results.
     """
 
     def __init__(self, weights: PackedWeights):
@@ -55,7 +55,7 @@ class PanelDecoder:
             cache.lengths[sequences] += T
             return np.stack(read) if every else np.concatenate(read)
         logits = np.empty((n * T if every else n, self.config.vocab_size), np.float32)
-        # A row attends to rows of earlier passes and of its own; by columns, no sequence is ahead of another.
+        # A row attends to rows of earlier passes and of its own pass, so the first token of each sequence comes first.
         rows = tokens.T.reshape(-1), np.concatenate([sequences] * T), positions.T.reshape(-1)
         unwanted = n * T - len(logits)
         for first in range(0, n * T, PASS_ROWS):
@@ -84,7 +84,7 @@ class PanelDecoder:
         return np.concatenate(ids), np.concatenate(logits)
 
     def _run(self, cache, tokens, sequences, positions, wanted, logits, largest=0):
-        """One pass: ``logits`` of the last ``wanted`` rows, or each thread's largest in ``best`` of what is returned."""
+        """One pass; returns its ``Buffers``: ``logits`` of the last ``wanted`` rows, or each thread's largest in ``best``."""
         from ..kernels.decoding import one_token
         from ..kernels.runtime import threads
 
@@ -97,7 +97,7 @@ class PanelDecoder:
         return buffers
 
     def _read(self, cache, tokens, sequence, positions, every):
-        """Logits after the last (or ``every``) token of one sequence's new ones, by far more than a few."""
+        """Logits after the last new token (or ``every`` one) of one sequence, for ``PROMPT_ROWS`` new tokens or more."""
         from ..kernels import attention
         from ..kernels.decoding import one_token, prompt
         from ..kernels.runtime import threads
@@ -130,7 +130,7 @@ class PanelDecoder:
         np.add(self.weights.embed(tokens), self.weights.positions[positions], out=buffers.x)
 
     def _arguments(self, chunk, cache, rows, wanted, largest):
-        """The kernels' weights, in chunks of so many k, and shape."""
+        """The ``Weights`` (for kernels that take ``chunk`` rows of a panel at a time) and ``Shape`` of the kernels."""
         from ..kernels.decoding import one_token
 
         w, config = self.weights, self.config
@@ -169,16 +169,16 @@ def _merge(best, count):
 
 
 def make_buffers(weights, rows, threads, capacity, block=None, sums=None):
-    """``kernels.decoding.one_token.Buffers`` for so many rows, threads and cached tokens.
+    """``kernels.decoding.one_token.Buffers`` for the given numbers of rows, threads and cached tokens.
 
-    A thread has activations of ``block`` rows and ``sums`` rows of sums at a time; default: all rows.
+    A thread has memory for the activations of ``block`` rows and for ``sums`` rows of sums; default: all rows.
     """
     from ..kernels.decoding.one_token import MOST_LARGEST, STAGES, Buffers
     from ..kernels.decoding.panel_tile import STREAMS
     from ..kernels.decoding.stages import STAGE_WORDS
 
     config, C = weights.config, weights.config.n_embd
-    # A block more than needed: rows a power of two apart would compete for the same places in the cache.
+    # One block more than needed: rows a power of two apart would compete for the same sets of the CPU's cache.
     step = (-(-4 * C // BLOCK) + 1) * BLOCK
     quantised = weights.format == "int8"
     shapes = {

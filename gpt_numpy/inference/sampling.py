@@ -1,8 +1,8 @@
 """From logits to the next token.
 
-The steps, in this order, each optional: logit bias, repetition penalty, temperature, top-k, top-p, min-p; then
-one draw. A draw is a function of (seed, sample, position) and of the distribution, not of a generator's state: a
-prompt gives the same text alone or in any batch, and a text can be continued where it stopped.
+The steps are logit bias, repetition penalty, temperature, top-k, top-p and min-p, in this order and each optional;
+then one draw. A draw is a function of (seed, sample, position) and of the distribution, not of a generator's state. A
+prompt therefore gives the same text alone or in any batch, and a text can be continued where it stopped.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ class Sampling:
                         negative (Keskar et al. 2019); 1 changes nothing
     logit_bias          mapping from token id to a number added to its logit; −∞ forbids the token
     seed                of the draws
-    vocabulary          only ids below this number: those that a tokenizer has text for, where a model has more
+    vocabulary          only ids below this number; for a model with more ids than its tokenizer has text for
 
-    Raises ``GenerationError`` for a value that means nothing.
+    Raises ``GenerationError`` for a value out of range.
     """
 
     temperature: float = 1.0
@@ -59,21 +59,21 @@ class Sampling:
 
     @property
     def largest_needed(self):
-        """How many of the largest logits that may be drawn decide, whatever the others are; None where any may.
+        """Number of the largest logits that determine the draw; None where any logit may matter.
 
-        What comes before top-k may lift any token into the first k. What comes after it, top-p and min-p, sees those
-        alone.
+        The steps before top-k may lift any token into the first k. The steps after top-k, top-p and min-p, read the
+        first k alone.
         """
         if self.logit_bias or self.repetition_penalty != 1:
             return None
         return 1 if self.temperature == 0 else self.top_k or None
 
     def never_drawn(self, vocab_size):
-        """How many of a model's ids are outside ``vocabulary``: their logits may be among the largest."""
+        """Number of a model's ids outside ``vocabulary``, whose logits may be among the largest."""
         return 0 if self.vocabulary is None else max(0, vocab_size - self.vocabulary)
 
     def check(self, vocab_size):
-        """Raise ``GenerationError`` for what cannot be meant for a vocabulary of this size."""
+        """Raise ``GenerationError`` for values that do not fit a vocabulary of ``vocab_size`` tokens."""
         for token, bias in (self.logit_bias or {}).items():
             if not is_integer(token) or not 0 <= token < vocab_size:
                 raise GenerationError(
@@ -89,7 +89,7 @@ class Sampling:
         return draw(ids, probabilities, uniform(self.seed, sample, len(history)))
 
     def choose_among(self, ids, logits, history, sample=0):
-        """As `choose`, to the last bit, from what `largest` finds for `largest_needed`."""
+        """The same id as `choose`, from the result of `largest` for `largest_needed`."""
         if self.vocabulary is not None:
             count = int(np.searchsorted(ids, self.vocabulary))  # ids ascend
             ids, logits = ids[:count], logits[:count]
@@ -109,7 +109,7 @@ class Sampling:
         return self._filter(ids, logits[ids])
 
     def _filter(self, ids, logits):
-        # Everything from the temperature on. A sum's last bits depend on the order: it is that of the ids.
+        # The steps from the temperature on. Sums are taken in the order of the ids, since their last bits depend on it.
         with np.errstate(over="ignore"):
             scaled = (logits.astype(np.float64) - float(logits.max())) / self.temperature
         probabilities = np.exp(scaled)
@@ -147,7 +147,7 @@ class Sampling:
 def largest(logits, count):
     """``(ids, logits)`` of the ``count`` largest of logits (V,), ids in ascending order; of equals the lowest ids.
 
-    Fewer where there are not as many, or not as many above −∞.
+    The result is shorter where fewer logits are above −∞.
     """
     _check_finite(logits.max())
     ids = np.flatnonzero(logits > -math.inf)
@@ -166,7 +166,7 @@ def _check_finite(largest):
 
 
 def uniform(seed, *coordinates):
-    """A number in [0, 1), uniform over its arguments."""
+    """A number in [0, 1), a hash of the arguments that is uniformly distributed over them."""
     return (fold(seed, *coordinates) >> 11) * 2.0**-53
 
 
@@ -184,7 +184,7 @@ def log_probability(logits, token):
 
 
 def is_integer(value):
-    """Whether ``value`` is an integer of any kind, but no bool."""
+    """Whether ``value`` is an integer of any type other than bool."""
     return hasattr(value, "__index__") and not isinstance(value, (bool, np.bool_))
 
 

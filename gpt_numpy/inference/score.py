@@ -17,9 +17,9 @@ CHUNK = 128  # tokens whose logits are held at a time
 
 
 class Score(NamedTuple):
-    """Of ``tokens`` (T,), the first of which is context only.
+    """The score of ``tokens`` (T,), the first of which is context only.
 
-    logprobs  (T − 1,) float64: log-probability, in nats, of tokens[1:], each given what the model sees before it
+    logprobs  (T − 1,) float64: log-probability, in nats, of each of tokens[1:], given the tokens that the model sees
     n_bytes   bytes of the text that was scored
     """
 
@@ -44,15 +44,15 @@ class Score(NamedTuple):
 
     @property
     def bits_per_byte(self):
-        """Bits of information a byte of text: comparable between tokenizers, where the loss is not."""
+        """Loss in bits a byte of text: comparable between tokenizers, unlike the loss a token."""
         return -float(self.logprobs.sum()) / math.log(2) / self.n_bytes
 
 
 def token_logprobs(model, tokens):
     """log P(tokens[i] | what is seen of tokens[:i]) for i = 1 …; (T − 1,) float64.
 
-    What is seen is what generation would see: at the end of the context the last half is kept (``sequences``), so
-    that every token has at least that much before it.
+    The model sees the same tokens as in generation: when the context is full, its last half is kept (``sequences``),
+    so that every later token has at least half a context before it.
     """
     decoder = decoder_for(model)
     block_size = decoder.config.block_size
@@ -81,8 +81,11 @@ def log_softmax_at(logits, targets):
 
 
 def score_text(model, tokenizer, text):
-    """The ``Score`` of a text. It is read as the beginning of a document: after the end-of-text token, if there is
-    one; otherwise its first token is context only."""
+    """The ``Score`` of a text.
+
+    The model reads the text as the beginning of a document, after the end-of-text token. Without such a token, the
+    text's first token is context only.
+    """
     ids = tokenizer.encode_ordinary(text)
     first = [] if tokenizer.eot_id is None else [tokenizer.eot_id]
     tokens = np.array(first + ids, np.int64)

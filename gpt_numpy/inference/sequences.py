@@ -1,12 +1,12 @@
-"""Growing sequences, and what a model with a bounded context still sees of them.
+"""Growing sequences, and the part of each that a model with a bounded context still sees.
 
-A GPT-2 has ``block_size`` learned positions and not one more. When a sequence outgrows them, the oldest tokens
+A GPT-2 has ``block_size`` learned positions. When a sequence outgrows them, the oldest tokens
 are dropped and the rest is read again from position 0, because every cached key was computed with an absolute
-position and cannot be moved. Reading again for each new token would cost a whole prefill each time; so
-half of the context is kept, and the other half is free to grow into.
+position and cannot be moved. Reading again for each new token would cost a whole prefill each time. Therefore
+half of the context is kept, and the other half is free for new tokens.
 
-``context_start`` says where the seen part begins. It depends on the number of tokens alone, not on how they
-came, in one prompt or one by one; so the text does not depend on it either.
+``context_start`` returns the index of the first token that the model sees. The index depends on the number of tokens
+alone, not on whether they came in one prompt or one by one. The generated text therefore does not depend on that either.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .sampling import largest
 
 
 def context_start(count, block_size):
-    """Index of the first token that the model sees of ``count``: 0 until they outgrow ``block_size``.
+    """Index of the first of ``count`` tokens that the model sees: 0 as long as they fit ``block_size``.
 
     >>> [context_start(count, 4) for count in range(1, 10)]
     [0, 0, 0, 0, 3, 3, 3, 6, 6]
@@ -30,9 +30,9 @@ def context_start(count, block_size):
 
 
 class Sequences:
-    """``batch`` sequences of tokens that grow as long as one likes, with the cache that serves them.
+    """``batch`` sequences of tokens that grow without limit, with their cache.
 
-    tokens  a list of token ids for each sequence: all of it, not only what the model still sees
+    tokens  the list of all token ids of each sequence, also of those that the model no longer sees
     """
 
     def __init__(self, model, batch=1, capacity=None):
@@ -43,7 +43,7 @@ class Sequences:
         self.tokens = [[] for _ in range(batch)]
 
     def append(self, sequence, tokens):
-        """Append tokens (T,) to one sequence; logits (V,) for what comes next."""
+        """Append tokens (T,) to one sequence; returns the logits (V,) of the next token."""
         tokens = [int(token) for token in tokens]
         if not tokens:
             raise GenerationError("nothing to continue: the prompt is empty", field="tokens")
@@ -57,10 +57,10 @@ class Sequences:
         return logits[0]
 
     def step(self, tokens, sequences, count=None):
-        """Append one token to each of ``sequences``; a list of logits (V,), one for each sequence.
+        """Append one token to each of ``sequences``; returns a list of logits (V,), one for each sequence.
 
-        With ``count``, a list of ``(ids, logits)`` of that many largest ones, as of ``OpsDecoder.step_to_largest``. A
-        sequence that outgrew its context is read again.
+        With ``count``, the list holds ``(ids, logits)`` of the ``count`` largest logits of each sequence, as
+        ``Decoder.step_to_largest`` returns them. A sequence that outgrew its context is read again.
         """
         results = [None] * len(sequences)
         together = []

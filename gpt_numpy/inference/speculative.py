@@ -1,10 +1,10 @@
 """Speculative decoding: a small model drafts a few tokens, the large one checks them all in one pass.
 
-Reading the large model's weights is what a token costs, and checking five tokens reads them no more often than
-writing one. What comes out is exactly what the large model alone would have given: with temperature 0 the same
-tokens; otherwise tokens of the same distribution (Leviathan, Kalman and Matias 2023, algorithm 1). A drafted
-token x, drawn from q, is kept with probability min(1, p(x)/q(x)); the first that is not is replaced by a draw
-from what q gave too little, max(0, p − q), and the drafts after it are forgotten.
+The time of a token is that of reading the large model's weights, and checking five tokens reads them only once.
+The result is that of the large model alone: with temperature 0 the same
+tokens; otherwise tokens of the same distribution (Leviathan, Kalman and Matias 2023, algorithm 1). A token x drafted
+from the distribution q is kept with probability min(1, p(x)/q(x)), where p is the large model's distribution. The first
+token that is not kept is replaced by a draw from max(0, p − q), normalised, and the drafts after it are dropped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _ACCEPT, _REPLACE = 1, 2  # which draw at a position; 0 is the ordinary one
 
 
 class _Reader:
-    """One model's cache of a growing sequence, which may be cut back."""
+    """One model's cache of a growing sequence, which may be shortened."""
 
     def __init__(self, model):
         self.decoder = decoder_for(model)
@@ -33,7 +33,7 @@ class _Reader:
         self.start = 0
 
     def room(self, count):
-        """How many more tokens the window of ``count`` tokens takes before it has to move."""
+        """Number of tokens that the window of ``count`` tokens can still take before it has to move."""
         return self.block_size - (count - context_start(count, self.block_size))
 
     def logits(self, history, last):
@@ -55,8 +55,8 @@ class _Reader:
 def speculate(model, draft, tokens, max_new_tokens, *, lookahead=4, stop_tokens=(), sample=0, **sampling):
     """Yield ``NewToken``s as ``generate.stream`` does for one prompt, with ``draft`` proposing ``lookahead`` at a time.
 
-    sampling: see ``Sampling``; it holds for both models, which need the same vocabulary. Where a window has to move, one
-    token is written without a draft.
+    sampling: see ``Sampling``. Both models use the same sampling and need the same vocabulary. Where a window has to
+    move, one token is written without a draft.
     """
     sampling = Sampling(**sampling)
     target, drafter = _Reader(model), _Reader(draft)
@@ -96,7 +96,7 @@ def _propose(drafter, history, count, sampling, sample):
 
 
 def _accept(rows, proposed, beliefs, history, sampling, sample):
-    # The tokens that this round settles: some of the proposed, and one of the large model's own.
+    # The tokens that this round adds: those of the draft that are kept, and one of the large model's own.
     history, settled = list(history), []
     for row, token, (draft_ids, draft_probabilities) in zip(rows, proposed, beliefs):
         ids, probabilities = sampling.distribution(row, history)

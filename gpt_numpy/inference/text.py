@@ -1,8 +1,8 @@
-"""Generation with text on both sides: what a terminal or a program reads as it is being written.
+"""Generation from text to text, in pieces that a terminal or a program can show as soon as they come.
 
-Tokens and characters do not end in the same places. A token may stop inside a character (an emoji is four
-bytes), and a stop string may begin in one token and end in another. What a reader has been shown cannot be
-taken back; so text is held back while it might still be half a character or the beginning of a stop string.
+The ends of tokens are not always ends of characters. A token may stop inside a character (an emoji is four
+bytes), and a stop string may begin in one token and end in another. Text that has been shown cannot be
+taken back. Text is therefore held back while it may be part of a character or the beginning of a stop string.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .generate import stream
 class TextStream:
     """Turns the ids of one sequence into text, piece by piece, up to the first of ``stop`` (a list of strings).
 
-    ``ended`` becomes true when a stop string has come; that string and what follows it are not part of the text.
+    ``ended`` becomes true when a stop string has come. The stop string and all after it are not part of the text.
     """
 
     def __init__(self, tokenizer, stop=()):
@@ -27,11 +27,11 @@ class TextStream:
         self.ended = False
 
     def feed(self, token):
-        """The text that can be shown now that ``token`` has come; often none."""
+        """Take one more token; returns the text that can be shown, which may be empty."""
         return self._release(self._decoder.feed(int(token)))
 
     def finish(self):
-        """What is left when no more tokens come."""
+        """The text that is still held back, when no more tokens come."""
         if self.ended:
             return ""
         text = self._release(self._decoder.finish())
@@ -42,7 +42,7 @@ class TextStream:
         if self.ended:
             return ""
         text = self._held + piece
-        found = [place for place in (text.find(stop) for stop in self._stop) if place >= 0]
+        found = [position for position in (text.find(stop) for stop in self._stop) if position >= 0]
         if found:
             self.ended, self._held = True, ""
             return text[: min(found)]
@@ -61,7 +61,7 @@ def check_stop(stop):
 
 
 def _overlap(text, stop):
-    """Length of the longest end of ``text`` that is a beginning of ``stop``, but not all of it."""
+    """Length of the longest suffix of ``text`` that is a proper prefix of ``stop``."""
     for length in range(min(len(text), len(stop) - 1), 0, -1):
         if stop.startswith(text[len(text) - length :]):
             return length
@@ -69,7 +69,7 @@ def _overlap(text, stop):
 
 
 class Piece(NamedTuple):
-    """Some text of one sequence."""
+    """A piece of the text of one sequence."""
 
     sequence: int
     text: str
@@ -78,7 +78,7 @@ class Piece(NamedTuple):
 def stream_text(model, tokenizer, prompts, max_new_tokens, *, samples=1, stop=(), stop_tokens=None, **options):
     """Yield a ``Piece`` whenever there is text to show.
 
-    prompts      a text or a list of texts; special tokens in them are refused, as user text is not trusted.
+    prompts      a text or a list of texts, in which special tokens are refused, since text of a user is not trusted.
                  A prompt may also be a list of token ids
     stop         a string or strings that end a text
     stop_tokens  ids that end a text; default: the tokenizer's end of text, if it has one
@@ -99,7 +99,8 @@ def stream_text(model, tokenizer, prompts, max_new_tokens, *, samples=1, stop=()
 def pieces(new_tokens, tokenizer, count, stop=(), finished=None):
     """Yield the ``Piece``s of ``count`` sequences from an iterator of ``NewToken``s.
 
-    finished: a set to which sequences are added when a stop string ends them; with none, that ends everything.
+    finished: a set to which a sequence is added when a stop string ends it. Without this set, the first stop string
+    ends the iteration.
     """
     texts = [TextStream(tokenizer, stop) for _ in range(count)]
     for token in new_tokens:
@@ -117,7 +118,7 @@ def pieces(new_tokens, tokenizer, count, stop=(), finished=None):
 
 
 def start_of_text(tokenizer):
-    """The ids before the first token of a text: the end of the text before it, or else a line break.
+    """The ids before the first token of a text: the end-of-text token, or a line break if there is none.
 
     Raises ``GenerationError`` for a tokenizer that has neither.
     """

@@ -1,11 +1,11 @@
 """``into=``: how every backward lets its caller accumulate parameter gradients.
 
-A backward in this package only ever returns new arrays; that is what its mathematics reads like. The
-decorator gives it one more keyword: with ``into=(array, …)``, one array for each parameter gradient in the
-order they are returned, the gradients are added to those arrays, and those are returned in their place. The
-kernels implement the same keyword inside their matrix products, where adding costs nothing.
+A backward in this package is written to return new arrays, as its mathematics reads. The decorator gives the
+backward the keyword ``into=(array, …)``: one array for each parameter gradient, in the order of the returned
+gradients. The gradients are added to those arrays, and the call returns those arrays. The kernels implement
+the same keyword inside their matrix products, where adding costs nothing.
 
-All arrays are checked before the first is added to: a call that is refused has changed nothing.
+All arrays are checked before the first is changed: a refused call has changed nothing.
 """
 
 import functools

@@ -1,7 +1,7 @@
 """AdamW (Loshchilov and Hutter 2019, algorithm 2) and the gradient's norm and zeroing, over flat arrays.
 
-The only functions here that write to their arguments: an optimizer's purpose is to move the parameters.
-Its fast twin is ``kernels.adamw``.
+``adamw_update`` and ``clear_gradients`` are the only functions of ``layers`` that write to their arguments: an
+optimizer's purpose is to move the parameters. The fast twin is ``kernels.adamw``.
 """
 
 import math
@@ -35,10 +35,10 @@ def adamw_update(
         g = scale · grad
         m = β₁ m + (1 − β₁) g               running mean of the gradient
         v = β₂ v + (1 − β₂) g²              running mean of its square
-        m̂ = m / (1 − β₁ᵗ),  v̂ = v / (1 − β₂ᵗ)     both start at 0; this takes the bias of that away
+        m̂ = m / (1 − β₁ᵗ),  v̂ = v / (1 − β₂ᵗ)     m and v start at 0; the division removes that bias
         p = p − lr · (m̂ / (√v̂ + ε) + decay · p)
 
-    The decay acts on the parameter, not through the gradient: that is the W.
+    The decay acts on the parameter itself, not through the gradient: the W in AdamW is this decoupled weight decay.
     """
     boundaries, decays = check_step(params, grads, first_moments, second_moments, boundaries, decays)
     correction1 = 1 - beta1**step

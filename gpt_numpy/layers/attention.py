@@ -1,11 +1,11 @@
 """Scaled dot-product attention, causal, and the multi-head layer around it (Vaswani et al. 2017, section 3.2).
 
-Queries, keys and values are (B, T, n_head, head_size): that is how the one (B, T, 3C) product of the layer
-already lies in memory, so that taking heads apart and putting them together again moves nothing.
+Queries, keys and values are (B, T, n_head, head_size). The layer's one (B, T, 3C) product already has this order
+in memory, so splitting and merging heads copies nothing.
 
-What a query may see is a range of keys, never a number added to a score: query i of Tq sees the keys
-first_key[b, i] <= j <= Tk − Tq + i. The upper end is causality (and serves a key-value cache, where there
-are more keys than queries); the lower end, 0 unless given, keeps documents apart that share a block. Its
+The mask is a range of keys for each query, never a number added to a score: query i of Tq sees the keys
+first_key[b, i] <= j <= Tk − Tq + i. The upper end is causality; it also serves a key-value cache, where there
+are more keys than queries. The lower end, 0 by default, separates documents that share a block. The
 fast twin ``kernels.attention`` turns the same range into loop bounds.
 """
 
@@ -36,7 +36,7 @@ class MultiHeadAttentionCache(NamedTuple):
 
 
 def visible_keys(Tq, Tk, first_key=None):
-    """Which query sees which key: bool (1 or B, 1, Tq, Tk), from the two ends of each query's range."""
+    """Mask, True where the query sees the key: bool (1 or B, 1, Tq, Tk), from the two ends of each query's range."""
     key = np.arange(Tk)
     last_key = np.arange(Tk - Tq, Tk)[:, None]
     visible = (key <= last_key)[None, None]
@@ -46,7 +46,7 @@ def visible_keys(Tq, Tk, first_key=None):
 
 
 def softmax(scores):
-    """Softmax over the last axis; a score of −∞ has weight exactly 0. The maximum is taken off first."""
+    """Softmax over the last axis; a score of −∞ has weight exactly 0. The maximum is subtracted before exp."""
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True, initial=-np.inf))
     weights /= weights.sum(axis=-1, keepdims=True)
     return weights
@@ -57,8 +57,8 @@ def softmax_backward(dweights, weights):
 
     ∂p_i/∂s_j = p_i (δ_ij − p_j), so  ds_j = Σ_i dp_i · p_i (δ_ij − p_j) = p_j · (dp_j − Σ_i dp_i · p_i).
 
-    The row sum is what every score loses because the weights must go on adding up to 1. Where p is exactly
-    0 (a key that is not seen) the gradient is exactly 0.
+    The row sum is subtracted from every score's gradient because the weights always add up to 1. Where p is
+    exactly 0 (a key that is not seen) the gradient is exactly 0.
     """
     return weights * (dweights - (dweights * weights).sum(axis=-1, keepdims=True))
 
@@ -67,7 +67,7 @@ def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty):
     """out = softmax(q · kᵀ / √head_size) · v, each query over the keys that it sees.
 
     q (B, Tq, n_head, head_size); k and v (B, Tk, n_head, head_size) with Tk >= Tq; out like q.
-    first_key (B, Tq): the first key each query sees, none beyond its own position. dropout: a
+    first_key (B, Tq): the first key that each query sees, at most the query's own position. dropout: a
     ``randomness.Dropout`` for the attention weights, or None.
     """
     check_attention(q, k, v)
@@ -96,7 +96,7 @@ def attention_backward(dout, cache, alloc=np.empty):
         P = softmax(S)    dS  = P ∘ (dP − rowsum(dP ∘ P))     see ``softmax_backward``
         S = s · q kᵀ      dq  = s · dS · k,   dk = s · dSᵀ · q
 
-    A key after its query has P = 0 and so dS = 0: nothing flows back from the future, exactly.
+    A key after its query has P = 0 and so dS = 0: its gradient from that query is exactly 0.
     """
     q, k, v, weights, dropout_cache = cache
     check_shape("dout", dout, q.shape)
@@ -132,7 +132,7 @@ def multi_head_attention_forward(
 
     x and out (B, T, C); attn_weight (C, 3C) and attn_bias (3C,) hold the three projections side by side;
     proj_weight (C, C), proj_bias (C,). Head h owns columns h · head_size … of each third. alloc_out, where given,
-    is where ``out`` comes from: the backward does not need it, so it may live shorter than the cache.
+    allocates ``out``: the backward does not read ``out``, so its memory may be reused before the backward.
     """
     check_axes(2, x=x, attn_weight=attn_weight)
     n_head = check_heads(n_head, attn_weight.shape[-1])
@@ -147,8 +147,8 @@ def multi_head_attention_forward(
 def multi_head_attention_backward(dout, cache, alloc=np.empty):
     """Gradients dx (B, T, C), dattn_weight, dattn_bias, dproj_weight, dproj_bias: the forward in reverse.
 
-    The forward cut the (B, T, 3C) array into three; its gradient is therefore the three gradients laid side by
-    side again, which is what writing them into the three views of one array does.
+    The forward cut the (B, T, 3C) array into three views. The gradient of that array is therefore the three
+    gradients side by side: each is written into its view of one array.
     """
     B, Tq, n_head, head_size = cache.attention.q.shape
     dheads, dproj_weight, dproj_bias = linear_backward(dout, cache.proj, alloc)
@@ -169,5 +169,5 @@ def split_heads(qkv, n_head):
 
 
 def _heads_first(x):
-    # (B, T, n_head, head_size) -> (B, n_head, T, head_size): the order in which matmul takes heads apart
+    # (B, T, n_head, head_size) -> (B, n_head, T, head_size): matmul multiplies the last two axes of each head
     return x.swapaxes(1, 2)

@@ -21,14 +21,14 @@ class CrossEntropyCache(NamedTuple):
 def cross_entropy_forward(logits, targets, ignore_index=-1, alloc=np.empty):
     """Mean over the counted rows of −log softmax(logits)[target].
 
-    logits (..., V); targets (...) int, where ``ignore_index`` takes a row out of the mean. Returns a Python
-    float, summed in float64; with no counted row at all the loss is 0 and so is every gradient.
+    logits (..., V); targets (...) int, where ``ignore_index`` takes a row out of the mean. Returns the loss, a Python
+    float summed in float64, and the cache. If no row counts, the loss and every gradient are 0.
     """
     check_axes(1, logits=logits)
     rows, targets = rows_of(logits), own_targets(targets, logits.shape, ignore_index).reshape(-1)
     counted = targets != ignore_index
     # log Σ exp(x) = m + log Σ exp(x − m) for any m; with m the maximum no exponential overflows. The sum m + log Σ is
-    # never taken by itself: far from 0 it would have no digits left for log Σ.
+    # never computed alone: for a large m its rounding would lose the digits of log Σ.
     maximum = rows.max(axis=-1, keepdims=True, initial=-np.inf)
     shifted = np.subtract(rows, maximum, out=alloc(rows.shape, rows.dtype))
     np.exp(shifted, out=shifted)
@@ -46,7 +46,7 @@ def cross_entropy_backward(dloss, cache, alloc=np.empty):
 
         ∂loss/∂x_i = exp(x_i) / Σ_j exp(x_j) − δ_iy = softmax(x)_i − δ_iy,
 
-    each row weighted by 1/N, N being the number of rows in the mean; an ignored row gets zeros.
+    weighted by 1/N, where N is the number of rows in the mean. An ignored row gets zeros.
     """
     logits, maximum, total, targets, counted = cache
     rows = rows_of(logits)

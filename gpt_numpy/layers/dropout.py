@@ -1,4 +1,4 @@
-"""Dropout, with a mask that is a function of where an element stands (see ``randomness``).
+"""Dropout, with a mask that is a function of each element's position (see ``randomness``).
 
 The mask is never stored: forward and backward both call ``keep_mask``. The hash is Chris Wellons's 32-bit
 integer mixer "lowbias32" over a key, a row and a column; the kernels compute the same bits.
@@ -27,10 +27,10 @@ def mix32(x):
 
 
 def keep_mask(shape, dropout):
-    """Which elements stay: bool of ``shape``, True with probability 1 − p.
+    """Mask of the elements that stay: bool of ``shape``, True with probability 1 − p.
 
-    The array is seen as rows of its last axis. Axis 0 is the sequence in the batch, so the first row's
-    number is ``dropout.first_sequence`` times the rows that one sequence has.
+    The array is treated as rows of its last axis. Axis 0 is the sequence in the batch, so the first row's
+    number is ``dropout.first_sequence`` times the number of rows of one sequence.
     """
     n_rows = int(np.prod(shape[:-1], dtype=np.int64))
     rows_per_sequence = n_rows // max(shape[0], 1) if len(shape) > 1 else 1
@@ -44,7 +44,7 @@ def keep_mask(shape, dropout):
 
 
 def dropout_forward(x, dropout, alloc=np.empty):
-    """out = x / (1 − p) where the mask keeps, 0 elsewhere: the expectation is x.  x (B, ..., last axis)."""
+    """out = x / (1 − p) where the mask is True, 0 elsewhere; its expectation is x.  x (B, ..., last axis)."""
     check_axes(1, x=x)
     out = alloc(x.shape, x.dtype)
     np.multiply(x, keep_mask(x.shape, dropout), out=out)
@@ -53,5 +53,5 @@ def dropout_forward(x, dropout, alloc=np.empty):
 
 
 def dropout_backward(dout, cache, alloc=np.empty):
-    """dx = dout / (1 − p) where the mask kept, 0 elsewhere: the map is linear and diagonal, its own transpose."""
+    """dx = dout / (1 − p) where the mask is True, 0 elsewhere: the map is linear and diagonal, its own transpose."""
     return dropout_forward(dout, cache.dropout, alloc)[0]

@@ -35,9 +35,9 @@ def embedding_backward(dout, cache):
     """Gradients of both tables: dwte (V, C), dwpe (block_size, C).
 
     Row v of wte was copied to every (b, t) whose token is v, so its gradient is the sum of dout over those
-    positions:  dwte[v] = Σ_{b,t : tokens[b,t] = v} dout[b, t].  Likewise for positions; a position that all
-    sequences share receives the sum over the batch. ``np.add.at`` is the unbuffered ``+=``: the plain
-    ``dwte[tokens] += dout`` would count a repeated token once.
+    (b, t):  dwte[v] = Σ_{b,t : tokens[b,t] = v} dout[b, t].  Row p of wpe likewise receives the sum of dout over
+    all (b, t) at position p. ``np.add.at`` is the unbuffered ``+=``: the plain ``dwte[tokens] += dout`` would
+    count a repeated token once.
     """
     check_shape("dout", dout, (*cache.tokens.shape, cache.wte_shape[1]))
     dwte = np.zeros(cache.wte_shape, dout.dtype)

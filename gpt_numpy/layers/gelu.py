@@ -2,8 +2,8 @@
 
     gelu(x) = ½ · x · (1 + tanh(u)),   u = √(2/π) · (x + 0.044715 · x³)
 
-It approximates x · Φ(x), with Φ the normal distribution function; the derivative below is the exact one
-of this form, not of x · Φ(x). Its fast twin is ``kernels.gelu``.
+This form approximates x · Φ(x), where Φ is the normal distribution function. The derivative below is exact for
+this form, not for x · Φ(x). The fast twin is ``kernels.gelu``.
 """
 
 import math
@@ -22,7 +22,7 @@ class GeluCache(NamedTuple):
 
 
 def _tanh_argument(x):
-    # Beyond |x| = 32 tanh(u) is ±1 in either precision; clipping keeps x³ finite, and a NaN stays a NaN.
+    # For |x| > 32, tanh(u) is ±1 in either precision. Clipping keeps x³ finite, and a NaN stays a NaN.
     x = np.clip(x, -32, 32)
     return SCALE * (x + CUBIC * x * x * x)
 
@@ -31,7 +31,7 @@ def gelu_forward(x, alloc=np.empty):
     """out = gelu(x), elementwise; −∞ gives its limit 0, +∞ gives +∞, NaN gives NaN."""
     check_axes(0, x=x)
     gate = 0.5 * (1 + np.tanh(_tanh_argument(x)))
-    # At −∞ the gate is exactly 0, and ∞ · 0 would be a NaN where the limit is 0.
+    # At −∞ the gate is exactly 0, and −∞ · 0 would be a NaN, although the limit is 0.
     finite = np.where(x == -np.inf, x.dtype.type(0), x)
     out = np.multiply(finite, gate, out=alloc(x.shape, x.dtype))
     return out, GeluCache(x)

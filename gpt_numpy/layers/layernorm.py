@@ -39,7 +39,7 @@ def layernorm_forward(x, weight, bias, epsilon=1e-5, alloc=np.empty):
 def layernorm_backward(dout, cache, alloc=np.empty):
     """Gradients dx (..., C), dweight (C,), dbias (C,).
 
-    xhat is recomputed: it costs two passes over x, and keeping it would cost another array of its size.
+    xhat is recomputed, which costs two passes over x. Keeping xhat would cost another array of the size of x.
 
     out = xhat · weight + bias    gives  dbias = Σ_rows dout,  dweight = Σ_rows dout · xhat,
                                          dxhat = dout · weight.

@@ -35,7 +35,7 @@ def linear_backward(dout, cache, alloc=np.empty):
         ∂L/∂weight_kn  = Σ_rows x_k · dout_n              dweight = xᵀ · dout
         ∂L/∂bias_n     = Σ_rows dout_n                    dbias = column sums of dout
 
-    A quick check that needs no algebra: the shapes allow no other product.
+    The shapes are a quick check without algebra: no other product of the same two arrays fits them.
     """
     x, weight = cache
     check_shape("dout", dout, (*x.shape[:-1], weight.shape[1]))

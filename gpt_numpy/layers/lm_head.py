@@ -63,10 +63,10 @@ def lm_head_cross_entropy_backward(dloss, cache, alloc=np.empty):
 
 @adds_into(1)
 def lm_head_cross_entropy_gradients(x, wte, targets, dloss, ignore_index=-1, alloc=np.empty):
-    """Loss, dx and dwte at once, for a dloss known beforehand: what a training step calls.
+    """Loss, dx and dwte at once, for a dloss known beforehand. A training step calls this function.
 
-    The loss depends linearly on dloss, so nothing needs to be known from above to go back at once; the
-    kernels use that to finish with each chunk of logits while it is still in the cache.
+    dloss is known before the forward pass, so the backward of the head can follow at once. The
+    kernels use this to compute the gradients of each chunk of logits while the chunk is still in the CPU's cache.
     """
     loss, cache = lm_head_cross_entropy_forward(x, wte, targets, ignore_index, alloc)
     return loss, *lm_head_cross_entropy_backward(dloss, cache, alloc)

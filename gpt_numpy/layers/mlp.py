@@ -1,6 +1,6 @@
 """The position-wise feed-forward layer of a block: linear to 4C, GELU, linear back to C.
 
-Composed here of the small layers; its fast twin ``kernels.mlp`` fuses them into the matrix products.
+The functions here compose the small layers. The fast twin ``kernels.mlp`` fuses GELU into the matrix products.
 """
 
 from typing import NamedTuple
@@ -22,7 +22,7 @@ class MLPCache(NamedTuple):
 def mlp_forward(x, fc_weight, fc_bias, proj_weight, proj_bias, alloc=np.empty, alloc_out=None):
     """out = gelu(x · fc_weight + fc_bias) · proj_weight + proj_bias;  x and out (..., C), fc_weight (C, 4C).
 
-    alloc_out, where given, is where ``out`` comes from: the backward does not need it.
+    alloc_out, where given, allocates ``out``: the backward does not read ``out``.
     """
     check_mlp(x, fc_weight, fc_bias, proj_weight, proj_bias)
     hidden, fc_cache = linear_forward(x, fc_weight, fc_bias, alloc)

@@ -1,4 +1,4 @@
-"""The residual connection: a branch, perhaps with dropout, is added to the stream it came from.
+"""The residual connection: a branch, with or without dropout, is added to the stream that it started from.
 
 Its fast twin is ``kernels.residual``.
 """
@@ -28,8 +28,8 @@ def residual_forward(x, branch, dropout=None, alloc=np.empty):
 def residual_backward(dout, cache, alloc=np.empty):
     """Gradients dx and dbranch.
 
-    A sum hands its gradient to both terms unchanged: dx = dout, and dbranch = dout through dropout's
-    backward. Where nothing changes it, the very same array is returned, so neither may be written to.
+    The gradient of a sum is passed to both terms unchanged: dx = dout, and dbranch = dropout's backward of
+    dout. dx, and dbranch without dropout, are the array dout itself, so the caller may not write to them.
     """
     dbranch = dout
     if cache.dropout_cache is not None:

@@ -1,8 +1,8 @@
 """The layers with products in bfloat16: the same functions, whose matrix products take rounded operands.
 
-The oracle of ``kernels.rounded``. Each function below is its twin in this package with ``round_to_bfloat16`` around what
-is multiplied, forward and backward; see ``gpt_numpy.products`` for what is rounded and what is not. In float64 the
-rounded operands are multiplied exactly enough to hold the kernels to them.
+This module is the oracle of ``kernels.rounded``. Each function below is the function of the same name in ``layers``
+with ``round_to_bfloat16`` applied to the operands of its products, forward and backward. ``gpt_numpy.products`` lists
+what is rounded and what is not. Run in float64, the products are exact enough to test the kernels against.
 """
 
 import numpy as np
@@ -33,7 +33,7 @@ from .mlp import MLPCache
 
 
 def linear_forward(x, weight, bias, alloc=np.empty):
-    """`layers.linear_forward` of rounded x and weight. The cache holds both as they were given."""
+    """`layers.linear_forward` of rounded x and weight. The cache holds x and weight unrounded."""
     out, cache = layers.linear_forward(round_to_bfloat16(x), round_to_bfloat16(weight), bias, alloc)
     return out, cache._replace(x=x, weight=weight)
 

@@ -2,11 +2,11 @@
 
 ``gradients``    ``check_gradients``: a hand-written backward against difference quotients
 ``cases``        every layer with small inputs, ready to be checked
-``whole_model``  the same for a model of two blocks
+``whole_model``  ``check_gradients`` of a model of two blocks
 ``step_size``    the error of a difference quotient against its step, and the complex step
 ``bugs``         classic mistakes, planted, and the checks that catch them
 ``trace``        every intermediate of a pass and its gradient, by name
-``exercises``    gradients to write oneself, and a checker that says what is wrong with them
+``exercises``    gradients to write oneself, and a checker that names the first wrong number and its cause
 ``steps``        the layers taken apart into elementary steps, for the trace
 """
 
@@ -17,7 +17,7 @@ __all__ = ["GradientReport", "TensorCheck", "Trace", "Traced", "Violation", "che
 
 
 def __getattr__(name):
-    # The exercises bring the model, the tokenizer and numba with them; a gradient check needs none of these.
+    # The exercises import the model, the tokenizer and numba; a gradient check needs none of these.
     if name == "check":
         from .exercises import check
 

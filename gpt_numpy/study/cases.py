@@ -1,13 +1,12 @@
 """Every layer, ready to be checked: small inputs of pairwise different sizes for each function pair.
 
-A case names a layer and a variant (a mask, dropout, more keys than queries) and holds what ``check_gradients``
-wants. The command ``gradcheck``, the layers' tests and the planted bugs all go through this one table, with
-``ops`` being ``layers``, ``kernels``, or either of them with a bug in it.
+A case names a layer and a variant (a mask, dropout, more keys than queries) and holds the arguments of
+``check_gradients``. The command ``gradcheck``, the layers' tests and the planted bugs all use this one table. ``ops``
+is ``layers``, ``kernels``, or one of them with a planted bug.
 
-Sizes differ pairwise so that a swapped axis cannot fit. The ``long`` variants are for the kernels: with them every
-loop is entered, whatever the width of the vectors (2 to 16 numbers): unrolled loops, blocks, and what is left over.
-Values and weights are of unit scale: with GPT-2's own
-0.02 a wrong term can hide below the tolerance.
+Sizes differ pairwise so that a swapped axis cannot fit. The ``long`` variants are for the kernels. They enter every
+loop (unrolled loops, blocks, remainders), for any width of the vectors (2 to 16 numbers).
+Values and weights are of unit scale: with GPT-2's standard deviation of 0.02, a wrong term can hide below the tolerance.
 """
 
 from __future__ import annotations
@@ -46,11 +45,11 @@ class Case(NamedTuple):
 def layer_cases(ops, seed=0):
     """The list of every ``Case`` of the module ``ops``; the values depend on the seed alone.
 
-    The ``long`` variants are made for ``kernels`` alone: NumPy's loops are not ours to enter.
+    The ``long`` variants are made for ``kernels`` alone: they test the loops of kernels, which ``layers`` does not have.
     """
     cases = []
-    for place, make in enumerate(_MAKERS.values()):
-        cases += make(ops, _Draw(seed, place))
+    for number, make in enumerate(_MAKERS.values()):
+        cases += make(ops, _Draw(seed, number))
     return _for_ops(ops, cases)
 
 
@@ -126,7 +125,7 @@ def check_case(case, **options):
 
 
 def _broken_value(case):
-    """Differences cannot see a forward and a backward that are wrong by the same factor; a number from elsewhere can."""
+    """Compare the output with the formula: differences miss a forward and a backward wrong by the same factor."""
     if case.value is None:
         return None
     found, expected = np.asarray(case.forward(**case.inputs)[0]), np.asarray(case.value(**case.inputs))
@@ -137,16 +136,16 @@ def _broken_value(case):
 
 
 def _broken_visibility(case, rng):
-    """What flows from query i reaches the keys that i may see, every one, and exactly nothing else."""
+    """Check that the gradient of query i reaches every key that i may see, and is exactly 0 at all other keys."""
     if case.visible is None:
         return None
     out, cache = case.forward(**case.inputs)
     name = "v" if "v" in case.inputs else "x"
-    place = [n for n, value in case.inputs.items() if n in ("q", "k", "v", "x")].index(name)
+    index = [n for n, value in case.inputs.items() if n in ("q", "k", "v", "x")].index(name)
     for i in range(out.shape[1]):
         dout = np.zeros(out.shape)
         dout[:, i] = rng.standard_normal(dout[:, i].shape)
-        gradient = case.backward(dout, cache)[place]
+        gradient = case.backward(dout, cache)[index]
         reached = np.any(gradient.reshape(*gradient.shape[:2], -1) != 0, axis=-1)  # (B, Tk)
         wrong = np.argwhere(reached != case.visible[:, i])
         if len(wrong):
@@ -167,19 +166,19 @@ def _broken_accumulation(case, rng):
     starts = [rng.standard_normal(g.shape) for g in expected]
     into = tuple(s.copy() for s in starts)
     returned = case.backward(dout, cache, into=into)
-    for place, (start, gradient, accumulated) in enumerate(zip(starts, expected, into)):
+    for i, (start, gradient, accumulated) in enumerate(zip(starts, expected, into)):
         if not np.allclose(accumulated, start + gradient, rtol=1e-12, atol=1e-12):
-            return Violation("accumulation", f"into[{place}] is not what it was plus the gradient")
+            return Violation("accumulation", f"into[{i}] is not its former value plus the gradient")
     if any(a is not b for a, b in zip(returned[len(returned) - case.n_parameters :], into)):
-        return Violation("accumulation", "the arrays of into are not what is returned")
+        return Violation("accumulation", "the backward returned other arrays than those of into")
     return None
 
 
 class _Draw:
     """Unit-scale values from a generator of its own for each layer."""
 
-    def __init__(self, seed, place):
-        self.rng = np.random.default_rng([seed, place])
+    def __init__(self, seed, number):
+        self.rng = np.random.default_rng([seed, number])
 
     def normal(self, *shape):
         return self.rng.standard_normal(shape)
@@ -198,7 +197,7 @@ class _Draw:
 
 
 def _visible(Tq, Tk, first_key=0):
-    """Spelt out pair by pair, independently of the layers: bool (B, Tq, Tk)."""
+    """The mask, computed pair by pair and independently of the layers: bool (B, Tq, Tk)."""
     first_key = np.broadcast_to(first_key, (B, Tq))
     rows = [[[first_key[b, i] <= j <= Tk - Tq + i for j in range(Tk)] for i in range(Tq)] for b in range(B)]
     return np.array(rows)

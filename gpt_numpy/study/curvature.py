@@ -5,10 +5,10 @@ g(p + ih·v) = g(p) + ih · H·v + O(h²), with H the Hessian, and
 
     H · v = Im g(p + ih·v) / h,
 
-exact to rounding for an h as small as 1e-30 (Squire and Trapp 1998). Nothing is derived a second time.
+exact to rounding for an h as small as 1e-30 (Squire and Trapp 1998). No second derivative is written by hand.
 
-The same step turns a forward into its Jacobian's product with a vector, which gives a check of a backward without any
-step size: ⟨u, J·v⟩ = ⟨Jᵀ·u, v⟩ for random u and v.
+The complex step of a forward gives the product of its Jacobian J with a vector. Comparing ⟨u, J·v⟩ with ⟨Jᵀ·u, v⟩ for
+random u and v checks a backward without any choice of step size.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ def hessian_vector_product(model: GPT, v, tokens, targets, **context) -> np.ndar
 
 
 def _loss_cache(logits, targets):
-    """What ``cross_entropy_forward`` would keep; it returns a Python float, which complex numbers do not fit."""
+    """The cache of ``cross_entropy_forward``, which itself returns a Python float and so cannot take complex numbers."""
     rows, targets = logits.reshape(-1, logits.shape[-1]), targets.reshape(-1)
     maximum = rows.real.max(axis=-1, keepdims=True)
     total = np.exp(rows - maximum).sum(axis=-1, keepdims=True)
     return CrossEntropyCache(logits, maximum, total, targets, targets != IGNORE_INDEX)
 
 
-# ---- what the Hessian says -------------------------------------------------------------------------------------------
+# ---- eigenvalues, trace, noise scale ---------------------------------------------------------------------------------
 
 
 class Spectrum(NamedTuple):
-    """The two ends of the Hessian's spectrum, after ``products`` Hessian-vector products."""
+    """The largest and smallest eigenvalue of the Hessian, after ``products`` Hessian-vector products."""
 
     largest: float
     smallest: float
@@ -75,7 +75,7 @@ def eigenvalues(model: GPT, tokens, targets, n_products: int = 30, seed: int = 0
     while True:
         product = hessian_vector_product(model, basis[-1], tokens, targets)
         alphas.append(float(product @ basis[-1]))
-        for _ in range(2):  # once leaves what rounding makes of it
+        for _ in range(2):  # a single pass would leave a part due to rounding
             for vector in basis:
                 product -= (product @ vector) * vector
         beta = float(np.linalg.norm(product))
@@ -103,8 +103,9 @@ def gradient_noise_scale(model: GPT, tokens, targets) -> float:
     """The simple noise scale B = tr(Σ) / |G|², in sequences (McCandlish et al. 2018, equation 2.9 and appendix A.1).
 
     Σ is the covariance of one sequence's gradient, G the true gradient. Both are estimated without bias from the
-    gradients of the single sequences in tokens (n, T) and of their mean. A batch much smaller than B steps mostly
-    along noise; one much larger gains little. Infinite or negative where n is too small to tell G from noise.
+    gradients of the single sequences in tokens (n, T) and of their mean. The step of a batch much smaller than B is
+    mostly noise; a batch much larger than B gains little. The result is infinite or negative where n is too small to
+    distinguish G from noise.
     """
     n = len(tokens)
     if n < 2:

@@ -38,7 +38,7 @@ class Picture:
         return f"{self.text.rstrip()}\n[{self.caption}]"
 
 
-on_show = None  # set by whoever collects pictures instead of displaying them
+on_show = None  # a function that receives each picture instead of its display
 
 
 def show(picture: Picture) -> None:
@@ -86,7 +86,7 @@ def curves(lines: Mapping[str, tuple], caption: str, x: str = "", y: str = "", l
     (x0, x1), (y0, y1) = ((min(v), max(v)) for v in zip(*everything))
     x1, y1 = x1 if x1 > x0 else x0 + 1, y1 if y1 > y0 else y0 + 1
 
-    def place(a, b):
+    def position(a, b):
         return left + (width - left - 120) * (a - x0) / (x1 - x0), (height - bottom) * (y1 - b) / (y1 - y0) + 8
 
     body = [f'<path d="M{left} 8V{height - bottom + 8}H{width - 120}" fill="none" stroke="#999999"/>']
@@ -98,7 +98,7 @@ def curves(lines: Mapping[str, tuple], caption: str, x: str = "", y: str = "", l
     texts = [f"{y} against {x}"]
     for number, (name, line) in enumerate(points.items()):
         colour = _COLOURS[number % len(_COLOURS)]
-        path = "L".join("{:.1f} {:.1f}".format(*place(*p)) for p in line)
+        path = "L".join("{:.1f} {:.1f}".format(*position(*p)) for p in line)
         body.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         body.append(_label(width - 114, 20 + 16 * number, name, "start", colour))
         picked = [line[round(i * (len(line) - 1) / 39)][1] for i in range(min(40, len(line)))]

@@ -1,15 +1,15 @@
-"""Are these gradients right? A hand-written backward against difference quotients of its forward.
+"""Gradient check: a hand-written backward against difference quotients of its forward.
 
-``check_gradients`` takes a layer as it is (forward, backward, a dict of inputs) and turns it into one number,
-L = Σ dout · out with a random dout. Then ∂L/∂(every input) is what the backward claims to return for that dout,
-and (L(x + h) − L(x − h)) / 2h is what it ought to be. An all-ones dout would miss a transposed or a summed
-gradient; a random one does not.
+``check_gradients`` takes a layer's forward, backward and a dict of inputs, and forms one number,
+L = Σ dout · out with a random dout. For that dout, the backward must return ∂L/∂(every input). The check compares
+each with (L(x + h) − L(x − h)) / 2h. An all-ones dout would miss a transposed or a summed
+gradient; a random dout does not.
 
-Small tensors are checked entry by entry, large ones along random directions: the derivative along u, computed
-with two forwards, against ⟨gradient, u⟩, which a wrong entry anywhere disturbs. Everything is in float64.
+Small tensors are checked entry by entry, large ones along random directions u: the derivative along u, computed
+with two forwards, is compared with ⟨gradient, u⟩, which any wrong entry changes. All numbers are float64.
 
-The contract of a backward is checked on the way: called twice it gives the same bits, it writes to nothing it
-was given, and every gradient has its tensor's shape.
+The check also tests the contract of a backward: two calls give the same bits, no argument is written to, and every
+gradient has the shape of its tensor.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _ROUNDING = 4 * np.finfo(np.float64).eps  # relative rounding error allowed to o
 
 
 class TensorCheck(NamedTuple):
-    """What came out for one tensor. ``where`` is the entry (or the number of the direction) that disagrees most."""
+    """The result for one tensor. ``where`` is the entry (or the number of the direction) that disagrees most."""
 
     tensor: str
     shape: tuple
@@ -54,14 +54,14 @@ class TensorCheck(NamedTuple):
 
 
 class Violation(NamedTuple):
-    """A broken rule that is not a wrong number: ``check`` names the rule."""
+    """A broken rule of the contract, as opposed to a wrong number; ``check`` names the rule."""
 
     check: str
     message: str
 
 
 class GradientReport(NamedTuple):
-    """All tensors of one function, and the rules it broke."""
+    """The results for all tensors of one function, and the rules that the function broke."""
 
     tensors: list  # of TensorCheck
     violations: list  # of Violation
@@ -111,13 +111,13 @@ def check_gradients(
     backward  called as ``backward(dout, cache)``, returns one gradient; or a tuple or list of gradients, one for each
               name in ``names`` and in that order; or a dict of gradients by name (``x`` or ``dx``)
     inputs    dict name → value. Floating arrays are differentiated and must be float64; the rest (token ids,
-              n_head, a ``Dropout``) is handed through
+              n_head, a ``Dropout``) is passed on unchanged
     names     which inputs the gradients belong to; default: every floating array of ``inputs``
     method    "central" differences, or "complex" for a forward that is analytic and takes complex arrays:
               Im L(x + ih) / h is exact to rounding
 
     A tensor passes when ‖analytic − numeric‖ ≤ tolerance · max(‖analytic‖, ‖numeric‖), the norm over all its
-    entries; a difference below what rounding makes of the quotient itself is no evidence and passes too.
+    entries. A difference below the rounding error of the quotient itself also passes.
 
     >>> import numpy as np
     >>> from gpt_numpy import layers
@@ -182,7 +182,7 @@ class _Quotient:
         h = self.step
         if self.method == "complex":
             return float(np.sum(self.dout * np.imag(self._out(name, 1j * h * direction))) / h)
-        # dout meets the difference of the outputs, not the difference of two sums: fewer digits cancel.
+        # dout is multiplied by the difference of the outputs. The difference of two sums would lose more digits.
         return float(np.sum(self.dout * (self._out(name, h * direction) - self._out(name, -h * direction))) / (2 * h))
 
     def _out(self, name, shift):
@@ -242,7 +242,7 @@ def _broken_shapes(names, inputs, gradients):
 
 
 def _unknown_names(gradients, inputs):
-    """The rule that a dict of gradients has none that belongs to no floating input, and is not empty."""
+    """Check that a dict of gradients is not empty, and that each belongs to a floating input."""
     known = [name for name, value in inputs.items() if _is_floating(value)]
     unknown = [key for key in gradients if key not in known and not (str(key)[:1] == "d" and str(key)[1:] in known)]
     missing = [name for name in known if _key(gradients, name) is None]
@@ -251,7 +251,7 @@ def _unknown_names(gradients, inputs):
 
 
 def _key(gradients, name):
-    """The key under which a dict of gradients has that of ``name``: the name itself, or with a d before it."""
+    """The key of the gradient of ``name`` in a dict of gradients: the name itself, or the name with a d before it."""
     return next((key for key in (name, f"d{name}") if key in gradients), None)
 
 
@@ -260,7 +260,7 @@ def _is_floating(value):
 
 
 def _in_order(gradients, names):
-    """What a backward returned, as a list in the order of ``names``."""
+    """The gradients that a backward returned, as a list in the order of ``names``."""
     if isinstance(gradients, Mapping):
         missing = [name for name in names if _key(gradients, name) is None]
         if missing:

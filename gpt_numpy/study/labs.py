@@ -1,7 +1,7 @@
-"""Two labs on a model that trains in seconds: predict the outcome of a sweep, and find what is wrong with a model.
+"""Two labs on a model that trains in seconds: predict the outcome of a sweep, and find the fault of a damaged model.
 
 ``sweep`` varies one setting and compares the losses with the reader's prediction. ``damaged`` returns the model of one
-of four cases, each broken in another way; its attention maps (``study.microscope``) show which.
+of four cases, each with a different fault. The model's attention maps (``study.microscope``) show the fault.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def sweep(setting: str, values, n_steps: int = 120, text: str = TEXT, seed: int 
 
 
 def fault_of(case: int) -> str:
-    """The fault of case 1 to 4: each case has another, in an order that does not give it away."""
+    """The fault of case 1 to 4; the order of the cases differs from that of ``FAULTS``."""
     if not 1 <= case <= len(FAULTS):
         raise ConfigError("no such case", found=case, expected=f"1 to {len(FAULTS)}")
     order = sorted(FAULTS, key=lambda fault: fold(*fault.encode(), 20))
@@ -103,7 +103,7 @@ def damaged(run: Run, fault: str, seed: int = 0) -> GPT:
 
 @contextlib.contextmanager
 def shown(model: GPT):
-    """Let traces of ``model`` compute their steps with the model's own mask: a trace has steps of its own."""
+    """Let traces of ``model`` compute their attention steps with the model's own mask."""
     before = steps.visible_keys
     steps.visible_keys = model.ops.attention.visible_keys
     try:

@@ -1,8 +1,8 @@
 """The lessons as files: their cells, read aloud in a terminal or turned into notebooks that have been run.
 
 A lesson is a Python script in percent format. ``# %%`` begins a cell of code, ``# %% [markdown]`` a cell of text, and
-``# %% [answer]`` a text that the reader should first think about: a notebook folds it into ``<details>``, a terminal
-waits for a key. Jupyter (with jupytext) and VS Code open a lesson as it is.
+``# %% [answer]`` the answer to a question. A notebook folds an answer into ``<details>``; a terminal
+waits for a key before it. Jupyter (with jupytext) and VS Code open a lesson without conversion.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def write_notebook(path: Path, folder: Path) -> Path:
 
 
 def _outputs(path):
-    """What each code cell prints and shows, in the form of a notebook's outputs."""
+    """The output of each code cell, text and pictures, in the form of a notebook's outputs."""
     namespace = {"__name__": "__main__", "__file__": str(path)}
     for kind, text in cells(path):
         if kind == "code":
@@ -115,7 +115,7 @@ def _collecting():
 
 
 def read_aloud(path: Path, width: int = 80, wait=None) -> None:
-    """Run a lesson in a terminal: prose, code, what the code prints; ``wait()`` is called before each answer.
+    """Run a lesson in a terminal: print its prose, code and output; ``wait()`` is called before each answer.
 
     wait: by default a key press where both ends are a terminal, and nothing elsewhere.
     """

@@ -1,13 +1,13 @@
 """The error of a difference quotient against its step: the V-curve.
 
-(f(x + h) − f(x − h)) / 2h is wrong by two things. Truncation: the series behind it is cut off after f', which
-costs h² · f'''/6 and falls as h falls. Rounding: the two values agree in most of their digits, and subtracting
-them leaves an error of about ε·|f|, which the division by h makes ε·|f|/h, rising as h falls. Drawn against h on
-logarithmic axes the two make a V, with its lowest point near ε^(1/3) ≈ 6e-6 and an error near ε^(2/3) ≈ 4e-11
-there. So a gradient check has a best step, and an error that no correct gradient beats.
+(f(x + h) − f(x − h)) / 2h has two errors. Truncation: the Taylor series is cut off after f', an error of
+h² · f'''/6, which falls as h falls. Rounding: the two values agree in most of their digits, and subtracting
+them leaves an error of about ε·|f|; divided by h, this is ε·|f|/h, which rises as h falls. Drawn against h on
+logarithmic axes, the sum has the shape of a V. Its lowest point is near h = ε^(1/3) ≈ 6e-6, with an error near
+ε^(2/3) ≈ 4e-11. A gradient check therefore has a best step, and even a correct gradient has about this error.
 
-The complex step, Im f(x + ih) / h, subtracts nothing: its curve is a flat line at ε for any h that is small
-enough (Squire and Trapp 1998).
+The complex step, Im f(x + ih) / h, subtracts nothing: its curve is a flat line at ε for any small enough h
+(Squire and Trapp 1998).
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class VCurve(NamedTuple):
 
 
 def v_curve(case, method="central", steps=STEPS, seed=0):
-    """The ``VCurve`` of a ``Case``; along directions where that is quicker."""
+    """The ``VCurve`` of a ``Case``; tensors are checked along directions where that is quicker."""
     errors = []
     for step in steps:
-        # With no tolerance nothing is forgiven as rounding either: the bare error is wanted.
+        # A tolerance of 0 also allows no rounding error: the curve shows the bare error.
         report = check_gradients(
             case.forward,
             case.backward,

@@ -1,13 +1,13 @@
 """Every layer taken apart into elementary steps, each with a name, a value and a gradient of its own.
 
 The layers keep only what their backward needs, and fuse what can be fused: a layernorm never forms the gradient
-of its mean. Here the same mathematics stands the long way, one operation a line, so that a trace can show
-every step. A layer has two functions: ``X_steps(see, …)`` runs forward and hands each value to
-``see(name, value)``, which returns it (or another one in its place, to try what would follow), and
-``X_step_gradients(dout, t, …)`` goes back through the values ``t``, naming each gradient like its value. A name
-that is used twice adds up two gradients. The result of a layer itself has the empty name.
+of its mean. Here the same mathematics is written one operation a line, so that a trace can show
+every step. A layer has two functions. ``X_steps(see, …)`` runs forward and passes each value to
+``see(name, value)``, which returns the value, or a replacement whose effect is to be seen.
+``X_step_gradients(dout, t, …)`` goes back through the values ``t``, naming each gradient like its value. The gradient
+of a value that is used twice is the sum of two. The result of a layer itself has the empty name.
 
-The tests hold both to the layers: the same output, the same input gradients, and every step's gradient to
+The tests compare the outputs and input gradients with those of the layers, and every step's gradient with
 difference quotients.
 """
 

@@ -1,7 +1,7 @@
 """A gradient report as a table: a line a tensor and a line for every broken rule, in text and in HTML.
 
-Two forms: all columns where there are 140 characters for them, the five that matter where there are fewer. FAILED is red
-on a terminal (never with ``NO_COLOR`` in the environment).
+The table has two forms: all columns where a line has 140 characters or more, five columns where a line is shorter. FAILED
+is red on a terminal (never with ``NO_COLOR`` in the environment).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LEGEND = (
 
 
 def heading(layer=None, width=None):
-    """The table's first line. ``layer``: "" where the table is of one layer, whose name is then left out."""
+    """The table's first line. ``layer``: "" for a table of one layer, which leaves out the layer's name."""
     columns = _columns(width)
     if columns >= WIDE and layer is None:
         return _FULL.format(*_NAMES).rstrip()

@@ -5,10 +5,10 @@
         model.backward()
     t["h.0.attn.weights"].value, t["h.0.attn.weights"].grad
 
-Neither the layers nor the model know of it. While a trace is open, the model calls its own ops through a wrapper
-that passes everything on unchanged (the run is the untraced run, bit for bit) and notes what went in: the
-forward's arguments and the backward's dout. From those, ``steps`` computes the values and gradients inside each
-layer when they are asked for. An op is named by the parameters that it was given; one without parameters, by
+The layers and the model contain no code for tracing. While a trace is open, the model calls its ops through a wrapper
+that passes all arguments on unchanged (the run has the same bits as without a trace) and records the
+forward's arguments and the backward's dout. From those, ``steps`` computes the values and gradients inside a
+layer when they are looked up. An op is named after its parameters. An op without parameters is named after
 its position between two that have them.
 """
 
@@ -31,7 +31,7 @@ _METHODS = ("loss", "forward", "loss_and_gradients")
 
 
 class Traced(NamedTuple):
-    """An intermediate; ``grad`` is None where no backward has come by."""
+    """An intermediate; ``grad`` is None where no backward has run."""
 
     value: np.ndarray
     grad: np.ndarray | None
@@ -88,7 +88,7 @@ class Trace(Mapping):
         return list(dict.fromkeys(kind(name) for name in self))
 
     def check(self, name, **options):
-        """Difference-check one gradient where it stands: replace the intermediate, run the rest of the model again.
+        """Check one gradient inside the model by differences: replace the intermediate, run the rest of the model again.
 
         Returns a ``TensorCheck``. The model must be float64. options: those of ``check_gradients``.
         """
@@ -106,7 +106,7 @@ class Trace(Mapping):
     # ---- recording ----------------------------------------------------------------------------------------
 
     def remembering(self, method):
-        """``method``, noting what it was called with: that is how the pass can be run again."""
+        """``method``, with its arguments recorded, so that the pass can be run again."""
 
         def remembered(*args, **kwargs):
             self._calls.clear()
@@ -177,7 +177,7 @@ class Trace(Mapping):
         self._last = weight.removesuffix(".weight").removesuffix(".c_attn").removesuffix(".c_fc")
         return self._last
 
-    # ---- what was recorded, and what would have been ------------------------------------------------------
+    # ---- recorded calls, and calls with replaced steps ----------------------------------------------------
 
     def _expanded(self):
         if self._tensors is None:

@@ -1,8 +1,8 @@
 """The gradient check of the whole model: every parameter, and the embedding's output.
 
-A layer that passes alone can still be put together wrongly: a residual that is not added back, a tied weight that
+Layers that pass alone can still be combined wrongly: a residual that is not added back, a tied weight that
 gets one of its two gradients, two layernorms exchanged. This check differentiates the loss of a small model of
-two blocks through everything.
+two blocks with respect to all parameters.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def check_model(ops, variant="", seed=0, gpt=GPT, **options):
     gpt: the model's class, where another than ``GPT`` is to be checked.
     """
     pair = pair_of(ops, variant, seed, gpt)
-    if variant:  # the plain form goes through every entry; its variants differ only in how things are put together
+    if variant:  # the plain form checks every entry; its variants differ only in how the layers are combined
         options = {"max_entries": 150, **options}
     return check_gradients(pair.forward, pair.backward, pair.inputs, seed=seed, **options)
 

@@ -1,7 +1,7 @@
 """Classic mistakes of hand-written gradients, each planted in one line, and the checks that catch them.
 
-``BUGS`` maps a name to its ``Bug``; ``gpt-numpy study bug NAME`` presents one as a riddle. ``planting`` holds how a bug
-gets into a copy of the layers, the other modules hold the bugs, by the file they are planted in.
+``BUGS`` maps a name to its ``Bug``; ``gpt-numpy study bug NAME`` presents one as a riddle. ``planting`` puts a bug into
+a copy of the layers or of the model. The other modules hold the bugs, grouped by the file that they are planted in.
 """
 
 from . import in_attention, in_loss_and_model, in_small_layers

@@ -1,8 +1,8 @@
 """Planted bugs for ops whose source cannot be patched in a line: the same mistakes, made at the interface.
 
-``kernels`` compute with fused, compiled code. Here a mistake is a wrapper around a layer's forward and backward that
-changes what goes in or what comes out, and so it can be planted in any module of ops, ``layers`` as well. Each
-carries the name of its twin in ``BUGS`` and has to be caught by the same check. The bugs of ``model.py`` need no
+``kernels`` compute with fused, compiled code. In this module, a mistake is a wrapper around a layer's forward and backward
+that changes the arguments or the results. It can therefore be planted in any module of ops, ``layers`` as well. Each
+mistake has the name of its twin in ``BUGS`` and must be caught by the same check. The bugs of ``model.py`` need no
 twin: the broken model runs on any ops.
 """
 
@@ -34,7 +34,7 @@ def _bug(name, layer):
 def _changed_gradients(name, layer):
     """A bug that turns right gradients into wrong ones: decorates ``change(gradients, dout, inputs) -> gradients``.
 
-    ``into`` is served as the layers serve it, by adding.
+    The gradients are added to the arrays of ``into``, as in the layers.
     """
 
     def register(change):

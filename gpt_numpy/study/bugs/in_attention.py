@@ -104,7 +104,7 @@ BUGS = [
         "attention (dropout): differences of v",
         "Without dropout all is well. With it dv is wrong, dq and dk are not. Which line makes only dv?",
         "The backward has to see the same dropped weights as the forward. It drew another mask. Here masks are "
-        "functions of their place, so that recomputing one gives the same bits; with a stateful generator this bug "
+        "functions of the position, so that recomputing one gives the same bits; with a stateful generator this bug "
         "is one call away.",
     ),
     Bug(
@@ -132,7 +132,7 @@ BUGS = [
         "return out, AttentionCache(q, k, v, weights, dropout_cache)",
         "return out, AttentionCache(q, k, v, dropped, dropout_cache)",
         "attention (dropout): differences of q",
-        "Everything is wrong, but only with dropout. The backward's lines are all right: look at what they are given.",
+        "Every gradient is wrong, but only with dropout. The lines of the backward are right: look at their inputs.",
         "The softmax's backward needs P as the softmax made it. The cache holds P̃; dropout is then applied a "
         "second time for dv, and the Jacobian is taken at numbers that do not sum to 1.",
     ),
@@ -143,7 +143,7 @@ BUGS = [
         "np.matmul(dscores, _heads_first(v), out=_heads_first(dq))",
         "attention: differences of q",
         "Only dq is wrong. S = s · q kᵀ: what does a query meet?",
-        "dq = s · dS · k. A v stands where k should: both have the same shape, so nothing else complains.",
+        "dq = s · dS · k. The line has v instead of k: both have the same shape, so no other check fails.",
     ),
     Bug(
         "multi-head-thirds-exchanged",

@@ -29,7 +29,7 @@ BUGS = [
         "variance = np.mean(centred * centred, axis=-1, keepdims=True)",
         "variance = np.sum(centred * centred, axis=-1, keepdims=True) / (x.shape[-1] - 1)",
         "layernorm: differences of x",
-        "The backward is the one you know. By what is the variance divided, forward and backward?",
+        "The backward is the correct one. The variance is divided by a number: by which one, forward and backward?",
         "The forward divides by C − 1, as for a sample; GPT-2 and the derivation divide by C. For C = 768 the "
         "outputs differ by 0.07 %, far too little to notice by looking.",
     ),
@@ -129,7 +129,7 @@ BUGS = [
         "slope = 0.5 * (1 + t)",
         "gelu: differences of x",
         "At x = 0 it is right. Where is it most wrong?",
-        "x stands twice in ½ x (1 + tanh u(x)). The second term of the product rule is missing.",
+        "x occurs twice in ½ x (1 + tanh u(x)). The second term of the product rule is missing.",
     ),
     Bug(
         "gelu-cubic-factor-forgotten",

@@ -1,8 +1,8 @@
 """A bug as a named patch of one source file, and the checks that have to catch it.
 
 A ``Bug`` replaces one piece of text that occurs exactly once in a file of ``layers``, or in ``model``. The
-patched file is compiled into a copy of the package under another name; what is installed and what is imported
-elsewhere stay as they are. When the file changes so that the text is gone, planting fails loudly.
+patched file is compiled into a copy of the package under another name. Installed files and imported modules do not
+change. If the text no longer occurs in the file, planting raises an error.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ _serial = itertools.count()
 class Bug(NamedTuple):
     name: str
     file: str  # "attention.py" of layers, or "model.py"
-    old: str  # what stands there, exactly once
-    new: str  # what a hurried hand wrote instead
+    old: str  # the correct text, which occurs exactly once in the file
+    new: str  # the text with the mistake
     caught_by: str  # the check that must fail, as ``failed_checks`` names it
     hint: str
     answer: str
 
     @property
     def layer(self):
-        """The layer, or "model", whose checks catch it."""
+        """The layer, or "model", whose checks catch the bug."""
         return self.caught_by.partition(":")[0].partition(" (")[0]
 
     @property
@@ -68,7 +68,7 @@ def plant(bug):
 
 
 def plant_source(bug, source):
-    """The same with ``source`` in the place of the file that ``bug`` is in: a reader's attempt to mend it."""
+    """``(ops, GPT)`` with ``source`` instead of the file that ``bug`` is in: a reader's attempt to mend the bug."""
     name = f"gpt_numpy.planted_{next(_serial)}"
     with _temporary_modules(name):
         if bug.file == "model.py":
@@ -81,7 +81,7 @@ def _copy_of_layers(name, bug, source):
     package.__path__ = list(layers.__path__)
     package.__package__ = name
     sys.modules[name] = package
-    # First of all its modules, so that whichever imports it finds the one with the bug.
+    # The patched module is loaded first, so that the other modules of the copy import it.
     stem = bug.file.removesuffix(".py")
     setattr(package, stem, _execute(f"{name}.{stem}", bug.path, source))
     exec(compile(pathlib.Path(layers.__file__).read_text(encoding="utf-8"), layers.__file__, "exec"), package.__dict__)
@@ -109,7 +109,7 @@ def _temporary_modules(prefix):
 def reports(ops, gpt=model_module.GPT, layer=None, seed=0, **options):
     """Name → ``GradientReport`` of every case of ``layer``, or of all layers and the model.
 
-    The model is checked along a few directions: that is quick, and a wrong entry shows in every one of them.
+    The model is checked along a few random directions, which is quick: a wrong entry shows in each of them.
     options: those of ``check_gradients``.
     """
     found = {}
@@ -137,5 +137,5 @@ def reports_of(bug, seed=0, **options):
 def _guarded(check, *args, **options):
     try:
         return check(*args, **options)
-    except Exception as error:  # a bug may well raise; that is a way to be caught
+    except Exception as error:  # a bug that raises an exception is caught too
         return GradientReport([], [Violation("runs", f"{type(error).__name__}: {error}")])

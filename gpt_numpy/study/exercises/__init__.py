@@ -1,4 +1,4 @@
-"""Exercises: write the gradients yourself, and be told what is wrong with them.
+"""Exercises: the reader writes the gradients, and a checker names the mistakes in them.
 
 ``catalogue`` lists them, ``stubs`` makes their files from the package's own source, ``problems`` runs them,
 ``checking`` compares, ``diagnosis`` and ``rivals`` say why a result is wrong, ``folder`` keeps the reader's files.

@@ -1,4 +1,4 @@
-"""The exercises: which functions each asks for, where their source is, what they are run on, what often goes wrong.
+"""The exercises: the functions of each, the module of their source, their problems, and common mistakes.
 
 The planted bugs (``study.bugs``) of a file belong to every exercise whose solution holds the line that they change;
 ``SLIPS`` adds mistakes for functions that no planted bug is about.
@@ -182,7 +182,7 @@ EXERCISES: dict[str, Exercise] = {exercise.name: exercise for exercise in _LIST}
 
 
 def exercise_named(name: str) -> Exercise:
-    """The exercise ``name``; underscores may stand for dashes. Raises ``ConfigError`` with the nearest name."""
+    """The exercise ``name``; underscores may replace dashes. Raises ``ConfigError`` with the nearest name."""
     found = EXERCISES.get(str(name).removesuffix(".py").replace("_", "-"))
     if found is None:
         raise ConfigError(f"no exercise {name!r}{nearest(name, EXERCISES)}", expected=", ".join(EXERCISES))

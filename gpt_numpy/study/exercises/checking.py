@@ -1,4 +1,4 @@
-"""Run a reader's functions beside the package's own, compare every result, and say what is wrong.
+"""Run a reader's functions and the package's own, compare every result, and describe the differences.
 
 ``check`` takes functions, in a notebook; ``check_text`` takes a file's text. Both return a ``Verdict``.
 """
@@ -25,9 +25,9 @@ _SEEDS = (0, 1)
 
 
 class Verdict(NamedTuple):
-    """What a check found. ``findings`` are lines for the reader; ``mistake`` names what was recognised, or is None.
+    """The result of a check. ``findings`` are lines for the reader; ``mistake`` names the recognised mistake, or is None.
 
-    True if everything is right, so that ``assert check(…)`` works.
+    A verdict is true if everything is right, so that ``assert check(…)`` works.
     """
 
     exercise: str
@@ -40,7 +40,7 @@ class Verdict(NamedTuple):
         return self.state == RIGHT
 
     def text(self, hint=False) -> str:
-        """The verdict for a terminal; ``hint`` adds what is known about the recognised mistake."""
+        """The verdict for a terminal; ``hint`` adds the hint of the recognised mistake."""
         lines = [f"{self.exercise}: {self.state}", *(f"  {line}" for line in self.findings)]
         if hint and self.hint:
             lines.append(f"  hint: {self.hint}")
@@ -53,8 +53,8 @@ class Verdict(NamedTuple):
 def check(name: str, *functions) -> Verdict:
     """Check functions written in a notebook: ``check("layernorm", layernorm_backward)``.
 
-    Functions are told apart by their names; a single function of another name is taken for the main one. Whatever is
-    not given is the package's own.
+    Functions are identified by their names; a single function of another name is taken for the main one. The package's
+    own functions replace those that are not given.
     """
     exercise = exercise_named(name)
     known = {*exercise.written, *exercise.forwards, exercise.of_class}
@@ -73,7 +73,7 @@ def check(name: str, *functions) -> Verdict:
 
 
 def check_text(exercise: Exercise, text: str, path: str = "<exercise>") -> Verdict:
-    """Check a file's text; ``path`` is what its tracebacks name."""
+    """Check a file's text; its tracebacks show ``path`` as the file's name."""
     if any(text == stubs.stub(exercise, level) for level in stubs.LEVELS):
         return Verdict(exercise.name, NOT_WRITTEN, ("the stub is as it was written",))
     lines = text.splitlines(keepends=True)
@@ -139,7 +139,7 @@ def _guarded(run, functions):
         return error
 
 
-# ---- what is said ----------------------------------------------------------------------------------------------------
+# ---- findings --------------------------------------------------------------------------------------------------------
 
 
 def _explain(exercise, mine, expected, wrong, raised, path):

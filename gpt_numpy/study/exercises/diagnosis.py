@@ -1,7 +1,7 @@
-"""Why a gradient is wrong: what the reader's numbers agree with, if they agree with anything.
+"""Why a gradient is wrong: the known mistake, or simple rule, that gives the same numbers as the reader's.
 
-Every diagnosis is a statement that has been verified on the numbers, in every problem in which they are wrong: "yours
-is what one gets with this mistake", "yours is the right gradient times √d". Where nothing agrees, nothing is claimed.
+Every diagnosis is a statement that has been verified on the numbers, in every problem in which they are wrong: "this
+is what one gets with the mistake …", "yours is the right gradient times √d". If no statement holds, none is made.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def position_of(mine, expected):
 
 
 def matching(mine: dict, expected: dict, rivals: dict) -> dict:
-    """Which rival explains which wrong results: name of a result → the rivals' names, best first.
+    """The rivals that explain each wrong result: name of a result → the rivals' names, best first.
 
     mine, expected and each rival map problem → name → array, or problem → exception. A rival explains a result if it
     agrees with the reader's in every problem in which the reader's is wrong, and is wrong itself in one of them.
@@ -96,7 +96,7 @@ def _agrees(mine, rival, problem, name):
 
 
 def _agreement(mine, rival):
-    """How many problems look the same in both, those that raise included."""
+    """Number of problems with the same outcome in both, an exception included."""
     total = 0
     for problem, results in mine.items():
         other = rival[problem]
@@ -111,7 +111,7 @@ def _agreement(mine, rival):
 
 
 def of_numbers(found: list[Wrong]) -> Diagnosis | None:
-    """What kind of wrong the numbers of one result are, in all problems together; None where no kind fits."""
+    """The kind of error of one result, if the same kind holds in all problems; None where no kind fits."""
     for kind in _KINDS:
         text = kind(found)
         if text:
@@ -249,7 +249,7 @@ def _row_sums(found):
 
 
 def _confined(found):
-    """Where the wrong entries are, when they share one index: a true statement that often is enough."""
+    """The index that all wrong entries share, if there is one, as a sentence."""
     w = found[0]
     if len(found) > 1 and any(x.mine.shape != w.mine.shape for x in found):
         return None

@@ -1,4 +1,4 @@
-"""The reader's folder: one file an exercise, the state of each, and a training run on what the reader has written."""
+"""The reader's folder: one file an exercise, the state of each, and a training run with the reader's functions."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ def states(folder: Path) -> dict[str, str]:
 
 
 class Written(types.SimpleNamespace):
-    """What the reader has written so far: ``ops``, ``gpt``, ``adamw_update`` and the exercises' ``names``."""
+    """The functions that the reader has written so far: ``ops``, ``gpt``, ``adamw_update``; the exercises' ``names``."""
 
 
 def written(folder: Path) -> Written:
-    """Everything in ``folder`` that is right, on top of the package's own. Refuses a folder that holds a wrong file."""
+    """The package's functions, replaced by the right ones in ``folder``. Refuses a folder that holds a wrong file."""
     ops = {name: getattr(layers, name) for name in layers.__all__}
     found = Written(gpt=GPT, names=[])
     for name, state in states(folder).items():
@@ -106,7 +106,7 @@ def train(found: Written, n_steps: int = 60, report=print) -> list[float]:
 
 
 def _fresh(backward):
-    """``backward`` with the keyword ``into``, and with arrays of its own: the model adds to what it gets."""
+    """``backward`` with the keyword ``into``, returning new arrays, since the model adds to the returned arrays."""
 
     def own_arrays(*args, alloc=None, **kwargs):
         gradients = backward(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""What the level ``steps`` compares: a layer's named steps, or the named values inside a function with gaps."""
+"""The comparisons of the level ``steps``: a layer's named steps, or the named values inside a function with gaps."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _locals_of(exercise, functions):
     try:
         with np.errstate(all="ignore"):
             exercise.problems(0)[0].run(types.SimpleNamespace(**plain))
-    except Exception:  # a gap stops the function; what was computed before it is compared
+    except Exception:  # a gap stops the function; the values computed before the gap are compared
         pass
     finally:
         sys.setprofile(before)

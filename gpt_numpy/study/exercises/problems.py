@@ -95,7 +95,7 @@ def _run_case(number, chosen, seed):
 
 
 def _as_ops(functions):
-    """``layers`` with the reader's functions in the place of its own."""
+    """``layers`` with the reader's functions instead of its own."""
     names = {name: getattr(layers, name) for name in layers.__all__}
     for name, function in vars(functions).items():
         if name in names and function is not names[name]:
@@ -259,7 +259,7 @@ def adamw(seed: int = 0) -> list[Problem]:
         found = {}
         for step in (1, 2, 3):
             g = 10.0 ** rng.integers(-4, 3, 9) * rng.standard_normal(9)
-            g[8] *= 1e-7  # as small as ε: where ε stands shows here
+            g[8] *= 1e-7  # as small as ε, so that the result depends on the position of ε in the formula
             edges, decays = np.array([0, 4, 9]), np.array([0.0, 0.3])
             functions.adamw_update(p, g, m, v, edges, decays, 0.01, 0.9, 0.99, 1e-8, step, 0.7)
             found.update({f"first_moments, step {step}": m.copy(), f"second_moments, step {step}": v.copy()})

@@ -1,4 +1,4 @@
-"""What the package has no short function for, written to be read: the solutions of the exercises beyond the layers.
+"""Short functions written to be read: the solutions of the exercises beyond the layers.
 
 Each function is one idea in its smallest form (one head, one row, one token) with a name for every intermediate
 value. The tests hold each to the part of the package that does the same at full size.

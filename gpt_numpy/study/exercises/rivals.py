@@ -1,4 +1,4 @@
-"""The solution with each known mistake in it, run on the same problems: what a wrong result may agree with."""
+"""The solution with each known mistake, run on the same problems; a reader's wrong result is compared with them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def functions_of(exercise: Exercise, text: str):
     """The functions that a solution's text defines, as a namespace with every name of the exercise."""
     module = types.ModuleType("rival")
     if exercise.name == "kernel":
-        # Compiling would take longer than the few rows do. Compiled, exp(1000) is infinite; Python's own raises.
+        # Compiling would take longer than these few rows take. Compiled exp(1000) is infinite, but Python's exp raises.
         text = text.replace("@njit\n", "").replace("math.exp", "np.exp")
         vars(module)["np"] = np
     exec(compile(text, "<rival>", "exec"), module.__dict__)
@@ -32,7 +32,7 @@ def of(exercise: Exercise, run_all) -> dict:
 
 
 def other_axes(exercise: Exercise, run_all) -> dict:
-    """The same for sums, means and maxima over another axis than the solution's."""
+    """As ``rivals``, for sums, means and maxima over another axis than the solution's."""
     return _run(exercise, run_all, _other_axes(exercise))
 
 
@@ -51,7 +51,7 @@ def _run(exercise, run_all, slips):
 
 
 def _other_axes(exercise):
-    """For every line of the solution that names an axis: the same with each other axis."""
+    """For every line of the solution that names an axis: the solution with each other axis in that line."""
     for line in stubs.written_lines(exercise):
         for match in re.finditer(r"axis=(-?\d|rows)", line):
             for axis in ("0", "1", "-1", "-2"):

@@ -70,7 +70,7 @@ SLIPS = {
             "softmax-weights-factor-forgotten",
             "weights * (dweights - (dweights * weights).sum(axis=-1, keepdims=True))",
             "dweights - (dweights * weights).sum(axis=-1, keepdims=True)",
-            "∂p_i/∂s_j = p_i (δ_ij − p_j): which factor stands before the bracket?",
+            "∂p_i/∂s_j = p_i (δ_ij − p_j): which factor comes before the bracket?",
         ),
         Slip(
             "softmax-sum-without-weights",

@@ -175,7 +175,7 @@ def _whole(source, node):
     return source.segment(node)
 
 
-# ---- what is left of a function --------------------------------------------------------------------------------------
+# ---- functions without their bodies ----------------------------------------------------------------------------------
 
 
 def _signature(source, node):

@@ -1,7 +1,7 @@
-"""The terms of each derivation, as numbers: what a gradient is a sum of.
+"""The terms of each derivation, as numbers: the gradient is their sum.
 
-A reader's gradient that is a combination of these terms with other factors than 1 has a term missing, of the wrong
-sign or of the wrong size, and can be told which.
+If a reader's gradient is a combination of these terms with other factors than 1, a term is missing, or has the wrong
+sign or size. The factors show which term.
 """
 
 from __future__ import annotations

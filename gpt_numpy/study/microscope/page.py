@@ -1,8 +1,8 @@
-"""From a model and a text to the page: trace a pass, quantise what it left, and put it into one HTML file.
+"""From a model and a text to the page: trace a pass, quantise its tensors, and write them into one HTML file.
 
-Values become one signed byte each, code = ±127 · √(|x| / max): the root leaves small gradients visible next to
-large ones. Tensors too wide to show are pooled over channels, the entry of largest magnitude standing for its
-neighbours; the statistics beside each picture are of the exact numbers.
+Values become one signed byte each, code = ±127 · √(|x| / max): the root keeps small gradients visible next to
+large ones. Tensors too wide to show are pooled over channels: the entry of largest magnitude represents its
+neighbours. The statistics beside each picture are those of the exact numbers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _TOP = 5  # predictions listed for a token
 def build_page(model, tokenizer, text, name="model", max_tokens=32):
     """The page's HTML for the first ``max_tokens`` tokens of ``text`` (and the one after them as last target).
 
-    Leaves the model's gradients those of this text.
+    Afterwards the model's gradients are those of this text.
     """
     ids = tokenizer.encode(text)
     length = min(max_tokens, model.config.block_size, len(ids) - 1)
@@ -86,7 +86,7 @@ def _tokens(tokenizer, ids, traced):
 
 
 def _lens(model, tokenizer, traced, targets):
-    """The logit lens: what the stream after each block would predict if the final layernorm and the head came next.
+    """The logit lens: the prediction from the stream after each block, by the final layernorm and the head.
 
     (nostalgebraist 2020, "interpreting GPT: the logit lens".) The last row is the model's own prediction.
     """
