@@ -4,9 +4,9 @@ The public names are loaded when first used, so that ``import gpt_numpy`` stays 
 kernels and even the layers come in only with the first model.
 
 Thread pools read their environment once, when they start. The lines below therefore run before
-anything that might start one. ``PASSIVE`` makes idle OpenMP workers sleep, where two pools
-(BLAS's and numba's) would otherwise spin against each other; the spin count lets them wait a few hundred
-microseconds before that, because waking a sleeper costs 100 µs and the next kernel usually comes sooner.
+anything that might start one. ``PASSIVE`` makes idle OpenMP workers sleep; otherwise BLAS's pool and
+numba's would spin against each other. The spin count lets idle workers wait a few hundred microseconds
+before they sleep, because waking a sleeper costs 100 µs and the next kernel usually comes sooner.
 Values set by the user win.
 """
 

@@ -1,8 +1,8 @@
-"""Checks of what a layer is called with, shared by both of its forms.
+"""Checks of a layer's arguments, shared by ``layers`` and ``kernels``.
 
 ``layers`` would answer many wrong arguments with a NumPy error or, worse, by broadcasting; ``kernels`` have no bounds
 checks and would read beyond an array. Both call these functions first, so that the same call gives the same answer
-or the same ``KernelError``, and nothing has been written to when it is raised.
+or the same ``KernelError``. The error is raised before any array is written to.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .errors import KernelError
 
 
 def check_axes(least, **arrays):
-    """Raise ``KernelError`` for an argument that is no array of at least ``least`` axes."""
+    """Raise ``KernelError`` unless ``array`` is an array of at least ``least`` axes."""
     for name, array in arrays.items():
         if not isinstance(array, np.ndarray):
             raise KernelError("not an array", field=name, found=type(array).__name__, expected="a NumPy array")
@@ -52,8 +52,8 @@ def check_target(name, array, shape, dtype):
 def own_indices(name, array, below, also=None):
     """A new int64 array of the integers in ``array``, each of 0 … below − 1 or equal to ``also``.
 
-    The copy is made before the check: a caller that fills its array with the next batch changes neither what has been
-    checked nor what the backward will read.
+    The copy is made before the check: a caller that fills its array with the next batch changes neither the
+    checked values nor the values that the backward reads.
     """
     array = np.asarray(array)
     if array.dtype.kind not in "iu":

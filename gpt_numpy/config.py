@@ -14,7 +14,7 @@ from typing import Any
 
 from .errors import ConfigError
 
-LARGEST_SIZE = 2**63 - 1  # of any field
+LARGEST_SIZE = 2**63 - 1  # bound of every field
 
 # n_layer, n_head, n_embd, block_size, vocab_size
 _PRESETS = {
@@ -23,7 +23,7 @@ _PRESETS = {
     "gpt2-large": (36, 20, 1280, 1024, 50257),
     "gpt2-xl": (48, 25, 1600, 1024, 50257),
     "distilgpt2": (6, 12, 768, 1024, 50257),
-    # Small ones, for a CPU and for studying: the vocabulary is the tokenizer's to set.
+    # Small shapes, for a CPU and for studying. The tokenizer sets their vocabulary.
     "mini": (6, 6, 384, 256, 8192),
     "small-cpu": (4, 4, 128, 64, 1024),
     "tiny": (2, 2, 32, 32, 256),

@@ -1,8 +1,8 @@
 """Every exception that gpt_numpy raises on purpose, in one place.
 
-Two families. Bad input derives from ``ValueError``: the caller can mend it. Faults of files and
-processes derive from ``GPTNumpyError`` alone: the caller has to look at the world. A message names
-the file, field or offset, then what was found and what was expected, and is never longer than a screen:
+There are two families. Errors of bad input derive from ``ValueError`` too: the caller can mend the input.
+Errors of files and processes derive from ``GPTNumpyError`` alone. A message names the file, field or offset,
+then the value found and the value expected. A message is never longer than a screen:
 
 >>> raise VocabError("id 7 appears twice", path="vocab.json", line=3)
 Traceback (most recent call last):
@@ -31,7 +31,7 @@ def _shown(value):
 
 
 class GPTNumpyError(Exception):
-    """Base of all. ``path``, ``line``, ``offset`` and ``field`` say where; each is kept as an attribute."""
+    """Base of all errors of gpt_numpy. ``path``, ``line``, ``offset`` and ``field`` say where; each is kept as an attribute."""
 
     exit_code = 3
 
@@ -60,11 +60,11 @@ class TokenizerError(GPTNumpyError, ValueError):
 
 
 class VocabError(GPTNumpyError, ValueError):
-    """A vocabulary or merges file that is not what it claims to be."""
+    """A vocabulary or merges file with invalid content."""
 
 
 class DataError(GPTNumpyError, ValueError):
-    """A corpus or a shard that cannot be read as it is."""
+    """A corpus or a shard that cannot be read."""
 
 
 class ConfigError(GPTNumpyError, ValueError):
@@ -84,7 +84,7 @@ class ContextLengthError(GenerationError):
 
 
 class CheckpointCorrupt(GPTNumpyError):
-    """A checkpoint whose bytes are not the ones that were written."""
+    """A checkpoint whose bytes differ from those that were written."""
 
 
 class CheckpointMismatch(GPTNumpyError):
@@ -92,7 +92,7 @@ class CheckpointMismatch(GPTNumpyError):
 
 
 class ModelNotFound(GPTNumpyError, FileNotFoundError):
-    """No model at the path that was given, or one of its files is not there."""
+    """The given path holds no model, or one of the model's files is missing."""
 
     def __init__(self, message, path, expected=None):
         super().__init__(message, path=path, expected=expected)
@@ -105,7 +105,7 @@ class RunLocked(GPTNumpyError):
 
 
 class LockUnsupported(GPTNumpyError):
-    """The file system of a folder has no locks, so two processes in it could not be told from one."""
+    """The file system of a folder has no locks, so a second process in the folder would not be noticed."""
 
 
 class NonFinite(GPTNumpyError):
@@ -117,4 +117,4 @@ class RankFailed(GPTNumpyError):
 
 
 class KernelError(GPTNumpyError, ValueError):
-    """A kernel that cannot run where, or on what, it was called."""
+    """A kernel that cannot run on this machine or with these arguments."""

@@ -1,7 +1,7 @@
 """Which folder a path to a model means: the folder itself, or the best checkpoint of a run.
 
-A run's folder is taken wherever a model or a tokenizer is wanted. Which of its checkpoints validated best is written in
-the newest one's ``trainer_state.json`` (see ``training.trainer``).
+Every function and command that takes a model or a tokenizer takes a run's folder too. The newest checkpoint's
+``trainer_state.json`` says which checkpoint validated best (see ``training.trainer``).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ _STEP = re.compile(r"step-(\d{1,15})")
 
 
 def find_model(path: str | os.PathLike) -> Path:
-    """The folder with the model that ``path`` means: itself, or the best of ``path/checkpoints``, or the newest.
+    """The folder with the model that ``path`` means: ``path`` itself, or the best of ``path/checkpoints``, or the newest.
 
-    Raises ``ModelNotFound`` where there is no such folder, or a run that has not saved anything yet.
+    Raises ``ModelNotFound`` where ``path`` is no folder, or is a run without a checkpoint.
     """
     path = Path(path)
     if not path.is_dir():
@@ -36,12 +36,12 @@ def find_model(path: str | os.PathLike) -> Path:
     try:
         best = json.loads((newest / "trainer_state.json").read_bytes())["best_step"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        best = None  # another program's folder, or a broken one: loading it will say so
+        best = None  # another program's folder, or a broken one: loading the folder raises the error
     return steps.get(best, newest)
 
 
 def find_tokenizer(path: str | os.PathLike) -> Path:
-    """The folder with the tokenizer that ``path`` means; ``path`` itself wherever it is no run's folder."""
+    """The folder with the tokenizer that ``path`` means; ``path`` itself unless ``path`` is a run's folder."""
     path = Path(path)
     return find_model(path) if (path / CHECKPOINTS).is_dir() and _checkpoints(path) else path
 

@@ -1,8 +1,8 @@
-"""Modules that have moved: the old name still imports the module, so that scripts written for it go on working.
+"""Modules that have moved: the old names still import them, so that older scripts go on working.
 
-``import gpt_numpy.kernels.threads`` finds ``gpt_numpy.kernels.runtime.threads``: one and the same module, under both
-names. New code names the module where it is. (``kernels.attention_forward`` and ``attention_backward`` are left out:
-importing a module sets its name in the package, where two functions bear these.)
+``import gpt_numpy.kernels.threads`` finds ``gpt_numpy.kernels.runtime.threads``: both names give the
+same module. New code uses the new name. (``kernels.attention_forward`` and ``attention_backward`` are left out:
+importing a module sets its name in the package, and two functions of the package have these names.)
 """
 
 import importlib
@@ -111,5 +111,5 @@ class _Moved(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def follow_moves():
-    """From now on the old names import; asked last, so that this costs nothing where a module is where it is named."""
+    """Register the finder of old names, as the last finder: the import of a new name does not reach this one."""
     sys.meta_path.append(_Moved())

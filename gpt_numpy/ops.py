@@ -1,7 +1,7 @@
-"""What a module of layer functions offers: the interface that ``gpt_numpy.layers`` and ``gpt_numpy.kernels`` share.
+"""The interface that ``gpt_numpy.layers`` and ``gpt_numpy.kernels`` share.
 
-A module is the interface: ``GPT(config, ops=layers)``. mypy holds both modules to this protocol, and a test of the
-kernels holds them to each other, signature by signature. Arrays are float32 or float64; the docstrings of ``layers``
+A module implements the interface: ``GPT(config, ops=layers)``. mypy checks both modules against this protocol, and a
+test compares the signatures of the two modules. Arrays are float32 or float64; the docstrings of ``layers``
 give each function's mathematics and shapes. A cache is private to its module.
 """
 

@@ -1,15 +1,15 @@
 """Products in bfloat16: what is rounded, and how far the result may be off.
 
-A matrix product C = A · B with ``products="bfloat16"`` takes each element of A and of B to the nearest bfloat16 (8 bits
-of precision, ties to even) and multiplies and adds those in float32. That is the only rounding beyond float32's own:
-weights, activations, biases, gradients, moments, layernorm, attention's two products and its softmax, and the loss stay
-as they are, and a bias's gradient is the sum of unrounded numbers.
+A matrix product C = A · B with ``products="bfloat16"`` rounds each element of A and of B to the nearest bfloat16
+(8 bits of precision, ties to even) and multiplies and adds those in float32. Nothing else is rounded: weights,
+activations, biases, gradients, moments, layernorm, attention's two products and its softmax, and the loss stay float32.
+A bias's gradient is the sum of unrounded numbers.
 
 A rounding is off by at most u = 2⁻⁸ of the number, so with Â, B̂ for the rounded operands, for each element
 
     |C − A·B| ≤ |C − Â·B̂| + |Â·B̂ − A·B| ≤ (γ + 2u + u²) · (|A|·|B|)
 
-where γ ≈ K · 2⁻²⁴ is what a float32 sum of K products may lose. ``layers.rounded`` is the oracle: it multiplies the
+where γ ≈ K · 2⁻²⁴ bounds the rounding of a float32 sum of K products. ``layers.rounded`` is the oracle: it multiplies the
 rounded operands exactly as ``layers`` would, so kernels differ from it by γ alone.
 """
 

@@ -1,4 +1,4 @@
-"""Randomness as a function: the same numbers for the same coordinates, with no state to save.
+"""Random numbers as a function of coordinates: equal coordinates give equal numbers, and no state is saved.
 
 Dropout keeps no generator. Whether an element is dropped is a hash of its position: the seed, the
 training step, the layer, the site inside the layer, its sequence in the global batch, its row and its

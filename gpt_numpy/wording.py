@@ -1,4 +1,4 @@
-"""Numbers and faults of the system as people read them: ``1 document``, ``4.14 GB``, ``3 min 20 s``, full disks."""
+"""Numbers and system errors in words: ``1 document``, ``4.14 GB``, ``3 min 20 s``, full disks."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ _FAULTS = {
     errno.ENOENT: "there is no such file or folder",
     errno.EACCES: "there is no permission to use this",
     errno.EPERM: "there is no permission to use this",
-    errno.EEXIST: "there is something already",
+    errno.EEXIST: "a file or folder of this name exists already",
     errno.ENOTDIR: "a part of this path is not a folder",
     errno.EISDIR: "this is a folder, not a file",
     errno.ENOSPC: "the disk is full",
-    errno.EROFS: "this disk can only be read",
+    errno.EROFS: "this disk is read-only",
     errno.ENAMETOOLONG: "this name is too long",
     errno.ENOTEMPTY: "this folder is not empty",
     errno.EMFILE: "this process has too many files open",
@@ -21,7 +21,7 @@ _FAULTS = {
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """``1 document``, ``1,234 documents``; ``plural`` where it is not the noun with an s.
+    """``1 document``, ``1,234 documents``; ``plural`` for a noun whose plural is not the noun with an s.
 
     >>> counted(1, "document"), counted(2000, "document"), counted(0, "entry", "entries")
     ('1 document', '2,000 documents', '0 entries')

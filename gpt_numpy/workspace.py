@@ -1,11 +1,11 @@
-"""Memory that a training step takes once and then keeps.
+"""Memory for the arrays of a training step, allocated once and used again in every step.
 
 Every step makes the same arrays in the same order. A ``Workspace`` therefore remembers how much each of its
-regions needed, takes that as one block, and hands out the same addresses step after step: after the first,
-the operating system is not asked for memory again (page faults on fresh memory cost more than many of
-the kernels that would fill it).
+regions needed, takes that as one block, and hands out the same addresses in every step. After the first
+step, the operating system is not asked for memory again. (Page faults on fresh memory cost more than many
+of the kernels that fill the memory.)
 
-A region is a stack that is only ever emptied whole. The model uses one for what must live from forward to
+A region is a stack that is only ever emptied whole. The model uses one region for the arrays that live from forward to
 backward, one for a single block's backward, and two that hold the gradient of the residual stream in turn: a
 block's input gradient is made in one while its output gradient still lies in the other.
 """
@@ -17,7 +17,7 @@ import math
 import numpy as np
 
 _ALIGNMENT = 64  # a cache line, and the width of the widest vector register
-_CHUNK = 1 << 26  # bytes taken at a time by a pass that outgrows its block: so many go back to the system when freed
+_CHUNK = 1 << 26  # bytes of a chunk, for a pass that outgrows its block: large enough to go back to the system
 
 
 class Region:
@@ -63,7 +63,7 @@ class Region:
 
 
 class Workspace:
-    """Named regions, made when first asked for."""
+    """Named regions, each made at its first use."""
 
     def __init__(self):
         self._regions = {}

@@ -1,5 +1,5 @@
-"""The one place that writes files which have to survive a crash, and that locks folders.
+"""Files that have to survive a crash, and locks on folders.
 
-durable    a file or a set of files: whole, or as before
+durable    writes a file or a set of files: afterwards each is new and whole, or as before
 locking    one process at a time in a folder
 """

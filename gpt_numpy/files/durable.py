@@ -1,4 +1,4 @@
-"""Durable writes: after a crash, a full disk or a kill, each file is the old one or the new one, whole.
+"""Durable writes: after a crash, a full disk or a kill, each file is either the whole old one or the whole new one.
 
 A file is replaced in four steps: a temporary file beside it is written, flushed to the disk and renamed to the final
 name; then the folder is flushed, because a rename changes the folder. Every operation goes through ``os``, so that
@@ -72,7 +72,7 @@ def _writer_of(content):
 
 
 def _flushed(write):
-    """``write``, whose file then has the permissions of any new file and is on the disk."""
+    """Call ``write``; afterwards its file has a new file's usual permissions and is flushed to the disk."""
 
     def write_and_flush(path):
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
@@ -96,7 +96,7 @@ def write_new(path: str | os.PathLike, pieces: Iterable) -> None:
 
 
 def append(path: str | os.PathLike, content: bytes, size: int) -> None:
-    """Append ``content`` to the file of ``size`` bytes at ``path``; if that fails, the file is ``size`` long again."""
+    """Append ``content`` to the file of ``size`` bytes at ``path``; after a failure, the file has ``size`` bytes again."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
     descriptor = os.open(path, flags, 0o666)
     try:
@@ -135,7 +135,7 @@ def _patiently(operation, source, target):
 
 
 def sync_file(path: str | os.PathLike) -> None:
-    """Flush a file that somebody else wrote."""
+    """Flush a file that other code wrote."""
     descriptor = os.open(path, os.O_RDWR)
     try:
         os.fsync(descriptor)
@@ -152,7 +152,7 @@ def sync_folder(path: str | os.PathLike) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # what file systems answer that do not flush folders
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # the answer of file systems that do not flush folders
             raise
     finally:
         os.close(descriptor)

@@ -1,9 +1,9 @@
 """One process at a time in a folder: a lock that the system releases when its process ends, however it ends.
 
 The locks are those of the ``filelock`` package: ``flock`` on POSIX systems, ``msvcrt.locking`` on Windows. Some network
-file systems have no such locks. There, ``GPT_NUMPY_LOCK=soft`` in the environment makes do with a file that names its
-owner: the next process on the same machine removes the file of a process that has ended, a process on another machine
-cannot tell, and a person has to remove it.
+file systems have no such locks. There, ``GPT_NUMPY_LOCK=soft`` in the environment uses a file that names its
+owner instead. A process on the same machine removes the file of an owner that has ended. A process on another machine
+cannot know whether the owner has ended: there, the user has to remove the file.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Lock:
 
     doing: what the holder does, for the message of ``RunLocked``: "is training in this folder".
     remove: whether ``release`` removes the file, where the system allows that. (A process that opened the file a moment
-    before is then refused although nobody holds the lock any more.)
+    before is then refused although no process holds the lock any more.)
     """
 
     def __init__(self, path: str | os.PathLike, doing: str, remove: bool = False):
@@ -72,7 +72,7 @@ class Lock:
         if lock is None:
             return
         if self.remove:
-            with contextlib.suppress(OSError):  # Windows removes no open file
+            with contextlib.suppress(OSError):  # Windows does not remove an open file
                 self.path.unlink(missing_ok=True)
         lock.release()
 
@@ -86,7 +86,7 @@ class Lock:
     def _holder(self):
         try:
             return self.path.read_text(encoding="utf-8", errors="replace").strip()[:64] or "another process"
-        except OSError:  # Windows lets nobody read a locked file
+        except OSError:  # Windows does not allow reading a locked file
             return "another process"
 
     def _name_holder(self, text):
@@ -95,4 +95,4 @@ class Lock:
                 file.write(text)
                 file.truncate()
         except OSError:
-            pass  # the name is a courtesy; Windows lets nobody write to a locked file
+            pass  # the name serves only the error message; Windows does not allow writing to a locked file

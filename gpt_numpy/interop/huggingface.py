@@ -5,12 +5,12 @@ opens what ``transformers`` writes, in one file or in shards. Tensor names are G
 ``parameters.table`` and as in the published ``gpt2``; those written by ``save_pretrained`` start with
 ``transformer.``, those saved from a compiled or wrapped model with ``_orig_mod.``, ``module.`` or ``model.``: such
 prefixes are taken off. Published files also carry each layer's causal mask as a tensor
-(``attn.bias``, ``attn.masked_bias``); that is no parameter and is passed over. The output head is tied
-to ``wte``: a stored ``lm_head.weight`` has to be equal to it, or is there in place of it.
+(``attn.bias``, ``attn.masked_bias``); masks are no parameters and are skipped. The output head is tied
+to ``wte``: a stored ``lm_head.weight`` has to equal ``wte.weight``, or replaces a missing ``wte.weight``.
 
-A model that computes something else is refused with the field of ``config.json`` that says so. What ``save`` writes
-keeps the sizes a second time, in the metadata of the weights: a ``config.json`` of another model, which fits the same
-tensors, is refused too.
+A model that computes another function is refused, with the field of ``config.json`` that says so. ``save`` writes the
+sizes a second time, into the metadata of the weights: a ``config.json`` of another model is refused even where it fits
+the same tensors.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _IDENTITY = "gpt_numpy_config"  # the key of the metadata
 _HEAD = "lm_head.weight"
 _MASK_BUFFER = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
 _DROPOUTS = ("attn_pdrop", "embd_pdrop", "resid_pdrop")
-_SIZES = {  # ours → transformers' own name, and those that it takes for the same
+_SIZES = {  # our name → transformers' own name, and its synonyms
     "vocab_size": ("vocab_size",),
     "block_size": ("n_positions", "n_ctx", "max_position_embeddings"),
     "n_layer": ("n_layer", "num_hidden_layers"),
@@ -50,7 +50,7 @@ _SIZES = {  # ours → transformers' own name, and those that it takes for the s
 _TO_SAFETENSORS = (
     "python -c \"from transformers import AutoModelForCausalLM as M; M.from_pretrained('{0}').save_pretrained('{0}')\""
 )
-# Files that hold a model's weights in a form that is not read here: what each is, and what turns it into one that is.
+# Files of weights in forms that are not read here: the content of each, and the command that converts it.
 _FOREIGN = {
     "pytorch_model.bin": ("pickled PyTorch weights, which can run any code", _TO_SAFETENSORS),
     "pytorch_model.bin.index.json": ("pickled PyTorch weights, which can run any code", _TO_SAFETENSORS),
@@ -60,10 +60,10 @@ _FOREIGN = {
     "model.ckpt.index": ("OpenAI's TensorFlow checkpoint", "transformers-cli convert --model_type gpt2"),
     "packed.safetensors": ("packed weights", "gpt-numpy generate and score, which read them as they are"),
 }
-# What this model computes; a config.json that says otherwise describes another function.
+# Values that describe this model's function; other values in a config.json describe another function.
 _FIXED = {
     "model_type": ("gpt2",),
-    # One function under five names.
+    # five names of one function
     "activation_function": ("gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast", "gelu_accurate"),
     "layer_norm_epsilon": (1e-5,),
     "scale_attn_weights": (True,),
@@ -79,7 +79,7 @@ def save(folder, config, params, eos_token_id=None):
     """Write ``config`` and ``params`` as a folder that ``transformers`` opens.
 
     Both files are complete on disk under temporary names before either takes its place, so a failure leaves
-    what was there before. eos_token_id: the end-of-text token, or a list of such, at which generation ends.
+    the old files as they were. eos_token_id: the end-of-text token, or a list of ids, at which generation ends.
     """
     from safetensors.numpy import save_file
 
@@ -96,7 +96,7 @@ def save(folder, config, params, eos_token_id=None):
 
 
 def identity(config):
-    """What is kept with the weights, so that a ``config.json`` of another model is noticed: metadata of safetensors."""
+    """Metadata for the safetensors file, from which a ``config.json`` of another model is recognised."""
     return {_IDENTITY: json.dumps({name: getattr(config, name) for name in _SIZES}, sort_keys=True)}
 
 
@@ -156,8 +156,8 @@ def load(folder, dtype=np.float32):
     """``(GPTConfig, Parameters)`` from a folder, every tensor converted to ``dtype``.
 
     Raises ``CheckpointCorrupt`` for files that are damaged, ``CheckpointMismatch``, naming the tensors or the field,
-    for sound files of another model, ``ModelNotFound`` for what is not there. Nothing is allocated before the shapes
-    are known to be right.
+    for sound files of another model, ``ModelNotFound`` for missing files. The shapes are checked before anything is
+    allocated.
     """
     with _opened(folder) as (config, found):
         params = Parameters(config, flat=aligned_empty((count(config),), dtype))
@@ -168,9 +168,9 @@ def load(folder, dtype=np.float32):
 
 
 def load_views(folder):
-    """``(GPTConfig, a dict name → float32 array)`` from a folder: `load` for whoever reads each tensor once.
+    """``(GPTConfig, a dict name → float32 array)`` from a folder: `load` for callers that read each tensor once.
 
-    Arrays are the files themselves, mapped into memory, where those hold float32. The errors are those of ``load``.
+    Arrays are mapped from the files where the files hold float32. The errors are those of ``load``.
     """
     with _opened(folder) as (config, found):
         return config, {name: found[name][0].view(found[name][1]) for name in table(config)}
@@ -178,14 +178,14 @@ def load_views(folder):
 
 @contextlib.contextmanager
 def _opened(folder):
-    """(config, name → (file, stored name) of every parameter): checked, but for what the tensors hold."""
+    """(config, name → (file, stored name) of every parameter); all is checked except the tensors' values."""
     folder = Path(folder)
     config, fields = load_config(folder)
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(SafetensorsFile(path)) for path in weight_files(folder)]
         found = _by_name(files)
         if _HEAD in found and "wte.weight" not in found and fields.get("tie_word_embeddings", True) is not False:
-            found["wte.weight"] = found.pop(_HEAD)  # the one array of both, under its other name
+            found["wte.weight"] = found.pop(_HEAD)  # the shared array, stored under the head's name
         check_tensors(config, {name: file.tensors[stored].shape for name, (file, stored) in found.items()}, folder)
         _check_head(found, fields, folder)
         for file in files:
@@ -194,7 +194,7 @@ def _opened(folder):
 
 
 def load_config(folder):
-    """``(GPTConfig, fields)`` from a folder's ``config.json``, where fields is all of what it holds."""
+    """``(GPTConfig, fields)`` from a folder's ``config.json``, where fields is the whole JSON object."""
     path = Path(folder) / CONFIG
     fields = read_json(path)
     for name, allowed in _FIXED.items():
@@ -210,7 +210,7 @@ def load_config(folder):
     try:
         for name in _DROPOUTS:
             check_number(name, fields.get(name, 0.0), minimum=0.0, below=1.0)
-        # Three probabilities in the file, one here: training has a setting of its own, and nothing else drops.
+        # The file has three probabilities, a GPTConfig one. Training sets its own, and nothing else drops.
         config = GPTConfig(**sizes, dropout=fields.get(_DROPOUTS[-1], 0.0))
     except ConfigError as error:
         field = _SIZES.get(error.field, (error.field,))[0]
@@ -233,14 +233,14 @@ def _size(fields, names, path):
         raise CheckpointMismatch(f"{names[0]} is missing", path=path)
     value = next(iter(given.values()))
     for name, other in given.items():
-        if other != value and name != "n_ctx":  # once the length of the mask buffers, which need not be the same
+        if other != value and name != "n_ctx":  # n_ctx was the length of the mask buffers, which may differ
             raise CheckpointMismatch(f"not what {next(iter(given))} says", path=path, field=name, found=other)
     return value
 
 
 def end_of_text_ids(folder):
-    """Ids at which generation stops, as the folder says: ``eos_token_id``, a number or a list, of
-    ``generation_config.json``, or of ``config.json`` where there is no other. An empty tuple where none is named."""
+    """Ids at which generation stops: ``eos_token_id``, a number or a list, of ``generation_config.json``, or else of
+    ``config.json``. An empty tuple where neither names one."""
     for name in (GENERATION, CONFIG):
         path = Path(folder) / name
         if path.exists():
@@ -254,7 +254,7 @@ def end_of_text_ids(folder):
 
 
 def end_of_text_field(folder, tokenizer):
-    """``eos_token_id`` for a folder made from ``folder`` (None: from no folder): its own, or else the tokenizer's."""
+    """``eos_token_id`` for a new folder: that of ``folder`` (None: no folder), or else the tokenizer's."""
     ids = () if folder is None else end_of_text_ids(folder)
     if ids:
         return list(ids) if len(ids) > 1 else ids[0]
@@ -262,7 +262,7 @@ def end_of_text_field(folder, tokenizer):
 
 
 def read_json(path):
-    """The JSON object in a file; ``CheckpointCorrupt`` for one that is damaged, ``ModelNotFound`` for none."""
+    """The JSON object in a file; ``CheckpointCorrupt`` for a damaged file, ``ModelNotFound`` for a missing one."""
     if not os.path.lexists(path):
         raise ModelNotFound(_what_is_missing(Path(path)), path=path)
     fields, _ = strict_json.read(Path(path), CheckpointCorrupt)
@@ -283,7 +283,7 @@ def weight_files(folder):
                 raise CheckpointMismatch(
                     f"no {WEIGHTS}, but {name}: {what}",
                     path=folder,
-                    expected=f"what this makes of it: {way.format(folder)}",
+                    expected=f"the files that this makes of it: {way.format(folder)}",
                 )
         raise ModelNotFound(f"there is no {WEIGHTS}", path=folder)
     weight_map = read_json(path).get("weight_map")
@@ -322,7 +322,7 @@ def _by_name(files):
 
 def check_tensors(config, shapes, path):
     """Raise ``CheckpointMismatch`` unless the mapping name → shape is ``table(config)``'s, head or no head."""
-    if config.n_layer > len(shapes):  # said before a table of a billion layers is made
+    if config.n_layer > len(shapes):  # checked before a table of a billion layers is made
         raise CheckpointMismatch(f"{config.n_layer} layers do not fit into {len(shapes)} tensors", path=path)
     expected = table(config)
     missing = [name for name in expected if name not in shapes]

@@ -10,10 +10,10 @@ transpose of ours, and the embedding's rows are padded to a multiple of 128 so t
     version 4   bfloat16, but layernorms in float32, padded
     version 5   bfloat16, padded
 
-Versions 1, 3 and 5 are written out in llm.c's history; 2 and 4 are what its remark on 5 ("layernorms also in bf16") implies of
-those before. All of them are read. Those written are 3 and 5, which alone llm.c itself still reads; version 7, float16, of
-some of its descendants, is neither. Everything is checked before anything is allocated: a file has exactly the size
-that its header gives it.
+llm.c's history defines versions 1, 3 and 5. Versions 2 and 4 follow from its remark on 5 ("layernorms also in bf16").
+All five are read here. Versions 3 and 5 are written, because llm.c itself still reads only these. Version 7 (float16, of
+some descendants of llm.c) is neither read nor written. Everything is checked before anything is allocated: a file has
+exactly the size that its header implies.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""Reading safetensors files from anywhere, written by anyone.
+"""Reading safetensors files from any source.
 
 A file is eight bytes of header length, a JSON header that gives each tensor's dtype, shape and position, and
-then the bytes of all tensors without a gap. Everything in the header is somebody's claim: it is checked here,
-line by line and before anything is allocated, so that a broken or hostile file ends in an error that
-says what is wrong with which tensor. Tensors are then read straight into the arrays where they are to live.
+then the bytes of all tensors without a gap. Every field of the header is checked here before anything is
+allocated, so that a broken or hostile file ends in an error that names the tensor and its fault. Tensors are then
+read straight into their final arrays.
 
-The ``safetensors`` library, which writes our files, also reads; it has no NumPy type for BF16, however,
+The ``safetensors`` library writes our files, but does not read them here: the library has no NumPy type for BF16,
 and its errors do not name the tensor. The format: https://github.com/huggingface/safetensors#format.
 """
 
@@ -47,7 +47,7 @@ _CHUNK = 1 << 22  # elements converted at a time
 
 
 class Tensor(NamedTuple):
-    """Where one tensor lies in a file."""
+    """The type, shape and position of one tensor in a file."""
 
     dtype: str  # the format's own name, such as "BF16"
     shape: tuple
@@ -58,14 +58,14 @@ class Tensor(NamedTuple):
 class SafetensorsFile:
     """An opened file. ``tensors`` maps name → ``Tensor``; ``metadata`` is a dict of strings.
 
-    Raises ``CheckpointCorrupt`` where the file is not what its format asks for, ``ModelNotFound`` where there is none.
+    Raises ``CheckpointCorrupt`` where the file breaks the format, ``ModelNotFound`` where the file is missing.
     Use as a context manager.
     """
 
     def __init__(self, path):
         self.path = path
         self._file = open_regular(path)  # closed by __exit__
-        self._map = None  # of the whole file, once a view of it is asked for; it lives as long as its views
+        self._map = None  # of the whole file, made for the first view; the map lives as long as its views
         try:
             self.tensors, self.metadata = _read_header(self._file, path)
         except BaseException:
@@ -107,16 +107,16 @@ class SafetensorsFile:
             self._check_finite(name, part, first)
 
     def view(self, name):
-        """The tensor as a float32 array: the file itself, mapped into memory, where it holds just that; else a copy.
+        """The tensor as a float32 array: mapped from the file where the file holds aligned float32; else a copy.
 
-        Raises as ``read_into`` does. A file that is cut while it is mapped ends the process, as mapped files do.
+        Raises as ``read_into`` does. Truncating the file while it is mapped ends the process.
         """
         tensor = self.tensors[name]
         if tensor.dtype != "F32" or sys.byteorder != "little" or tensor.start % 4 or tensor.start == tensor.stop:
             out = np.empty(tensor.shape, np.float32)
             self.read_into(name, out)
             return out
-        if self._map is None:  # copied where somebody writes to it, so that nobody can change the file
+        if self._map is None:  # copy on write: a caller that writes to the array does not change the file
             self._map = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_COPY)
         flat = np.frombuffer(self._map, np.float32, math.prod(tensor.shape), tensor.start)
         for first in range(0, len(flat), _CHUNK):
@@ -133,7 +133,7 @@ class SafetensorsFile:
             )
 
     def read_exactly(self, name, out):
-        """Fill ``out``, C-contiguous, of the tensor's shape and of just its type (BF16 and U16: uint16)."""
+        """Fill ``out``, C-contiguous, of the tensor's shape and type (BF16 and U16: uint16)."""
         tensor = self.tensors[name]
         if _NUMPY.get(tensor.dtype) is None or np.dtype(_NUMPY[tensor.dtype]) != out.dtype:
             raise CheckpointMismatch(
