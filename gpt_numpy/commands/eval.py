@@ -63,7 +63,13 @@ def run(args):
     say_checkpoint(args.model)
     model, tokenizer = load_decoder(args.model, args.format)
     folder = find_model(args.model)
-    texts = {name: read_as_trained(folder, text)[0] for name, text in texts.items()}
+
+    def read(text):
+        return read_as_trained(folder, text)[0]
+
+    texts = {name: read(text) for name, text in texts.items()}
+    passages = [read(passage) for passage in passages]
+    questions = [(read(context), [read(ending) for ending in endings], right) for context, endings, right in questions]
     results = {}
     for name, text in texts.items():
         results[name] = _of_file(name, lambda text=text: tasks.perplexity(model, tokenizer, [text], args.stride))

@@ -34,7 +34,8 @@ from .settings import PATHS, Settings
 from .trainer import SIGNALLED, Trainer, TrainState
 from .watcher import Voice, Watcher
 
-_HANDLED = (signal.SIGINT, signal.SIGTERM)
+_HANGUP = getattr(signal, "SIGHUP", None)  # the terminal was closed; Windows has no such signal
+_HANDLED = (signal.SIGINT, signal.SIGTERM, *(() if _HANGUP is None else (_HANGUP,)))
 
 
 class Outcome(NamedTuple):
@@ -187,7 +188,10 @@ def _train(plan, run, model, saved, state, group, voice, helpers):
 
 
 class StopSignal:
-    """Ctrl-C and SIGTERM: the first lets the step end and saves, the second ends the process at once.
+    """Ctrl-C, SIGTERM and SIGHUP: the first lets the step end and saves, the second ends the process at once.
+
+    A closed terminal may send SIGHUP twice, from the shell and from the system: a SIGHUP never is the second. Where
+    SIGHUP is ignored, as under ``nohup``, the run goes on.
 
     A context manager; ``number`` is the signal that came, or 0. Python lets only the main thread handle signals: in
     another thread the signals do what they did before.
@@ -200,6 +204,8 @@ class StopSignal:
     def __enter__(self):
         if threading.current_thread() is threading.main_thread():
             for number in _HANDLED:
+                if number == _HANGUP and signal.getsignal(number) is signal.SIG_IGN:
+                    continue
                 self._before[number] = signal.signal(number, self._handle)
         return self
 
@@ -213,6 +219,8 @@ class StopSignal:
         return 128 + self.number if self.number else 0
 
     def _handle(self, number, frame):
+        if self.number and number == _HANGUP:
+            return
         if self.number:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)

@@ -1,6 +1,7 @@
 """Text is read for a model as the model's training text was read: by score, eval, generate, and from Python."""
 
 import json
+import shutil
 
 import pytest
 
@@ -80,3 +81,33 @@ def test_the_record_goes_along_into_other_folders(folder, tmp_path):
     )
     for name in ("converted", "packed"):
         assert reading_of(tmp_path / name) == reading_of(folder / "run")
+
+
+def test_passages_and_questions_of_eval_too(folder, tmp_path, capsys):
+    def figures(name, spelled):
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps({"text": spelled}))
+        question = {"ctx": spelled, "endings": ["mat, and café", "cat"], "label": 0}
+        question["endings"] = [
+            ending.replace("é", "e\u0301") if name == "nfd" else ending for ending in question["endings"]
+        ]
+        (tmp_path / f"{name}-choices.jsonl").write_text(json.dumps(question))
+        words = ["--next-word", tmp_path / f"{name}.jsonl", "--choices", tmp_path / f"{name}-choices.jsonl"]
+        return list(json.loads(run(capsys, "eval", "--json", "--model", folder / "run", *words)).values())[1:]
+
+    plain = "the cat number 7\nsat on a mat, and café"
+    assert figures("nfd", "\ufeff" + plain.replace("é", "e\u0301").replace("\n", "\r\n")) == figures("plain", plain)
+
+
+def test_a_checkpoint_from_before_the_record_is_read_by_its_settings(folder, tmp_path):
+    (step,) = (folder / "run" / "checkpoints").iterdir()
+    expected = reading_of(step)
+    shutil.copytree(step, tmp_path / "old")
+    (tmp_path / "old" / "reading.json").unlink()
+    state = json.loads((step / "trainer_state.json").read_bytes())
+    (tmp_path / "old" / "trainer_state.json").write_text(json.dumps(state))
+    assert reading_of(tmp_path / "old") == expected
+    del state["reading"]
+    (tmp_path / "old" / "trainer_state.json").write_text(json.dumps(state))
+    assert reading_of(tmp_path / "old").normalize == expected.normalize
+    (tmp_path / "old" / "trainer_state.json").write_text("{}")
+    assert reading_of(tmp_path / "old") is None

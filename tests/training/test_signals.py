@@ -7,7 +7,7 @@ from gpt_numpy.training.session import StopSignal
 from tests.training.faults import in_child
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_the_first_is_remembered(number, capfd):
     before = signal.getsignal(number)
     with StopSignal() as stop:
@@ -28,3 +28,21 @@ def test_the_second_ends_the_process_at_once(numbers):
                 os.kill(os.getpid(), number)
 
     assert in_child(child) == -numbers[1]
+
+
+def test_a_second_hangup_does_not_end_what_saves():
+    with StopSignal() as stop:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGHUP)
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert stop.number == signal.SIGTERM
+
+
+def test_an_ignored_hangup_stays_ignored_as_nohup_wants():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignal() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.number == 0
+    finally:
+        signal.signal(signal.SIGHUP, before)

@@ -32,13 +32,18 @@ def segment_starts(inputs, eot_id):
 
 
 def mask_targets(inputs, targets, eot_id):
-    """A copy of ``targets`` that ignores what follows an end-of-text token: another document, or padding."""
-    return np.where(inputs == eot_id, IGNORED, targets)
+    """A copy of ``targets``, int64, that ignores what follows an end-of-text token: another document, or padding."""
+    return np.where(inputs == eot_id, IGNORED, _signed(targets))
 
 
 def mask_padding(inputs, targets, eot_id):
-    """A copy of ``targets`` that ignores padding alone: an end-of-text token after an end-of-text token.
+    """A copy of ``targets``, int64, that ignores padding alone: an end-of-text token after an end-of-text token.
 
     For training without document masks on blocks of the policy ``fit``, which fills up with end-of-text tokens.
     """
-    return np.where((inputs == eot_id) & (targets == eot_id), IGNORED, targets)
+    return np.where((inputs == eot_id) & (targets == eot_id), IGNORED, _signed(targets))
+
+
+def _signed(targets):
+    """``targets`` as int64: in the unsigned types of stored tokens ``IGNORED`` would wrap to an id."""
+    return np.asarray(targets, dtype=np.int64)

@@ -19,6 +19,7 @@ from .normalizing import check_steps, normalize
 
 NAME = "reading.json"
 FORMAT = "gpt_numpy reading, version 1"
+_TRAINER_STATE = "trainer_state.json"
 
 
 class Reading(NamedTuple):
@@ -82,10 +83,27 @@ class Reading(NamedTuple):
 def reading_of(folder: str | os.PathLike) -> Reading | None:
     """The ``Reading`` of the run, checkpoint or exported model in ``folder``; None where no record is kept there.
 
+    A checkpoint from before there was a record says in its trainer's state how the run normalised its text.
     Raises ``DataError`` for a record that is damaged.
     """
     path = Path(folder) / NAME
-    return Reading.from_fields(load_json(path), path) if os.path.lexists(path) else None
+    if os.path.lexists(path):
+        return Reading.from_fields(load_json(path), path)
+    state = Path(folder) / _TRAINER_STATE
+    return _of_state(load_json(state), state) if os.path.lexists(state) else None
+
+
+def _of_state(state, path):
+    """The ``Reading`` that a trainer's ``state`` tells of; None where the state names no normalising."""
+    if not isinstance(state, dict):
+        return None
+    if "reading" in state:
+        return Reading.from_fields(state["reading"], path)
+    settings = state.get("settings")
+    if not isinstance(settings, dict) or "normalize" not in settings:
+        return None
+    told = {name: settings[name] for name in Reading._fields if settings.get(name) is not None}
+    return Reading.from_fields({"format": FORMAT, **Reading(())._asdict(), **told}, path)
 
 
 def read_as_trained(folder: str | os.PathLike, text: str) -> tuple[str, list[str]]:

@@ -20,6 +20,13 @@ def test_segments_start_after_end_of_text():
     assert mask_padding(inputs, targets, EOT).tolist() == [[2, 9, 3, 9, -1, 4, 5], [1, 2, 3, 4, 5, 9, 1]]
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.uint32])
+def test_ignored_stays_ignored_in_the_types_of_stored_tokens(dtype):
+    inputs, targets = np.array([[1, 9, 9]], dtype), np.array([[9, 9, 3]], dtype)
+    assert document_masks(inputs, targets, EOT)[0].tolist() == [[9, IGNORED, IGNORED]]
+    assert mask_padding(inputs, targets, EOT).tolist() == [[9, IGNORED, 3]]
+
+
 def test_arguments_are_left_alone():
     inputs, targets = np.array([[1, 9, 2]]), np.array([[9, 2, 3]])
     document_masks(inputs, targets, EOT)
