@@ -1,8 +1,8 @@
 """The fast twin of ``gpt_numpy.layers``: the same functions with the same signatures, compiled by numba.
 
-Read ``layers`` for what an op computes and why its gradient is what it is; here is how it becomes fast. ``runtime`` holds
-what kernels are made of: ``vectors`` writes vectors as arithmetic, ``threads`` hands out work, ``checks`` looks at what is
-about to reach compiled code.
+``layers`` explains what an op computes and derives its gradient. This package makes the op fast. ``runtime`` holds
+the tools of the kernels: ``vectors`` for arithmetic on vectors, ``threads`` to distribute work, ``checks`` to check
+arguments before they reach compiled code.
 """
 
 from .adamw import adamw_update, clear_gradients, gradient_norm

@@ -1,7 +1,7 @@
 """AdamW over the flat arrays in one pass (four reads, three writes an element), and the gradient's norm and zeroing.
 
-The twin of ``layers.adamw``, whose docstring has the update rule. Clipping costs nothing extra: its factor is
-applied as the gradient is read.
+The twin is ``layers.adamw``, whose docstring has the update rule. Clipping needs no pass of its own: its factor is
+applied when the gradient is read.
 """
 
 import math

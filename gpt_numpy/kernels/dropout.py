@@ -23,7 +23,7 @@ class DropoutCache(NamedTuple):
 
 
 class Mask(NamedTuple):
-    """A ``Dropout`` as the kernels want it; ``first_row`` counts the array's rows in the global batch."""
+    """A ``Dropout`` in the kernels' form; ``first_row`` is the number of the array's first row in the global batch."""
 
     threshold: np.uint32  # keep where the hash is not below
     scale: np.floating  # 1 / (1 − p)

@@ -1,8 +1,8 @@
 """Token and position embedding: rows gathered in parallel, and their gradients scattered without a race.
 
-A token that occurs twice would have two threads add to one row of dwte. Here every row has one owner: the task
-with the row's number modulo `_OWNERS`, which walks through all tokens in order and takes its own. The sums are then
-in the order of the tokens, whatever the number of threads. The twin of ``layers.embedding``.
+If each task took some tokens, two threads could add to one row of dwte. Instead every row has one owner: the task
+with the row's number modulo `_OWNERS`. Each task goes through all tokens in order and adds those of its own rows. The
+sums are then in the order of the tokens, for any number of threads. The twin is ``layers.embedding``.
 """
 
 from typing import NamedTuple

@@ -1,8 +1,8 @@
 """The output head tied to the token embedding, alone and together with the loss.
 
 The twin of ``layers.lm_head``. With the loss, logits exist only for as many rows at a time as ``CHUNK_BYTES`` hold: a
-chunk is multiplied out, turned into its own gradient in place, and multiplied into dx and dwte before the next
-begins. What only the forward has asked for is not kept: the backward multiplies the logits out again.
+chunk's logits are computed, replaced by their gradient in place, and multiplied into dx and dwte before the next chunk
+begins. A forward alone keeps no logits: its backward computes them again.
 """
 
 from typing import NamedTuple
@@ -92,7 +92,7 @@ def lm_head_cross_entropy_backward(dloss, cache, alloc=np.empty, *, into=None):
 
 
 def lm_head_cross_entropy_gradients(x, wte, targets, dloss, ignore_index=-1, alloc=np.empty, *, into=None):
-    """Loss, dx and dwte at once, for a dloss known beforehand: what a training step calls."""
+    """Loss, dx and dwte at once, for a dloss known beforehand. A training step calls this function."""
     targets, dtype = _check(x, wte, targets, ignore_index), x.dtype
     (dwte,), add = gradients(into, dtype, dwte=wte.shape)
     dx = alloc(x.shape, dtype)
@@ -103,7 +103,7 @@ def lm_head_cross_entropy_gradients(x, wte, targets, dloss, ignore_index=-1, all
         loss, cache = cross_entropy_forward(logits, index, ignore_index)
         total += loss * n
         # A chunk's loss is the mean over its own n targets; over all targets it weighs n / counted.
-        dlogits = cross_entropy_backward(dloss * n / counted, cache, alloc=lambda shape, dtype, place=logits: place)
+        dlogits = cross_entropy_backward(dloss * n / counted, cache, alloc=lambda shape, dtype, memory=logits: memory)
         gemm(dlogits, weight, dx_rows[part])
         gemm(dlogits, rows[part], dwte, a_transposed=True, add=add or part.start > 0)
     if not len(rows) and not add:

@@ -1,7 +1,7 @@
 """The feed-forward layer of a block, with GELU and its derivative applied as the matrix products end.
 
-The twin of ``layers.mlp``. Between forward and backward it keeps only what GELU was applied to; the activation is
-computed again in passing, where the derivative needs the same exponential anyway. Rows go through in chunks, so that
+The twin is ``layers.mlp``. The cache for the backward holds GELU's input alone. The backward computes the activation
+again together with GELU's derivative, which needs the same exponential. Rows are taken in chunks, so that
 the wide arrays between the two products (``CHUNK_ROWS`` × 4C) are scratch that stays in the last-level cache.
 """
 

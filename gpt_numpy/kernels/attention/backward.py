@@ -124,28 +124,28 @@ class Row(NamedTuple):
 
 
 @part
-def _differentiate_row(s, row, scale, mask, column):
+def _differentiate_row(array, row, scale, mask, column):
     """Scores become weights (after dropout), and the weights' gradients become those of the scores."""
-    factor, offset = broadcast(s, scale), broadcast(s, -row.log_sum)
-    for j in range(row.low, row.high, lanes(s)):
-        weight = exp2_of_negative(fma(load(s, row.scores + j), factor, offset))
-        dweight = load(s, row.dscores + j)
+    factor, offset = broadcast(array, scale), broadcast(array, -row.log_sum)
+    for j in range(row.low, row.high, lanes(array)):
+        weight = exp2_of_negative(fma(load(array, row.scores + j), factor, offset))
+        dweight = load(array, row.dscores + j)
         if mask.threshold > 0:
-            keep = keep_factors(s, mask, row.hashed, column + j)
-            store(s, row.scores + j, weight * keep)
+            keep = keep_factors(array, mask, row.hashed, column + j)
+            store(array, row.scores + j, weight * keep)
             dweight = dweight * keep
         else:
-            store(s, row.scores + j, weight)
-        store(s, row.dscores + j, weight * (dweight - row.delta))
+            store(array, row.scores + j, weight)
+        store(array, row.dscores + j, weight * (dweight - row.delta))
 
 
 @part
 def _differentiate_rows(shared, memory, queries, tile, first):
-    """All rows of a block; what a row does not see of the tile becomes 0, as do rows that fill up the last strip.
+    """All rows of a block. Keys of the tile that a row does not see become 0, as do rows that fill up the last strip.
 
     ``first``: the block's first row in the group.
     """
-    s, scale, mask = memory.array, shared.scale, shared.mask
+    array, scale, mask = memory.array, shared.scale, shared.mask
     for r in range((queries.n_rows + STRIP_ROWS - 1) // STRIP_ROWS * STRIP_ROWS):
         i = queries.start + r
         low, high = memory.ranges[r // STRIP_ROWS, 0], memory.ranges[r // STRIP_ROWS, 1]
@@ -153,54 +153,57 @@ def _differentiate_rows(shared, memory, queries, tile, first):
         dscores = memory.dscores + r * SCORES_STEP
         seen_low = seen_high = 0
         if r < queries.n_rows and low < high:
-            seen_low = min(max(first_seen(shared.first_key, queries.b, i) - tile, low), high)
+            seen_low = min(max(first_seen(shared.first_key, queries.sequence, i) - tile, low), high)
             seen_high = max(min(queries.offset + i + 1 - tile, high), seen_low)
             hashed = row_hash(mask, queries.head_row + i) if mask.threshold > 0 else np.uint32(0)
-            log_sum, delta = shared.log_sums[queries.head_row + i], s[memory.deltas + first + r]
-            _differentiate_row(s, Row(scores, dscores, low, high, log_sum, delta, hashed), scale, mask, tile)
+            log_sum, delta = shared.log_sums[queries.head_row + i], array[memory.deltas + first + r]
+            _differentiate_row(array, Row(scores, dscores, low, high, log_sum, delta, hashed), scale, mask, tile)
         if seen_low > 0 or seen_high < KEYS:
             for row in (scores, dscores):
-                fill_zeros(s, row, row + seen_low)
-                fill_zeros(s, row + seen_high, row + KEYS)
+                fill_zeros(array, row, row + seen_low)
+                fill_zeros(array, row + seen_high, row + KEYS)
 
 
 @part
 def _row_products(memory, out, index, n_rows):
     """δ of each row: Σ dout·out. ``index`` is where the first row of out is."""
-    s, (n_head, head_size) = memory.array, out.shape[2:]
+    array, (n_head, head_size) = memory.array, out.shape[2:]
     for r in range(n_rows):
         here = index + r * n_head * head_size
         row = memory.douts + r * memory.step
-        total = broadcast(s, 0.0)
+        total = broadcast(array, 0.0)
         fetch_rows(Rows(out, here + 4 * n_head * head_size, n_head * head_size), 1, head_size)
         j = 0
-        while j + lanes(s) <= head_size:
-            total = fma(load(s, row + j), load(out, here + j), total)
-            j += lanes(s)
-        s[memory.deltas + r] = add_lanes(fma(load(s, row + j), load_tail(out, here + j, head_size - j), total))
+        while j + lanes(array) <= head_size:
+            total = fma(load(array, row + j), load(out, here + j), total)
+            j += lanes(array)
+        array[memory.deltas + r] = add_lanes(fma(load(array, row + j), load_tail(out, here + j, head_size - j), total))
 
 
 @part
 def _write_rows(sums, n_rows, scale, out, head_size):
     """out = scale · sums, row by row; both ``Rows``."""
-    s, target = sums.array, out.array
+    array, target = sums.array, out.array
     for r in range(n_rows):
         row = sums.first + r * sums.step
         to = out.first + r * out.step
         j = 0
-        while j + lanes(s) <= head_size:
-            store(target, to + j, load(s, row + j) * scale)
-            j += lanes(s)
-        store_tail(target, to + j, load_tail(s, row + j, head_size - j) * scale, head_size - j)
+        while j + lanes(array) <= head_size:
+            store(target, to + j, load(array, row + j) * scale)
+            j += lanes(array)
+        store_tail(target, to + j, load_tail(array, row + j, head_size - j) * scale, head_size - j)
 
 
 @part
 def _pack_tile(memory, queries, k, v, tile, width):
-    n_keys, head_size, s = min(KEYS, k.shape[1] - tile), k.shape[3], memory.array
-    keys, values = head_rows(k, queries.b, tile, queries.h), head_rows(v, queries.b, tile, queries.h)
-    pack_keys_turned(keys, n_keys, head_size, s, memory.turned_keys, width)
-    pack_keys(keys, n_keys, head_size, s, memory.keys)
-    pack_keys_turned(values, n_keys, head_size, s, memory.turned_values, width)
+    n_keys, head_size, array = min(KEYS, k.shape[1] - tile), k.shape[3], memory.array
+    keys, values = (
+        head_rows(k, queries.sequence, tile, queries.head),
+        head_rows(v, queries.sequence, tile, queries.head),
+    )
+    pack_keys_turned(keys, n_keys, head_size, array, memory.turned_keys, width)
+    pack_keys(keys, n_keys, head_size, array, memory.keys)
+    pack_keys_turned(values, n_keys, head_size, array, memory.turned_values, width)
 
 
 @part
@@ -210,29 +213,31 @@ def _add_tile(shared, memory, group, k, v, tile):
     n_keys = min(KEYS, k.shape[1] - tile)
     dkeys = memory.dkeys + tile * memory.step
     dvalues = memory.dvalues + tile * memory.step
-    s, ranges, step = memory.array, memory.ranges, memory.step
+    array, ranges, step = memory.array, memory.ranges, memory.step
     first = max(0, tile - group.offset - group.start) // STRIP_ROWS * STRIP_ROWS
     for r in range(first, group.n_rows, QUERIES):
         n_rows = min(QUERIES, group.n_rows - r)
-        queries = Queries(group.b, group.h, group.start + r, n_rows, group.offset, group.head_row)
-        if not strip_ranges(ranges, shared.first_key, queries, tile, tile_columns(s)):
+        queries = Queries(group.sequence, group.head, group.start + r, n_rows, group.offset, group.head_row)
+        if not strip_ranges(ranges, shared.first_key, queries, tile, tile_columns(array)):
             continue
         if not is_packed:
             _pack_tile(memory, queries, k, v, tile, width)
             is_packed = True
-        fetch_rows(head_rows(k, group.b, ahead, group.h), _AHEAD, head_size)
-        fetch_rows(head_rows(v, group.b, ahead, group.h), _AHEAD, head_size)
+        fetch_rows(head_rows(k, group.sequence, ahead, group.head), _AHEAD, head_size)
+        fetch_rows(head_rows(v, group.sequence, ahead, group.head), _AHEAD, head_size)
         ahead += _AHEAD
         strips = (n_rows + STRIP_ROWS - 1) // STRIP_ROWS
         q_rows = memory.queries + r * step
         dout_rows = memory.douts + r * step
         q_strips, dout_strips = memory.query_strips + r * step, memory.dout_strips + r * step
-        multiply_by_keys(ranges, strips, s, q_strips, step, memory.turned_keys, width, head_size, memory.scores)
-        multiply_by_keys(ranges, strips, s, dout_strips, step, memory.turned_values, width, head_size, memory.dscores)
+        multiply_by_keys(ranges, strips, array, q_strips, step, memory.turned_keys, width, head_size, memory.scores)
+        multiply_by_keys(
+            ranges, strips, array, dout_strips, step, memory.turned_values, width, head_size, memory.dscores
+        )
         _differentiate_rows(shared, memory, queries, tile, r)
-        add_weighted_turned(ranges, strips, s, memory.scores, dout_rows, n_keys, width, dvalues, step)
-        add_weighted_turned(ranges, strips, s, memory.dscores, q_rows, n_keys, width, dkeys, step)
-        add_weighted(ranges, strips, s, memory.dscores, memory.keys, width, memory.dqueries + r * step, step)
+        add_weighted_turned(ranges, strips, array, memory.scores, dout_rows, n_keys, width, dvalues, step)
+        add_weighted_turned(ranges, strips, array, memory.dscores, q_rows, n_keys, width, dkeys, step)
+        add_weighted(ranges, strips, array, memory.dscores, memory.keys, width, memory.dqueries + r * step, step)
 
 
 class Arrays(NamedTuple):
@@ -255,25 +260,27 @@ def _backward_task(worker, task, arrays, shared, scale, group_rows, scratch, ran
     (Tq, n_head, head_size), Tk, width = q.shape[1:], k.shape[1], shared.width
     b, h = task // n_head, task % n_head
     memory = _memory_of(scratch[worker], ranges[worker], width, Tk, group_rows)
-    s, step = memory.array, memory.step
-    fill_zeros(s, memory.dkeys, memory.deltas)
+    array, step = memory.array, memory.step
+    fill_zeros(array, memory.dkeys, memory.deltas)
     for start in range(0, Tq, group_rows):
         group = Queries(b, h, start, min(group_rows, Tq - start), Tk - Tq, task * Tq)
         padded = (group.n_rows + STRIP_ROWS - 1) // STRIP_ROWS * STRIP_ROWS
         dense = head_rows(dout, b, start, h)
-        copy_rows(head_rows(q, b, start, h), group.n_rows, head_size, Rows(s, memory.queries, step), padded, width)
-        copy_rows(dense, group.n_rows, head_size, Rows(s, memory.douts, step), padded, width)
+        copy_rows(head_rows(q, b, start, h), group.n_rows, head_size, Rows(array, memory.queries, step), padded, width)
+        copy_rows(dense, group.n_rows, head_size, Rows(array, memory.douts, step), padded, width)
         for rows, strips in ((memory.queries, memory.query_strips), (memory.douts, memory.dout_strips)):
-            pack_strips(Rows(s, rows, step), group.n_rows, head_size, s, strips, step)
+            pack_strips(Rows(array, rows, step), group.n_rows, head_size, array, strips, step)
         _row_products(memory, arrays.out, dense.first, group.n_rows)
-        fill_zeros(s, memory.dqueries, memory.dqueries + padded * step)
+        fill_zeros(array, memory.dqueries, memory.dqueries + padded * step)
         low = earliest_seen(shared.first_key, group)
         for tile in range(low // KEYS * KEYS, group.offset + start + group.n_rows, KEYS):
             _add_tile(shared, memory, group, k, v, tile)
-        _write_rows(Rows(s, memory.dqueries, step), group.n_rows, scale, head_rows(arrays.dq, b, start, h), head_size)
+        _write_rows(
+            Rows(array, memory.dqueries, step), group.n_rows, scale, head_rows(arrays.dq, b, start, h), head_size
+        )
     one = q.dtype.type(1)
-    _write_rows(Rows(s, memory.dkeys, step), Tk, scale, head_rows(arrays.dk, b, 0, h), head_size)
-    _write_rows(Rows(s, memory.dvalues, step), Tk, one, head_rows(arrays.dv, b, 0, h), head_size)
+    _write_rows(Rows(array, memory.dkeys, step), Tk, scale, head_rows(arrays.dk, b, 0, h), head_size)
+    _write_rows(Rows(array, memory.dvalues, step), Tk, one, head_rows(arrays.dv, b, 0, h), head_size)
 
 
 _ARRAYS = len(Arrays._fields)
@@ -281,7 +288,7 @@ _ARRAYS = len(Arrays._fields)
 
 @launcher
 def backward(n_tasks, scratch, ranges, group_rows, scale, *fields):
-    """A task is a head. ``fields``: those of ``Arrays``, then those of ``Shared`` with ``Mask``'s in the place of mask.
+    """A task is a head. ``fields``: those of ``Arrays``, then those of ``Shared`` with the fields of ``Mask`` instead of mask.
 
     scale: 1 / √head_size. group_rows: queries that are taken at a time.
     """

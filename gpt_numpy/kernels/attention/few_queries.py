@@ -1,8 +1,8 @@
-"""The op ``attention_forward`` for a few queries: each key and value is read once, where it lies.
+"""The op ``attention_forward`` for a few queries: each key and value is read once, without packing.
 
-Packing tiles pays when many queries share them. Here a query goes over all its keys, takes the softmax of their scores,
-and goes over the values: the time is that of reading the cache. The sums are in another order than in ``forward``, so
-the results differ from it in the last bits.
+Packing tiles pays when many queries share them. Here a query reads all its keys, takes the softmax of their scores,
+and reads the values: the time is that of reading the cache. The sums are in another order than in ``forward``, so
+the results of the two differ in the last bits.
 
 This is an op: a launch of its own, with the arguments of every attention (strides, first_key, dropout, either type).
 ``decoding.cached_attention`` does the same inside the launch that decodes a whole token, where there is one query, and
@@ -91,6 +91,6 @@ def _head_task(worker, task, q, k, v, out, shared, scratch, ranges_of):
 
 @launcher
 def forward_few(n_tasks, q, k, v, out, scratch, ranges, *shared):
-    """A task is a head. ``shared``: the fields of ``Shared``, with those of ``Mask`` in the place of mask."""
+    """A task is a head. ``shared``: the fields of ``Shared``, with the fields of ``Mask`` instead of mask."""
     together = Shared(shared[0], shared[1], Mask(*shared[2:SCALE]), shared[SCALE], shared[WIDTH])
     parallel_for(_head_task, n_tasks, (q, k, v, out, together, scratch, ranges))

@@ -104,8 +104,8 @@ def largest_score(memory, row, low, high, seen_low, seen_high):
 def weigh(memory, row, ranges, strip, scale, shift, mask, hashed, column):
     """Turn a row of scores into weights relative to ``shift``; returns their sum, which dropout does not change.
 
-    The loop'memory end is read from memory each time round: LLVM would unroll it if it knew how often it runs, and then
-    spend a third of the time on moving what no longer fits the registers.
+    The loop's end is read from memory in each iteration. If LLVM knew the number of iterations, LLVM would unroll the
+    loop, and a third of the time would go into moving values that no longer fit the registers.
     """
     factor, offset, total = broadcast(memory, scale), broadcast(memory, -shift), broadcast(memory, 0.0)
     j = ranges[strip, 0]
@@ -122,25 +122,25 @@ def weigh(memory, row, ranges, strip, scale, shift, mask, hashed, column):
 @part
 def _find_maxima(shared, memory, queries, tile, first):
     """Each row's running maximum m with this tile; its l and o are rescaled to it. ``first``: its row in the task."""
-    s = memory.array
+    array = memory.array
     for r in range(queries.n_rows):
         i = queries.start + r
         low, high = memory.ranges[r // STRIP_ROWS, 0], memory.ranges[r // STRIP_ROWS, 1]
-        seen_low = first_seen(shared.first_key, queries.b, i) - tile
+        seen_low = first_seen(shared.first_key, queries.sequence, i) - tile
         seen_high = queries.offset + i + 1 - tile
         state = memory.state + 2 * (first + r)
-        before = s[state]
-        largest = largest_score(s, memory.scores + r * SCORES_STEP, low, high, seen_low, seen_high)
+        before = array[state]
+        largest = largest_score(array, memory.scores + r * SCORES_STEP, low, high, seen_low, seen_high)
         m = max(before, largest * shared.scale)
         if m <= before + _SLACK:
             continue
-        s[state] = m
+        array[state] = m
         if before > -np.inf:
             shrink = np.exp2(before - m)
             row = memory.sums + (first + r) * memory.step
-            for j in range(row, row + shared.width, lanes(s)):
-                store(s, j, load(s, j) * shrink)
-            s[state + 1] *= shrink
+            for j in range(row, row + shared.width, lanes(array)):
+                store(array, j, load(array, j) * shrink)
+            array[state + 1] *= shrink
 
 
 @part
@@ -149,57 +149,61 @@ def _soften_rows(shared, memory, queries, tile, first):
 
     A loop of its own, so that the processor need not wait for one row's maximum before it begins the next row's.
     """
-    s = memory.array
+    array = memory.array
     for r in range(queries.n_rows):
         state = memory.state + 2 * (first + r)
-        m, hashed = s[state], np.uint32(0)
+        m, hashed = array[state], np.uint32(0)
         if shared.mask.threshold > 0:
             hashed = row_hash(shared.mask, queries.head_row + queries.start + r)
-        shift = m if m > -np.inf else s.dtype.type(0)  # nothing but −∞ so far: e^(−∞ − 0) is 0, not NaN
+        shift = m if m > -np.inf else array.dtype.type(0)  # nothing but −∞ so far: e^(−∞ − 0) is 0, not NaN
         row = memory.scores + r * SCORES_STEP
-        s[state + 1] += weigh(s, row, memory.ranges, r // STRIP_ROWS, shared.scale, shift, shared.mask, hashed, tile)
+        array[state + 1] += weigh(
+            array, row, memory.ranges, r // STRIP_ROWS, shared.scale, shift, shared.mask, hashed, tile
+        )
 
 
 @part
 def _finish_rows(shared, memory, queries, out):
     """out = o / l and log Σ exp = m + log l, for the rows of a task."""
-    s, head_size = memory.array, out.shape[3]
+    array, head_size = memory.array, out.shape[3]
     for r in range(queries.n_rows):
         i = queries.start + r
-        total = s[memory.state + 2 * r + 1]
-        shared.log_sums[queries.head_row + i] = s[memory.state + 2 * r] + np.log2(total)
-        inverse = s.dtype.type(1) / total
-        to = ((queries.b * out.shape[1] + i) * out.shape[2] + queries.h) * head_size
+        total = array[memory.state + 2 * r + 1]
+        shared.log_sums[queries.head_row + i] = array[memory.state + 2 * r] + np.log2(total)
+        inverse = array.dtype.type(1) / total
+        to = ((queries.sequence * out.shape[1] + i) * out.shape[2] + queries.head) * head_size
         row = memory.sums + r * memory.step
         j = 0
-        while j + lanes(s) <= head_size:
-            store(out, to + j, load(s, row + j) * inverse)
-            j += lanes(s)
-        store_tail(out, to + j, load_tail(s, row + j, head_size - j) * inverse, head_size - j)
+        while j + lanes(array) <= head_size:
+            store(out, to + j, load(array, row + j) * inverse)
+            j += lanes(array)
+        store_tail(out, to + j, load_tail(array, row + j, head_size - j) * inverse, head_size - j)
 
 
 @part
 def _add_tile(shared, memory, queries, k, v, tile):
     """One tile of keys against the task's queries, as many at a time as have room for their scores."""
-    s, head_size, panel = memory.array, k.shape[3], tile_columns(k)
+    array, head_size, panel = memory.array, k.shape[3], tile_columns(k)
     n_keys = min(KEYS, k.shape[1] - tile)
-    pack_keys_turned(head_rows(k, queries.b, tile, queries.h), n_keys, head_size, s, memory.keys, shared.width)
-    pack_keys(head_rows(v, queries.b, tile, queries.h), n_keys, head_size, s, memory.values)
+    pack_keys_turned(
+        head_rows(k, queries.sequence, tile, queries.head), n_keys, head_size, array, memory.keys, shared.width
+    )
+    pack_keys(head_rows(v, queries.sequence, tile, queries.head), n_keys, head_size, array, memory.values)
     ahead = tile + KEYS
     first = max(0, tile - queries.offset - queries.start) // STRIP_ROWS * STRIP_ROWS
     for r in range(first, queries.n_rows, QUERIES):
-        fetch_rows(head_rows(k, queries.b, ahead, queries.h), _AHEAD, head_size)
-        fetch_rows(head_rows(v, queries.b, ahead, queries.h), _AHEAD, head_size)
+        fetch_rows(head_rows(k, queries.sequence, ahead, queries.head), _AHEAD, head_size)
+        fetch_rows(head_rows(v, queries.sequence, ahead, queries.head), _AHEAD, head_size)
         ahead += _AHEAD
         n_rows = min(QUERIES, queries.n_rows - r)
-        some = Queries(queries.b, queries.h, queries.start + r, n_rows, queries.offset, queries.head_row)
+        some = Queries(queries.sequence, queries.head, queries.start + r, n_rows, queries.offset, queries.head_row)
         if strip_ranges(memory.ranges, shared.first_key, some, tile, panel):
             strips = (n_rows + STRIP_ROWS - 1) // STRIP_ROWS
             row, step = r * memory.step, memory.step
             multiply_by_keys(
                 memory.ranges,
                 strips,
-                s,
+                array,
                 memory.queries + row,
                 step,
                 memory.keys,
@@ -209,7 +213,9 @@ def _add_tile(shared, memory, queries, k, v, tile):
             )
             _find_maxima(shared, memory, some, tile, r)
             _soften_rows(shared, memory, some, tile, r)
-            add_weighted(memory.ranges, strips, s, memory.scores, memory.values, shared.width, memory.sums + row, step)
+            add_weighted(
+                memory.ranges, strips, array, memory.scores, memory.values, shared.width, memory.sums + row, step
+            )
 
 
 @part
@@ -231,11 +237,11 @@ def _forward_task(worker, task, q, k, v, out, shared, task_rows, scratch, ranges
     start = (n_blocks - 1 - task // (B * n_head)) * task_rows  # the longest first
     queries = Queries(b, h, start, min(task_rows, Tq - start), k.shape[1] - Tq, (b * n_head + h) * Tq)
     memory = _memory_of(scratch[worker], ranges[worker], step, task_rows)
-    s, padded = memory.array, (queries.n_rows + STRIP_ROWS - 1) // STRIP_ROWS * STRIP_ROWS
-    pack_strips(head_rows(q, b, start, h), queries.n_rows, head_size, s, memory.queries, step)
-    fill_zeros(s, memory.sums, memory.sums + padded * step)
+    array, padded = memory.array, (queries.n_rows + STRIP_ROWS - 1) // STRIP_ROWS * STRIP_ROWS
+    pack_strips(head_rows(q, b, start, h), queries.n_rows, head_size, array, memory.queries, step)
+    fill_zeros(array, memory.sums, memory.sums + padded * step)
     for r in range(queries.n_rows):
-        s[memory.state + 2 * r], s[memory.state + 2 * r + 1] = -np.inf, 0
+        array[memory.state + 2 * r], array[memory.state + 2 * r + 1] = -np.inf, 0
     low = earliest_seen(shared.first_key, queries)
     for tile in range(low // KEYS * KEYS, queries.offset + start + queries.n_rows, KEYS):
         _add_tile(shared, memory, queries, k, v, tile)
@@ -244,6 +250,6 @@ def _forward_task(worker, task, q, k, v, out, shared, task_rows, scratch, ranges
 
 @launcher
 def forward(n_tasks, q, k, v, out, scratch, ranges, task_rows, *shared):
-    """``shared``: the fields of ``Shared``, with those of ``Mask`` in the place of mask."""
+    """``shared``: the fields of ``Shared``, with the fields of ``Mask`` instead of mask."""
     together = Shared(shared[0], shared[1], Mask(*shared[2:SCALE]), shared[SCALE], shared[WIDTH])
     parallel_for(_forward_task, n_tasks, (q, k, v, out, together, task_rows, scratch, ranges))

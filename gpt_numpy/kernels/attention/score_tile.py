@@ -1,9 +1,9 @@
 """The inner pieces of attention: products of small tiles that stay in cache, and the copies that feed them.
 
-The tiles of ``gemm`` want both operands packed. Attention's left operands are not used often enough for that to pay:
-where they are weights, a row of them is read where it lies, one number at a time, and only the right operand is packed,
-in panels of `tile_columns` columns. ``turned`` products read A down its columns, so that Pᵀ·dout needs no transposed copy
-of P. The scores are products of ``gemm``'s own tile: their left operands, queries or rows of dout, meet all keys.
+The tiles of ``gemm`` need both operands packed, which pays only for operands that are used often. Where attention's left
+operand is the weights, a row is read unpacked, one number at a time, and only the right operand is packed, in
+panels. Here a *panel* is `tile_columns` columns. ``turned`` products read A down its columns, so that Pᵀ·dout needs no
+transposed copy of P. The scores are products of ``gemm``'s own tile: queries or rows of dout are multiplied by all keys.
 
 Queries are taken in *strips* of STRIP_ROWS, the rows of one product; keys in *tiles* of KEYS. As in ``gemm``, each sum
 is one chain of fused multiply-adds in order of k: an element has the same bits wherever in a tile it falls, and extra
@@ -43,7 +43,7 @@ class Shared(NamedTuple):
     width: int  # head_size, padded to whole panels
 
 
-# Where the fields stand when they reach a launcher one by one, with those of ``Mask`` in the place of mask.
+# Position of each field in a launcher's arguments, which are the fields of ``Shared`` with those of ``Mask`` for mask.
 SCALE = 2 + len(Mask._fields)
 WIDTH = SCALE + 1
 
@@ -51,8 +51,8 @@ WIDTH = SCALE + 1
 class Queries(NamedTuple):
     """Some neighbouring queries of one head."""
 
-    b: int
-    h: int
+    sequence: int
+    head: int
     start: int  # the first query
     n_rows: int
     offset: int  # Tk − Tq: query i sees the keys up to offset + i
@@ -81,21 +81,23 @@ def _product(turned):
             (a_first, a_step), (b_first, b_step), (out_first, out_step) = (
                 emitting.unpack_rows(context, builder, sig.args[n], args[n]) for n in (0, 1, 3)
             )
-            places = [[cgutils.alloca_once(builder, vector.ir) for _ in range(TILE.vectors)] for _ in range(STRIP_ROWS)]
-            for place in sum(places, []):
-                builder.store(ir.Constant(vector.ir, None), place)
+            pointers = [
+                [cgutils.alloca_once(builder, vector.ir) for _ in range(TILE.vectors)] for _ in range(STRIP_ROWS)
+            ]
+            for pointer in sum(pointers, []):
+                builder.store(ir.Constant(vector.ir, None), pointer)
             rows = [_at(builder, a_first, i if turned else builder.mul(_I64(i), a_step)) for i in range(STRIP_ROWS)]
             with cgutils.for_range(builder, builder.udiv(args[2], _I64(_K_TOGETHER))) as loop:
                 for step in range(_K_TOGETHER):
                     k = builder.add(builder.mul(loop.index, _I64(_K_TOGETHER)), _I64(step))
                     here = [_at(builder, row, builder.mul(k, a_step) if turned else k) for row in rows]
-                    _step(builder, here, _at(builder, b_first, builder.mul(k, b_step)), places, vector)
+                    _step(builder, here, _at(builder, b_first, builder.mul(k, b_step)), pointers, vector)
             for i in range(STRIP_ROWS):
                 row = _at(builder, out_first, builder.mul(_I64(i), out_step))
                 for j in range(TILE.vectors):
-                    total = Lanes(builder, builder.load(places[i][j]), vector)
-                    place = _at(builder, row, j * vector.lanes)
-                    emitting.store_vector(emitting.load_vector(builder, place, vector) + total, place)
+                    total = Lanes(builder, builder.load(pointers[i][j]), vector)
+                    pointer = _at(builder, row, j * vector.lanes)
+                    emitting.store_vector(emitting.load_vector(builder, pointer, vector) + total, pointer)
             return context.get_dummy_value()
 
         return types.void(a, b, types.int64, out), codegen
@@ -103,15 +105,15 @@ def _product(turned):
     return product
 
 
-def _step(builder, numbers, columns, places, vector):
+def _step(builder, numbers, columns, pointers, vector):
     """One k: every sum gains one product."""
     columns = [
         emitting.load_vector(builder, _at(builder, columns, j * vector.lanes), vector) for j in range(TILE.vectors)
     ]
-    for number, row in zip(numbers, places):
+    for number, row in zip(numbers, pointers):
         number = emitting.splat(builder, builder.load(number), vector)
-        for column, place in zip(columns, row):
-            builder.store(emitting.fma(number, column, Lanes(builder, builder.load(place), vector)).value, place)
+        for column, pointer in zip(columns, row):
+            builder.store(emitting.fma(number, column, Lanes(builder, builder.load(pointer), vector)).value, pointer)
 
 
 add_product = _product(turned=False)
@@ -159,24 +161,24 @@ def copy_rows(source, n_rows, count, target, n_padded, width):
 
 
 @part
-def pack_keys(source, n_keys, count, memory, place):
+def pack_keys(source, n_keys, count, memory, first):
     """Panels of up to KEYS keys, or values, of ``count`` elements: panel p holds columns p·tile_columns … of all."""
     panel = tile_columns(memory)
     block = Source(source.array, source.first, source.step, False, count, n_keys)
-    pack_column_panels(block, Rows(memory, place, KEYS * panel))
+    pack_column_panels(block, Rows(memory, first, KEYS * panel))
     end = (n_keys + panel - 1) // panel * panel
-    for p in range(place, place + count * KEYS, KEYS * panel):
+    for p in range(first, first + count * KEYS, KEYS * panel):
         for i in range(p + n_keys * panel, p + end * panel, lanes(memory)):
             store(memory, i, broadcast(memory, 0.0))
 
 
 @part
-def pack_keys_turned(source, n_keys, count, memory, place, width):
+def pack_keys_turned(source, n_keys, count, memory, first, width):
     """Panels of the transpose: panel p holds keys p·tile_columns …, element by element, ``width`` deep."""
     panel = tile_columns(memory)
     block = Source(source.array, source.first, source.step, True, n_keys, count)
-    pack_column_panels(block, Rows(memory, place, width * panel))
-    for p in range(place, place + n_keys * width, width * panel):
+    pack_column_panels(block, Rows(memory, first, width * panel))
+    for p in range(first, first + n_keys * width, width * panel):
         for i in range(p + count * panel, p + width * panel, lanes(memory)):
             store(memory, i, broadcast(memory, 0.0))
 
@@ -204,10 +206,10 @@ def strip_ranges(ranges, first_key, queries, tile, panel):
     for strip in range((queries.n_rows + STRIP_ROWS - 1) // STRIP_ROWS):
         i = queries.start + strip * STRIP_ROWS
         end = queries.start + min(queries.n_rows, strip * STRIP_ROWS + STRIP_ROWS)
-        low = first_seen(first_key, queries.b, i)
+        low = first_seen(first_key, queries.sequence, i)
         high = min(queries.offset + end - tile, KEYS)
         for row in range(i + 1, end if first_key.size else i):
-            low = min(low, first_key[queries.b, row])
+            low = min(low, first_key[queries.sequence, row])
         low = max(low - tile, 0) // panel * panel
         high = (high + panel - 1) // panel * panel
         if low >= high:
@@ -222,7 +224,7 @@ def earliest_seen(first_key, queries):
     """The first key that any of the queries sees."""
     low = queries.offset + queries.start
     for r in range(queries.n_rows):
-        low = min(low, first_seen(first_key, queries.b, queries.start + r))
+        low = min(low, first_seen(first_key, queries.sequence, queries.start + r))
     return low
 
 

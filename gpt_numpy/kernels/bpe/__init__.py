@@ -30,7 +30,7 @@ _BLANKS = b" \n\t"
 
 
 class _Desk:
-    """What one thread encodes with: a word cache, work space, and the arguments for one short text, made once.
+    """The memory of one encoding thread: a word cache, work space, and the arguments for one short text, made once.
 
     For a text of some words, making arrays and letting numba find the machine code for their types would take ten
     times as long as encoding. So the code is looked up here, for arguments whose types never change.
@@ -178,7 +178,7 @@ class BPEEncoder:
         self._desks.clear()
 
     def _desk(self):
-        """A desk that nobody uses; the caller appends it to ``_desks`` when done."""
+        """An unused desk; the caller appends it to ``_desks`` when done."""
         try:
             return self._desks.pop()  # not after looking whether there is one: another thread may be quicker
         except IndexError:

@@ -105,8 +105,8 @@ def _count_words(buffer, starts, stops, counts, short, long, pool, state):
 def _grow_short(old, new):
     for entry in range(0, old.size, 3):
         if old[entry + 1] != 0:
-            place = _short_slot(old[entry], old[entry + 1], new)
-            new[place], new[place + 1], new[place + 2] = old[entry], old[entry + 1], old[entry + 2]
+            slot = _short_slot(old[entry], old[entry + 1], new)
+            new[slot], new[slot + 1], new[slot + 2] = old[entry], old[entry + 1], old[entry + 2]
 
 
 @kernel(_nrt=False)

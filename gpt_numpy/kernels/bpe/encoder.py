@@ -8,7 +8,7 @@ in the first cache:
 3. by then the lines have come: keys are compared, and four tokens are copied, of which as many count as the word has.
 
 Natural text repeats its words, so nearly every word ends here. The cache is two tables of fixed size, and a new word
-takes the place of an older one:
+replaces an older one:
 
 - words of at most fifteen bytes: two entries in each cache line; an entry that is pushed out of the first position
   moves to the second (so the second is the older). An entry has room for four tokens; that of a word with more names
@@ -66,7 +66,7 @@ class WordCache(NamedTuple):
 
 
 class Bench(NamedTuple):
-    """What the stages leave for each other; nothing of it outlasts a chunk."""
+    """The results that a stage leaves for the next; they are valid for one chunk."""
 
     text: np.ndarray  # (CHUNK + …,) uint8: the chunk, and bytes that vectors may read behind it
     starts: np.ndarray  # (CHUNK + …,) uint16: where words begin; behind the last, where it ends

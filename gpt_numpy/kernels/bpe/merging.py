@@ -32,7 +32,7 @@ class MergeTables(NamedTuple):
     byte_ranks: np.ndarray  # (65536,) uint32: rank of the pair of bytes first << 8 | second
     pair_slots: np.ndarray  # (2 * n_slots,) uint64: left << 32 | right, rank; open addressing
     word_slots: np.ndarray  # (3 * n_slots,) uint64: the two integers of a short token's bytes, its id
-    joins: np.ndarray  # (65536,) uint64: the bytes that may stand around a pair of bytes that a merge brings together
+    joins: np.ndarray  # (65536,) uint64: the bytes that may surround a pair of bytes that a merge brings together
 
 
 class MergeSpace(NamedTuple):
@@ -232,7 +232,7 @@ def _merge_by_lists(buffer, start, length, tables, space, out, at):
 def merge_word(buffer, start, length, tables, space, out, at):
     """Write the tokens of the word at ``start`` to ``out`` from ``at`` on; return the position behind the last.
 
-    ``out`` needs ``length`` places: while merging it may hold one symbol a byte. So does ``space``.
+    ``out`` and ``space`` need room for ``length`` symbols: while merging, each may hold one symbol a byte.
     """
     if length <= SCAN_LIMIT:
         return _merge_by_scan(buffer, start, length, tables, space.ranks, out, at)
@@ -304,7 +304,7 @@ def _fill_joins(pairs, new_ids, ends, joins):
 
 
 def _check(byte_ids, pairs, new_ids):
-    """Refuse what the kernels could not index: wrong shapes, ids out of range, parts that no earlier merge made."""
+    """Refuse arguments that the kernels cannot index: wrong shapes, ids out of range, parts that no earlier merge made."""
     if byte_ids.shape != (256,):
         raise VocabError("every byte needs its token", field="byte_ids", found=byte_ids.shape, expected="(256,)")
     if pairs.shape != (len(new_ids), 2):
@@ -317,10 +317,10 @@ def _check(byte_ids, pairs, new_ids):
     repeated = np.flatnonzero(np.diff(made[order]) == 0)
     if len(repeated):
         raise VocabError("a token is made twice", found=int(made[order[repeated[0]]]))
-    place = np.full(int(made.max()) + 1, len(made), dtype=np.int64)
-    place[made] = np.arange(len(made))
-    outside = (pairs < 0) | (pairs >= len(place))
-    late = outside | (place[np.where(outside, 0, pairs)] >= 256 + np.arange(len(pairs))[:, None])
+    made_at = np.full(int(made.max()) + 1, len(made), dtype=np.int64)
+    made_at[made] = np.arange(len(made))
+    outside = (pairs < 0) | (pairs >= len(made_at))
+    late = outside | (made_at[np.where(outside, 0, pairs)] >= 256 + np.arange(len(pairs))[:, None])
     if late.any():
         rank = int(np.flatnonzero(late.any(axis=1))[0])
         raise VocabError(f"merge {rank} joins a token that no earlier merge has made", found=pairs[rank].tolist())

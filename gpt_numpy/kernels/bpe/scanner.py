@@ -96,7 +96,7 @@ def _divisions(text, position, candidates, joins):
 def scan(text, extent, table, joins, starts, count, masks):
     """Write where the words of ``text[start:stop]`` begin to ``starts`` from ``count`` on; returns the end.
 
-    extent: start, where a word begins; stop; limit ≥ stop, up to which the bytes are the text's. Reads 66 bytes past
+    extent: start, where a word begins; stop; limit ≥ stop, the end of the text's bytes. Reads 66 bytes past
     ``stop``. Where the text goes on behind ``stop``, all starts but the last are final. starts: uint16, with room for
     64 more than there are words. masks: work space of 6 uint64. joins: see ``MergeTables``; where two wide
     characters of a word meet and no merge can join them, another word is taken to begin.

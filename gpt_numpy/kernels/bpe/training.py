@@ -1,17 +1,18 @@
 """Learning merges: the most frequent pair of adjacent tokens becomes a token, again and again.
 
-Which pair comes next: the one with the highest count, and of those the lowest pair of ids (first left, then right).
-Bytes are the ids 0 to 255 and merge r makes 256 + r, so the merges depend on the counts of the words and on nothing
-else. The plain twin is the trainer of ``gpt_numpy.tokenizer``.
+The next pair is the one with the highest count; of equal counts, the lowest pair of ids (first left, then right).
+Bytes are the ids 0 to 255 and merge r makes 256 + r, so the merges depend on the counts of the words alone.
+The plain twin is the trainer of ``gpt_numpy.tokenizer``.
 
 All distinct words lie in one array of cells, a separator between each two. A token's first cell holds its id and the
-number of the pair that it starts; its last cell leads back to the first. Then a merge touches only the places where
-its pair stands, and needs no hash table at all, because of two facts:
+number of the pair that it starts; its last cell holds the distance to the first. A merge visits only the occurrences of
+its pair, and needs no hash table, because of two facts:
 
-- A token appears in a single merge. All places of a pair with it are found right then, in one list, that is never added
-  to. A place that a later merge destroys stays in the list, and is known by its cell, which names another pair.
-- So the count of a pair, once it exists, only falls. The heap may hold counts that are too high: an entry on top is
-  compared with the present count, and sinks if that is lower.
+- A token is made by a single merge. That merge finds all occurrences of the pairs with the new token, one list for each
+  pair, and nothing is added to the list later. An occurrence that a later merge destroys stays in the list. Its cell
+  then holds the number of another pair.
+- The count of a pair therefore only falls. The heap may hold counts that are too high: the entry on top is
+  compared with the present count, and sinks if the present count is lower.
 """
 
 from typing import NamedTuple
@@ -22,10 +23,10 @@ from ...errors import TokenizerError
 from ..runtime.decorators import kernel
 from .bits import called, inlined
 
-FINISHED, EXHAUSTED, MORE_PAIRS, MORE_PLACES = range(4)
+FINISHED, EXHAUSTED, MORE_PAIRS, MORE_OCCURRENCES = range(4)
 _SEPARATOR = -(2**31)
 _NO_PAIR = -1
-_N_PAIRS, _N_PLACES, _N_HEAP, _N_MERGES = range(4)  # fields of ``state``
+_N_PAIRS, _N_OCCURRENCES, _N_HEAP, _N_MERGES = range(4)  # fields of ``state``
 
 
 class Training(NamedTuple):
@@ -33,14 +34,14 @@ class Training(NamedTuple):
 
     cells: np.ndarray  # (n_cells, 2) int32: token id, or minus a token's length in its last cell; pair number
     word_counts: np.ndarray  # (n_words,) int64
-    places: np.ndarray  # (capacity, 2) int32: cell and word of a pair's occurrence; each pair has one stretch
+    occurrences: np.ndarray  # (capacity, 2) int32: cell and word of a pair's occurrence; each pair has one stretch
     pair_counts: np.ndarray  # (capacity,) int64
     pair_ids: np.ndarray  # (capacity, 2) int32: left, right
-    pair_places: np.ndarray  # (capacity, 2) int64: beginning and end in ``places``
+    pair_occurrences: np.ndarray  # (capacity, 2) int64: beginning and end in ``occurrences``
     heap: np.ndarray  # (capacity, 3) int64: count, left << 32 | right, pair number
     lengths: np.ndarray  # (n_tokens,) int32: bytes of a token
-    beside: np.ndarray  # (n_tokens, 4) int64 work space, zero between merges: count and places of pairs with the new
-    touched: np.ndarray  # (n_tokens, 2) int32 work space: which tokens stand left and right of the new one
+    beside: np.ndarray  # (n_tokens, 4) int64 work space, zero between merges: see `_count_beside`
+    touched: np.ndarray  # (n_tokens, 2) int32 work space: the tokens left and right of the new one
     merges: np.ndarray  # (n_merges, 2) int32: result
     merge_counts: np.ndarray  # (n_merges,) int64: result
     state: np.ndarray  # (4,) int64
@@ -106,10 +107,10 @@ def _next_pair(heap, state, pair_counts):
 
 
 @kernel()
-def _lay_out(buffer, starts, stops, t):
-    """Write the words into cells, count the pairs of bytes, list their places and fill the heap."""
-    cells, counts = t.cells, np.zeros(65536, dtype=np.int64)
-    n_places = np.zeros(65536, dtype=np.int64)
+def _lay_out(buffer, starts, stops, training):
+    """Write the words into cells, count the pairs of bytes, list their occurrences and fill the heap."""
+    cells, counts = training.cells, np.zeros(65536, dtype=np.int64)
+    n_occurrences = np.zeros(65536, dtype=np.int64)
     at = np.int64(0)
     for word in range(starts.size):
         cells[at, 0], cells[at, 1] = _SEPARATOR, _NO_PAIR
@@ -119,22 +120,22 @@ def _lay_out(buffer, starts, stops, t):
             at += 1
             if i + 1 < stops[word]:
                 pair = np.int64(buffer[i]) << 8 | np.int64(buffer[i + 1])
-                counts[pair] += t.word_counts[word]
-                n_places[pair] += 1
+                counts[pair] += training.word_counts[word]
+                n_occurrences[pair] += 1
     cells[at, 0], cells[at, 1] = _SEPARATOR, _NO_PAIR
     numbers = np.empty(65536, dtype=np.int32)
-    place = np.int64(0)
+    occurrence = np.int64(0)
     for pair in range(65536):
-        if n_places[pair] > 0:
-            number = t.state[_N_PAIRS]
+        if n_occurrences[pair] > 0:
+            number = training.state[_N_PAIRS]
             numbers[pair] = number
-            t.state[_N_PAIRS] += 1
-            t.pair_counts[number] = counts[pair]
-            t.pair_ids[number, 0], t.pair_ids[number, 1] = pair >> 8, pair & 255
-            t.pair_places[number, 0] = t.pair_places[number, 1] = place
-            place += n_places[pair]
-            _push(t.heap, t.state, counts[pair], pair >> 8, pair & 255, number)
-    t.state[_N_PLACES] = place
+            training.state[_N_PAIRS] += 1
+            training.pair_counts[number] = counts[pair]
+            training.pair_ids[number, 0], training.pair_ids[number, 1] = pair >> 8, pair & 255
+            training.pair_occurrences[number, 0] = training.pair_occurrences[number, 1] = occurrence
+            occurrence += n_occurrences[pair]
+            _push(training.heap, training.state, counts[pair], pair >> 8, pair & 255, number)
+    training.state[_N_OCCURRENCES] = occurrence
     at = np.int64(0)
     for word in range(starts.size):
         for i in range(starts[word], stops[word]):
@@ -142,9 +143,9 @@ def _lay_out(buffer, starts, stops, t):
             if i + 1 < stops[word]:
                 number = numbers[np.int64(buffer[i]) << 8 | np.int64(buffer[i + 1])]
                 cells[at, 1] = number
-                place = t.pair_places[number, 1]
-                t.places[place, 0], t.places[place, 1] = at, word
-                t.pair_places[number, 1] = place + 1
+                occurrence = training.pair_occurrences[number, 1]
+                training.occurrences[occurrence, 0], training.occurrences[occurrence, 1] = at, word
+                training.pair_occurrences[number, 1] = occurrence + 1
         at += 1
 
 
@@ -158,21 +159,26 @@ def _token_before(cells, at):
 
 
 @called
-def _replace(t, pair, new):
-    """Put token ``new`` where ``pair`` stands; keep those places at the front of its list, return how many.
+def _replace(training, pair, new):
+    """Replace ``pair`` by token ``new``; move the replaced occurrences to the front of the list, return their number.
 
-    Pairs that lose a place lose its count. A neighbour that this very merge has made has no pair yet.
+    A pair that loses an occurrence loses its count. A neighbour that the same merge has made has no pair yet.
     """
-    cells, places, lengths, pair_counts = t.cells, t.places, t.lengths, t.pair_counts
-    beginning, end = t.pair_places[pair, 0], t.pair_places[pair, 1]
-    left_length, new_length = lengths[t.pair_ids[pair, 0]], lengths[new]
+    cells, occurrences, lengths, pair_counts = (
+        training.cells,
+        training.occurrences,
+        training.lengths,
+        training.pair_counts,
+    )
+    beginning, end = training.pair_occurrences[pair, 0], training.pair_occurrences[pair, 1]
+    left_length, new_length = lengths[training.pair_ids[pair, 0]], lengths[new]
     kept = beginning
-    for place in range(beginning, end):
-        at = np.int64(places[place, 0])
+    for occurrence in range(beginning, end):
+        at = np.int64(occurrences[occurrence, 0])
         if cells[at, 1] != pair:
             continue
-        word = places[place, 1]
-        count = t.word_counts[word]
+        word = occurrences[occurrence, 1]
+        count = training.word_counts[word]
         before = _token_before(cells, at)
         if before >= 0 and cells[before, 1] >= 0:
             pair_counts[cells[before, 1]] -= count
@@ -183,23 +189,27 @@ def _replace(t, pair, new):
             cells[right, 1] = _NO_PAIR
         cells[at, 0], cells[at, 1] = new, _NO_PAIR
         cells[at + new_length - 1, 0] = -new_length
-        places[kept, 0], places[kept, 1] = at, word
+        occurrences[kept, 0], occurrences[kept, 1] = at, word
         kept += 1
     pair_counts[pair] = 0
     return kept - beginning
 
 
 @called
-def _count_beside(t, first, n_places, new):
-    """Count the pairs that the new token makes with its neighbours; return how many are on its left and right.
+def _count_beside(training, first, n_occurrences, new):
+    """Count the pairs of the new token with its neighbours; return the numbers of different left and right neighbours.
 
-    A pair of two new tokens is counted once, as one on the right.
+    beside[token]: count and occurrences of the pair (token, new), then those of (new, token). A pair of two new tokens
+    is counted once, as a right neighbour.
     """
-    cells, beside, touched = t.cells, t.beside, t.touched
-    new_length = np.int64(t.lengths[new])
+    cells, beside, touched = training.cells, training.beside, training.touched
+    new_length = np.int64(training.lengths[new])
     n_left = n_right = 0
-    for place in range(first, first + n_places):
-        at, count = np.int64(t.places[place, 0]), t.word_counts[t.places[place, 1]]
+    for occurrence in range(first, first + n_occurrences):
+        at, count = (
+            np.int64(training.occurrences[occurrence, 0]),
+            training.word_counts[training.occurrences[occurrence, 1]],
+        )
         before = _token_before(cells, at)
         if before >= 0 and cells[before, 0] != new:
             token = cells[before, 0]
@@ -219,45 +229,45 @@ def _count_beside(t, first, n_places, new):
 
 
 @called
-def _add_pair(t, left, right, count, n_places):
-    """Enter a new pair with room for its places; return its number."""
-    number = t.state[_N_PAIRS]
-    t.state[_N_PAIRS] += 1
-    t.pair_counts[number] = count
-    t.pair_ids[number, 0], t.pair_ids[number, 1] = left, right
-    t.pair_places[number, 0] = t.pair_places[number, 1] = t.state[_N_PLACES]
-    t.state[_N_PLACES] += n_places
-    _push(t.heap, t.state, count, left, right, number)
+def _add_pair(training, left, right, count, n_occurrences):
+    """Enter a new pair with room for its occurrences; return its number."""
+    number = training.state[_N_PAIRS]
+    training.state[_N_PAIRS] += 1
+    training.pair_counts[number] = count
+    training.pair_ids[number, 0], training.pair_ids[number, 1] = left, right
+    training.pair_occurrences[number, 0] = training.pair_occurrences[number, 1] = training.state[_N_OCCURRENCES]
+    training.state[_N_OCCURRENCES] += n_occurrences
+    _push(training.heap, training.state, count, left, right, number)
     return number
 
 
 @inlined
-def _add_place(t, number, at, word):
-    place = t.pair_places[number, 1]
-    t.places[place, 0], t.places[place, 1] = at, word
-    t.pair_places[number, 1] = place + 1
-    t.cells[at, 1] = number
+def _add_occurrence(training, number, at, word):
+    occurrence = training.pair_occurrences[number, 1]
+    training.occurrences[occurrence, 0], training.occurrences[occurrence, 1] = at, word
+    training.pair_occurrences[number, 1] = occurrence + 1
+    training.cells[at, 1] = number
 
 
 @called
-def _list_beside(t, first, n_places, new, n_left, n_right):
-    """Enter the pairs that ``_count_beside`` found, list their places, and clear the work space."""
-    cells, beside, touched = t.cells, t.beside, t.touched
-    new_length = np.int64(t.lengths[new])
+def _list_beside(training, first, n_occurrences, new, n_left, n_right):
+    """Enter the pairs that ``_count_beside`` found, list their occurrences, and clear the work space."""
+    cells, beside, touched = training.cells, training.beside, training.touched
+    new_length = np.int64(training.lengths[new])
     for i in range(n_left):
         token = touched[i, 0]
-        beside[token, 0] = _add_pair(t, token, new, beside[token, 0], beside[token, 1])
+        beside[token, 0] = _add_pair(training, token, new, beside[token, 0], beside[token, 1])
     for i in range(n_right):
         token = touched[i, 1]
-        beside[token, 2] = _add_pair(t, new, token, beside[token, 2], beside[token, 3])
-    for place in range(first, first + n_places):
-        at, word = np.int64(t.places[place, 0]), t.places[place, 1]
+        beside[token, 2] = _add_pair(training, new, token, beside[token, 2], beside[token, 3])
+    for occurrence in range(first, first + n_occurrences):
+        at, word = np.int64(training.occurrences[occurrence, 0]), training.occurrences[occurrence, 1]
         before = _token_before(cells, at)
         if before >= 0 and cells[before, 0] != new:
-            _add_place(t, beside[cells[before, 0], 0], before, word)
+            _add_occurrence(training, beside[cells[before, 0], 0], before, word)
         token = cells[at + new_length, 0]
         if token >= 0:
-            _add_place(t, beside[token, 2], at, word)
+            _add_occurrence(training, beside[token, 2], at, word)
     for i in range(n_left):
         beside[touched[i, 0], 0] = beside[touched[i, 0], 1] = 0
     for i in range(n_right):
@@ -265,31 +275,31 @@ def _list_beside(t, first, n_places, new, n_left, n_right):
 
 
 @kernel(_nrt=False)
-def _merge_some(t, limit):
-    """Make up to ``limit`` merges; return what ended it. MORE_… leaves everything as before the merge that asks."""
+def _merge_some(training, limit):
+    """Make up to ``limit`` merges; return the reason for stopping. After MORE_…, no part of the next merge is done."""
     for _ in range(limit):
-        if t.state[_N_MERGES] >= t.merges.shape[0]:
+        if training.state[_N_MERGES] >= training.merges.shape[0]:
             return FINISHED
-        pair = _next_pair(t.heap, t.state, t.pair_counts)
+        pair = _next_pair(training.heap, training.state, training.pair_counts)
         if pair == _NO_PAIR:
             return EXHAUSTED
-        first = t.pair_places[pair, 0]
-        most = 2 * (t.pair_places[pair, 1] - first)
-        if t.state[_N_PLACES] + most > t.places.shape[0]:
-            return MORE_PLACES
-        merge = t.state[_N_MERGES]
+        first = training.pair_occurrences[pair, 0]
+        most = 2 * (training.pair_occurrences[pair, 1] - first)
+        if training.state[_N_OCCURRENCES] + most > training.occurrences.shape[0]:
+            return MORE_OCCURRENCES
+        merge = training.state[_N_MERGES]
         new = np.int32(256 + merge)
-        if t.state[_N_PAIRS] + min(most, 2 * np.int64(new) + 2) > t.pair_counts.size:
+        if training.state[_N_PAIRS] + min(most, 2 * np.int64(new) + 2) > training.pair_counts.size:
             return MORE_PAIRS
-        left, right = t.pair_ids[pair, 0], t.pair_ids[pair, 1]
-        t.merges[merge, 0], t.merges[merge, 1] = left, right
-        t.merge_counts[merge] = t.pair_counts[pair]
-        t.lengths[new] = t.lengths[left] + t.lengths[right]
-        _drop_top(t.heap, t.state)
-        n_places = _replace(t, pair, new)
-        n_left, n_right = _count_beside(t, first, n_places, new)
-        _list_beside(t, first, n_places, new, n_left, n_right)
-        t.state[_N_MERGES] += 1
+        left, right = training.pair_ids[pair, 0], training.pair_ids[pair, 1]
+        training.merges[merge, 0], training.merges[merge, 1] = left, right
+        training.merge_counts[merge] = training.pair_counts[pair]
+        training.lengths[new] = training.lengths[left] + training.lengths[right]
+        _drop_top(training.heap, training.state)
+        n_occurrences = _replace(training, pair, new)
+        n_left, n_right = _count_beside(training, first, n_occurrences, new)
+        _list_beside(training, first, n_occurrences, new, n_left, n_right)
+        training.state[_N_MERGES] += 1
     return FINISHED
 
 
@@ -304,10 +314,10 @@ def _start(buffer, starts, stops, counts, n_merges):
     training = Training(
         cells=np.empty((n_cells, 2), dtype=np.int32),
         word_counts=counts,
-        places=np.empty((2 * n_bytes + 1, 2), dtype=np.int32),
+        occurrences=np.empty((2 * n_bytes + 1, 2), dtype=np.int32),
         pair_counts=np.empty(n_pairs, dtype=np.int64),
         pair_ids=np.empty((n_pairs, 2), dtype=np.int32),
-        pair_places=np.empty((n_pairs, 2), dtype=np.int64),
+        pair_occurrences=np.empty((n_pairs, 2), dtype=np.int64),
         heap=np.empty((n_pairs, 3), dtype=np.int64),
         lengths=np.ones(n_tokens, dtype=np.int32),
         beside=np.zeros((n_tokens, 4), dtype=np.int64),
@@ -338,10 +348,10 @@ def train_merges(words, n_merges, progress=None, chunk=256):
     done = status = 0
     while done < n_merges and status != EXHAUSTED:
         status = _merge_some(training, chunk)
-        if status == MORE_PLACES:
-            training = training._replace(places=_enlarged(training.places))
+        if status == MORE_OCCURRENCES:
+            training = training._replace(occurrences=_enlarged(training.occurrences))
         elif status == MORE_PAIRS:
-            names = ("pair_counts", "pair_ids", "pair_places", "heap")
+            names = ("pair_counts", "pair_ids", "pair_occurrences", "heap")
             training = training._replace(**{name: _enlarged(getattr(training, name)) for name in names})
         done = int(training.state[_N_MERGES])
         if progress is not None:

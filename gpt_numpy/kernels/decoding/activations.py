@@ -1,4 +1,4 @@
-"""What stands on the other side of a panel: rows of activations made ready, and rows of sums that begin with biases."""
+"""The other operands of a panel's product: prepared rows of activations, and rows of sums that begin with biases."""
 
 import numpy as np
 from numba.extending import overload
@@ -62,10 +62,10 @@ def _copy_row(source, activations, scales):
 
 
 @part
-def copy_numbers(source, start, target, place, count):
-    """target[place …] = ``count`` numbers of source from ``start`` on, counted from either's first, side by side."""
+def copy_numbers(source, start, target, to, count):
+    """target[to …] = ``count`` consecutive numbers source[start …]; indices count from each array's first element."""
     for i in range(0, count, lanes(source)):
-        store_tail(target, place + i, load_tail(source, start + i, count - i), count - i)
+        store_tail(target, to + i, load_tail(source, start + i, count - i), count - i)
 
 
 def _quantise_row(source, activations, scales):
@@ -80,16 +80,16 @@ def _quantise_row(source, activations, scales):
         scales[block] = peak / np.float32(32767)
         for i in range(first, first + BLOCK, width):
             scaled = load_tail(source, i, n - i) * factor
-            # Conversion to integers cuts towards zero.
+            # Conversion to integers rounds towards zero.
             rounded = scaled + where(scaled < 0, broadcast(source, np.float32(-0.5)), np.float32(0.5))
             store(activations, i, convert(convert(rounded, np.int32), np.int16))
 
 
 @part
-def begin_sums(sums, place, step, rows, columns, vectors, bias, count):
+def begin_sums(sums, first, step, rows, columns, vectors, bias, count):
     """Every row's sums begin with ``count`` biases, zeros in the rest of the columns; rows are ``step`` apart."""
     for row in range(rows):
-        at = place + row * step
+        at = first + row * step
         if count < columns:
             for j in range(0, columns, lanes(sums)):
                 store(sums, at + j, broadcast(sums, np.float32(0)))

@@ -28,7 +28,7 @@ from ..runtime.vectors import (
 def attend(q, keys, values, start, count, out, scores):
     """out (head_size,) = softmax(q · kᵀ / √head_size) · v over ``count`` keys.
 
-    Key j lies at ``start`` + j · head_size of the flat array ``keys``, its value at the same place of ``values``.
+    Key j lies at ``start`` + j · head_size of the flat array ``keys``, its value at the same index of ``values``.
     Four keys are read together, for four independent sums. scores: room for ``count`` numbers.
     """
     size, width = len(q), lanes(q)
@@ -91,16 +91,16 @@ def _weigh(values, start, count, out, weights, factor):
         s0 = broadcast(out, np.float32(0))
         s1, s2, s3 = s0, s0, s0
         left, j = size - i, 0
-        place = start + i
+        at = start + i
         while j + 4 <= count and left >= width:
-            s0 = fma(load(values, place), broadcast(out, weights[j]), s0)
-            s1 = fma(load(values, place + size), broadcast(out, weights[j + 1]), s1)
-            s2 = fma(load(values, place + 2 * size), broadcast(out, weights[j + 2]), s2)
-            s3 = fma(load(values, place + 3 * size), broadcast(out, weights[j + 3]), s3)
-            place += 4 * size
+            s0 = fma(load(values, at), broadcast(out, weights[j]), s0)
+            s1 = fma(load(values, at + size), broadcast(out, weights[j + 1]), s1)
+            s2 = fma(load(values, at + 2 * size), broadcast(out, weights[j + 2]), s2)
+            s3 = fma(load(values, at + 3 * size), broadcast(out, weights[j + 3]), s3)
+            at += 4 * size
             j += 4
         while j < count:
-            s0 = fma(load_tail(values, place, left), broadcast(out, weights[j]), s0)
-            place += size
+            s0 = fma(load_tail(values, at, left), broadcast(out, weights[j]), s0)
+            at += size
             j += 1
         store_tail(out, i, ((s0 + s1) + (s2 + s3)) * factor, left)

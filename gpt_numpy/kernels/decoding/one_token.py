@@ -1,8 +1,8 @@
 """New tokens of one or several sequences: the whole model in one launch, at the speed of reading its weights.
 
-Decoding is limited by memory: a token needs every weight once and does two operations with it. What there is to win
-lies in not reading anything twice (weights come as panels, ``panel_tile``; everything between two matrices is fused
-into the piece of work that makes or uses it) and in not waiting (one launch for all layers, ``stages``).
+Decoding is limited by memory: a token needs every weight once, for two operations. The kernel is fast because it reads
+nothing twice and does not wait. Weights are read as panels of columns (``panel_tile``), and all work between two matrices
+is fused into the pieces before or after. One launch serves all layers (``stages``).
 
 A layer has five stages. In each, pieces have disjoint outputs, and every number is added up in an order that depends
 neither on the number of threads nor on the other rows:
@@ -79,7 +79,7 @@ class Buffers(NamedTuple):
     """Memory of one token, kept from call to call. The last five have one part for each thread."""
 
     counters: np.ndarray  # int64, zero at the start of a launch
-    sequences: np.ndarray  # (rows,) int64: each row's place in the cache
+    sequences: np.ndarray  # (rows,) int64: index of each row's sequence in the cache
     positions: np.ndarray  # (rows,) int64
     x: np.ndarray  # (rows, C): the residual stream
     q: np.ndarray  # (rows, C)
@@ -104,7 +104,7 @@ class Run(NamedTuple):
 
 
 class Matrix(NamedTuple):
-    """One matrix of the model, with what stands around it."""
+    """One matrix of the model, and the position of its layernorm and bias."""
 
     layer: int
     kind: int
@@ -195,7 +195,7 @@ def _scatter(run, layer, sums, part):
 
 
 @part
-def _keep_largest(sums, place, first, count, keep, best):
+def _keep_largest(sums, start, first, count, keep, best):
     """Go through ``count`` more logits, of the tokens from ``first`` on.
 
     best (1 + keep, 2): best[0, 0] is the sum of all so far, then come the largest (logit, token), largest first. Tokens
@@ -204,13 +204,13 @@ def _keep_largest(sums, place, first, count, keep, best):
     lowest, width = np.float32(-np.inf), lanes(sums)
     largest, total = broadcast(sums, lowest), broadcast(sums, np.float32(0))
     for i in range(0, count, width):
-        numbers = load(sums, place + i)
+        numbers = load(sums, start + i)
         largest = maximum(keep_first(numbers, count - i, lowest), largest)
         total += keep_first(numbers, count - i, np.float32(0))
     best[0, 0] += add_lanes(total)
     if max_lanes(largest) > best[keep, 0]:  # seldom, once the first few have been seen
         for i in range(count):
-            number, j = np.float64(read(sums, place + i)), keep
+            number, j = np.float64(read(sums, start + i)), keep
             if number > best[keep, 0]:
                 while j > 1 and number > best[j - 1, 0]:
                     best[j, 0], best[j, 1] = best[j - 1, 0], best[j - 1, 1]
@@ -220,27 +220,27 @@ def _keep_largest(sums, place, first, count, keep, best):
 
 @part
 def deliver(task, run, matrix, sums, part):
-    """Hand a part of a product to whoever reads it. ``sums``: its rows, as ``Rows``."""
+    """Write a part of a product to the buffer that the next stage reads. ``sums``: the part's rows, as ``Rows``."""
     shape, buffers, kind, array = run.shape, run.buffers, matrix.kind, sums.array
     C = shape.n_embd
     if kind == QKV:
         _scatter(run, matrix.layer, sums, part)
         return
-    place = sums.first
+    start = sums.first
     for to in range(part.row, part.row + part.rows):
         if kind == FC:
             for i in range(0, part.width, lanes(array)):
                 at, left = to * 4 * C + part.first + i, part.width - i
-                store_tail(buffers.hidden, at, gelu(load(array, place + i)), left)
+                store_tail(buffers.hidden, at, gelu(load(array, start + i)), left)
         elif kind == HEAD and shape.largest > 0:
-            _keep_largest(array, place, part.first, part.width, shape.largest, buffers.best[task, to])
+            _keep_largest(array, start, part.first, part.width, shape.largest, buffers.best[task, to])
         elif kind == HEAD:
-            copy_numbers(array, place, buffers.logits, to * shape.vocab_size + part.first, part.width)
+            copy_numbers(array, start, buffers.logits, to * shape.vocab_size + part.first, part.width)
         else:
             for i in range(0, part.width, lanes(array)):
                 at, left = to * C + part.first + i, part.width - i
-                store_tail(buffers.x, at, load_tail(buffers.x, at, left) + load(array, place + i), left)
-        place += sums.step
+                store_tail(buffers.x, at, load_tail(buffers.x, at, left) + load(array, start + i), left)
+        start += sums.step
 
 
 @part
@@ -248,7 +248,7 @@ def matrix_of(layer, kind, weights, shape):
     """The ``Matrix`` of this kind in this layer; of the head, layer is n_layer.
 
     A layer's vectors are ln_1 and c_attn's bias (5C), c_proj's (C), ln_2 and c_fc's (6C), mlp.c_proj's (C). A bias
-    stands behind its layernorm, if it has one. The head has no bias.
+    follows its layernorm, if there is one. The head has no bias.
     """
     C = shape.n_embd
     depth = 4 * C if kind == MLP_PROJ else C

@@ -13,8 +13,8 @@ bits for any number of rows; a text does not depend on what else is in its batch
 
 int8: weight = scale · q with q in −127 … 127. The activations are quantised as well, but to 16 bits with a scale for
 each block, so that what is lost is the weights' rounding alone: a pair of products fits 32 bits exactly, and so does a
-block's sum (64 · 127 · 32767 < 2³¹). The layout puts the pair in neighbouring lanes because that is what the CPU
-multiplies and adds in one instruction (pmaddwd).
+block's sum (64 · 127 · 32767 < 2³¹). The layout puts the pair in neighbouring elements of a vector because the CPU
+multiplies and adds such pairs in one instruction (pmaddwd).
 
 The specification is ``inference.packed``, which unpacks a panel again.
 """
@@ -68,7 +68,7 @@ class _Sums:
 
     def __init__(self, builder, rows, panels, out, row_step):
         self.builder, vectors = builder, panels * _VECTORS
-        self.places = [
+        self.pointers = [
             [
                 _at(builder, out, builder.add(builder.mul(_I64(i), row_step), _I64(j * _FLOATS.lanes)))
                 for j in range(vectors)
@@ -76,7 +76,7 @@ class _Sums:
             for i in range(rows)
         ]
         self.slots = [[cgutils.alloca_once(builder, _FLOATS.ir) for _ in range(vectors)] for _ in range(rows)]
-        self._each(lambda place, slot: builder.store(emitting.load_vector(builder, place, _FLOATS).value, slot))
+        self._each(lambda pointer, slot: builder.store(emitting.load_vector(builder, pointer, _FLOATS).value, slot))
 
     def add_product(self, i, j, x, weight):
         slot = self.slots[i][j]
@@ -85,13 +85,13 @@ class _Sums:
 
     def write_back(self):
         self._each(
-            lambda place, slot: emitting.store_vector(Lanes(self.builder, self.builder.load(slot), _FLOATS), place)
+            lambda pointer, slot: emitting.store_vector(Lanes(self.builder, self.builder.load(slot), _FLOATS), pointer)
         )
 
     def _each(self, act):
-        for places, slots in zip(self.places, self.slots):
-            for place, slot in zip(places, slots):
-                act(place, slot)
+        for pointers, slots in zip(self.pointers, self.slots):
+            for pointer, slot in zip(pointers, slots):
+                act(pointer, slot)
 
 
 def _rows_of(builder, x, rows, row_step):
@@ -101,8 +101,8 @@ def _rows_of(builder, x, rows, row_step):
 def _vectors_at(builder, panels, offset, type):
     """A line of each panel, from element ``offset`` of it on: the vectors of all columns."""
     lines = [_at(builder, panel, offset) for panel in panels]
-    places = [_at(builder, line, j * type.lanes) for line in lines for j in range(_VECTORS)]
-    return [emitting.load_vector(builder, place, type) for place in places]
+    pointers = [_at(builder, line, j * type.lanes) for line in lines for j in range(_VECTORS)]
+    return [emitting.load_vector(builder, pointer, type) for pointer in pointers]
 
 
 def _splat_at(builder, pointer, index):

@@ -63,7 +63,7 @@ def _pack_int8(worker, panel, source, K, k_step, n_step, n_columns, data, offset
     start = offset + panel * panel_size
     _clear(data, start, start + panel_size)
     for block in range((K + BLOCK - 1) // BLOCK):
-        place = start + block * BLOCK_BYTES
+        first = start + block * BLOCK_BYTES
         count = min(BLOCK, K - block * BLOCK)
         for j in range(min(PANEL, n_columns - panel * PANEL)):
             column = block * BLOCK * k_step + (panel * PANEL + j) * n_step
@@ -72,12 +72,12 @@ def _pack_int8(worker, panel, source, K, k_step, n_step, n_columns, data, offset
                 peak = max(peak, abs(read(source, column + i * k_step)))
             half = round_to_bfloat16(peak / np.float32(127))
             scale = widen_bfloat16(half)
-            write(data, place + BLOCK * PANEL + 2 * j, np.int8(half & np.uint16(0xFF)))
-            write(data, place + BLOCK * PANEL + 2 * j + 1, np.int8(half >> np.uint16(8)))
+            write(data, first + BLOCK * PANEL + 2 * j, np.int8(half & np.uint16(0xFF)))
+            write(data, first + BLOCK * PANEL + 2 * j + 1, np.int8(half >> np.uint16(8)))
             for i in range(count):
                 q = np.rint(read(source, column + i * k_step) / scale) if scale > 0 else np.float32(0)
                 # The rounded scale may be a little small for the largest weight: it gets the largest number.
-                write(data, place + i // 2 * 2 * PANEL + 2 * j + i % 2, np.int8(min(max(q, -127), 127)))
+                write(data, first + i // 2 * 2 * PANEL + 2 * j + i % 2, np.int8(min(max(q, -127), 127)))
 
 
 @launcher

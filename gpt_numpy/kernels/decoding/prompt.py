@@ -1,7 +1,7 @@
 """A prompt, or any longer run of new tokens of one sequence: the matrices of ``one_token``, at the speed of arithmetic.
 
-With many rows a weight that has been read is used many times, and what limits is no longer memory but how well operands
-are kept near. A task takes a block of rows, makes their activations ready once, and passes every panel over them
+With many rows, each weight that is read is used many times, and the limit is the speed of the caches instead of that of
+memory. A task takes a block of rows, prepares their activations once, and multiplies them by every panel
 ``DEPTH`` deep: the rows' part of that depth stays in the second-level cache, the panel's is read from the third and
 serves all of them. Panels are used as they are stored; there is no second copy of a weight.
 

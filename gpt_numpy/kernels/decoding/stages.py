@@ -25,11 +25,11 @@ _I64 = ir.IntType(64)
 
 @intrinsic
 def _fetch_add(typingctx, counters, index):
-    """Add 1 to counters[index], atomically; returns what it was."""
+    """Add 1 to counters[index], atomically; returns the former value."""
 
     def codegen(context, builder, sig, args):
-        place = builder.gep(emitting.data_pointer(context, builder, sig.args[0], args[0]), [args[1]])
-        return builder.atomic_rmw("add", place, _I64(1), "acq_rel")
+        pointer = builder.gep(emitting.data_pointer(context, builder, sig.args[0], args[0]), [args[1]])
+        return builder.atomic_rmw("add", pointer, _I64(1), "acq_rel")
 
     return types.int64(counters, types.int64), codegen
 
@@ -39,21 +39,21 @@ def _read_counter(typingctx, counters, index):
     """counters[index], not older than what the thread that wrote it had written before."""
 
     def codegen(context, builder, sig, args):
-        place = builder.gep(emitting.data_pointer(context, builder, sig.args[0], args[0]), [args[1]])
-        return builder.load_atomic(place, "acquire", 8)
+        pointer = builder.gep(emitting.data_pointer(context, builder, sig.args[0], args[0]), [args[1]])
+        return builder.load_atomic(pointer, "acquire", 8)
 
     return types.int64(counters, types.int64), codegen
 
 
 @part
 def claim(counters, stage):
-    """The number of a piece of this stage that nobody else has; there may be no such piece any more."""
+    """The number of a piece of this stage that no other thread has; a number ≥ `pieces` means that none is left."""
     return _fetch_add(counters, stage * STAGE_WORDS)
 
 
 @part
 def finish(counters, stage):
-    """Say that one piece is done."""
+    """Count one piece as done."""
     _fetch_add(counters, stage * STAGE_WORDS + STAGE_WORDS // 2)
 
 

@@ -1,8 +1,9 @@
-"""Matrix multiplication on numba's thread pool: C (+)= A·B, A·Bᵀ, Aᵀ·B, with what follows the product done in passing.
+"""Matrix multiplication on numba's thread pool: C (+)= A·B, A·Bᵀ, Aᵀ·B, with bias, GELU and sums fused into the product.
 
-Why not ``np.matmul``: BLAS brings a second thread pool, which spins against the first; its speed depends on its guess
-about the CPU; and it cannot add a bias or apply GELU before the result has left the cache. The twin ``numpy_twin`` does
-the same with ``np.matmul``: the oracle of the tests, and what runs on a CPU that LLVM does not know.
+``np.matmul`` is not used for three reasons. BLAS has a second thread pool, whose spinning threads slow down numba's. The
+speed of BLAS depends on its guess about the CPU. BLAS cannot add a bias or apply GELU while the result is in the cache.
+The twin ``numpy_twin`` does the same with ``np.matmul``. It is the oracle of the tests, and runs on a CPU that LLVM does
+not know.
 
 ``plan`` decides how C is cut, ``blocked`` walks over the blocks, ``packing`` lays them out, and ``tile`` multiplies.
 """

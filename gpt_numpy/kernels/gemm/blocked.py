@@ -1,4 +1,4 @@
-"""The three nested blockings of a product, as one kernel: tasks, blocks, tiles; and what is done to C in passing.
+"""The three nested blockings of a product, as one kernel: tasks, blocks, tiles; and the fused operations on C.
 
 ``plan`` says how C is cut. A task takes B in blocks of ``depth`` × a few hundred columns, packed into panels that stay
 in the outer caches; against each it takes A in blocks of rows, packed to stay in the second-level cache; and multiplies
@@ -48,7 +48,7 @@ class Operands(NamedTuple):
 
 
 class Passing(NamedTuple):
-    """What is done in passing. An array that ``epilogue`` does not use is empty; ``sums``, if none are wanted."""
+    """The fused operations. An array that ``epilogue`` does not use is empty; so is ``sums``, if no sums are wanted."""
 
     epilogue: int
     bias: np.ndarray  # (N,)

@@ -1,7 +1,7 @@
 """Packing a block of A or B into panels, which the tile's loop reads in one straight line.
 
-A *line* is what k runs along: a row of A or a column of B. A *panel* holds ``width`` neighbouring lines: at depth k
-stand the ``width`` elements that are needed together, then those of k + 1. A is packed in panels of ``TILE.rows``
+A *line* is a row of A or a column of B; k is the index within a line. A *panel* holds ``width`` neighbouring lines: the
+``width`` elements of depth k are side by side, then those of k + 1. A is packed in panels of ``TILE.rows``
 lines, B in panels of ``tile_columns``. Lines outside the matrix are zero, and so is the depth up to a multiple of
 ``DEPTH_STEP``, so that the tile's loop has neither edges nor remainders.
 
@@ -101,7 +101,7 @@ class _Packer(NamedTuple):
         row, column = (line, k) if deep else (k, line)
         return _at(self.builder, self.source, self.builder.add(self.builder.mul(row, self.step), column))
 
-    def place(self, panel, k, line):
+    def pointer_to(self, panel, k, line):
         offset = self.builder.add(self.builder.mul(panel, self.panel_step), self.builder.mul(k, _I64(self.width)))
         return _at(self.builder, _at(self.builder, self.target, offset), line)
 
@@ -129,8 +129,8 @@ def _copy_rows(packer, panel, count, lines_left=None):
                     packed = _pair_of_rows(packer, here, loop.index, first, mask)
                 else:
                     packed = packer.load(_at(builder, packer.element(here, loop.index, deep=False), first), mask)
-                # A partial vector spills over into the place of the next k, which is written next.
-                emitting.store_vector(packed, packer.place(builder.add(panel, _I64(i)), loop.index, first))
+                # A partial vector overwrites the first elements of the next k, which are written next.
+                emitting.store_vector(packed, packer.pointer_to(builder.add(panel, _I64(i)), loop.index, first))
 
 
 def _pair_of_rows(packer, line, index, first, mask):
@@ -189,10 +189,10 @@ def _turn_square(packer, panel, k, lines_left=None, depth_left=None):
                 parts.append(packer.load(_at(builder, pointer, start), mask))
             rows.append(_pair_along(*parts) if packer.pairs else parts[0])
         squares.append(_transpose(rows))
-    place = builder.sdiv(k, _I64(2)) if packer.pairs else k
+    entry = builder.sdiv(k, _I64(2)) if packer.pairs else k
     for step in range(vector.lanes):
         for (first, _), square in zip(packer.pieces(), squares):
-            emitting.store_vector(square[step], packer.place(panel, builder.add(place, _I64(step)), first))
+            emitting.store_vector(square[step], packer.pointer_to(panel, builder.add(entry, _I64(step)), first))
 
 
 _SIDE_BY_SIDE = 4  # panels packed together, so that each visit to a row of the source takes whole cache lines
@@ -233,7 +233,7 @@ def _zero_depth(packer, panels):
         with cgutils.for_range(builder, panels) as loop:
             with cgutils.for_range_slice(builder, depth, end, _I64(1), inc=True) as (k, _):
                 for first, _ in packer.pieces():
-                    emitting.store_vector(zero, packer.place(loop.index, k, first))
+                    emitting.store_vector(zero, packer.pointer_to(loop.index, k, first))
 
 
 def _pack(width_of):

@@ -141,27 +141,27 @@ def multiply_tile(typingctx, panels, target, shift):
 
 def _store_tile(builder, sums, rows, add, vector):
     """Store the sums to ``rows`` of C, or add them."""
-    sums = [[Lanes(builder, builder.load(place), vector) for place in row] for row in sums]
+    sums = [[Lanes(builder, builder.load(pointer), vector) for pointer in row] for row in sums]
     for i, row in enumerate(rows):
         for j in range(TILE.vectors):
-            place = _at(builder, row, j * vector.lanes)
+            pointer = _at(builder, row, j * vector.lanes)
             with builder.if_else(add) as (adding, setting):
                 with adding:
-                    before = emitting.load_vector(builder, place, vector)
-                    emitting.store_vector(before + sums[i][j], place)
+                    before = emitting.load_vector(builder, pointer, vector)
+                    emitting.store_vector(before + sums[i][j], pointer)
                 with setting:
-                    emitting.store_vector(sums[i][j], place)
+                    emitting.store_vector(sums[i][j], pointer)
 
 
 def _sum_over_depth(builder, a, b, depth, vector, pairs):
-    """The loop over k, or where ``pairs`` over two at a time; returns where the sums are, rows × vectors.
+    """The loop over k, or where ``pairs`` over two k at a time; returns pointers to the sums, rows × vectors.
 
-    They are in registers once LLVM has been over it.
+    LLVM keeps the sums in registers.
     """
     width = TILE.vectors * vector.lanes
-    places = [[cgutils.alloca_once(builder, vector.ir) for _ in range(TILE.vectors)] for _ in range(TILE.rows)]
-    for place in sum(places, []):
-        builder.store(ir.Constant(vector.ir, None), place)
+    pointers = [[cgutils.alloca_once(builder, vector.ir) for _ in range(TILE.vectors)] for _ in range(TILE.rows)]
+    for pointer in sum(pointers, []):
+        builder.store(ir.Constant(vector.ir, None), pointer)
     with cgutils.for_range(builder, builder.sdiv(depth, _I64(DEPTH_STEP))) as loop:
         a_here = _at(builder, a, builder.mul(loop.index, _I64(DEPTH_STEP * TILE.rows)))
         b_here = _at(builder, b, builder.mul(loop.index, _I64(DEPTH_STEP * width)))
@@ -176,7 +176,7 @@ def _sum_over_depth(builder, a, b, depth, vector, pairs):
                 if pairs and not emitting.HAS_BFLOAT16:
                     number = _halves(number)
                 for j, column in enumerate(columns):
-                    total = Lanes(builder, builder.load(places[i][j]), vector)
+                    total = Lanes(builder, builder.load(pointers[i][j]), vector)
                     if not pairs:
                         total = emitting.fma(number, column, total)
                     elif emitting.HAS_BFLOAT16:
@@ -184,8 +184,8 @@ def _sum_over_depth(builder, a, b, depth, vector, pairs):
                     else:
                         for left, right in zip(number, column):
                             total = emitting.fma(left, right, total)
-                    builder.store(total.value, places[i][j])
-    return places
+                    builder.store(total.value, pointers[i][j])
+    return pointers
 
 
 def _halves(words):

@@ -1,4 +1,4 @@
-"""What kernels are made of, and what knows nothing of a GPT: decorators, vectors, threads, checks, scratch memory."""
+"""Tools of the kernels that are independent of a GPT: decorators, vectors, threads, checks, scratch memory."""
 
 from ...host.compiler import require
 

@@ -1,8 +1,8 @@
-"""Checks that stand between a caller and a kernel. Kernels have no bounds checks: what passes here must fit.
+"""Checks of a kernel's arguments. Kernels have no bounds checks, so every argument must be checked before a launch.
 
-Every check raises a ``KernelError`` that names the argument; those that ``layers`` needs too are in
-``gpt_numpy.arguments``. The kernels are compiled for contiguous, aligned arrays, so `flat` copies others; where an
-array is written to, a copy would be lost, and `target` refuses instead.
+Every check raises a ``KernelError`` that names the argument. The checks that ``layers`` needs too are in
+``gpt_numpy.arguments``. The kernels are compiled for contiguous, aligned arrays, so `flat` copies other arrays. A copy
+of an array that a kernel writes to would be lost, so `target` refuses such an array.
 """
 
 import math

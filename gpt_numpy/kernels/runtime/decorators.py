@@ -39,8 +39,8 @@ def _stamp_of(path):
 def kernel(parallel=False, **options):
     """Decorator: compile for the CPU, without the GIL, kept on disk; x / 0 follows IEEE, not Python.
 
-    There are no bounds checks: whoever calls a kernel has validated its arguments. Where no folder for the compiled
-    code can be written, one warning says so when the first is compiled, and every process compiles anew.
+    There are no bounds checks: the caller of a kernel validates the arguments. Where no folder for the compiled
+    code can be written, the first compilation gives one warning, and every process compiles anew.
     """
     options.update(nogil=True, error_model="numpy", boundscheck=False, parallel=parallel)
 
@@ -51,14 +51,14 @@ def kernel(parallel=False, **options):
 
 
 def part(function=None, **options):
-    """Decorator for a function that only kernels call: the same rules, but compiled into its callers alone.
+    """Decorator for a function that only kernels call: the rules of `kernel`, but compiled into its callers alone.
 
-    numba would optimise it by itself, then again with each function that calls it, and keep code that nobody calls from
-    Python. Taking it over as it is halves the time that kernels take to compile, and costs them nothing.
+    numba would optimise the function alone and again within each caller, and would keep an entry point that Python never
+    calls. Linking the unoptimised function into its callers halves the compile time of kernels, at no cost in speed.
 
-    It makes no arrays, returns none to a launcher, and does not count references to those it is given (whoever launched
-    the kernel holds them until it ends). numba would count whenever an array is passed on or a view is made, atomically:
-    in small functions called from many threads that is the larger part of the time.
+    A part makes no arrays, returns none to a launcher, and does not count references to its arguments, which the caller
+    of the launcher holds until the kernel ends. numba would count references atomically whenever an array is passed on or
+    a view is made. In small functions called from many threads, the counting would take most of the time.
     """
     if function is None:
         return lambda function: part(function, **options)

@@ -1,5 +1,7 @@
 """Vectors while machine code is being generated: Python operators append LLVM instructions.
 
+A *lane* is one element of a vector; ``lanes`` is the number of a vector's elements.
+
 ``vectors`` (what kernels call), ``mathematics`` and the tiles of ``gemm`` are all written with ``Lanes``. A function of
 ``Lanes`` runs once, when a kernel is compiled; its Python loops are unrolled into straight-line code, which LLVM
 compiles quickly, where numba would spend its time on typing the same loop.

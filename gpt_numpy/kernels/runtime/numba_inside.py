@@ -1,7 +1,8 @@
-"""What the package takes from inside numba: names with an underscore, which any version of numba may change.
+"""numba's internal names that the package uses; any version of numba may change a name with an underscore.
 
-They are in this file alone, and looked up when it is imported: where one is missing, the error names the versions that
-have it. `OLDEST` and `NEWEST` are the versions that the tests have run with; setup.cfg states the same bounds.
+Only this module uses such names. Importing the module looks all of them up. If a name is missing, the error states the
+versions that have the name. `OLDEST` and `NEWEST` are the versions that the tests have run with; setup.cfg has the same
+bounds.
 """
 
 import hashlib

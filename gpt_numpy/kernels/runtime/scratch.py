@@ -1,8 +1,8 @@
 """Scratch memory: arrays for use within one call, whose memory is kept from call to call.
 
-Fresh memory comes page by page from the operating system, which takes longer than many kernels take to fill it. Scratch
-is uninitialised, begins on a cache line, and grows to the most that was ever needed. What a call leaves in it is lost
-at the next. Two kinds: `op_scratch` for the Python code of one op, `worker_scratch` for the tasks of one launch.
+The operating system provides fresh memory page by page, which takes longer than many kernels take to fill it. Scratch
+is uninitialised, begins on a cache line, and grows to the largest size ever needed. The next call overwrites its
+contents. There are two kinds: `op_scratch` for the Python code of one op, `worker_scratch` for the tasks of one launch.
 """
 
 import math

@@ -13,12 +13,12 @@ hands the pieces out:
     def _double(n_tasks, x, out):
         parallel_for(_double_block, n_tasks, (x, out))
 
-``worker`` (below ``count()``) says which row of `scratch.worker_scratch` a task may use. Each thread has a range of the
-tasks, and when that is done takes what is left of the others': uneven tasks need no plan, and yet a thread works on the
-same part of the arrays from launch to launch, which its own caches still hold. ``numba.prange`` would divide them for
-good, at the price of half a second of compilation for each launcher.
+``worker`` (below ``count()``) is the row of `scratch.worker_scratch` that a task may use. Each thread has a range of the
+tasks. When its range is done, the thread takes remaining tasks of other ranges, so uneven tasks need no plan. A thread
+still works mostly on the same part of the arrays from launch to launch, which its own caches hold. ``numba.prange``
+would fix the division of the tasks, and would cost half a second of compilation for each launcher.
 
-Launching is guarded, because numba's pools die rather than complain: GNU OpenMP ends a forked child at its
+Launching is guarded, because numba's pools end the process instead of raising: GNU OpenMP ends a forked child at its
 first launch, and the workqueue layer aborts the process when two Python threads launch at once. Here a child
 forked after its parent had started the pool, for a kernel or for any other ``parallel=True`` function, gets a
 ``KernelError`` (see ``gpt_numpy.host.forks``), and launches from several Python threads take turns.
@@ -202,7 +202,7 @@ def parallel_for(typing, task, n_tasks, args):
     """Call ``task(worker, i, *args)`` for every i below ``n_tasks``, each once, on all threads.
 
     Only inside a `launcher`. A single task, or a single thread, runs without the pool. Where a task raises, the others
-    are still done, and then ``KernelError`` is raised; what the task itself had to say is lost.
+    are still done, and then ``KernelError`` is raised; the task's own exception is lost.
     """
     signature = task.get_call_type(typing, (types.intp, types.intp, *args.types), {})
 
@@ -224,11 +224,11 @@ def parallel_for(typing, task, n_tasks, args):
 
 
 def _store_shared(builder, values):
-    """Put what the workers share (number of tasks and of ranges, counters, …, arguments) into one block of memory."""
+    """Put the values that the workers share (numbers of tasks and ranges, counters, arguments) into one memory block."""
     block = cgutils.pack_struct(builder, values)
-    place = cgutils.alloca_once(builder, block.type)
-    builder.store(block, place)
-    return place
+    pointer = cgutils.alloca_once(builder, block.type)
+    builder.store(block, pointer)
+    return pointer
 
 
 def _range_start(builder, n_tasks, n_ranges, which):
@@ -236,7 +236,7 @@ def _range_start(builder, n_tasks, n_ranges, which):
 
 
 def _worker_function(context, module, compiled, arg_types, shared_type):
-    """What each thread runs: the tasks of its own range, then what is left of the others'.
+    """The function that each thread runs: the tasks of its own range, then remaining tasks of the other ranges.
 
     Its parameters are those of a numba generalised ufunc: args[0] - _FIRST is the worker's number, and
     dimensions[0] is the number of workers that this call runs, one after the other; 0 for none.
@@ -294,9 +294,9 @@ def _launch(builder, worker, threads, data):
     """Hand ``worker`` to numba's pool, once for each thread."""
     first = cgutils.alloca_once_value(builder, builder.inttoptr(_INDEX(_FIRST), _BYTES))
     dimensions, steps = (cgutils.alloca_once(builder, _INDEX, size=2) for _ in range(2))
-    for place, value in ((dimensions, threads), (steps, _INDEX(1))):
-        builder.store(value, place)
-        builder.store(_INDEX(0), builder.gep(place, [_INDEX(1)]))
+    for pointer, value in ((dimensions, threads), (steps, _INDEX(1))):
+        builder.store(value, pointer)
+        builder.store(_INDEX(0), builder.gep(pointer, [_INDEX(1)]))
     with builder.if_else(builder.icmp_signed("<=", threads, _INDEX(1))) as (alone, together):
         with alone:
             builder.store(_INDEX(1), dimensions)

@@ -1,8 +1,8 @@
-"""Vectors inside numba kernels: one value, several lanes, arithmetic as it is written on paper.
+"""Vectors inside numba kernels: arithmetic on several elements at once. A *lane* is one element of a vector.
 
-numba vectorises a loop only when it happens to see how. A kernel that must run at the machine's limit says it
-explicitly instead: ``load`` reads a vector of consecutive elements, ``+ - * /``, shifts and comparisons work lane by
-lane (a Python number on either side is put in every lane), ``store`` writes it back. How a kernel reads:
+numba vectorises a loop only where its compiler recognises the pattern. A kernel that must run at the machine's limit
+uses explicit vectors. ``load`` reads a vector of consecutive elements. ``+ - * /``, shifts and comparisons work lane by
+lane; a Python number on either side is put in every lane. ``store`` writes a vector to memory. An example:
 
     @kernel()
     def scale_and_shift(x, out, scale, shift, n):

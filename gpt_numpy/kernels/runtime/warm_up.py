@@ -1,8 +1,8 @@
 """Compile every kernel of a training step beforehand, with a progress line: cold it takes tens of seconds.
 
-A kernel is compiled when first called with arguments of a type. Here each op is called once on tiny arrays, in every
-form that a model uses; what is compiled is kept on disk (``code_files``), and the next process only loads it. numba
-compiles one kernel at a time in a process, so other processes help, on what no one has begun.
+A kernel is compiled when first called with arguments of a type. This module calls each op once on tiny arrays, in every
+form that a model uses. The compiled code is kept on disk (``code_files``), and the next process only loads it. numba
+compiles one kernel at a time in a process, so other processes help with ops whose compilation has not begun.
 """
 
 import os
@@ -137,8 +137,8 @@ def compile_kernels(dtype=np.float32, show_progress=True, products="float32", he
 class Helpers:
     """Processes that compile kernels while this one does something else, such as training a tokenizer.
 
-    ``waiting`` holds the names of the ops that nobody has begun; each helper takes the next when it is done with one, and
-    ends when there is none, or when this process ends. A helper that fails gives back what it was about to do.
+    ``waiting`` holds the names of the ops whose compilation has not begun. Each helper takes the next op when it has
+    finished one, and ends when no op is left or this process ends. The op of a helper that fails goes back to ``waiting``.
     """
 
     def __init__(self, dtype, count):

@@ -79,9 +79,9 @@ def test_arrays_that_start_too_small_grow(monkeypatch):
     def start_small(*arguments):
         training = start(*arguments)
         used = training.state.tolist()
-        names = ("pair_counts", "pair_ids", "pair_places", "heap")
+        names = ("pair_counts", "pair_ids", "pair_occurrences", "heap")
         small = {name: getattr(training, name)[: used[0] + 1].copy() for name in names}
-        return training._replace(places=training.places[: used[1] + 1].copy(), **small)
+        return training._replace(occurrences=training.occurrences[: used[1] + 1].copy(), **small)
 
     monkeypatch.setattr(training, "_start", start_small)
     assert pairs_of(corpus, 80) == expected
