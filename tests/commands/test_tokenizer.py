@@ -40,7 +40,7 @@ def test_train(corpus, tmp_path, capsys):
     out, bars = capsys.readouterr()
     assert f"270 ids: 256 bytes, 13 merges, 1 special; from {len(TEXT)} characters" in out
     assert all(str(tmp_path / "out" / name) in out for name in os.listdir(tmp_path / "out"))
-    assert "merging: 100%" in bars and "reading: 100%" in bars
+    assert "%" not in bars  # a bar is for a terminal
 
 
 def test_train_with_options(corpus, tmp_path):

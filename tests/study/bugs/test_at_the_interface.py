@@ -3,6 +3,7 @@
 import pytest
 
 from gpt_numpy import kernels, layers
+from gpt_numpy.study import cases, whole_model
 from gpt_numpy.study.bugs import BUGS, failed_checks, plant, reports
 from gpt_numpy.study.bugs.at_the_interface import WRAPPERS, plant_in
 
@@ -31,7 +32,7 @@ def test_a_broken_model_is_caught_on_kernels_too(name):
 @pytest.mark.parametrize("seed", range(20))
 def test_no_false_alarm_on_kernels(seed):
     found = reports(kernels, seed=seed, **QUICK)
-    assert len(found) == 25
+    assert len(found) == len(cases.layer_cases(kernels)) + len(whole_model.model_variants()) > 25
     assert failed_checks(found) == []
 
 

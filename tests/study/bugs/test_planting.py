@@ -7,6 +7,7 @@ import pytest
 
 from gpt_numpy import GPT, layers
 from gpt_numpy.errors import ConfigError
+from gpt_numpy.study import cases, whole_model
 from gpt_numpy.study.bugs import BUGS, failed_checks, plant, reports, reports_of
 
 QUICK = {"max_entries": 1, "n_directions": 3}  # a wrong entry shows in every direction
@@ -48,7 +49,7 @@ def test_hint_and_answer_say_something_and_the_hint_does_not_give_it_away(name):
 @pytest.mark.parametrize("seed", range(20))
 def test_no_false_alarm(seed):
     found = reports(layers, seed=seed, **QUICK)
-    assert len(found) == 25
+    assert len(found) == len(cases.layer_cases(layers)) + len(whole_model.model_variants()) > 25
     assert failed_checks(found) == []
 
 
