@@ -46,7 +46,7 @@ def test_hint_and_answer_say_something_and_the_hint_does_not_give_it_away(name):
     assert bug.diff().count("\n@@") == 1 and bug.answer not in bug.hint
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(s, marks=pytest.mark.campaign) for s in range(3, 20))])
 def test_no_false_alarm(seed):
     found = reports(layers, seed=seed, **QUICK)
     assert len(found) == len(cases.layer_cases(layers)) + len(whole_model.model_variants()) > 25
