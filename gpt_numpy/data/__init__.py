@@ -1,4 +1,4 @@
-"""From somebody's text to batches: reading, normalising, splitting, packing, sampling.
+"""From text to batches: reading, normalising, splitting, packing, sampling.
 
 Every stage is a pure function or an iterator, uses NumPy alone and knows nothing of the model. In memory:
 
@@ -9,9 +9,9 @@ Every stage is a pure function or an iterator, uses NumPy alone and knows nothin
 
 At any size, by way of a folder of shards: ``prepare(inputs, tokenizer, folder)``, then ``open_dataset(folder)``.
 
-    text    where text comes from, as documents, and what is done to it
-    rows    documents to rows of tokens, kept apart in them, and rows to batches
-    shards  tokens on the disk: written, opened, verified, looked at
+    text    finds, opens and normalises text, and divides it into documents
+    rows    packs documents into rows of tokens, and draws batches of rows
+    shards  writes, opens, verifies and inspects tokens on the disk
 """
 
 from .rows.packing import check_tokens, pack, token_dtype

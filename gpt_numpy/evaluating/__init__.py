@@ -1,4 +1,4 @@
-"""How good a trained model is, on local files, by the measures that papers quote.
+"""Measures of a trained model on local files, as papers quote them.
 
 likelihood  log-probabilities of a text in windows, and of continuations of contexts
 tasks       perplexity with a stride, the next word (LAMBADA), multiple choice (HellaSwag): files in, figures out

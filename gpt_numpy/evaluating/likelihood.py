@@ -12,7 +12,7 @@ from ..inference.cache import KVCache
 from ..inference.decoder import decoder_for
 from ..inference.score import CHUNK, log_softmax_at
 
-BATCH = 16  # continuations that are read at the same time
+BATCH = 16  # continuations that the model reads at the same time
 _LOGIT_BYTES = 256 << 20  # memory for the logits of one batch
 
 
@@ -20,7 +20,7 @@ class Continuation(NamedTuple):
     """How probable one continuation is.
 
     logprobs  (T,) float64: the log-probability of each of its tokens, in nats
-    greedy    whether each token is the most probable one where it stands
+    greedy    whether each token is the most probable one at its position
     """
 
     logprobs: np.ndarray
@@ -37,8 +37,8 @@ def text_logprobs(model, tokens: Sequence[int] | np.ndarray, stride: int | None 
 
     Windows are as long as the model's context and begin ``stride`` tokens apart (default: half the context). Each token
     is scored in the first window that holds it, as in "Perplexity of fixed-length models" of the ``transformers``
-    documentation: a smaller stride gives tokens more context and takes more time. The text's first token has nothing
-    before it and is not scored; with a stride of the whole context, nor is the first of every other window.
+    documentation: a smaller stride gives tokens more context and takes more time. The text's first token has no
+    context and is not scored. With a stride of the whole context, no window's first token is scored.
 
     model: a ``GPT`` or a decoder. Raises ``GenerationError`` for fewer than two tokens.
     """
@@ -51,10 +51,10 @@ def text_logprobs(model, tokens: Sequence[int] | np.ndarray, stride: int | None 
     if len(tokens) < 2:
         raise GenerationError("nothing to score", field="tokens", found=f"{len(tokens)} tokens", expected="at least 2")
     cache = KVCache(decoder.config, 1, dtype=decoder.dtype)
-    results, scored = [], 1  # the number of tokens that need no scoring any more
+    results, scored = [], 1  # scored: tokens that are scored already, or have no context
     for begin in range(0, len(tokens), stride):
         end = min(begin + block_size, len(tokens))
-        first = max(scored, begin + 1)  # a window's first token has nothing before it
+        first = max(scored, begin + 1)  # a window's first token has no context
         if first < end:
             results.append(_window(decoder, cache, tokens, begin, first, end))
         scored = end
@@ -81,8 +81,8 @@ def continuations(
 ) -> Iterator[Continuation]:
     """A ``Continuation`` for each (context, continuation) of token ids, in order; ``batch`` of them at a time.
 
-    What is longer than the model's context loses its beginning. Contexts that are equal and follow each other are read
-    once. Raises ``GenerationError`` where either part is empty, or a continuation fills the context.
+    A pair longer than the model's context loses the beginning of its context. Equal contexts in a row are read once.
+    Raises ``GenerationError`` where either part is empty, or a continuation fills the context.
     """
     decoder = decoder_for(model)
     waiting: list = []
@@ -116,7 +116,7 @@ def _together(decoder, pairs):
     rows = max(1, _LOGIT_BYTES // (longest * V * 4))
     if len(pairs) > rows:
         return [one for start in range(0, len(pairs), rows) for one in _together(decoder, pairs[start : start + rows])]
-    # The rows are padded to one length; what follows a row's own tokens changes nothing before it.
+    # The rows are padded to one length; padding changes nothing for the tokens before it.
     capacity = min(decoder.config.block_size, max(len(context) for context, _ in pairs) + longest)
     cache = KVCache(decoder.config, len(pairs), capacity, decoder.dtype)
     for row, (context, _) in enumerate(pairs):

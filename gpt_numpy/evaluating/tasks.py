@@ -15,9 +15,9 @@ from .likelihood import BATCH, continuations, text_logprobs
 
 
 class Perplexity(NamedTuple):
-    """Of some texts together. Texts are scored one by one; the first token of each is context only."""
+    """Figures of several texts together. Each text is scored by itself; its first token is context only."""
 
-    tokens: int  # scored
+    tokens: int  # number of scored tokens
     nats: float  # their negative log-probability
     n_bytes: int  # of the tokens scored
 
@@ -33,7 +33,7 @@ class Perplexity(NamedTuple):
 
     @property
     def bits_per_byte(self) -> float:
-        """Bits a byte of text: comparable between tokenizers, where the loss is not."""
+        """Bits a byte of text. Unlike the loss, this figure can be compared between tokenizers."""
         return self.nats / math.log(2) / max(self.n_bytes, 1)
 
     def figures(self) -> dict[str, Any]:
@@ -43,10 +43,10 @@ class Perplexity(NamedTuple):
 
 
 class LastWord(NamedTuple):
-    """Of passages whose last word is to be said (Paperno et al. 2016)."""
+    """Figures of passages whose last word the model predicts (Paperno et al. 2016)."""
 
     passages: int
-    right: int  # every token of the word was the most probable one
+    right: int  # passages where every token of the last word was the most probable one
     nats: float  # negative log-probability of all last words
 
     @property
@@ -55,7 +55,7 @@ class LastWord(NamedTuple):
 
     @property
     def perplexity(self) -> float:
-        """exp of the mean negative log-probability of a word (of a word, not of a token)."""
+        """exp of the mean negative log-probability of a word (not of a token)."""
         return math.exp(self.nats / self.passages)
 
     def figures(self) -> dict[str, Any]:
@@ -63,11 +63,11 @@ class LastWord(NamedTuple):
 
 
 class Choices(NamedTuple):
-    """Of questions with several endings, of which one is right (Zellers et al. 2019)."""
+    """Figures of questions with several endings, of which one is right (Zellers et al. 2019)."""
 
     questions: int
-    right: int  # the right ending was the most probable
-    right_normalised: int  # the right ending had the highest log-probability a character
+    right: int  # questions where the right ending was the most probable
+    right_normalised: int  # … where it had the highest log-probability a character
 
     @property
     def accuracy(self) -> float:
@@ -98,7 +98,7 @@ def perplexity(model, tokenizer, texts: Iterable[str], stride: int | None = None
 def next_word(
     model, tokenizer, passages: Iterable[str], batch: int = BATCH, progress: Callable[[int], None] | None = None
 ) -> LastWord:
-    """How often the model says the last word of a passage, greedily, given all before it. Words end at white space."""
+    """The ``LastWord`` of passages: how often greedy decoding gives the last word. Words end at white space."""
     pairs = []
     for passage in passages:
         context, _, word = passage.rstrip().rpartition(" ")
@@ -122,7 +122,7 @@ def multiple_choice(
     batch: int = BATCH,
     progress: Callable[[int], None] | None = None,
 ) -> Choices:
-    """How often the right one of several endings is the most probable after a context.
+    """The ``Choices`` of questions: how often the right one of several endings is the most probable after its context.
 
     questions: (context, endings, index of the right one); an ending follows the context after one space.
     """
@@ -142,10 +142,10 @@ def multiple_choice(
 
 
 def encode_pair(tokenizer, context: str, continuation: str) -> tuple[list[int], list[int]]:
-    """Ids of a context and of what follows it, cut where the tokens of both together end nearest to the context's.
+    """Ids of a context and of its continuation, divided at the token boundary nearest to the context's end.
 
-    Both are encoded as one text, as the model saw text in training; white space at the end of the context belongs to the
-    continuation, because GPT-2's tokens begin with it.
+    Both are encoded as one text, as the model saw text in training. White space at the end of the context belongs to the
+    continuation, because GPT-2's tokens begin with white space.
     """
     kept = context.rstrip()
     continuation = context[len(kept) :] + continuation if kept else continuation
@@ -167,7 +167,7 @@ def read_passages(path: str | Path) -> list[str]:
 def read_questions(path: str | Path) -> list[tuple[str, list[str], int]]:
     """Questions of a HellaSwag-like file: JSON objects with ``ctx``, ``endings`` and ``label``, one a line.
 
-    ``context``, ``choices`` and ``answer`` are taken for the same; the label counts from 0.
+    The names ``context``, ``choices`` and ``answer`` are accepted too. The label counts from 0.
     """
     questions = []
     for number, record in _records(path):

@@ -1,1 +1,1 @@
-"""What this process runs on: the processors it may use, a compiler or none, the process it was forked from, a terminal."""
+"""The surroundings of this process: processors, compiler, parent process, control group, terminal."""

@@ -1,7 +1,7 @@
-"""Whether numba can compile here. The kernels need it; layers, tokenizers, gradient checks and studies do without.
+"""Whether numba can compile here. The kernels need numba; layers, tokenizers, gradient checks and studies do not.
 
-numba cannot compile where ``NUMBA_DISABLE_JIT`` is set, where it is not installed, and where it does not fit the
-installed NumPy.
+numba cannot compile where ``NUMBA_DISABLE_JIT`` is set, where numba is not installed, and where numba does not fit
+the installed NumPy.
 """
 
 import functools
@@ -14,7 +14,7 @@ from ..errors import KernelError
 
 @functools.cache
 def missing():
-    """Why numba cannot compile, and what to do about it, in one sentence; None where it can."""
+    """The reason why numba cannot compile and the remedy, in one sentence; None where numba can compile."""
     if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         return "NUMBA_DISABLE_JIT turns off the compiler that the kernels need: unset it"
     try:

@@ -1,9 +1,9 @@
 """A line on the terminal while kernels are compiled, which happens once on a machine and may take half a minute.
 
-numba compiles a kernel when it is first called, wherever that is: in the middle of a tokenizer's training, or after the
-first word of a text. Commands call ``announce`` at their start; from then on a line with the seconds so far stands on
-standard error whenever compiling takes longer than a second, and goes when the kernels are ready. Nothing is written where
-standard error is no terminal.
+numba compiles a kernel at its first call, for example in the middle of a tokenizer's training or after the first word of
+a text. Commands call ``announce`` at their start. From then on, standard error shows a line with the seconds so far
+whenever compiling takes longer than a second; the line disappears when the kernels are ready. Nothing is written unless
+standard error is a terminal.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ _hidden = 0
 
 
 def announce() -> None:
-    """From now on compiling shows a line on a terminal. To be called before the kernels are imported."""
+    """Show a line on the terminal while kernels compile, from now on. Call this before the kernels are imported."""
     global _announced
     _announced = True
 
 
 @contextlib.contextmanager
 def hidden():
-    """No line inside this context: something else shows the progress of compiling there."""
+    """Show no line inside this context, where the caller shows the progress of compiling."""
     global _hidden
     _hidden += 1
     try:
@@ -39,7 +39,7 @@ def hidden():
 
 
 def watch() -> None:
-    """Register with numba, if ``announce`` was called; the kernels do this when they are imported."""
+    """Register with numba if ``announce`` was called. The kernels call this when they are imported."""
     if _announced:
         from numba.core import event
 
@@ -85,7 +85,7 @@ def _listener(base):
 
 
 class Line:
-    """One line of a terminal that is written again and again, and then goes; nothing elsewhere."""
+    """One line of a terminal that is redrawn and at last erased; elsewhere nothing is written."""
 
     def __init__(self, stream):
         self.stream, self.shown = unescaped(stream), ""

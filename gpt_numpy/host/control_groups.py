@@ -1,8 +1,8 @@
-"""What a control group allows this process: a container's, a batch job's or a service's share of memory and processors.
+"""Limits of a control group: the memory and processors that a container, a batch job or a service may use.
 
 Linux has two versions of control groups, and a machine may have both at once. ``/proc/self/cgroup`` names the process's
-group in each hierarchy, ``/proc/self/mountinfo`` the folder where the hierarchy is. A limit of any group further up
-holds as well. Sources: the kernel's admin-guide/cgroup-v2 and cgroup-v1/memory, scheduler/sched-bwc.
+group in each hierarchy, ``/proc/self/mountinfo`` the folder where the hierarchy is. A limit of a parent
+group holds as well. Sources: the kernel's admin-guide/cgroup-v2 and cgroup-v1/memory, scheduler/sched-bwc.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _UNLIMITED = 1 << 60  # version 1 has no word for "no limit": it gives a number 
 
 
 def memory_left(root: Path = ROOT) -> int | None:
-    """Bytes that the group's processes can still take together, or None where nothing limits them.
+    """Bytes that the group's processes can still take together, or None without a limit.
 
     Cached file pages that are not in use do not count as taken: the system drops them first.
     """
@@ -34,7 +34,7 @@ def memory_left(root: Path = ROOT) -> int | None:
 
 
 def processor_quota(root: Path = ROOT) -> float | None:
-    """Processors' time a second that the group's processes may use together, or None where nothing limits them."""
+    """Processors' time a second that the group's processes may use together, or None without a limit."""
     quotas = []
     for group in _groups("cpu", root):
         quota, period = _number(group / "cpu.cfs_quota_us"), _number(group / "cpu.cfs_period_us")

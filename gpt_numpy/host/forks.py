@@ -1,9 +1,9 @@
-"""Whether numba's threads were started by this process or by the one that it was forked from.
+"""Whether numba's threads were started by this process or by its parent before a fork.
 
 Threads do not survive a fork, and numba's pool does not notice: a child that launches work on its parent's pool is
-ended by a signal, or waits forever. A hook that runs in every forked child, registered as soon as ``gpt_numpy`` is
-imported, looks whether the pool had been started; by whom makes no difference. Where ``gpt_numpy`` is first imported in
-the child, what is left to look at are Linux's own records.
+ended by a signal, or waits forever. A hook that runs in every forked child checks whether the pool had been
+started, by gpt_numpy or by other code. The import of ``gpt_numpy`` registers the hook. Where ``gpt_numpy`` is first
+imported in the child, Linux's own records are checked instead.
 """
 
 import os

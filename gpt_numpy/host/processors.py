@@ -1,4 +1,4 @@
-"""The processors that this process may use, which are not always all that the machine has."""
+"""The processors that this process may use: all of the machine's, or fewer."""
 
 import functools
 import os
@@ -7,7 +7,7 @@ from . import control_groups
 
 
 def cores():
-    """Their numbers, a set: fewer than there are where a scheduler or ``mpiexec`` has bound the process."""
+    """The set of their numbers; a subset of the machine's where a scheduler or ``mpiexec`` has bound the process."""
     if hasattr(os, "sched_getaffinity"):
         return os.sched_getaffinity(0)
     return set(range(os.cpu_count() or 1))
@@ -16,7 +16,7 @@ def cores():
 def thread_count():
     """Threads that can work at the same time: `cores`, or as many as a container's quota of processor time feeds.
 
-    More threads than that would use up the quota early in each period, and all would stop until the next.
+    More threads than that would use up the quota early in each period; then all threads would stop until the next one.
     """
     quota = _quota()
     return len(cores()) if quota is None else max(1, min(len(cores()), int(quota)))

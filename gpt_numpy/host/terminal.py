@@ -1,12 +1,12 @@
-"""What commands write: escaped on a terminal, as it is into a pipe or file, in any encoding.
+"""Output of commands: escaped on a terminal, unchanged into a pipe or file, in any encoding.
 
-A model, a file or a path may say anything, also a control sequence that moves the cursor, clears the screen, renames
+The text of a model, a file or a path may hold a control sequence that moves the cursor, clears the screen, renames
 the window or answers as if the user had typed. On a terminal every control character is therefore written as its
-escape (``\\x1b``), whoever prints it. Colours and progress bars, which need control characters, are written to
-`unescaped`, with what is foreign in them made `printable` first.
+escape (``\\x1b``). Colours and progress bars need control characters: they are written to `unescaped`, and foreign text
+in them is made `printable` first.
 
-Standard output may have any encoding: characters that it does not have are written as escapes. It may also go away
-while a long run goes on (``| head``, a full disk, a closed terminal): a run `survives` that.
+Standard output may have any encoding: characters outside the encoding are written as escapes. Standard output may also
+close during a long run (``| head``, a full disk, a closed terminal): a run `survives` that.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ..wording import in_words
 
 NARROWEST, WIDEST = 40, 300  # columns that output is laid out for
 
-# C0 but for tab and line feed, DEL, C1, and the marks that make a terminal show text in another order than it has
+# C0 but for tab and line feed, DEL, C1, and the marks that make a terminal show text in another order
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -66,7 +66,7 @@ class Output:
         return getattr(self.stream, name)
 
     def __eq__(self, other):
-        """Whether both write to the same place: tqdm asks, before it writes a line where its bar is."""
+        """Whether both write to the same stream: tqdm asks this before it writes a line above its bar."""
         return self.stream is getattr(other, "stream", other)
 
     def __hash__(self):
@@ -90,7 +90,7 @@ class Output:
             self._lose(error)
 
     def _lose(self, error):
-        """Go on without the stream, where that is wanted; the other standard stream says so."""
+        """Go on without the stream where `survives` allows that; a warning goes to the other standard stream."""
         is_error = self.stream.fileno() == 2
         name, other = ("standard error", sys.stdout) if is_error else ("standard output", sys.stderr)
         if not self.survives:
@@ -105,7 +105,7 @@ def unescaped(stream: TextIO | Output) -> TextIO | Output:
 
 
 def bar(**options):
-    """A tqdm bar on standard error, which shows nothing where that is no terminal; ``desc`` may be foreign text."""
+    """A tqdm bar on standard error, which shows nothing unless standard error is a terminal; ``desc`` may be foreign text."""
     from tqdm import tqdm
 
     options.setdefault("disable", not is_interactive(sys.stderr))
@@ -114,7 +114,7 @@ def bar(**options):
 
 
 def discard(stream: TextIO) -> None:
-    """Send what is written to ``stream`` from now on, and what it still holds, nowhere."""
+    """Discard the text that ``stream`` still holds and all text written to it from now on."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
@@ -160,7 +160,7 @@ def _finish(command, code):
     try:
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # the reader has what it wanted (``| head``)
+    except BrokenPipeError:  # the reader has closed the pipe (``| head``)
         discard(sys.stdout)
         return 128 + 13
     except OSError as error:
@@ -170,9 +170,9 @@ def _finish(command, code):
 
 
 def _open_missing():
-    """Open nothing as those of descriptors 0 to 2 that are closed: the next file would get the number, and the output.
+    """Open the null device as each of descriptors 0 to 2 that is closed.
 
-    ``os.open`` gives the lowest number that is free.
+    ``os.open`` gives the lowest free number, so that the next file would otherwise get such a number, and the output.
     """
     for descriptor in range(3):
         try:

@@ -1,11 +1,11 @@
-"""What this machine can do at most, and what a model costs on it.
+"""The limits of this machine, and the cost of a model on it.
 
-One place knows both, so that a share of peak means the same everywhere.
+All shares of peak are computed from the figures of this package.
 
-limits    what all threads can do at most, measured now: multiply-adds, and reading memory (``limit_kernels``)
+limits    the rates of multiply-adds and of reading memory of all threads, measured at the call (``limit_kernels``)
 memory    the bytes that are free, against those that training needs
 cost      parameters, operations and bytes of a model's training step or of one generated token
-setting   what a reader needs to judge a figure measured here, and what holds this machine back
+setting   the facts of this machine beside a measured figure, and the settings that slow this machine down
 """
 
 from .limits import peak_flops, read_bandwidth

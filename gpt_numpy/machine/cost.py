@@ -1,8 +1,8 @@
 """What a GPT-2 costs before it runs: parameters by part, operations and bytes of a training step and of one token.
 
-Operations count matrix products only, a multiply-add as two, and only the useful ones: what a kernel does twice to
-save memory is not progress. The backward of a product is two products of the same size. Bytes follow the arrays that
-``model`` and ``kernels`` really make; a test holds the formula to a training step's own workspace.
+Operations are those of matrix products only; a multiply-add counts as two. Work that a kernel repeats to save memory
+counts once. The backward of a product is two products of the same size. Bytes follow the arrays that ``model`` and
+``kernels`` make; a test compares the formula with the workspace of a training step.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _kernel_scratch(config, rows):
 def expected_seconds(config, batch_size, block_size, flops_per_second, bytes_per_second, recompute=False):
     """Seconds of a training step, from the two figures of ``limits``.
 
-    Products at the machine's rate, then everything that only moves memory: the optimizer reads four arrays of the
+    The sum of the products' time at the machine's rate and the time of moving memory: the optimizer reads four arrays of the
     model's size and writes three, the gradients are cleared, added to and measured, and each array kept for
     the backward is written once and read twice.
     """

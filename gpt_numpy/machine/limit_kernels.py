@@ -33,7 +33,7 @@ def read_all(n_threads, data, sums):
     parallel_for(_read, n_threads, (data, sums))
 
 
-CHAINS = 12  # of multiply-adds, each waiting for itself alone: enough to keep any CPU's units busy, few for registers
+CHAINS = 12  # chains of multiply-adds: enough to keep the units of any CPU busy, few enough for the registers
 
 
 @part

@@ -1,8 +1,8 @@
-"""What this machine can do at most, measured here and now.
+"""The two limits of this machine, measured at the time of the call.
 
 Two figures bound every kernel (Williams, Waterman and Patterson, "Roofline", 2009): the rate of float32 multiply-adds,
-and that of reading memory that is in no cache. Training, inference and benchmarks take both from here when they quote a
-share of peak. On a shared machine both drift, so they are measured again each time, briefly.
+and the rate of reading memory that is in no cache. Training, inference and benchmarks use these figures when they quote
+a share of peak. On a shared machine both figures drift, so each call measures again, briefly.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import numpy as np
 
 
 def peak_flops(seconds=0.1):
-    """float32 operations a second of all threads' fused multiply-adds, a multiply-add as two: what no kernel exceeds.
+    """float32 operations a second of all threads' fused multiply-adds: the upper limit of every kernel.
 
-    The best burst of a millisecond or two in about ``seconds``: others on the machine only ever make it less.
+    A multiply-add counts as two operations. The result is the best burst of a millisecond or two within about
+    ``seconds``, because other programs on the machine can only slow a burst down.
     """
     from ..kernels.runtime import emitting, threads
     from . import limit_kernels
@@ -29,7 +30,7 @@ def peak_flops(seconds=0.1):
 def read_bandwidth(seconds=0.1, size=128 << 20):
     """Bytes a second that all threads together read from ``size`` bytes, far more than a cache holds.
 
-    The best pass of those in about ``seconds``.
+    The result is the best pass within about ``seconds``.
     """
     from ..kernels.runtime import threads
     from . import limit_kernels

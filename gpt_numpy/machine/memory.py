@@ -33,7 +33,7 @@ def available_memory():
 
 
 def _of_what(free):
-    """What leaves only ``free`` bytes, for a message; nothing to add where the machine itself does."""
+    """The limit that leaves only ``free`` bytes, for a message; "" where the limit is the machine's memory."""
     machine, group = _machine_left(), control_groups.memory_left()
     if machine is not None and free >= machine * 0.99:
         return ""
@@ -53,7 +53,7 @@ def _machine_left():
 
 
 def _process_left():
-    """Bytes of addresses that the process may still take, where it has a limit of them."""
+    """Bytes of addresses that the process may still take; None without such a limit."""
     try:
         import resource
 

@@ -1,4 +1,4 @@
-"""What a reader needs to judge a figure measured here, and what is set to hold this machine back."""
+"""The facts of this machine that belong beside a measured figure, and the settings that slow this machine down."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import platform
 
 import numpy as np
 
-# Variables that change the speed of a BLAS or of a thread pool without anybody noticing.
+# Variables that change the speed of a BLAS or of a thread pool without any message.
 SPEED_VARIABLES = (
     "OPENBLAS_CORETYPE",
     "OPENBLAS_L2_SIZE",
@@ -22,7 +22,7 @@ SPEED_VARIABLES = (
 
 
 def environment():
-    """What a reader needs to judge a figure measured here."""
+    """The facts of this machine that belong beside a measured figure."""
     import numba
 
     from ..kernels.runtime import threads
@@ -40,7 +40,7 @@ def environment():
 
 
 def hindrances():
-    """What is set so that this machine is slower than it could be: one sentence each, none if all is well."""
+    """The settings that make this machine slower than it could be: a list of sentences, one for each setting."""
     from ..kernels import gemm
     from ..kernels.runtime import threads
 

@@ -1,8 +1,8 @@
 """Sweeps: the same training with every combination of some settings, one run after the other, resumable.
 
-A sweep is a folder: ``sweep.json`` says what is combined, each run has a folder of its own that is called after its
-settings, and ``sweep.png`` compares them. Running a sweep again goes on where it stopped: finished runs are skipped, a run
-that was interrupted is resumed.
+A sweep is a folder: ``sweep.json`` lists the settings and their values, each run has a folder named after its settings,
+and ``sweep.png`` compares the runs. A sweep that is run again goes on: finished runs are skipped, and an interrupted
+run is resumed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Run(NamedTuple):
         return self.folder.name
 
     def records(self) -> list[dict]:
-        """What the run has measured so far; empty for one that has not begun."""
+        """The records of the run so far; empty for a run that has not begun."""
         path = self.folder / FILE_NAME
         return read_metrics(path) if path.exists() else []
 
@@ -57,7 +57,7 @@ class Sweep(NamedTuple):
     axes: dict
 
     def runs(self) -> list[Run]:
-        """All combinations, the last setting changing fastest. ``ConfigError`` for one that no run can have."""
+        """All combinations, the last setting changing fastest. ``ConfigError`` for an invalid combination."""
         found = []
         for combination in itertools.product(*self.axes.values()):
             values = dict(zip(self.axes, combination))
@@ -66,7 +66,7 @@ class Sweep(NamedTuple):
         return found
 
     def create(self) -> None:
-        """Make the folder; ``ConfigError`` where it belongs to another sweep."""
+        """Make the folder; ``ConfigError`` where the folder belongs to another sweep."""
         path = self.folder / DEFINITION
         wanted = self._definition()
         if path.exists():
@@ -77,7 +77,7 @@ class Sweep(NamedTuple):
         durable.write_file(path, (json.dumps(wanted, indent=2) + "\n").encode())
 
     def is_in(self, folder: Path) -> bool:
-        """Whether ``folder`` holds this very sweep."""
+        """Whether ``folder`` holds a sweep with the same settings and values."""
         try:
             return json.loads((folder / DEFINITION).read_bytes()) == self._definition()
         except (OSError, ValueError):
@@ -87,10 +87,10 @@ class Sweep(NamedTuple):
         return {"settings": self.base.to_dict(), "combined": {name: list(values) for name, values in self.axes.items()}}
 
     def train(self, say: Callable[[str], None] = print) -> Iterator[tuple[Run, str, int]]:
-        """Train what is not finished, run by run; yields (run, how it ended, exit code) after each.
+        """Train the runs that are not finished, one by one; yields (run, how the run ended, exit code) after each.
 
-        A run that diverges is reported as such, and the next one begins. After an exit code that is not 0, a signal's,
-        the caller stops.
+        A run that diverges is reported, and the next one begins. The exit code is not 0 after a signal; then the
+        caller stops.
         """
         runs = self.runs()
         self.create()
@@ -113,7 +113,7 @@ class Sweep(NamedTuple):
         except CheckpointCorrupt:
             if any((run.folder / "checkpoints").glob("step-*")):
                 raise
-            return start(run.settings, run.folder)  # it ended before its first checkpoint
+            return start(run.settings, run.folder)  # the run ended before its first checkpoint
 
 
 def parse_axes(texts: list[str]) -> dict[str, list[Any]]:
@@ -136,7 +136,7 @@ def parse_axes(texts: list[str]) -> dict[str, list[Any]]:
             raise ConfigError("a list cannot be combined", field="--set", found=name)
         axes[name] = [_parse(kind, value, text) for value in values.split(",")]
         if len(set(axes[name])) < len(axes[name]):
-            raise ConfigError("a value stands there twice", field="--set", found=text)
+            raise ConfigError("the same value twice", field="--set", found=text)
     return axes
 
 

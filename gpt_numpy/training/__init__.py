@@ -1,11 +1,11 @@
 """Training: from a table of settings to a model in a folder, in steps that can be continued bit for bit.
 
-settings, config_file   what a run can be told, and the TOML file it is told in
-plan                    from the settings to what the run does: text, tokenizer, rows, model, memory
+settings, config_file   the settings of a run, and the TOML file that holds them
+plan                    the settings resolved: text, tokenizer, rows, model, memory
 session                 ``start`` and ``resume``
 trainer                 the loop                 (optimizer, schedule, evaluation: its parts)
-checkpoint, saver       whole or absent, written beside the training
-run_folder, metrics     what is kept of a run    (watcher, progress, plots: what is seen of it)
+checkpoint, saver       checkpoints, and the thread that writes them
+run_folder, metrics     the files of a run       (watcher, progress, plots: its output for people)
 ranks                   one process or many
 """
 

@@ -1,4 +1,4 @@
-"""What a run says beside its figures: before step 1, what it will cost and what looks wrong; after it, what to do next."""
+"""Advice beside a run's figures: before step 1 the cost and likely mistakes, after the run the next commands."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ..machine.cost import step_flops, training_memory
 from ..parameters import count
 from ..wording import counted, in_bytes, in_time, large
 
-FEW_TOKENS = 1.0  # of text for each parameter; below this a model of usual size learns the text by heart
-MANY_PASSES = 20  # over the text
+FEW_TOKENS = 1.0  # tokens for each parameter; with fewer, a model of usual size learns the text by heart
+MANY_PASSES = 20  # passes over the text
 FAR = 3.0  # times the preset's learning rate
 _MEASURED_SECONDS = 0.5  # of a forward pass that is measured, about
-APART = 0.1  # nats by which validation may exceed training before it is said
+APART = 0.1  # nats by which validation may exceed training without a remark
 
 
 def before(settings, config, corpus, tokens_per_step, seconds=None):
@@ -36,7 +36,7 @@ def before(settings, config, corpus, tokens_per_step, seconds=None):
 
 
 def doubts(settings, parameters, training, passes):
-    """What looks wrong before a run, a sentence each."""
+    """Likely mistakes in a run's settings, a sentence each."""
     if training / parameters < FEW_TOKENS and passes > MANY_PASSES and not settings.init_from:
         yield (
             f"little text for so large a model: after {passes:,.0f} passes it will know the text by heart; more text, a "
@@ -51,7 +51,7 @@ def doubts(settings, parameters, training, passes):
 
 
 def others_busy():
-    """How many processors others kept busy in the last minute, as the system says; 0 where it does not."""
+    """The number of processors that others kept busy in the last minute; 0 where the system does not report it."""
     try:
         return max(0.0, os.getloadavg()[0] - 1.0)  # this process is one of those that are counted
     except (AttributeError, OSError):
@@ -59,7 +59,7 @@ def others_busy():
 
 
 def measure_step(model, settings, rows):
-    """Seconds of a training step, from forward passes here and now: of one row, and of more where that is quick.
+    """Seconds of a training step, from measured forward passes: of one row, and of more rows where one is quick.
 
     rows: a function of a number that makes (inputs, targets, options) of so many rows. A backward is two forwards; the
     update moves eleven arrays of the model's size. Nothing that training uses is changed.
@@ -83,7 +83,7 @@ def _forward(model, batch):
 
 
 def after(run, reason, final, best_loss, best_step, training_loss, step):
-    """The lines after a run that ended well: what the figures mean and the next command.
+    """The lines after a successful run: the meaning of the figures and the next commands.
 
     final: the ``Evaluation`` of the whole validation text, or None. training_loss: the mean of the last steps, or None.
     """
@@ -104,5 +104,5 @@ def after(run, reason, final, best_loss, best_step, training_loss, step):
 
 
 def diverged(run):
-    """What to do when a loss or gradient is no number any more."""
+    """The advice for a loss or gradient that is not finite."""
     return f"try a lower --learning-rate, or a longer --warmup-steps; the run is in {run}"

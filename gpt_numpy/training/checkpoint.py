@@ -1,10 +1,10 @@
 """Checkpoints that are whole or absent, whatever happens while one is written.
 
 A checkpoint is a folder ``step-N`` that ``transformers`` opens as it is (``config.json``, ``model.safetensors``, the
-tokenizer's files, ``reading.json``), with what resuming needs beside it: ``optimizer.safetensors``, ``trainer_state.json``, and
-``manifest.json`` with the size and SHA-256 of every file. It is written under a temporary name, flushed to the
-disk, and given its own name by one rename; only after it has been read back and found right are older ones removed.
-A reader takes nothing for right that the manifest does not list.
+tokenizer's files, ``reading.json``). The state to resume from is beside the model: ``optimizer.safetensors``,
+``trainer_state.json``, and ``manifest.json`` with the size and SHA-256 of every file. A checkpoint is written under a temporary name, flushed to the
+disk, and given its own name by one rename. Older ones are removed only after the new one has been read back and verified.
+A reader accepts only files that the manifest lists.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _MOMENTS = ("first_moment", "second_moment")
 
 
 class Checkpoint(NamedTuple):
-    """Everything a run is at one step. ``first`` and ``second`` (N,) are the moments, laid out like ``params.flat``."""
+    """The whole state of a run at one step. ``first`` and ``second`` (N,) are the moments, laid out like ``params.flat``."""
 
     step: int
     config: GPTConfig
@@ -56,7 +56,7 @@ def save(folder, checkpoint, keep=None):
     """Write ``checkpoint`` as ``folder/step-N``, verify it, prune to ``keep`` and the best. Returns its path.
 
     An ``OSError`` on the way leaves every older checkpoint as it was. A sound checkpoint of the same step
-    is left alone, a broken one moved aside: nothing is replaced in place.
+    is left alone, a broken one is moved aside. Nothing is replaced in place.
     """
     folder = Path(folder)
     final = folder / f"step-{checkpoint.step}"
@@ -122,7 +122,7 @@ def _write_manifest(folder):
 
 
 def _manifest_text(files):
-    """The manifest's only possible form: its last field is the hash of the rest, so no byte of it can change."""
+    """The manifest's canonical bytes. Its last field is the hash of the rest, so that any changed byte is noticed."""
     listed = json.dumps(files, sort_keys=True)
     fields = {"format": FORMAT, "files": files, "sha256": hashlib.sha256(listed.encode()).hexdigest()}
     return (json.dumps(fields, indent=2, sort_keys=True) + "\n").encode()
@@ -143,7 +143,7 @@ def prune(folder, keep, best_step=None):
 
 
 def remove_leftovers(folder):
-    """Remove what killed processes left half-written. Only the process that holds the run's lock may do that."""
+    """Remove half-written files of killed processes. Only the process that holds the run's lock may call this."""
     for path in Path(folder).glob(".step-*.tmp"):
         shutil.rmtree(path, ignore_errors=True)
 
@@ -152,7 +152,7 @@ def remove_leftovers(folder):
 
 
 def list_checkpoints(folder):
-    """``[(step, path)]`` of the folders named ``step-N``, by step; times of files say nothing."""
+    """``[(step, path)]`` of the folders named ``step-N``, by step (the files' times are ignored)."""
     folder = Path(folder)
     found = [(_NAME.fullmatch(entry.name), Path(entry.path)) for entry in os.scandir(folder)] if folder.is_dir() else []
     return sorted((int(match[1]), path) for match, path in found if match)
@@ -191,7 +191,7 @@ def verify(path):
 def load(path):
     """The ``Checkpoint`` in ``path``, verified first.
 
-    Raises ``CheckpointCorrupt`` for bytes that are not the written ones, ``CheckpointMismatch`` for sound files that
+    Raises ``CheckpointCorrupt`` for bytes that differ from those written, ``CheckpointMismatch`` for sound files that
     do not belong together.
     """
     path = Path(path)
@@ -239,7 +239,7 @@ def _read_moments(path, config, dtype):
 def load_newest(folder):
     """The newest checkpoint in ``folder`` that is whole; a warning for each newer one that is not.
 
-    With none, ``CheckpointCorrupt``: never a silent fresh start.
+    ``CheckpointCorrupt`` where no checkpoint is whole: a run never starts afresh silently.
     """
     for _, path in reversed(list_checkpoints(folder)):
         try:

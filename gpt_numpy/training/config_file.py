@@ -1,4 +1,4 @@
-"""``Settings`` as a TOML file, in and out. Sections are those of the table; a key may also stand before any section."""
+"""``Settings`` as a TOML file, in and out. Sections are those of the table; a key may also come before any section."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .settings import sections
 
 
 def read(path):
-    """name → value from the TOML file at ``path``; ``ConfigError`` for what is no TOML or no setting."""
+    """name → value from the TOML file at ``path``; ``ConfigError`` for invalid TOML or an unknown setting."""
     path = Path(path)
     try:
         content = tomllib.loads(path.read_bytes().decode("utf-8"))
@@ -34,7 +34,7 @@ def _add(values, home, name, value, section, path):
     if name not in home:
         raise ConfigError(f"unknown setting {name!r}{nearest(name, [*home, *sections()])}", path=path, field=section)
     if section is not None and home[name] != section:
-        raise ConfigError(f"{name} belongs into [{home[name]}]", path=path, field=section)
+        raise ConfigError(f"{name} belongs in [{home[name]}]", path=path, field=section)
     if name in values:
         raise ConfigError("set twice", path=path, field=name)
     values[name] = tuple(value) if isinstance(value, list) else value
@@ -43,7 +43,7 @@ def _add(values, home, name, value, section, path):
 def format(settings, unused=MappingProxyType({})):
     """The TOML text of ``settings``, every section and key, with its one line of help.
 
-    A setting that is None, or named in ``unused`` (name → when it would matter), is a comment.
+    A setting that is None, or named in ``unused`` (name → the condition that is not met), is written as a comment.
     """
     lines = []
     for section, fields in sections().items():

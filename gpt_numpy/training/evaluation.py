@@ -1,10 +1,10 @@
-"""How good a model is on text it was not trained on, and how good a unigram model would be.
+"""The loss of a model on the validation text, and the loss of the unigram baseline.
 
-Validation goes over fixed windows, so two runs, two checkpoints or two machines measure the same thing. Bits per
-byte divide the total by the bytes of text, not by tokens, and so compare models with different tokenizers.
+Validation uses fixed windows, so that the losses of two runs, two checkpoints or two machines can be compared. Bits per
+byte divide the total by the bytes of text instead of the tokens, so that models with different tokenizers can be compared.
 
-Windows are made a batch at a time, and a stretch of a mapped file is let go once it has been read: the memory that a
-validation takes does not grow with the text.
+Windows are made a batch at a time, and the pages of a mapped file are released after reading. The memory of a
+validation therefore does not grow with the text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..errors import DataError
 from ..host import terminal
 from ..model import IGNORE_INDEX
 
-_STRETCH = 1 << 20  # tokens looked at a time: they may be mapped from files
+_STRETCH = 1 << 20  # tokens read at a time, because they may be mapped from files
 
 
 class Evaluation(NamedTuple):
@@ -42,8 +42,8 @@ def evaluate(
     """``Evaluation`` of ``model`` on ``corpus.validation``, ``batch_size`` windows at a time.
 
     ``limit`` windows, evenly spread, or all. With a ``group`` every rank does its share and all get the total.
-    ``name``: of the bar that a terminal shows where this takes longer than a second; None: no bar.
-    ``mask`` (inputs, targets) -> (inputs, targets, options) is what training does to its rows (``Batches.masked``).
+    ``name``: name of the progress bar that a terminal shows after a second; None: no bar.
+    ``mask`` (inputs, targets) -> (inputs, targets, options) changes rows as training does (``Batches.masked``).
     Returns None as soon as ``stopped()`` is true. Raises ``DataError`` where no target counts.
     """
     tokens, rows = corpus.validation, corpus.row_length

@@ -1,7 +1,7 @@
-"""``metrics.jsonl``: what a run measured, one JSON object a line.
+"""``metrics.jsonl``: the measurements of a run, one JSON object a line.
 
 A line has a ``kind`` (``train``, ``validation`` or ``final``) and a ``step``, the number of updates done. Lines that
-cannot be written (a full disk) wait in memory and are tried again with the next: a log never ends a run.
+cannot be written (a full disk) wait in memory and are written with the next line: a failure of the log never ends a run.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class MetricsLog:
 
 
 def read_metrics(path):
-    """The records of a metrics file, in order. A last line cut short by a kill is left out, as is what is no record."""
+    """The records of a metrics file, in order, without a last line cut short by a kill and without invalid lines."""
     records = []
     for line in Path(path).read_bytes().splitlines():
         try:

@@ -1,6 +1,6 @@
 """AdamW's state and its step: two moments beside every parameter, decay by group, clipping.
 
-The arithmetic is ``layers.adamw`` or ``kernels.adamw``; here is what it works on. The state may cover a slice of
+The arithmetic is ``layers.adamw`` or ``kernels.adamw``. This module holds the state. The state may cover a slice of
 the flat parameters only: with ZeRO-1 every rank keeps the moments of its own slice.
 """
 
@@ -16,7 +16,7 @@ from .settings import parse_decay_group
 
 
 def decay_of(name, settings):
-    """The weight decay of tensor ``name``: the matrices' common one, 0 for the rest, unless a group says else."""
+    """The weight decay of tensor ``name``: that of its group, else the common value for matrices and 0 for the rest."""
     value = settings.weight_decay if decays(name) else 0.0
     for pattern, group_value in map(parse_decay_group, settings.decay_groups):
         if fnmatch.fnmatchcase(name, pattern):
@@ -25,7 +25,7 @@ def decay_of(name, settings):
 
 
 def unmatched_groups(decay_groups, names):
-    """Those of ``decay_groups`` whose pattern none of the tensors' ``names`` has."""
+    """The ``decay_groups`` whose pattern matches none of the tensors' ``names``."""
     return [
         group
         for group in decay_groups
@@ -45,12 +45,12 @@ class AdamW:
         self._decays = np.array([decay_of(name, settings) for name in params], np.float64)
 
     def set_moments(self, first, second):
-        """Take this slice of moments that cover all parameters."""
+        """Copy this state's slice from moments of all parameters."""
         self.first[...] = first[self.start : self.stop]
         self.second[...] = second[self.start : self.stop]
 
     def update(self, params, grads, learning_rate, step, gradient_scale):
-        """Move this slice of ``params`` (a ``Parameters``), in place. ``step`` counts from 0."""
+        """Update this slice of ``params`` (a ``Parameters``), in place. ``step`` counts from 0."""
         s = self.settings
         self.ops.adamw_update(
             params.flat[self.start : self.stop],
@@ -69,5 +69,5 @@ class AdamW:
 
 
 def clip_scale(norm, clip):
-    """What a gradient of Euclidean norm ``norm`` is multiplied by, so that it is no longer than ``clip`` (0: any)."""
+    """The factor that scales a gradient of Euclidean norm ``norm`` down to ``clip`` at most (0: no limit)."""
     return clip / norm if clip and norm > clip else 1.0

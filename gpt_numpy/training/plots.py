@@ -1,4 +1,4 @@
-"""``loss.png``: how a run went, in four panels; and several runs in one picture. Needs matplotlib (the ``plot`` extra)."""
+"""``loss.png``: the curves of a run in four panels; and several runs in one picture. Needs matplotlib (the ``plot`` extra)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from ..files import durable
 
-# Told apart by most people who see few colours (Paul Tol, "muted", with black for its grey); then dashed.
+# Colours that most colour-blind people can tell apart (Paul Tol, "muted", with black for its grey). Later runs are dashed.
 COLOURS = ("#332288", "#CC6677", "#117733", "#88CCEE", "#882255", "#44AA99", "#DDCC77", "#AA4499", "#999933", "#000000")
 _DASHES = ("-", "--", ":")
 PANELS = (
@@ -30,8 +30,8 @@ def available():
 def draw(path, runs, unigram=None, title=None, clip=None):
     """Draw ``runs``, a mapping name → records of ``metrics.jsonl``, to the image file ``path``.
 
-    unigram: the loss of the unigram baseline. title: of the picture, such as the model and its data. clip: the longest
-    gradient that is not shortened.
+    unigram: the loss of the unigram baseline. title: title of the picture, such as the model and its data.
+    clip: the largest gradient norm that is not scaled down.
     """
     figure = _figure(12.5 if len(runs) > 1 else 11, 7)
     panels = figure.subplots(2, 2)
@@ -55,7 +55,7 @@ def draw(path, runs, unigram=None, title=None, clip=None):
 
 
 def short_names(runs):
-    """Names for a legend: without the folders and the settings that all of them share; cut where too long.
+    """Names for a legend: without the folders and settings that all names share, and cut to the legend's width.
 
     >>> short_names(["runs/a-1", "runs/b-1"])
     ['a-1', 'b-1']
@@ -70,7 +70,7 @@ def short_names(runs):
 
 
 def smooth(values, share=0.04):
-    """The mean over a window around each value, ``share`` of all values long; shorter at the ends."""
+    """The mean over a window around each value. ``share``: the window's length as a share of all values."""
     values = np.asarray(values, float)
     reach = int(len(values) * share / 2)
     sums = np.concatenate([[0.0], np.cumsum(values)])
@@ -105,7 +105,7 @@ def _draw_field(axes, field, records, name, number, alone):
         best = int(np.argmin(values))
         label = f"validation {values[-1]:.3f}, best {values[best]:.3f} at step {steps[best]:,}"
         label = label if alone else f"{name}: {values[best]:.3f}"
-        # Validation is what counts: on top, with a mark for each.
+        # Validation is drawn on top, with a mark for each evaluation.
         color = COLOURS[1] if alone else color
         axes.plot(steps, values, f"o{dashes}", color=color, markersize=3, linewidth=1.4, label=label)
     elif not alone and field == "loss":
@@ -137,7 +137,7 @@ def _figure(width, height):
 
 
 def save(figure, path):
-    """Write a picture whole, or not at all."""
+    """Write a picture; a failure leaves the old file."""
     temporary = Path(path).with_suffix(".tmp.png")
     figure.savefig(temporary, dpi=110)
     durable.replace(temporary, path)

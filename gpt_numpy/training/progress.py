@@ -1,4 +1,4 @@
-"""What a person sees of a run: a progress bar on a terminal, a line now and then in a log file."""
+"""The progress of a run: a bar on a terminal, or a line now and then in a log file."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from ..host import terminal
 
 PLAIN_SECONDS = 10  # between lines where there is no terminal
 _BAR = "{percentage:3.0f}%|{bar:8}| {n_fmt}/{total_fmt}, {remaining} left{postfix}"
-_FIRST = ("loss", "val", "tok/s")  # what matters most, where not everything fits
+_FIRST = ("loss", "val", "tok/s")  # the most important parts, shown where not all fit
 
 
 def fit(text, room):
-    """The parts of ``text``, which two spaces divide, that fit into ``room`` characters, the most important ones.
+    """The parts of ``text`` (divided by two spaces) that fit into ``room`` characters, the most important ones.
 
     >>> fit("loss 3.1  val 3.2  lr 1e-3  9,000 tok/s  40% of peak", 40)
     'loss 3.1  val 3.2  lr 1e-3  9,000 tok/s'
@@ -40,7 +40,7 @@ class Progress:
             self._bar = terminal.bar(total=total, initial=start, unit="step", bar_format=_BAR)
 
     def update(self, step, text):
-        """One step on; ``text`` (a function that makes it) holds loss, speed and so on."""
+        """Advance by one step; ``text`` is a function that returns loss, speed and so on as text."""
         self.step = step
         now = time.monotonic()
         if self._bar is not None:
@@ -54,7 +54,7 @@ class Progress:
             self.say(f"step {step:,}/{self.total:,}  {text()}  eta {self._eta(now)}")
 
     def say(self, text):
-        """A line above the bar."""
+        """Write a line above the bar."""
         if self._bar is not None:
             self._bar.write(text, file=sys.stdout)
         elif not self.quiet:

@@ -1,13 +1,13 @@
-"""A run's folder and what is where in it.
+"""The folder of a run and its files.
 
 config.toml         the settings, as they took effect
-plan.json           what the settings came to: text, tokenizer, rows, model, ranks
-reading.json        how text is read for this run's models
+plan.json           the resolved settings: text, tokenizer, rows, model, ranks
+reading.json        the way in which text is read for this run's models
 environment.json    machine, versions and threads, for every start and resumption
-metrics.jsonl       what was measured, a line a record
+metrics.jsonl       the measurements, a line a record
 loss.png            the same as curves, where matplotlib is installed
-samples.txt         what the model wrote as it learned
-checkpoints/step-N  models that ``transformers`` opens, and what resuming needs
+samples.txt         texts that the model wrote during training
+checkpoints/step-N  models that ``transformers`` opens, and the state to resume from
 lock                held while a process trains here
 """
 
@@ -82,7 +82,7 @@ class RunFolder:
             self._remove()
 
     def _remove(self):
-        """Take back the folder of a run that was refused before it began."""
+        """Remove the folder of a run that was refused before it began."""
         (self.path / "lock").unlink(missing_ok=True)
         for path in self._made:
             try:
@@ -91,7 +91,7 @@ class RunFolder:
                 return
 
     def begin(self, settings, step, plan=None):
-        """Note what goes on from ``step``: settings, plan, environment. Samples from after ``step`` are dropped."""
+        """Write settings, plan and environment of a start at ``step``. Samples from after ``step`` are dropped."""
         unused = plan.unused if plan is not None else {}
         durable.write_file(self.path / CONFIG, config_file.format(settings, unused).encode())
         if plan is not None:
@@ -125,7 +125,7 @@ class RunFolder:
 
 
 def free_name(data):
-    """The first of ``runs/NAME-1``, ``runs/NAME-2``, … that is not there; NAME from the settings' data."""
+    """The first of ``runs/NAME-1``, ``runs/NAME-2``, … that does not exist; NAME comes from the settings' data."""
     name = _plain_name(data[0])
     number = 1
     while (RUNS / f"{name}-{number}").exists():
@@ -134,7 +134,7 @@ def free_name(data):
 
 
 def _plain_name(source):
-    """A name without characters that a shell would read: of the file or folder, or of the folder that a pattern is in."""
+    """The name of the file or folder, or of a pattern's folder, without characters that a shell would interpret."""
     if source == "-":
         return "stdin"
     path = Path(source)
@@ -145,7 +145,7 @@ def _plain_name(source):
 
 
 def environment():
-    """What the figures of a run depend on and its settings do not say."""
+    """The facts beside the settings that a run's figures depend on."""
     packages = {name: metadata.version(name) for name in ("numpy", "numba", "safetensors", "regex")}
     threads = {name: value for name, value in os.environ.items() if name.endswith("_NUM_THREADS") or "OMP_" in name}
     return {

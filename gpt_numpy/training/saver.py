@@ -1,8 +1,8 @@
 """Checkpoints written while training goes on.
 
-A save copies parameters and moments into memory of its own, on all cores, which takes as long as reading and writing
-them once; a thread then hashes, writes and flushes the copy. (A copy made in that thread would slow training down more: the
-thread would take a core from the step beside it, and a step is as slow as its slowest thread.)
+A save copies parameters and moments into the saver's own memory, on all cores. The copy takes as long as reading and
+writing them once. A thread then hashes, writes and flushes the copy. (A copy made in that thread would slow training down
+more: the thread would take a core from the training step, and a step is as slow as its slowest thread.)
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..parameters import Parameters
 from . import checkpoint
 
 _PIECE = 1 << 22  # elements that a thread copies at a time
-_MOST_THREADS = 4  # more do not make memory faster
+_MOST_THREADS = 4  # more threads do not copy faster
 
 
 class Saver:
@@ -27,7 +27,7 @@ class Saver:
         self.folder, self.keep = folder, keep
         self._thread, self._error = None, None
         self._buffers = [np.empty_like(params.flat) for _ in range(3)]
-        # The first touch of so much memory can take longer than the copy: it is done before there is anything to save.
+        # The first touch of so much memory can take longer than the copy, so it happens here, before the first save.
         self._touch = threading.Thread(target=self._touch_all, name="checkpoint memory", daemon=True)
         self._touch.start()
 
@@ -42,7 +42,7 @@ class Saver:
         self._thread.start()
 
     def check(self):
-        """Raise what a save that has already ended raised."""
+        """Raise the error of a save that has ended."""
         if self._error is not None:
             self.finish()
 

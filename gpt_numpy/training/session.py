@@ -1,4 +1,4 @@
-"""A whole run, from settings to a trained model in a folder: ``start`` a new one, ``resume`` one.
+"""A whole run, from settings to a trained model in a folder: ``start`` begins a run, ``resume`` continues one.
 
 Both make a ``Plan`` first, and both end in ``_train``: the trainer in a locked run folder, watched by a ``Watcher`` that
 keeps the progress line, the log, the samples and the picture.
@@ -53,7 +53,7 @@ class Outcome(NamedTuple):
 def start(settings: Settings, out=None, group=None, given: Iterable[str] = ()) -> Outcome:
     """Train a new model as ``settings`` say, in the folder ``out`` (default: a new one in runs).
 
-    given: names of settings that somebody set, even to the default; those without effect are a ``ConfigError``
+    given: names of the settings that were set, even to the default; a setting without effect is a ``ConfigError``
     """
     _check_compiler(settings)
     group = group or Alone()
@@ -89,8 +89,8 @@ def dry_run(settings: Settings, group=None, given: Iterable[str] = ()) -> Plan:
 def resume(folder, changes=None, group=None) -> Outcome:
     """Go on with the run in ``folder`` from its newest whole checkpoint.
 
-    changes: settings to change, of those that change no step already taken (``settings.RESUMABLE``), or ``data``, where
-    the same text now lies elsewhere. Raises ``DataError`` if the text is not the one that the run was started with.
+    changes: settings to change, out of ``settings.RESUMABLE``, or ``data``, where the files of the text have moved. Raises
+    ``DataError`` if the text differs from the text at the run's start.
     """
     group = group or Alone()
     voice = Voice(quiet=group.rank != 0)
@@ -116,12 +116,12 @@ def resume(folder, changes=None, group=None) -> Outcome:
 
 
 def _held(run, group):
-    # The first rank alone writes, so it alone needs the lock.
+    # Only the first rank writes, so only the first rank needs the lock.
     return run if group.rank == 0 else contextlib.nullcontext()
 
 
 def _check_agreement(plan, model, state, group):
-    """Refuse to begin unless all ranks have the same task; paths may differ, what is read from them may not."""
+    """Refuse to begin unless all ranks have the same task: paths may differ between ranks, the content of the files may not."""
     values = [f"{name} = {value}" for name, value in plan.settings.to_dict().items() if name not in PATHS]
     group.check_same("settings", "\n".join(values))
     group.check_same("data", plan.fingerprint)
@@ -130,7 +130,7 @@ def _check_agreement(plan, model, state, group):
 
 
 def _begin_compiling(settings, group, voice):
-    """Helpers that compile while the data is read and the tokenizer trained; None where that is done or not wanted."""
+    """Helpers that compile while the data is read; None where the kernels are compiled already or not used."""
     if settings.ops != "kernels" or group.size > 1:
         return None
     from ..kernels.runtime.warm_up import start_helpers
@@ -142,7 +142,7 @@ def _begin_compiling(settings, group, voice):
 
 
 def _compile_kernels(dtype, products, group, voice, helpers):
-    """Compile them now, where there is a progress line to see, and not in the middle of the first step."""
+    """Compile the kernels now, with a progress line, and not in the middle of the first step."""
     from ..kernels.runtime.warm_up import compile_kernels
 
     seconds = compile_kernels(dtype, group.rank == 0, products, helpers)
@@ -188,9 +188,9 @@ def _train(plan, run, model, saved, state, group, voice, helpers):
 
 
 class StopSignal:
-    """Ctrl-C, SIGTERM and SIGHUP: the first lets the step end and saves, the second ends the process at once.
+    """Ctrl-C, SIGTERM and SIGHUP: after the first the run finishes its step and saves, the second ends the process at once.
 
-    A closed terminal may send SIGHUP twice, from the shell and from the system: a SIGHUP never is the second. Where
+    A closed terminal may send SIGHUP twice, from the shell and from the system: a SIGHUP never counts as the second. Where
     SIGHUP is ignored, as under ``nohup``, the run goes on.
 
     A context manager; ``number`` is the signal that came, or 0. Python lets only the main thread handle signals: in
@@ -215,7 +215,7 @@ class StopSignal:
 
     @property
     def exit_code(self):
-        """What a shell expects of a process that a signal ended, 128 + its number; 0 without one."""
+        """The exit code that shells expect after a signal, 128 + its number; 0 without a signal."""
         return 128 + self.number if self.number else 0
 
     def _handle(self, number, frame):

@@ -1,11 +1,11 @@
-"""Everything a training run can be told, in one table: name, section, default, bounds, when it matters, one line of help.
+"""The settings of a training run in one table: name, section, default, bounds, condition, one line of help.
 
 The command line's flags, the TOML file's keys and the run folder's ``config.toml`` are all made from the fields of
-``Settings``. Later sources win: defaults, then ``--config FILE.toml``, then flags. A size of the model that nobody
-set comes from the preset, or from the checkpoint in ``init_from``.
+``Settings``. Later sources win: defaults, then ``--config FILE.toml``, then flags. A size of the model that is
+not set comes from the preset, or from the checkpoint in ``init_from``.
 
-Some settings matter in some combinations only. ``when`` names the condition, one of ``plan.relevance.CONDITIONS``, from
-which the help text, the comments in ``config.toml`` and the check before a run are all made.
+Some settings matter in some combinations only. ``when`` names the condition, one of ``plan.relevance.CONDITIONS``. The
+help text, the comments in ``config.toml`` and the check before a run are made from the condition.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from .schedule import SCHEDULES
 
 MODEL_SIZES = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
 LEAST_DEFAULT_VOCABULARY = 512  # 256 bytes, an end-of-text token and some merges; presets for characters have fewer
-# preset → learning rate, sequences an update, updates. Rates: Brown et al. 2020, table 2.1, for the published sizes; the
-# batch and the number of updates are what a CPU gets through.
+# preset → learning rate, sequences an update, updates. The rates of the published sizes are those of Brown et al. 2020,
+# table 2.1. The batch and the number of updates suit a CPU.
 PRESET_TRAINING = {
     "gpt2": (6e-4, 8, 2000),
     "gpt2-medium": (3e-4, 8, 2000),
@@ -37,9 +37,9 @@ PRESET_TRAINING = {
     "small-cpu": (2e-3, 12, 2000),
     "tiny": (2e-3, 12, 2000),
 }
-FINETUNING_RATE = 5e-5  # of a run that goes on from a model
+FINETUNING_RATE = 5e-5  # learning rate of a run that starts from a model
 PATHS = ("data", "tokenizer", "init_from")
-# What may differ between a run and its resumption: none of these changes a step that was already taken.
+# Settings that a resumption may change: none of them changes a step that was already taken.
 RESUMABLE = (
     "max_steps",
     "eval_every",
@@ -76,7 +76,7 @@ class Settings:
     split: str = _setting(
         "data",
         "auto",
-        "what is a document; auto: a JSON record in .jsonl, else a file, or what stands between separators",
+        "what is a document; auto: a JSON record in .jsonl, else a file, or the text between separators",
         choices=SPLITS,
         when="files",
     )
@@ -89,7 +89,7 @@ class Settings:
         when="plain text",
     )
     text_field: str = _setting("data", "text", "the field of a JSON record that is the text", when="JSON files")
-    encoding: str = _setting("data", "utf-8", "of the files, in Python's names: utf-16, cp1252, …", when="files")
+    encoding: str = _setting("data", "utf-8", "encoding of the files in Python's names: utf-16, cp1252", when="files")
     errors: str = _setting(
         "data", "strict", "bytes that are not text in this encoding", choices=("strict", "replace"), when="files"
     )
@@ -140,7 +140,7 @@ class Settings:
         "optimizer", None, "sequences at a time; the update accumulates over them (default: all at once)", minimum=1
     )
     learning_rate: float = _setting(
-        "optimizer", None, "the schedule's highest; by default the preset's, or what --init-from bears", minimum=0.0
+        "optimizer", None, "the schedule's highest; by default the preset's, or a low one with --init-from", minimum=0.0
     )
     schedule: str = _setting("optimizer", "cosine", "shape of the learning rate", choices=tuple(SCHEDULES))
     warmup_steps: int = _setting("optimizer", 100, "steps of linear rise at the start", minimum=0)
@@ -152,7 +152,7 @@ class Settings:
     )
     weight_decay: float = _setting("optimizer", 0.1, "decoupled decay of the matrices", minimum=0.0)
     decay_groups: tuple[str, ...] = _setting(
-        "optimizer", [], "decay of tensors by name: PATTERN=VALUE, such as 'wpe.*=0'; the last that matches counts"
+        "optimizer", [], "decay of tensors by name: PATTERN=VALUE, such as 'wpe.*=0'; the last match counts"
     )
     beta1: float = _setting("optimizer", 0.9, "decay rate of AdamW's first moment", minimum=0.0, below=1.0)
     beta2: float = _setting("optimizer", 0.99, "decay rate of AdamW's second moment", minimum=0.0, below=1.0)
@@ -163,19 +163,21 @@ class Settings:
 
     eval_every: int = _setting("evaluation", 250, "steps between validations", minimum=1)
     eval_windows: int = _setting("evaluation", 256, "windows of a validation; 0: all. The last one sees all", minimum=0)
-    patience: int = _setting("evaluation", 0, "stop after so many validations without a new best; 0: never", minimum=0)
+    patience: int = _setting(
+        "evaluation", 0, "validations without a new best before the run stops; 0: never stop", minimum=0
+    )
     sample_every: int = _setting("evaluation", 500, "steps between samples; 0: none", minimum=0)
     sample_tokens: int = _setting("evaluation", 100, "tokens of a sample", minimum=1, when="samples")
     prompt: str = _setting("evaluation", "", "what samples start with; empty: the start of a text", when="samples")
 
-    seed: int = _setting("run", 1, "of initial values, batches, dropout and samples", minimum=0)
+    seed: int = _setting("run", 1, "seed of initial values, batches, dropout and samples", minimum=0)
     ops: str = _setting("run", "kernels", "the readable layers or the fast kernels", choices=("layers", "kernels"))
     products: str = _setting(
-        "run", "float32", "what matrix products round their operands to (gpt_numpy/products.py)", choices=PRODUCTS
+        "run", "float32", "type to which matrix products round their operands (gpt_numpy/products.py)", choices=PRODUCTS
     )
     recompute: bool = _setting("run", False, "compute activations twice to hold fewer of them")
     zero: bool = _setting("run", False, "divide the optimizer's state over the ranks (ZeRO-1)", when="ranks")
-    max_minutes: float = _setting("run", 0.0, "stop, saving, after so many minutes; 0: never", minimum=0.0)
+    max_minutes: float = _setting("run", 0.0, "minutes after which to save and stop; 0: never", minimum=0.0)
     log_every: int = _setting("run", 10, "steps between lines of metrics.jsonl", minimum=1)
     save_every: int = _setting("run", 500, "steps between checkpoints; a new best and the end are saved too", minimum=1)
     keep: int = _setting("run", 2, "newest checkpoints to keep, beside the best", minimum=1)
@@ -210,13 +212,13 @@ class Settings:
 
     @property
     def usual_learning_rate(self) -> float:
-        """The learning rate of the preset, or of a run that goes on from a model."""
+        """The learning rate of the preset, or of a run that starts from a model."""
         if self.init_from:
             return FINETUNING_RATE
         return PRESET_TRAINING.get(self.preset, PRESET_TRAINING["small-cpu"])[0]
 
     def __repr__(self):
-        """The settings that differ from the defaults, as the call that makes them."""
+        """The call that makes these settings, with the values that differ from the defaults."""
         usual = Settings(preset=self.preset, init_from=self.init_from)
         own = [
             f"{field.name}={getattr(self, field.name)!r}"
@@ -231,7 +233,7 @@ class Settings:
         return dataclasses.replace(self, **changes)
 
     def to_dict(self):
-        """Name → value as JSON has them; ``from_mapping`` takes it back."""
+        """Name → value in JSON's types; the inverse of ``from_mapping``."""
         values = dataclasses.asdict(self)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
@@ -255,7 +257,7 @@ def sections():
 
 
 def is_default(name, value):
-    """Whether ``value`` is what the setting ``name`` has where nobody sets it."""
+    """Whether ``value`` is the default of the setting ``name``."""
     (field,) = [field for field in dataclasses.fields(Settings) if field.name == name]
     return value == (field.default_factory() if field.default is dataclasses.MISSING else field.default)
 

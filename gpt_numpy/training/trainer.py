@@ -1,7 +1,7 @@
-"""The training loop: batches in, gradients, an update, and from time to time a look at how it goes.
+"""The training loop: batches, gradients, updates and, from time to time, a validation.
 
-Nothing here keeps randomness: a step's batch and dropout are functions of (seed, step), so a run is continued by
-setting ``step``. ``train_step`` is all that changes the parameters.
+The loop keeps no random state: a step's batch and dropout are functions of (seed, step), so a run is continued by
+setting ``step``. Only ``train_step`` changes the parameters.
 """
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ class TrainState:
 
 
 class Trainer:
-    """Moves ``model`` over ``corpus`` as ``settings`` say, from ``state`` on.
+    """Trains ``model`` on ``corpus`` as ``settings`` say, from ``state`` on.
 
     group     the processes that share the work (``distributed.Alone``, ``mpi.MPIGroup``)
     saver     writes checkpoints (``saver.Saver``); None on all ranks but the first
-    observer  is told of steps, evaluations and checkpoints (``watcher.Watcher``). What it raises is one warning
+    observer  is told of steps, evaluations and checkpoints (``watcher.Watcher``). Its exceptions become warnings
     stop      its ``number`` becomes true when the run is to end (``session.StopSignal``)
     """
 
@@ -65,16 +65,16 @@ class Trainer:
         self.flops_per_step = training_flops_per_token(model.config) * self.tokens_per_step
         self.waited = 0.0  # seconds that steps waited for their batches
         self._saved_step = state.step if state.step else None
-        self._complained = set()  # names of the observer's methods whose failure has been told
+        self._complained = set()  # names of the observer's methods whose failure has been reported
 
     # ---- one step ----------------------------------------------------------------------------------------
 
     def train_step(self, parts=None):
         """Gradients of the global batch of this step, clipped, and one update. Returns loss, learning rate, norm.
 
-        parts: ``micro_batches`` of the step, where they were made in advance.
+        parts: ``micro_batches`` of the step, if they were made in advance.
 
-        Raises ``NonFinite``, parameters untouched, where the loss or a gradient is no finite number.
+        Raises ``NonFinite``, parameters untouched, where the loss or a gradient is not finite.
         """
         s, step = self.settings, self.state.step
         loss = self._gradients(step, self.micro_batches(step) if parts is None else parts)
@@ -92,8 +92,8 @@ class Trainer:
     def _gradients(self, step, parts):
         """Leave the global batch's gradient in ``model.grads``; returns its loss.
 
-        Rows are taken a micro-batch at a time. Each counts by its share of the targets that count in the whole
-        batch, so that loss and gradient are those of the batch as one, however it is divided.
+        Rows are taken a micro-batch at a time. Each is weighted by its share of the whole batch's counted
+        targets, so that loss and gradient do not depend on the division.
         """
         s, model = self.settings, self.model
         model.zero_gradients()
@@ -161,7 +161,7 @@ class Trainer:
     def _reason_to_end(self, elapsed):
         s, state = self.settings, self.state
         out_of_time = bool(s.max_minutes) and elapsed >= 60 * s.max_minutes
-        # Signals and clocks differ between ranks, so all of them act on the sum of what each has seen.
+        # Signals and clocks differ between ranks, so every rank acts on the sum over all ranks.
         signalled, late = self.group.sum([bool(self.stop.number), out_of_time])
         if state.step >= s.max_steps:
             return "finished"
@@ -174,7 +174,7 @@ class Trainer:
         return None
 
     def evaluate(self, kind, limit):
-        """Validate on ``limit`` windows (0: all). True if ``kind`` is ``validation`` and it is the best so far."""
+        """Validate on ``limit`` windows (0: all). True if ``kind`` is ``validation`` and the loss is the best so far."""
         s, state = self.settings, self.state
         rows = s.micro_batch_size or len(self.group.share(s.batch_size))
         # A signal ends the last validation, which may be long; ranks would have to agree on where.
@@ -193,7 +193,7 @@ class Trainer:
         return improved and state.step > 0
 
     def _tell(self, event, *details):
-        """Call the observer's method ``event``. To look on must not end a run: a failure is one warning."""
+        """Call the observer's method ``event``. A failure of the observer must not end a run: it becomes one warning."""
         try:
             getattr(self.observer, event)(self, *details)
         except Exception as error:
@@ -202,7 +202,7 @@ class Trainer:
                 warn(f"{event} failed ({type(error).__name__}: {error}); the run goes on without it")
 
     def checkpoint(self):
-        """Save the present step, unless it is saved already. ``NonFinite`` for parameters that are not to be kept."""
+        """Save the present step, unless it is saved already. ``NonFinite`` for parameters that are not finite."""
         if self._saved_step == self.state.step:
             return
         self._check_finite()

@@ -1,4 +1,4 @@
-"""Everything that looks on while a model trains: progress line, log, samples, picture, and the last summary."""
+"""The output of a run while a model trains: progress line, log, samples, picture, and the last summary."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .settings import MODEL_SIZES
 from .trainer import warn
 
 _RECENT = 10  # records whose mean is the training loss at the end
-PICTURE_SECONDS = 300  # drawing takes about a second, in which nothing is trained
+PICTURE_SECONDS = 300  # drawing stops the training for about a second
 
 
 class Voice:
-    """Lines on standard output for whoever watches a run. Nobody has to: an output that is gone ends no run.
+    """Lines on standard output about a run. A closed output does not end the run.
 
     quiet: say nothing (all ranks but the first)
     """
@@ -67,11 +67,11 @@ class Watcher:
         self._last_step = state.step
 
     def say(self, text):
-        """A line for whoever watches; nothing on ranks other than the first."""
+        """Write a line; nothing on ranks other than the first."""
         self._voice(text, self._progress.say)
 
     def state(self):
-        """What a checkpoint holds of the run beside the trainer's own state."""
+        """The state of the watcher for a checkpoint, beside the trainer's own state."""
         state = {"settings": self.settings.to_dict(), "data_sha256": self.data_sha256}
         if self._plan is not None:
             state |= {"sources": self._plan.sources, "reading": self._plan.reading.fields()}
@@ -168,7 +168,7 @@ class Watcher:
             plots.draw(self.run.path / "loss.png", runs, self.unigram, self._title(), self.settings.clip)
 
     def _title(self):
-        """What ``loss.png`` is headed: the run, the model and its data."""
+        """The title of ``loss.png``: the run, the model and its data."""
         s = self.settings
         model = f"from {s.init_from}" if s.init_from else f"preset {s.preset}"
         own = [name for name in MODEL_SIZES if getattr(s, name) is not None and name != "vocab_size"]
@@ -176,7 +176,7 @@ class Watcher:
         return f"{self.run.path.name}: {model}{', ' * bool(changed)}{changed}; data {', '.join(s.data)}"
 
     def _spare(self, what, make, otherwise=None):
-        """What ``make`` returns. Pictures and samples are for looking at: a failure is one warning, and ``otherwise``."""
+        """The result of ``make``, or ``otherwise`` after one warning: a failure of a picture or sample does not end a run."""
         try:
             return make()
         except Exception as error:
@@ -221,7 +221,7 @@ def sample(model, corpus, prompt, n_tokens, seed, temperature=0.8, top_k=50):
     """The text of ``prompt`` and up to ``n_tokens`` more; an empty prompt is the start of a text.
 
     The same prompt and seed are used every time, so samples compare. The prompt is normalised as the run's text was. Ids
-    that the tokenizer has no text for are never drawn.
+    without text in the tokenizer are never drawn.
     """
     tokenizer, vocab_size = corpus.tokenizer, model.config.vocab_size
     if prompt:

@@ -33,7 +33,7 @@ def test_keys_need_no_section(tmp_path):
     [
         ("[optimizer]\nlearning_rat = 1", "did you mean 'learning_rate'"),
         ("[optimiser]\nlearning_rate = 1", "did you mean 'optimizer'"),
-        ("[model]\nlearning_rate = 1", r"belongs into \[optimizer\]"),
+        ("[model]\nlearning_rate = 1", r"belongs in \[optimizer\]"),
         ("seed = 1\n[run]\nseed = 2", "set twice"),
         ("seed = = 1", "not TOML"),
         (b"seed = 1 # \xff", "not TOML"),

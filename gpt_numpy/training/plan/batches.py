@@ -1,8 +1,8 @@
 """The rows that a model sees at a step: rows of the global batch, a pure function of (seed, step, row).
 
-Two settings decide. ``order``: windows at random positions, or every block of the text once an epoch. ``documents``:
-joined, so that a block reads on from one text into the next as GPT-2's training did, or apart, so that each
-token sees its own document alone and nothing is predicted across an end of text.
+Two settings choose the rows. ``order``: windows at random positions, or every block of the text once an epoch.
+``documents``: ``joined``, where a block reads on from one text into the next as in GPT-2's training, or ``apart``, where
+each token sees its own document only and no target lies across an end of text.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from ...data import batch, count_validation_windows, document_masks, epoch_batch, mask_padding
 from ...errors import ConfigError, DataError
 
-_STRETCH = 1 << 22  # tokens looked at a time: they may be mapped from files
+_STRETCH = 1 << 22  # tokens read at a time, because they may be mapped from files
 
 
 class Batches:
@@ -42,7 +42,7 @@ class Batches:
         return self.masked(*pair)
 
     def masked(self, inputs, targets):
-        """(inputs, targets, options): targets that do not count are ignored, and documents kept apart where they are to be."""
+        """(inputs, targets, options): ignored targets are marked, and options may keep documents apart."""
         if self.settings.documents == "apart":
             targets, positions, first_key = document_masks(inputs, targets, self._eot_id)
             return inputs, targets, {"positions": positions, "first_key": first_key}
@@ -51,7 +51,7 @@ class Batches:
         return inputs, targets, {}
 
     def check_targets(self):
-        """``DataError`` for a text in which nothing would be predicted: all of it end-of-text, documents apart."""
+        """``DataError`` for a text without a target: with documents apart, a text of end-of-text tokens only."""
         if self.settings.documents != "apart":
             return
         for split in ("training", "validation"):
@@ -68,7 +68,7 @@ class Batches:
                 )
 
     def count_windows(self, limit=None):
-        """How many windows a validation has, all or at most ``limit``."""
+        """The number of windows of a validation: all, or at most ``limit``."""
         tokens = self.corpus.validation
         block_size = min(self.block_size, len(tokens) - 1)
         return count_validation_windows(tokens, block_size, limit, self.corpus.row_length)

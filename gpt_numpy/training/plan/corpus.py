@@ -1,4 +1,4 @@
-"""From the settings to what a run trains on: a tokenizer, training tokens, validation tokens."""
+"""From the settings to the tokens of a run: a tokenizer, training tokens, validation tokens."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from .tokenizers import TRAINED, make_tokenizer
 
 
 class Corpus(NamedTuple):
-    """tokenizer; tokens (N,), in memory or mapped from files; for every id the bytes of text that it stands for."""
+    """tokenizer; tokens (N,), in memory or mapped from files; and for every id the number of its bytes of text."""
 
     tokenizer: Any
     training: Any
     validation: Any
     token_bytes: np.ndarray  # (V,), 0 for special tokens
-    row_length: int = 0  # tokens of the rows that documents were fitted into; 0: they were not
+    row_length: int = 0  # tokens of the rows that documents were fitted into; 0: no such rows
     sha256: str | None = None  # of a prepared folder's manifest
     normalize: tuple[str, ...] = DEFAULT_STEPS  # the steps that normalised the text
     shards_sha256: str | None = None  # of a prepared folder's tokens and tokenizer
 
     def fingerprint(self):
-        """SHA-256 over all tokens: whether a resumed run sees the data it was started with."""
+        """SHA-256 over all tokens, by which a resumed run recognises its data."""
         if self.shards_sha256 or self.sha256:
             return self.shards_sha256 or self.sha256
         digest = hashlib.sha256()
@@ -41,7 +41,7 @@ class Corpus(NamedTuple):
 
 
 def load_corpus(settings: Settings, tokenizer=None, say=lambda text: None) -> Corpus:
-    """The ``Corpus`` of ``settings``. A ``tokenizer`` given is used as it is; ``say`` is told of every stage."""
+    """The ``Corpus`` of ``settings``. A given ``tokenizer`` is used unchanged; ``say`` receives a line for every stage."""
     if len(settings.data) == 1 and (Path(settings.data[0]) / MANIFEST).exists():
         return open_prepared(settings.data[0], say, settings.validation_fraction)
     if tokenizer is None and settings.tokenizer not in TRAINED:
@@ -78,7 +78,7 @@ def open_prepared(folder, say, validation_fraction):
 
 
 def shards_sha256(manifest):
-    """A hash of all tokens of prepared shards and of their tokenizer, wherever the text lay that they were made from."""
+    """A hash of all tokens of prepared shards and of their tokenizer, independent of the path of their text."""
     splits = {name: [shard["sha256"] for shard in split["shards"]] for name, split in manifest["splits"].items()}
     return sha256_of({"splits": splits, "tokenizer": manifest["tokenizer"], "row_length": manifest["row_length"]})
 
@@ -86,7 +86,7 @@ def shards_sha256(manifest):
 def read_texts(settings, tokenizer=None):
     """The normalised documents that ``settings.data`` names, as a list of str.
 
-    tokenizer: the one that will encode them; None: it will be trained on them.
+    tokenizer: the tokenizer that will encode the documents; None: one will be trained on them.
     """
     documents = read_documents(
         settings.data,
@@ -113,7 +113,7 @@ def encode(texts, tokenizer, specials=DEFAULT_SPECIALS):
 
 
 def token_bytes(tokenizer):
-    """How many bytes of text each id stands for, (V,); a special token stands for none."""
+    """The number of bytes of text of each id, (V,); 0 for a special token."""
     sizes = np.array([len(tokenizer.decode_bytes([i])) for i in range(tokenizer.n_vocab)], np.int64)
     sizes[list(tokenizer.special_tokens.values())] = 0
     return sizes

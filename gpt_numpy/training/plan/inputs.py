@@ -1,4 +1,4 @@
-"""Where a run's text is: prepared shards or files, of what kinds, and where to look again when the run is resumed."""
+"""The files of a run's text: prepared shards or text, their kinds, and where a resumed run looks for them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _shard_folders(source) -> Iterator[str]:
 
 
 def _is_ours(parent, names):
-    """Whether a folder without shards is a preparation: one that has hardly begun, or lost its shards."""
+    """Whether a folder without shards is a preparation that has just begun or has lost its shards."""
     if PROGRESS in names:
         return "tokenizer" in os.listdir(parent)
     if MANIFEST not in names:
@@ -65,7 +65,7 @@ def _is_ours(parent, names):
 
 
 def circumstances(settings, mpi: bool) -> Circumstances:
-    """What decides which settings matter, found without reading any text."""
+    """The facts that decide which settings matter, found without reading any text."""
     folder = prepared_folder(settings.data)
     if folder is not None:
         manifest = Path(folder, MANIFEST)
@@ -82,12 +82,12 @@ def _kind(path):
 
 
 def located(data: Sequence[str]) -> list[str]:
-    """Where ``data`` are, as absolute paths, for a resumption from another working directory."""
+    """The absolute paths of ``data``, for a resumption from another working directory."""
     return [source if source == STDIN or is_builtin(source) else os.path.abspath(source) for source in data]
 
 
 def places_to_look(data: Sequence[str], recorded: Sequence[str], run: Path) -> list[tuple[str, ...]]:
-    """Data of a run that is resumed, by likelihood: as named, where the run found them, and as seen from the run.
+    """Possible paths of a resumed run's data, most likely first: as named, as the run found them, relative to the run.
 
     The last serves a folder that was moved together with its runs.
     """

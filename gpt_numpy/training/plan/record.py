@@ -12,7 +12,7 @@ FORMAT = "gpt_numpy plan, version 1"
 
 
 def plan_record(plan: Plan) -> dict[str, Any]:
-    """What ``plan.json`` holds: facts in the order in which a run uses them."""
+    """The content of ``plan.json``: facts in the order in which a run uses them."""
     s, corpus, config, batches = plan.settings, plan.corpus, plan.config, plan.batches
     return {
         "format": FORMAT,
@@ -52,7 +52,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
 
 
 def plan_lines(plan: Plan) -> list[str]:
-    """The plan as lines of text, a subject each."""
+    """The plan as lines of text, one for each subject."""
     record = plan_record(plan)
     text, model, training, validation, ranks = (
         record[name] for name in ("text", "model", "training", "validation", "ranks")

@@ -1,6 +1,6 @@
-"""Which settings matter when: the one source of the help text, of the check before a run, and of ``config.toml``'s comments.
+"""The conditions under which settings matter: for the help text, the check before a run, and ``config.toml``'s comments.
 
-A field of ``Settings`` names its condition (``when``). A setting that somebody gives where the condition does not hold
+A field of ``Settings`` names its condition (``when``). A setting that is given although its condition does not hold
 would have no effect, and is refused.
 """
 
@@ -15,10 +15,10 @@ from ..settings import Settings, is_default
 
 
 class Circumstances(NamedTuple):
-    """What the conditions look at beside the settings."""
+    """The facts that conditions need beside the settings."""
 
     prepared: bool = False  # the data are a folder of ``gpt-numpy data prepare``
-    validation_split: bool = False  # … which has validation shards
+    validation_split: bool = False  # the folder has validation shards
     files: frozenset = frozenset()  # kinds of the inputs: "text", "json", "built-in"
     mpi: bool = False
 
@@ -63,7 +63,7 @@ def condition_of(field) -> Condition | None:
 
 
 def unused(settings: Settings, circumstances: Circumstances) -> dict[str, str]:
-    """Name → when it would matter, of the settings that have no effect here."""
+    """Name → the condition that is not met, for the settings that have no effect here."""
     conditions = {field.name: condition_of(field) for field in dataclasses.fields(settings)}
     return {
         name: condition.text
@@ -81,9 +81,9 @@ def check_relevant(
 ) -> None:
     """``ConfigError`` for a setting that would have no effect.
 
-    given     names that somebody set, even where the value is the default; other values than the default count as set
-    accepted  names whose value agrees with what takes their place, such as a checkpoint's own sizes
-    only      look at these names alone (those that a resumption changes)
+    given     names of the settings that were set, even to the default; a value other than the default counts as set
+    accepted  names whose value equals the value that replaces it, such as a checkpoint's own size
+    only      check these names only (those that a resumption changes)
     """
     given = set(given)
     for name, text in unused(settings, circumstances).items():

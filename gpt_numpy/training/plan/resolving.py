@@ -1,7 +1,7 @@
-"""From ``Settings``, or from a run's folder, to a ``Plan``: everything that is decided before the first step.
+"""From ``Settings``, or from a run's folder, to a ``Plan``: all decisions before the first step.
 
-Every check of one setting against another, or against the data and the model, stands here or in a part that is called
-from here. A plan is made before anything is written, so a start that is refused leaves nothing behind.
+This module, or a module that it calls, makes every check of one setting against another and against the data and the
+model. A plan is made before anything is written, so a refused start leaves no files.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ DTYPE = np.float32  # of parameters, gradients and moments
 
 
 class Share(NamedTuple):
-    """What one rank does of a step, and the memory that takes."""
+    """One rank's share of a step, and the memory for that share."""
 
     ranks: int
-    rows: int  # of the global batch; the largest share
+    rows: int  # of the global batch, for the rank with the largest share
     rows_at_a_time: int
     memory: int  # bytes, of this rank
     machine_memory: int  # bytes, of all ranks on this rank's machine
 
 
 class Plan(NamedTuple):
-    """What a run does. ``settings`` are those of the run, every one of which has an effect or its default."""
+    """The resolved plan of a run. Every one of ``settings`` has an effect, or its default value."""
 
     settings: Settings
     circumstances: Circumstances
@@ -53,13 +53,13 @@ class Plan(NamedTuple):
     reading: Reading
     batches: Batches
     config: GPTConfig
-    weights: str  # where the first parameters come from
+    weights: str  # the source of the first parameters, in words
     share: Share
     fingerprint: str  # SHA-256 of the tokens
 
     @property
     def unused(self) -> dict[str, str]:
-        """Name → when it would matter, of the settings without effect."""
+        """Name → the condition that is not met, for the settings without effect."""
         return unused(self.settings, self.circumstances)
 
 
@@ -83,7 +83,7 @@ def plan_run(settings: Settings, group, say: Callable[[str], Any] = lambda text:
 def plan_resumed(saved, changes, run, group, say: Callable[[str], Any] = lambda text: None):
     """The ``Plan`` of the run in the folder ``run`` from the ``Checkpoint`` ``saved`` on.
 
-    ``changes`` are settings to change. Raises ``DataError`` unless the data have the hash that the run began with.
+    ``changes`` are settings to change. Raises ``DataError`` unless the data's hash is that of the run's start.
     """
     settings = resumed_settings(saved, changes, run, group)
     recorded = saved.state.get("sources", [])
@@ -107,9 +107,9 @@ def plan_resumed(saved, changes, run, group, say: Callable[[str], Any] = lambda 
 
 
 def resumed_settings(saved, changes, run, group) -> Settings:
-    """The settings of the ``Checkpoint`` ``saved`` with ``changes``; ``ConfigError`` for one that cannot change."""
+    """The settings of the ``Checkpoint`` ``saved`` with ``changes``; ``ConfigError`` for a setting that cannot change."""
     fields = dict(saved.state["settings"])
-    fields.setdefault("split_seed", fields["seed"])  # one seed drew both, before there were two
+    fields.setdefault("split_seed", fields["seed"])  # older runs had one seed for both
     settings = Settings.from_mapping(fields)
     for name, value in changes.items():
         if name not in RESUMABLE and name != "data" and getattr(settings, name) != value:
@@ -142,7 +142,7 @@ def _check_same_text(corpus, saved, run):
 
 
 def _check_numbers(settings):
-    """Numbers that the update uses in the dtype of the parameters: finite there, and the divisor not 0."""
+    """Check that the update's numbers are finite in the dtype of the parameters, and that the divisor is not 0."""
     for name in ("learning_rate", "weight_decay", "epsilon", "clip"):
         with np.errstate(over="ignore"):
             value = DTYPE(getattr(settings, name))
@@ -167,7 +167,7 @@ def _planned(settings, facts, choice, corpus, config, weights, group):
         )
     lost = unmatched_groups(settings.decay_groups, table(config))
     if lost:
-        raise ConfigError("no tensor of the model has such a name", field="decay_groups", found=lost[0])
+        raise ConfigError("no tensor of the model has this name", field="decay_groups", found=lost[0])
     _check_lengths(settings, corpus, config)
     batches = Batches(settings, corpus, config.block_size)
     batches.check_targets()
@@ -181,7 +181,7 @@ def _planned(settings, facts, choice, corpus, config, weights, group):
 
 
 def _check_lengths(settings, corpus, config):
-    """Both texts in tokens against what a window needs; a validation text shorter than a block is one short window."""
+    """Check that both texts have tokens for a window. A validation text shorter than a block is one short window."""
     for split, tokens, needed in (
         ("training", corpus.training, config.block_size + 1),
         ("validation", corpus.validation, 2),
@@ -208,7 +208,7 @@ def _reading(settings, corpus, batches):
 
 
 def _share(settings, config, group):
-    """The largest share of a rank, checked against the memory of the machine that all its ranks use."""
+    """The largest share of a rank, checked against the memory of a machine, which all ranks on the machine share."""
     rows = -(-settings.batch_size // group.size)
     at_a_time = min(settings.micro_batch_size or rows, rows)
     parts = training_memory(config, at_a_time, config.block_size, settings.recompute)
@@ -216,7 +216,7 @@ def _share(settings, config, group):
     if settings.zero:
         parts["moments of AdamW"] = -(-moments // group.size)
     needed = sum(parts.values())
-    if group.rank == 0:  # the copy that a checkpoint is written from; with ZeRO the moments are gathered first
+    if group.rank == 0:  # rank 0 holds the copy for a checkpoint; with ZeRO it gathers the moments first
         needed += parts["parameters"] + moments + (moments if settings.zero and group.size > 1 else 0)
     together, ranks_here = group.sum_on_machine([needed, 1])
     free = memory.available_memory()

@@ -1,4 +1,4 @@
-"""Which tokenizer a run uses, and why: of prepared shards, of the model it starts from, of a folder, or a new one."""
+"""The tokenizer of a run: that of prepared shards, of the initial model, of a folder, or a new one."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ TRAINED = ("bpe", "char")  # tokenizers that a run makes from its own text; neve
 
 
 class Choice(NamedTuple):
-    """A tokenizer, and where it comes from; ``tokenizer`` is None for one that is still to be trained."""
+    """A tokenizer and its source; ``tokenizer`` is None for a tokenizer that will be trained."""
 
     tokenizer: Any
     why: str
 
 
 def choose_tokenizer(settings, prepared=None) -> Choice:
-    """The tokenizer of ``settings``; ``prepared`` is the folder of prepared data, where the data are that.
+    """The tokenizer of ``settings``; ``prepared`` is the folder of prepared data, or None.
 
-    Raises ``ConfigError`` or ``CheckpointMismatch``, naming both, where two that are named are not the same.
+    Raises ``ConfigError`` or ``CheckpointMismatch``, naming both, where two named tokenizers differ.
     """
     own = _of_checkpoint(find_model(settings.init_from)) if settings.init_from else None
     if prepared is not None:
@@ -64,7 +64,7 @@ def choose_tokenizer(settings, prepared=None) -> Choice:
 
 
 def agreeing(settings, choice: Choice) -> list[str]:
-    """Names of settings that the model in ``init_from`` replaces, and that say the same as this model does."""
+    """Names of the settings that the model in ``init_from`` replaces and that agree with the model."""
     config, _ = huggingface.load_config(find_model(settings.init_from))
     names = []
     if settings.vocab_size in (choice.tokenizer.n_vocab, config.vocab_size):
@@ -76,7 +76,7 @@ def agreeing(settings, choice: Choice) -> list[str]:
 
 
 def _check_kind(settings, own):
-    """A kind of tokenizer that is named beside ``init_from`` has to be that of the model's own."""
+    """``ConfigError`` where the kind of tokenizer named beside ``init_from`` is not the kind of the model's own."""
     kind = "char" if isinstance(own, CharTokenizer) else "bpe"
     if not is_default("tokenizer", settings.tokenizer) and settings.tokenizer != kind:
         raise ConfigError(
@@ -93,7 +93,7 @@ def make_tokenizer(settings, training, validation):
     if settings.tokenizer == "bpe":
         return Tokenizer.train(training, settings.wanted_vocab_size)
     if settings.tokenizer == "char":
-        # Characters cannot be made of others, so the vocabulary has to have those of the validation text too.
+        # A character has no other spelling, so the vocabulary needs the validation text's characters too.
         specials = (END_OF_TEXT,) if len(training) + len(validation) > 2 else ()
         return CharTokenizer(CharTokenizer.train([*training, *validation]).characters, specials)
     return _of_folder(settings.tokenizer)
@@ -106,7 +106,7 @@ def _of_folder(name):
 
 
 def _of_checkpoint(folder):
-    """The tokenizer in a model's folder; None where it has none. A damaged one is an error."""
+    """The tokenizer in a model's folder; None where the folder has none. A damaged tokenizer is an error."""
     if not present(Path(folder)) and not any(Path(folder).glob("*.tiktoken")):
         return None
     try:

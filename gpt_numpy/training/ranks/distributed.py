@@ -1,4 +1,4 @@
-"""Data-parallel training: what the trainer asks of its group of processes. ``Alone`` is a group of one.
+"""Data-parallel training: the interface between the trainer and its group of processes. ``Alone`` is a group of one.
 
 Every rank computes a range of the global batch's rows. Gradients are summed over ranks; because each
 micro-batch was weighted by its share of the global batch's counted targets, the sum is the gradient of the global
@@ -11,7 +11,7 @@ import contextlib
 
 
 class Alone:
-    """One process: sums are what they were."""
+    """A group of one process, whose sums are its own numbers."""
 
     rank, size = 0, 1
     mpi = False
@@ -21,7 +21,7 @@ class Alone:
         return contextlib.nullcontext()
 
     def share(self, n):
-        """This rank's range of ``n`` things, in order; sizes differ by one at most."""
+        """This rank's range of ``n`` items, in order; sizes differ by one at most."""
         return range(self.rank * n // self.size, (self.rank + 1) * n // self.size)
 
     def sum(self, values):
@@ -41,10 +41,10 @@ class Alone:
         return 0, n
 
     def gather_parameters(self, params, zero):
-        """After an update: every rank gets what the others updated."""
+        """After an update, give every rank the parameters that the others updated."""
 
     def gather_moments(self, optimizer, n, zero):
-        """(first, second) of all n parameters on rank 0 (anything elsewhere): what a checkpoint holds."""
+        """The moments (first, second) of all n parameters on rank 0, for a checkpoint; undefined on other ranks."""
         return optimizer.first, optimizer.second
 
     def check_same(self, what, text):

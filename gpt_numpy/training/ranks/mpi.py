@@ -1,8 +1,8 @@
 """Data-parallel training over MPI (mpi4py): the same run, its batches divided over ranks.
 
-The gradients are one flat array, filled from its end by the backward pass. As soon as a bucket of it is complete its
-sum over all ranks is begun, and goes on while the blocks before it are still being computed: each finished block is an
-occasion for MPI to make progress. With ``zero`` each rank keeps the moments of its own slice and updates that, and
+The gradients are one flat array, filled from its end by the backward pass. As soon as a bucket of the array is
+complete, its sum over all ranks is begun. The sum goes on while the blocks before it are computed: MPI makes progress
+after each finished block. With ``zero`` each rank keeps the moments of its own slice and updates that, and
 the parameters are gathered again (ZeRO stage 1: Rajbhandari et al. 2020).
 """
 
@@ -26,7 +26,7 @@ BUCKET_BYTES = 1 << 22
 
 
 class MPIGroup(Alone):
-    """The ranks of ``comm`` (default: all). Threads are divided among the ranks of a machine, unless told otherwise."""
+    """The ranks of ``comm`` (default: all). Threads are divided among the ranks of a machine, unless their number is set."""
 
     mpi = True
 
@@ -43,7 +43,7 @@ class MPIGroup(Alone):
         from ...kernels.runtime import threads
 
         here = self.comm.Split_type(MPI.COMM_TYPE_SHARED)
-        # Ranks that mpiexec has bound to cores see those alone; ranks that see all cores share them.
+        # Ranks that mpiexec has bound to cores see only those cores; ranks that see all cores share them.
         seen = sum(map(len, here.allgather(sorted(cores()))))
         distinct = len(set().union(*here.allgather(sorted(cores()))))
         # A quota of processor time is taken for the machine's, which all its ranks share.
@@ -85,7 +85,7 @@ class MPIGroup(Alone):
 
     @contextlib.contextmanager
     def summed_gradients(self, model, last):
-        """Around a backward; the step's ``last`` one sends each bucket on its way as soon as it is complete."""
+        """Context manager around a backward; the step's ``last`` one sends each bucket as soon as the bucket is complete."""
         if not last or self.size == 1:
             yield
             return
@@ -116,20 +116,20 @@ class MPIGroup(Alone):
     # ---- ZeRO-1 --------------------------------------------------------------------------------------------
 
     def optimizer_slice(self, n, zero):
-        """With ``zero`` the rank's share of the n flat parameters, else all."""
+        """(start, stop): with ``zero`` the rank's share of the n flat parameters, else all."""
         if not zero:
             return 0, n
         mine = self.share(n)
         return mine.start, mine.stop
 
     def gather_parameters(self, params, zero):
-        """With ``zero`` every rank takes over the slices that the others have updated."""
+        """With ``zero`` every rank receives the slices that the others have updated."""
         if zero:
             counts, starts = self._layout(len(params.flat))
             self.comm.Allgatherv(MPI.IN_PLACE, [params.flat, counts, starts, _type(params.flat)])
 
     def gather_moments(self, optimizer, n, zero):
-        """(first, second): with ``zero`` rank 0 gets the whole, in two arrays that it keeps for the next time."""
+        """(first, second): with ``zero`` rank 0 receives all n moments, in two arrays that it keeps for the next call."""
         if not zero:
             return optimizer.first, optimizer.second
         if self._gathered is None and self.rank == 0:
