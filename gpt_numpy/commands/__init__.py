@@ -2,8 +2,8 @@
 
 A subcommand's module has ``configure(parser)``, which adds its arguments, and ``run(args)``, which does the work and
 returns an exit code or None; ``EXAMPLES``, pairs (command line, what for) that end its help; and, where errors of the
-library need other words here, ``WORDS`` (word of the library → word of the command). What goes wrong on purpose
-(``gpt_numpy.errors``) becomes one line on standard error and the error's own exit code; ``--debug`` shows the
+library need other words here, ``WORDS`` (word of the library → word of the command). An error of
+``gpt_numpy.errors`` becomes one line on standard error and the error's own exit code; ``--debug`` shows the
 traceback instead.
 """
 
@@ -67,7 +67,7 @@ def build_parser(chosen=None):
 
 
 def prepare(parser, module):
-    """Give a parser that ``module`` has configured what ``execute`` needs, and the module's examples."""
+    """Add the defaults that ``execute`` needs, and the module's examples, to a parser configured by ``module``."""
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     if examples := getattr(module, "EXAMPLES", ()):
         parser.epilog = "examples:\n" + "\n".join(f"  {line}" + f"\n      {why}" * bool(why) for line, why in examples)
@@ -91,7 +91,7 @@ def main(argv=None):
 
 
 def _be_the_program(argv):
-    """`main`, with what only a process of its own may do: take over its standard output and error."""
+    """The command as a whole process: `main`, with standard output and error replaced."""
     chosen = next((word for word in argv if word in SUBCOMMANDS), None)
     name = f"gpt-numpy {chosen}" if chosen else "gpt-numpy"
 
@@ -123,7 +123,7 @@ def say_checkpoint(path):
 
 
 def _complete():
-    """Answer the shell's question, by argcomplete; ends the process."""
+    """Print completions for the shell, by argcomplete; ends the process."""
     import argcomplete
 
     words = os.environ.get("COMP_LINE", "").split()[1:]
@@ -134,7 +134,7 @@ def _fail(args, error, code, text):
     if args.debug:
         raise error
     if isinstance(error, BrokenPipeError):
-        # The reader went away (`… | head`): there is nobody to tell, and the interpreter's last flush must not fail.
+        # The reader has closed the pipe (`… | head`): no message is possible, and the interpreter's last flush must not fail.
         terminal.discard(sys.stdout)
         return 128 + 13  # SIGPIPE, which Windows does not have
     print(f"{args.command}: {' '.join(text.split())}", file=sys.stderr)

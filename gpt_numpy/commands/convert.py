@@ -1,6 +1,6 @@
-"""``gpt-numpy convert``: a model from one file format into another.
+"""``gpt-numpy convert``: convert a model from one file format into another.
 
-A path that ends in .bin is llm.c's checkpoint, any other a folder: a run's, or one as Hugging Face keeps it.
+A path that ends in .bin is llm.c's checkpoint. Any other path is a folder: a run's, or a Hugging Face GPT-2's.
 """
 
 from pathlib import Path
@@ -16,11 +16,13 @@ EXAMPLES = (
 def configure(parser):
     parser.add_argument("source", metavar="FROM", help="a run's or a Hugging Face GPT-2 folder, or llm.c's .bin")
     parser.add_argument("target", metavar="TO", type=Path, help="a new folder, or a new .bin")
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="of the numbers in a .bin")
+    parser.add_argument(
+        "--dtype", choices=["float32", "bfloat16"], default="float32", help="type of the numbers in a .bin"
+    )
     parser.add_argument(
         "--tokenizer",
         metavar="FOLDER",
-        help="whose tokenizer a new folder gets (default: the source's; a .bin has none)",
+        help="folder of the tokenizer for a new folder (default: the source's; a .bin has none)",
     )
 
 

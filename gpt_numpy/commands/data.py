@@ -16,8 +16,12 @@ def configure(parser):
     text = "show counts, lengths of documents, both ways of packing, and decoded examples"
     inspect = actions.add_parser("inspect", help=text, description=text, **options)
     inspect.add_argument("path", metavar="DIR|FILE.bin", help="a prepared folder, or a token file of llm.c or nanoGPT")
-    inspect.add_argument("--block-size", type=int, default=None, help="to compare packing for (else 1024, or its own)")
-    inspect.add_argument("--examples", type=int, default=3, metavar="N", help="documents to show the beginning of")
+    inspect.add_argument(
+        "--block-size", type=int, default=None, help="compare packings for this size (default: the folder's, or 1024)"
+    )
+    inspect.add_argument(
+        "--examples", type=int, default=3, metavar="N", help="number of documents whose beginning is shown"
+    )
     inspect.add_argument("--tokenizer", metavar="DIR", help="the tokenizer of a single .bin file")
     inspect.add_argument("--dtype", default="uint16", choices=["uint16", "uint32"], help="of nanoGPT's .bin")
     text = "check every byte of a prepared folder"
@@ -44,7 +48,7 @@ def _configure_prepare(parser):
         "--split",
         default=default.split,
         choices=SPLITS,
-        help="what is a document; auto: a JSON record in .jsonl, else a file",
+        help="unit that is a document; auto: a JSON record in .jsonl, else a file",
     )
     parser.add_argument(
         "--separator", help=r"text between documents, such as '\n\n'; \n and \t stand for newline and tab"
@@ -79,7 +83,7 @@ def _configure_prepare(parser):
         metavar="N",
         help="one of N documents goes to validation; 0: none",
     )
-    parser.add_argument("--seed", type=int, default=default.seed, help="draws the validation documents")
+    parser.add_argument("--seed", type=int, default=default.seed, help="seed that draws the validation documents")
     parser.add_argument("--threads", type=int, default=None, help="else one a core")
     parser.add_argument("--restart", action="store_true", help="discard what an earlier run left in the folder")
 
@@ -145,7 +149,7 @@ def _inspect(args):
         tokens, row_length = dataset.train, dataset.manifest["row_length"]
     else:
         if not args.tokenizer:
-            raise DataError("a token file says nothing of its vocabulary", path=args.path, expected="--tokenizer DIR")
+            raise DataError("a token file does not name its vocabulary", path=args.path, expected="--tokenizer DIR")
         tokenizer, row_length = load_tokenizer(args.tokenizer), 0
         tokens = read_token_file(args.path, tokenizer.n_vocab, args.dtype)
         target = f" in {Path(args.path).resolve()}" if Path(args.path).is_symlink() else ""
@@ -179,7 +183,7 @@ def _describe(tokens, tokenizer, row_length, args):
 
 
 def _summary(manifest):
-    """What is in each split."""
+    """Lines with the counts of each split."""
     for split, record in manifest["splits"].items():
         tokens, documents = record["tokens"], record["documents"]
         yield (
@@ -195,7 +199,7 @@ def _summary(manifest):
 
 
 def _settings(manifest):
-    """How it was made."""
+    """Lines with the settings that made the folder."""
     yield f"vocabulary {manifest['vocab_size']:,}, end-of-text {manifest['eot_id']}, {len(manifest['inputs']):,} inputs"
     for name, value in manifest["settings"].items():
         yield f"  {name}: {', '.join(value) if isinstance(value, list) else value}"

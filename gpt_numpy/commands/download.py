@@ -1,8 +1,8 @@
-"""``gpt-numpy download``: data and published models, over an ordinary connection that may break.
+"""``gpt-numpy download``: fetch data and published models over a connection that may break.
 
-Everything that can be downloaded is listed here with its size and SHA-256. A file arrives as ``NAME.part``; a
-broken download goes on from where it stopped, and only a file whose hash is right gets its name. The only
-command that uses the network.
+This module lists every file that can be downloaded, with its size and SHA-256. A file is first written as
+``NAME.part``; a broken download goes on from where it stopped. A file gets its name only if its hash is right. No other
+command uses the network.
 """
 
 import hashlib
@@ -61,7 +61,7 @@ EXAMPLES = (
 def configure(parser):
     names = "; ".join(f"{name}: {', '.join(file.name for file in files)}" for name, files in CATALOGUE.items())
     parser.add_argument("what", choices=list(CATALOGUE), help=names)
-    parser.add_argument("--out", metavar="DIR", help="where to put it (default: data/NAME)")
+    parser.add_argument("--out", metavar="DIR", help="folder to download into (default: data/NAME)")
 
 
 def run(args):
@@ -85,9 +85,9 @@ def _write_config(folder, preset):
 
 
 def fetch(file, folder, attempts=_ATTEMPTS):
-    """Put ``file`` into ``folder`` unless it is there; ``DataError`` if what comes is not what is pinned.
+    """Put ``file`` into ``folder`` unless it is there; ``DataError`` if the received bytes are not the pinned ones.
 
-    A connection that breaks is taken up again, ``attempts`` times; what has come stays for the next call.
+    A broken connection is opened again, up to ``attempts`` times. The bytes received so far are kept for the next call.
     """
     from ..errors import DataError
     from ..files import durable
@@ -114,7 +114,7 @@ def fetch(file, folder, attempts=_ATTEMPTS):
 
 
 def _receive(file, part):
-    """Append to ``part`` what it lacks; ``EOFError`` where the connection ends too early."""
+    """Append the missing bytes to ``part``; ``EOFError`` where the connection ends too early."""
     have = part.stat().st_size if part.exists() else 0
     if file.size is not None and have >= file.size:
         return
@@ -124,12 +124,12 @@ def _receive(file, part):
     try:
         response = urllib.request.urlopen(urllib.request.Request(file.url, headers=headers), timeout=30)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and have:  # asked for what lies beyond the end: all of it is here
+        if error.code == 416 and have:  # the request began at the end: the file is complete
             return
         raise
     with response:
         if response.status != 206:
-            have = 0  # the server sends all of it again
+            have = 0  # the server sends the whole file again
         length = response.headers.get("Content-Length")
         total = file.size if file.size is not None else have + int(length) if length else None
         with (

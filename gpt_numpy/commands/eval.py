@@ -1,4 +1,4 @@
-"""``gpt-numpy eval``: how good a trained model is on local files, by the measures that papers quote."""
+"""``gpt-numpy eval``: measures of a trained model on local files, as papers quote them."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def configure(parser):
         "--next-word",
         "--lambada",
         metavar="FILE",
-        help='passages whose last word is to be said: one a line, or .jsonl with a "text"',
+        help='passages whose last word the model predicts: one a line, or .jsonl with a "text"',
     )
     parser.add_argument(
         "--choices",
@@ -93,7 +93,7 @@ def run(args):
 
 
 def _of_file(path, measure):
-    """What ``measure`` returns; what is wrong with the file's content is said with its path."""
+    """The result of ``measure``; its errors about the content get the file's path."""
     from ..errors import GenerationError
 
     try:
@@ -107,7 +107,7 @@ def _bar(total, name):
 
 
 def _line(result):
-    """The figures of one result, with a sign for what each counts."""
+    """The figures of one result, with their units."""
     texts = []
     for name, value in result.figures().items():
         name = name.replace("_", " ")

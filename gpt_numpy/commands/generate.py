@@ -1,4 +1,4 @@
-"""``gpt-numpy generate``: continue a prompt with a trained model, as it is being written."""
+"""``gpt-numpy generate``: continue a prompt with a trained model, shown while the model writes."""
 
 import argparse
 import sys
@@ -22,7 +22,7 @@ def configure(parser):
     parser.add_argument(
         "--prompt",
         metavar="TEXT",
-        help="the text to continue; - reads it from standard input; '' is the start of a text; without it, a terminal is asked",
+        help="the text to continue; - reads it from standard input; '' is the start of a text (unset: a terminal asks)",
     )
     parser.add_argument("--max-new-tokens", type=int, default=200, metavar="N", help="tokens to write at most")
     parser.add_argument("--temperature", type=float, default=0.8, help="0 always takes the most probable token")
@@ -39,7 +39,7 @@ def configure(parser):
     )
     parser.add_argument("--samples", type=int, default=1, metavar="N", help="continuations of the prompt")
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
-    parser.add_argument("--no-end", action="store_true", help="go on after the model's own end of text")
+    parser.add_argument("--no-end", action="store_true", help="go on after the model's end-of-text token")
     parser.add_argument("--allow-special", action="store_true", help="let the prompt hold special tokens")
     parser.add_argument(
         "--format",
@@ -49,14 +49,14 @@ def configure(parser):
     parser.add_argument(
         "--draft",
         metavar="FOLDER",
-        help="a smaller model proposes tokens and the model decides, which is faster: the same text at temperature 0, "
+        help="a smaller model that proposes tokens, which the model checks: faster, the same text at temperature 0, "
         "otherwise another text of the same distribution",
     )
     parser.add_argument(
         "--figures",
         action=argparse.BooleanOptionalAction,
         default=False,
-        help="say after each text, on standard error, how fast it was",
+        help="print the speed on standard error after each text",
     )
     parser.add_argument("--seed", type=int, default=0, help="the same seed writes the same text")
 
@@ -66,7 +66,7 @@ def run(args):
     if args.prompt is None and not interactive:
         raise GenerationError("nothing to continue", field="--prompt", expected="a text")
     if args.draft is not None and args.samples != 1:
-        raise ConfigError("a draft serves one continuation", field="--samples", found=args.samples, expected="1")
+        raise ConfigError("--draft writes only one continuation", field="--samples", found=args.samples, expected="1")
     from ..inference.figures import Meter
     from ..inference.loading import load_decoder
     from . import say_checkpoint
@@ -103,7 +103,7 @@ def converse(args, answer):
 
 
 def write(args, model, draft, tokenizer, prompt, sampling):
-    """Write ``prompt`` and what follows it."""
+    """Write ``prompt`` and its continuation."""
     from ..data import read_as_trained
     from ..inference.loading import stop_tokens_of
     from ..inference.speculative import speculate
@@ -113,7 +113,7 @@ def write(args, model, draft, tokenizer, prompt, sampling):
     read, _ = read_as_trained(find_model(args.model), prompt)
     tokens = tokenizer.encode(read, allowed_special="all" if args.allow_special else ())
     tokens = tokens or start_of_text(tokenizer)
-    if args.figures:  # compile first, so that the figures are those of the kernels
+    if args.figures:  # compile first, so that the figures do not include compiling
         warm_up(model, tokens, sampling)
     stop_tokens = () if args.no_end else stop_tokens_of(args.model, tokenizer)
     sampling = {**sampling, "vocabulary": tokenizer.n_vocab}
@@ -140,7 +140,7 @@ def write(args, model, draft, tokenizer, prompt, sampling):
 
 
 def warm_up(model, tokens, sampling):
-    """Have every kernel that writing calls compiled and loaded; the meter forgets what that took."""
+    """Compile and load every kernel that generation calls; the meter does not count this time."""
     from ..inference import generate
 
     generate(model, tokens[:4] * 2, 2, **sampling)
@@ -163,13 +163,13 @@ def parse_bias(text):
 
 
 def use_utf8():
-    """Write text as it is, whatever encoding standard output was given."""
+    """Write text to standard output in any encoding."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(encoding="utf-8", errors="replace")
 
 
 def write_as_it_comes(prompt, pieces):
-    """The prompt and, piece by piece, what follows it; nothing before the first piece, for which kernels may be compiled."""
+    """Show the prompt and the text after it, piece by piece, from the first piece on: kernels may compile before it."""
     pieces = iter(pieces)
     first = next(pieces, None)
     print(prompt, end="" if first is None else first.text, flush=True)
@@ -179,7 +179,7 @@ def write_as_it_comes(prompt, pieces):
 
 
 def write_in_order(prompt, pieces, count):
-    """Texts that are written at the same time, shown one after the other when all have ended."""
+    """Write several texts at the same time; show them one after the other when all have ended."""
     texts = [prompt] * count
     for piece in pieces:
         texts[piece.sequence] += piece.text

@@ -1,4 +1,4 @@
-"""``gpt-numpy gradcheck``: prove every gradient against difference quotients, in float64."""
+"""``gpt-numpy gradcheck``: check every gradient against difference quotients, in float64."""
 
 import importlib
 import json
@@ -25,9 +25,9 @@ EXAMPLES = (
 def configure(parser):
     from ..study.gradients import TOLERANCE
 
-    parser.add_argument("layers", nargs="*", metavar="LAYER", help="which to check, also 'model' (none named: all)")
+    parser.add_argument("layers", nargs="*", metavar="LAYER", help="layers to check, or 'model' (default: all)")
     parser.add_argument("--ops", choices=("layers", "kernels"), default="layers", help="whose gradients")
-    parser.add_argument("--seed", type=int, default=0, help="of the values and the random output gradient")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the values and of the random output gradient")
     parser.add_argument("--step", type=float, help="difference step h (unset: near the best for float64)")
     parser.add_argument("--tolerance", type=float, default=TOLERANCE, help="largest relative error that passes")
     parser.add_argument(
@@ -109,7 +109,7 @@ def _choose(names, known):
 
 
 def _dot_products(case, args):
-    """Input's name → error of the dot-product test; {} where it is not asked for or the layer is not analytic."""
+    """Input's name → error of the dot-product test; {} where the test is not requested or the layer is not analytic."""
     from ..study import cases
     from ..study.curvature import dot_product_errors
 
@@ -128,7 +128,7 @@ def _show(name, report, dots=None):
 
 
 def _plain(name, report):
-    """A report as JSON has it."""
+    """A report in JSON's types."""
     tensors = [{**check._asdict(), "passed": check.passed, "ulps": check.ulps} for check in report.tensors]
     violations = [violation._asdict() for violation in report.violations]
     return {"layer": name, "passed": report.passed, "tensors": tensors, "violations": violations}

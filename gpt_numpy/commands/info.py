@@ -1,4 +1,4 @@
-"""``gpt-numpy info``: what a model of a given shape costs here, how fast a trained one is, and what holds it back."""
+"""``gpt-numpy info``: the cost of a model shape on this machine, the speed of a trained model, and its limits."""
 
 import os
 import sys
@@ -9,10 +9,10 @@ from ..errors import ConfigError
 from ..host import compiler
 from ..wording import counted, in_bytes, in_time
 
-_MEASURED_SECONDS, _LONGEST_SECONDS = 1.0, 5.0  # of a step that is measured: about, and at most
+_MEASURED_SECONDS, _LONGEST_SECONDS = 1.0, 5.0  # duration of a measured step: about, and at most
 EXAMPLES = (
     ("gpt-numpy info --preset gpt2 --batch-size 8", "what a shape costs, and what this machine can do"),
-    ("gpt-numpy info --model runs/notes-1", "how fast a trained model reads and writes, and could"),
+    ("gpt-numpy info --model runs/notes-1", "the speed of a trained model, and its limit"),
     ("gpt-numpy info --preset mini --no-measure", "without measuring this machine"),
     ("gpt-numpy info --compile", "compile all kernels now, and say where their code is"),
 )
@@ -27,7 +27,7 @@ def configure(parser):
         "--model",
         metavar="FOLDER",
         help="run this model (a run's or a Hugging Face GPT-2 folder)"
-        " instead, and say how fast prefill and decode are, and could be",
+        " instead, and print the speed of prefill and decode beside their limits",
     )
     parser.add_argument("--format", choices=FORMATS, help="with --model, how the weights are kept (default: as saved)")
     parser.add_argument("--batch-size", type=int, default=4, help="sequences in a step")
@@ -105,7 +105,7 @@ def _print_model(args, config, T):
 
 
 def _compile():
-    """Call every kernel once, on next to nothing, so that the code of all of them is on disk."""
+    """Call every kernel once, on very small arrays, so that the code of all kernels is on disk."""
     from ..inference import generate
     from ..inference.panel_decoder import PanelDecoder
     from ..kernels.runtime.warm_up import compile_kernels
@@ -120,14 +120,14 @@ def _compile():
     model = GPT(GPTConfig(260, block_size=40, n_layer=1, n_head=1, n_embd=16), seed=0)
     for format in FORMATS:
         decoder = PanelDecoder.pack(model, format)
-        for length in (1, 33):  # a prompt is read by other kernels than a few tokens
+        for length in (1, 33):  # a prompt and a few tokens are read by different kernels
             list(generate(decoder, [1] * length, 2, temperature=1.0, top_k=2, seed=0))
     print(f"compiled, or loaded from disk, in {time.perf_counter() - started:,.0f} s")
     _print_compiled_code()
 
 
 def _print_compiled_code():
-    """Where the kernels' compiled code is, its size and state."""
+    """Print the folder, size and state of the kernels' compiled code."""
     if reason := compiler.missing():
         print(f"compiled kernels: none: {reason}")
         return
@@ -145,7 +145,7 @@ def _print_compiled_code():
 def measured_step(config, B, T, recompute, seconds):
     """(seconds of a training step of B sequences, sequences run for it); (None, 0) where that would take too long here.
 
-    seconds: what the step takes at least. As many sequences are run as take about a second; the rest is in proportion.
+    seconds: a lower bound of the step's time. As many sequences are run as take about a second; the result is scaled to B.
     """
     import numpy as np
 
@@ -162,7 +162,7 @@ def measured_step(config, B, T, recompute, seconds):
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, config.vocab_size, (sequences, T + 1))
     passes, updates = [], []
-    for step in range(4):  # the first brings in code and memory
+    for step in range(4):  # the first step loads code and touches memory
         started = time.perf_counter()
         model.zero_gradients()
         model.loss_and_gradients(np.ascontiguousarray(tokens[:, :-1]), np.ascontiguousarray(tokens[:, 1:]))
@@ -174,7 +174,7 @@ def measured_step(config, B, T, recompute, seconds):
 
 
 def machine_load():
-    """How many processors others kept busy in the last minute, as the system says; 0 where it does not."""
+    """The number of processors that others kept busy in the last minute; 0 where the system does not report it."""
     try:
         return max(0.0, os.getloadavg()[0] - 1.0)  # this process is one of those that are counted
     except (AttributeError, OSError):
@@ -202,7 +202,9 @@ def _print_machine(args, config, T):
     else:
         how = f"measured on {counted(sequences, 'sequence')}" + " at a time" * (sequences < args.batch_size)
         print(f"a step takes about {in_time(measured)}: {tokens / measured:,.0f} tokens/s ({how})")
-        print(f"these limits alone would allow {in_time(seconds)}; a small model's step is short of work for them")
+        print(
+            f"these limits alone would allow {in_time(seconds)}; a small model's step has too little work to reach them"
+        )
     if (load := machine_load()) > 0.5:
         print(f"other programs keep {load:.1f} processors busy: all these figures are lower than they could be")
     for hindrance in machine.hindrances():

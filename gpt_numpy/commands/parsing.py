@@ -1,7 +1,7 @@
-"""How a command line is read: the nearest flag for an unknown one, one sentence for a mistake, examples in the help.
+"""The parser of command lines: it suggests the nearest flag, reports a mistake in one sentence and shows examples.
 
-``Parser`` is argparse's, with these differences. A mistake prints a usage of one line and, last, the sentence that
-matters. A flag that nobody knows is reported before anything that is missing, with the flag that resembles it most.
+``Parser`` is argparse's, with these differences. A mistake prints a usage of one line and then one
+sentence. An unknown flag is reported before missing arguments, with the known flag that is most like it.
 Errors of the library name its arguments (``max_steps``); ``in_flags`` names the flags that the caller wrote.
 """
 
@@ -44,7 +44,7 @@ def number(text: str) -> float:
 
 
 class Help(argparse.RawDescriptionHelpFormatter):
-    """Help texts with their defaults, where there is one and the text does not say so itself."""
+    """Help texts followed by their defaults, unless there is no default or the text gives it."""
 
     def __init__(self, prog):
         super().__init__(prog, max_help_position=30, width=min(columns(), _WIDEST_HELP) - 2)
@@ -73,7 +73,7 @@ class Parser(argparse.ArgumentParser):
         self.register("type", float, number)
 
     def flags(self):
-        """dest → the flag that sets it, as the help spells it; those of the actions below as well."""
+        """dest → the flag that sets it, as the help spells it; flags of the subcommands included."""
         found = {}
         for action in self._actions:
             names = [name for name in action.option_strings if name.startswith("--")]
@@ -99,7 +99,7 @@ class Parser(argparse.ArgumentParser):
         return self._with_short_usage(super().format_help)
 
     def error(self, message):
-        """End the process with code 2: a usage of one line, and below it what is wrong."""
+        """End the process with code 2: a usage of one line, and below it the message."""
         for pattern, sentence in _SPOKEN:
             if pattern.fullmatch(message):
                 message = pattern.sub(sentence, message)
@@ -138,7 +138,7 @@ class Parser(argparse.ArgumentParser):
         known = [name for action in self._actions for name in action.option_strings]
         for word in args:
             if word == "--" or (self._branches() is not None and not word.startswith("-")):
-                return  # the rest is no flag, or another parser's
+                return  # the rest holds no flags, or another parser's
             name = word.split("=", 1)[0]
             if not word.startswith("-") or word == "-" or " " in name or _NUMBER.match(word) or name in known:
                 continue
@@ -149,7 +149,7 @@ class Parser(argparse.ArgumentParser):
                 self.error(f"no flag {name}; {end}")
 
     def _check_value(self, action, value):
-        # argparse lists all choices without a word on which was meant.
+        # argparse lists all choices and does not suggest the nearest.
         if action.choices is None or value in action.choices:
             return
         known = [str(choice) for choice in action.choices]
@@ -163,7 +163,7 @@ def in_flags(error: GPTNumpyError, flags: dict[str, str], words: dict[str, str])
     """The message of ``error`` in the words of the command line.
 
     flags: an argument of the library → the flag that sets it. words: other words of the library → the command's.
-    What the error quotes from a file keeps the file's words.
+    Quotations from a file are not changed.
     """
     text = str(error)
     for word, own in words.items():

@@ -1,4 +1,4 @@
-"""``gpt-numpy quantize``: keep a model's weights in fewer bytes, and say what that costs."""
+"""``gpt-numpy quantize``: keep a model's weights in fewer bytes, and measure the loss of quality."""
 
 from pathlib import Path
 
@@ -7,14 +7,14 @@ import numpy as np
 from ..errors import ConfigError
 
 EXAMPLES = (
-    ("gpt-numpy quantize --model runs/notes-1 --text chapter.txt", "what int8 would cost"),
+    ("gpt-numpy quantize --model runs/notes-1 --text chapter.txt", "how much quality int8 would lose"),
     ("gpt-numpy quantize --model runs/notes-1 --format bfloat16 --out small", "write a model of half the size"),
 )
 
 
 def configure(parser):
     parser.add_argument("--model", required=True, metavar="FOLDER", help="a run's or a Hugging Face GPT-2 folder")
-    parser.add_argument("--format", default="int8", choices=["int8", "bfloat16"], help="what the weights become")
+    parser.add_argument("--format", default="int8", choices=["int8", "bfloat16"], help="type of the written weights")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write the model here; without it, only measure")
     parser.add_argument("--text", type=Path, metavar="FILE", help="measure the change on this UTF-8 text")
     parser.add_argument("--max-tokens", type=int, default=4096, metavar="N", help="tokens of the text to measure on")
@@ -34,7 +34,7 @@ def run(args):
     if args.max_tokens < 2:
         raise ConfigError("too few to measure on", field="--max-tokens", found=args.max_tokens, expected="at least 2")
     if args.out is not None and args.out.resolve() == Path(folder).resolve():
-        raise ConfigError("the model would stand beside its own copy", field="--out", found=str(args.out))
+        raise ConfigError("--out is the folder of the model itself", field="--out", found=str(args.out))
     config, params = huggingface.load_views(folder)
     tokenizer = load_tokenizer(folder)
     exact, other = (PanelDecoder(PackedWeights.pack(config, params, f)) for f in ("float32", args.format))
@@ -51,7 +51,7 @@ def run(args):
 
 
 def read_tokens(args, tokenizer, config):
-    """The tokens to measure on, and whether they are a text: without one, random ones serve for the logits."""
+    """The tokens to measure on, and whether they are a text: without a text, random tokens are used, for the logits only."""
     if args.text is None:
         return np.random.default_rng(0).integers(0, config.vocab_size, config.block_size), False
     from ..data import read_as_trained

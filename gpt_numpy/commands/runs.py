@@ -14,14 +14,14 @@ EXAMPLES = (
     ("gpt-numpy runs runs/notes-1 runs/notes-2 --json", "two runs, for a program to read"),
 )
 COLUMNS = ("run", "step", "train", "val", "best", "bits/byte", "tok/s", "time", "settings that differ")
-# Losses of two runs compare where these agree: they decide the text, its tokens, and which of it validates.
+# Losses of two runs can be compared where these settings agree: they decide the text, its tokens and its validation part.
 COMPARABLE = ("data", "separator", "split", "normalize", "validation_fraction", "split_seed", "tokenizer", "vocab_size")
 _CHART_ROWS = 12
 _CLEAR = "\x1b[H\x1b[J"
 
 
 def configure(parser):
-    parser.add_argument("runs", nargs="*", default=["runs"], metavar="DIR", help="runs, or folders that hold some")
+    parser.add_argument("runs", nargs="*", default=["runs"], metavar="DIR", help="runs, or folders that hold runs")
     parser.add_argument("--plot", metavar="FILE.png", help="draw all their curves into one picture (needs matplotlib)")
     parser.add_argument("--sort", default="best", choices=("best", "name"), help="order of the table")
     parser.add_argument("--json", action="store_true", help="print every figure as JSON instead of the table")
@@ -64,7 +64,7 @@ def find_runs(paths):
 
 
 def figures(run):
-    """What a run has come to, as JSON has it: None for what has not been measured yet."""
+    """The figures of a run in JSON's types; None for figures that have not been measured yet."""
     from ..training.metrics import FILE_NAME, read_metrics
 
     records = read_metrics(run / FILE_NAME)
@@ -87,10 +87,10 @@ def figures(run):
 
 
 def table(runs, sort="best"):
-    """The table of all runs; where some were validated on other text or tokens than others, a part for each kind."""
+    """The table of all runs; runs that were validated on different text or tokens are in different parts."""
     groups = {}
     rows = summarise(runs)
-    unknown = next((row["kind"] for row in rows if row["kind"]), "")  # where a run without settings goes
+    unknown = next((row["kind"] for row in rows if row["kind"]), "")  # part for a run without settings
     for row in rows:
         groups.setdefault(row["kind"] or unknown, []).append(row)
     parts = []
@@ -104,7 +104,7 @@ def table(runs, sort="best"):
 
 
 def summarise(runs):
-    """For each run a mapping column → text, with ``sort``, its best loss, and ``kind``, what it was validated on."""
+    """For each run a mapping column → text, with ``sort``, its best loss, and ``kind``, its validation text."""
     found = [figures(run) for run in runs]
     settings = [one["settings"] for one in found]
     differing = _differing(settings)
@@ -136,7 +136,7 @@ def _settings(run):
     try:
         return config_file.read(run / "config.toml")
     except (OSError, ConfigError):
-        return {}  # a run is still worth its line in the table
+        return {}  # the run keeps its line in the table
 
 
 def _differing(settings):
@@ -147,8 +147,8 @@ def _differing(settings):
 def format_table(rows, columns=None):
     """Columns aligned: the first and the last to the left, numbers to the right.
 
-    In ``columns`` characters (default: a terminal's, any number elsewhere); where a row is longer, its last cell gets a
-    line of its own, and then the columns go that say least.
+    ``columns`` is the width in characters (default: the terminal's, or no limit). Where a row is longer, its last cell gets
+    a line of its own; then the least important columns are left out.
     """
     columns = columns or (terminal.columns() if sys.stdout.isatty() else None)
     shown = list(COLUMNS)
@@ -178,7 +178,7 @@ def format_table(rows, columns=None):
 
 
 def watch(show, seconds):
-    """Write what ``show`` returns, again and again, until Ctrl-C; into a pipe or file once. Returns 0."""
+    """Write the result of ``show`` again and again until Ctrl-C; into a pipe or file, once. Returns 0."""
     if not terminal.is_interactive(sys.stdout):
         print(show())
         return 0
@@ -193,7 +193,7 @@ def watch(show, seconds):
 
 
 def frame(args):
-    """The table, and the losses of the run that was written to last."""
+    """The table, and the losses of the newest run."""
     from ..training.metrics import FILE_NAME, read_metrics
 
     found = find_runs(args.runs)

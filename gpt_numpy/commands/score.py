@@ -22,7 +22,7 @@ def configure(parser):
     parser.add_argument(
         "--format",
         choices=["float32", "bfloat16", "int8"],
-        help="how the weights are kept (default: as saved, float32 if that is open)",
+        help="how the weights are kept (default: as saved, float32 where the file leaves the choice)",
     )
     parser.add_argument("--json", action="store_true", help="print all figures, token by token, as JSON")
     parser.add_argument("--tokens", action="store_true", help="list every token with its probability")
@@ -77,7 +77,7 @@ def read_text(args):
 
 
 def decode_utf8(path):
-    """The text of a UTF-8 file, or a ``DataError`` that says where it is none."""
+    """The text of a UTF-8 file, or a ``DataError`` with the offset of a byte that is not UTF-8."""
     try:
         return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
@@ -85,7 +85,7 @@ def decode_utf8(path):
 
 
 def token_lines(score, tokenizer):
-    """A line a token: probability, bits, the token's text, or its bytes where those are part of a character."""
+    """A line a token: probability, bits, the token's text, or its bytes where they are part of a character."""
     yield "probability    bits  token"
     for token, logprob in zip(score.tokens[1:].tolist(), score.logprobs):
         data = tokenizer.decode_bytes([token])
@@ -110,9 +110,9 @@ def whole_characters(score, tokenizer):
 
 
 def coloured(score, tokenizer, shown=str):
-    """The text, each token on a ground from green (expected) over yellow to red (10 bits of surprise or more).
+    """The text, each token on a background from green (expected) over yellow to red (10 bits of surprise or more).
 
-    Tokens that share a character share the ground of their surprise together. ``shown`` makes a token's text printable.
+    Tokens that share a character share one background, for their surprise together. ``shown`` makes a token's text printable.
     """
     pieces = []
     for text, logprob in whole_characters(score, tokenizer):

@@ -56,7 +56,7 @@ def _configure_bug(actions):
     bug = actions.add_parser(
         "bug",
         help="one planted bug as a riddle: the symptom, a hint, the answer",
-        description="By number or with --random the name, which is half the answer, stays hidden until the answer. "
+        description="The name gives half the answer away: by number, and with --random, it is hidden until the answer. "
         "--edit writes the broken file for you to mend; --check runs the checks on your copy.",
     )
     bug.add_argument("name", nargs="?", metavar="NAME|N", help="a name or a number from 'gpt-numpy study bugs'")
@@ -64,11 +64,11 @@ def _configure_bug(actions):
     bug.add_argument("--layer", metavar="LAYER", help="with --random: a bug of this layer")
     bug.add_argument("--edit", action="store_true", help="write the broken file into the folder of riddles")
     bug.add_argument("--check", action="store_true", help="check your copy: exit 0 only if nothing fails")
-    bug.add_argument("--folder", default="riddles", metavar="DIR", help="where the copies are")
+    bug.add_argument("--folder", default="riddles", metavar="DIR", help="folder of the copies")
     bug.add_argument(
-        "--show", choices=_PARTS, help="up to which part (unset: a key press uncovers the next, or all into a pipe)"
+        "--show", choices=_PARTS, help="last part to show (unset: Enter shows the next part; into a pipe, all parts)"
     )
-    bug.add_argument("--seed", type=int, default=0, help="of the values that the checks use")
+    bug.add_argument("--seed", type=int, default=0, help="seed of the values that the checks use")
 
 
 def _configure_lesson(actions):
@@ -81,7 +81,7 @@ def _configure_lesson(actions):
     lesson.add_argument("number", nargs="?", metavar="NN", help="the lesson's number, such as 04")
     lesson.add_argument("--terminal", action="store_true", help="read the lesson here")
     lesson.add_argument("--no-open", action="store_true", help="write the notebook and do not start Jupyter")
-    lesson.add_argument("--folder", default=".", metavar="DIR", help="where the notebook is written")
+    lesson.add_argument("--folder", default=".", metavar="DIR", help="folder to write the notebook into")
 
 
 def _configure_curvature(actions):
@@ -91,18 +91,18 @@ def _configure_curvature(actions):
         description="Hessian-vector products are exact: the hand-written backward, differentiated by the complex step.",
     )
     curvature.add_argument("--model", required=True, metavar="FOLDER", help="a run's or a Hugging Face GPT-2 folder")
-    curvature.add_argument("--data", metavar="FILE", help="text whose loss it is (unset: Python's own documentation)")
+    curvature.add_argument("--data", metavar="FILE", help="text for the loss (unset: Python's own documentation)")
     curvature.add_argument("--sequences", type=int, default=4, metavar="N", help="sequences in the batch, at least 2")
     curvature.add_argument("--length", type=int, default=64, metavar="T", help="tokens a sequence, at most")
     curvature.add_argument("--products", type=int, default=20, metavar="N", help="Lanczos steps for the eigenvalues")
     curvature.add_argument("--probes", type=int, default=8, metavar="N", help="random vectors for the trace")
-    curvature.add_argument("--seed", type=int, default=0, help="of the batch and the random vectors")
+    curvature.add_argument("--seed", type=int, default=0, help="seed of the batch and the random vectors")
 
 
 def _configure_exercise(actions):
     exercise = actions.add_parser(
         "exercise",
-        help="write a gradient yourself, and be told what is wrong with it",
+        help="write a gradient yourself, and have it checked",
         description="Without NAME: list the exercises and the state of each. With NAME: write the exercise's file. "
         "With NAME --check: check the file. 'train' trains a small model on your own functions.",
     )
@@ -113,10 +113,10 @@ def _configure_exercise(actions):
         "--level",
         choices=("steps", "function", "blank"),
         default="function",
-        help="how much of the file is there: named steps to complete, one function's body, or nothing",
+        help="how much of the file is given: named steps to complete, one function's body, or nothing",
     )
     exercise.add_argument("--again", action="store_true", help="replace a file that you have worked on")
-    exercise.add_argument("--folder", default="exercises", metavar="DIR", help="where the files are")
+    exercise.add_argument("--folder", default="exercises", metavar="DIR", help="folder of the exercises")
     exercise.add_argument("--steps", type=int, default=60, metavar="N", help="with 'train': training steps")
 
 
@@ -347,7 +347,7 @@ def _chosen(args, bugs):
 
 def _edit(bug, number, path):
     if path.exists():
-        raise ConfigError("this riddle has been begun", path=path, expected="--check, or no such file")
+        raise ConfigError("this riddle's file exists already", path=path, expected="--check, or remove the file first")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(bug.patched_source(), encoding="utf-8")
     print(f"{path}: one mistake is in it. Mend it, then: gpt-numpy study bug {number} --check")

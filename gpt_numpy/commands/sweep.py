@@ -59,7 +59,7 @@ def run(args):
 
 
 def _folder(sweep):
-    """The first of sweeps/NAME-1, -2, … that is not there, or that holds this very sweep."""
+    """The first of sweeps/NAME-1, -2, … that does not exist, or that holds a sweep with the same settings."""
     from ..training.run_folder import free_name
 
     stem = free_name(sweep.base.data).name.rpartition("-")[0]

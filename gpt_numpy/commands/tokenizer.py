@@ -47,13 +47,19 @@ def configure_train(parser):
     from ..tokenizer import END_OF_TEXT, GPT2_PATTERN
 
     parser.add_argument("files", nargs="+", metavar="FILE", help="text files, folders, globs; - is standard input")
-    parser.add_argument("--vocab-size", type=int, required=True, metavar="N", help="how many ids in all")
+    parser.add_argument(
+        "--vocab-size", type=int, required=True, metavar="N", help="number of ids, special tokens included"
+    )
     parser.add_argument(
         "--special", action="append", metavar="TOKEN", help=f"a special token; may be repeated (unset: {END_OF_TEXT})"
     )
-    parser.add_argument("--pattern", default=GPT2_PATTERN, help="cuts text into words, as `regex` reads it")
+    parser.add_argument(
+        "--pattern", default=GPT2_PATTERN, help="pattern that cuts text into words, in the syntax of `regex`"
+    )
     parser.add_argument("--encoding", default="utf-8", help="of the files")
-    parser.add_argument("--errors", choices=("strict", "replace"), default="strict", help="for bytes that are no text")
+    parser.add_argument(
+        "--errors", choices=("strict", "replace"), default="strict", help="what to do with bytes that are not text"
+    )
     _add_output(parser)
 
 
@@ -66,7 +72,7 @@ def _add_output(parser):
     from ..tokenizer.formats.folders import FORMATS
 
     parser.add_argument("--out", required=True, metavar="DIR", help="folder to write, made if missing")
-    parser.add_argument("--form", choices=tuple(FORMATS), default="huggingface", help="whose files to write")
+    parser.add_argument("--form", choices=tuple(FORMATS), default="huggingface", help="format of the files to write")
     parser.add_argument("--overwrite", action="store_true", help="replace a tokenizer that is in DIR")
 
 
@@ -103,11 +109,11 @@ def convert(args):
 
 
 def _texts(args, specials, bars):
-    """The text of all files, in pieces that no word reaches across."""
+    """The text of all files, in pieces that divide no word."""
     from ..data.text.reading import read_documents, read_pieces
     from ..tokenizer import GPT2_PATTERN
 
-    # Pieces end before white space: right for GPT-2's words, but not for any pattern or special token.
+    # Pieces end before white space, which divides no word of GPT-2's pattern. Other patterns and special tokens may differ.
     whole = args.pattern != GPT2_PATTERN or any(c.isspace() for token in specials for c in token)
     for path in bars.paths:
         if whole:
@@ -147,7 +153,7 @@ class _Bars:
 
 
 def _check_output(args):
-    """Refuse an output folder before the work rather than after it."""
+    """Check the output folder before the work begins."""
     from ..tokenizer.formats.folders import present
 
     out = Path(args.out)
@@ -156,7 +162,10 @@ def _check_output(args):
         raise ConfigError("not a folder that can be written to", path=nearest, field="--out")
     if (found := present(out)) and not args.overwrite:
         raise ConfigError(
-            "there is a tokenizer already", path=found[0], field="--out", expected="another folder, or --overwrite"
+            "the folder holds a tokenizer already",
+            path=found[0],
+            field="--out",
+            expected="another folder, or --overwrite",
         )
 
 

@@ -29,7 +29,7 @@ _ALIASES = {"learning_rate": ("--lr",)}
 
 
 def configure(parser, settings=None):
-    """Add the command's arguments; the help names the values of ``settings`` (default: ``Settings()``) as defaults."""
+    """Add the command's arguments; the help shows the values of ``settings`` (default: ``Settings()``) as defaults."""
     files = parser.add_argument("files", nargs="+", metavar="DATA", help="text files and folders: the same as --data")
     files.required = False  # nargs="*" would be taken for empty where flags come first
     parser.add_argument("--out", metavar="DIR", help="the run's folder (default: a new one in runs/)")
@@ -45,7 +45,7 @@ def configure(parser, settings=None):
 
 
 def recipe(settings):
-    """The whole of a script that has ``settings`` of its own: ``gpt-numpy train`` that starts from them.
+    """Run ``gpt-numpy train`` with ``settings`` as its defaults: the body of a script.
 
     The script takes all flags of the command, its --help shows the script's own values, and --config FILE and flags win
     over ``settings``. Ends the process with the command's exit code.
@@ -112,7 +112,7 @@ def run(args):
 
 
 def values_of(args):
-    """(name → value, names) of settings: those of the script, --config and flags, of which the last wins; the flags."""
+    """(name → value, names) of settings: those of the script, --config and flags (later ones win); names of the flags."""
     flags = {name.removeprefix("set_"): value for name, value in vars(args).items() if name.startswith("set_")}
     if args.files is not None:
         if "data" in flags:
@@ -125,7 +125,7 @@ def values_of(args):
 
 
 def _check_downloads(settings):
-    """``DataError`` with the command to give, where data of the catalogue is wanted that was not fetched yet."""
+    """``DataError`` that names the download command, where ``data`` names a file of the catalogue that is missing."""
     from .download import CATALOGUE
 
     for path in map(Path, settings.data):

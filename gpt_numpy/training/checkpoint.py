@@ -2,9 +2,9 @@
 
 A checkpoint is a folder ``step-N`` that ``transformers`` opens as it is (``config.json``, ``model.safetensors``, the
 tokenizer's files, ``reading.json``). The state to resume from is beside the model: ``optimizer.safetensors``,
-``trainer_state.json``, and ``manifest.json`` with the size and SHA-256 of every file. A checkpoint is written under a temporary name, flushed to the
-disk, and given its own name by one rename. Older ones are removed only after the new one has been read back and verified.
-A reader accepts only files that the manifest lists.
+``trainer_state.json``, and ``manifest.json`` with the size and SHA-256 of every file. A checkpoint is written under a
+temporary name, flushed to the disk, and given its own name by one rename. Older ones are removed only after the new
+one has been read back and verified. A reader accepts only files that the manifest lists.
 """
 
 from __future__ import annotations
