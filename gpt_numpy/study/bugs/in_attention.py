@@ -102,7 +102,7 @@ BUGS = [
         "dropout_forward(weights, dropout_cache.dropout)[0]",
         "dropout_forward(weights, dropout_cache.dropout._replace(key=dropout_cache.dropout.key + 1))[0]",
         "attention (dropout): differences of v",
-        "Without dropout all is well. With it dv is wrong, dq and dk are not. Which line makes only dv?",
+        "Without dropout all gradients are right. With dropout only dv is wrong. Which line computes only dv?",
         "The backward has to see the same dropped weights as the forward. It drew another mask. Here masks are "
         "functions of the position, so that recomputing one gives the same bits; with a stateful generator this bug "
         "is one call away.",
@@ -142,7 +142,7 @@ BUGS = [
         "np.matmul(dscores, _heads_first(k), out=_heads_first(dq))",
         "np.matmul(dscores, _heads_first(v), out=_heads_first(dq))",
         "attention: differences of q",
-        "Only dq is wrong. S = s · q kᵀ: what does a query meet?",
+        "Only dq is wrong. S = s · q kᵀ: by which matrix is a query multiplied?",
         "dq = s · dS · k. The line has v instead of k: both have the same shape, so no other check fails.",
     ),
     Bug(

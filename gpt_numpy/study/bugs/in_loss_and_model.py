@@ -46,7 +46,7 @@ BUGS = [
         "dlogits *= rows.dtype.type(dloss / max(len(index), 1))",
         "dlogits *= rows.dtype.type(1 / max(len(index), 1))",
         "cross-entropy: differences of logits",
-        "A check with dout = 1 passes this. What is it good for that dout is random?",
+        "A check with dout = 1 passes this. Why must dout be random?",
         "The backward starts from dloss, not from 1: accumulation over micro-batches and loss scaling both come in "
         "there.",
     ),
@@ -94,7 +94,7 @@ BUGS = [
         'dnormed, cache.ln_2, into=(g[h + "ln_1.weight"]',
         "model: differences of h.1.ln_1.weight",
         "Both layernorms have the same shapes. The first wrong tensor from the top is in h.1.ln_1.",
-        "ln_1's backward is given what ln_2 remembered.",
+        "The backward of ln_1 receives the cache of ln_2.",
     ),
     Bug(
         "model-blocks-not-reversed",
@@ -102,7 +102,7 @@ BUGS = [
         "for i in reversed(range(self.config.n_layer)):",
         "for i in range(self.config.n_layer):",
         "model: differences of embedding",
-        "With a single block there would be nothing to see.",
+        "With a single block all gradients would be right.",
         "The backward has to visit the blocks from the last to the first.",
     ),
     Bug(

@@ -39,8 +39,8 @@ BUGS = [
         "dweight = (dout * xhat).sum(axis=rows)",
         "dweight = (dout * x).sum(axis=rows)",
         "layernorm: differences of weight",
-        "Only dweight is wrong. What exactly did the weight multiply?",
-        "out = xhat · weight + bias: the weight met the normalised row, not x.",
+        "Only dweight is wrong. Which array did the forward multiply by the weight?",
+        "out = xhat · weight + bias: the weight multiplies the normalised row, not x.",
     ),
     Bug(
         "layernorm-weight-forgotten",
@@ -48,7 +48,7 @@ BUGS = [
         "dxhat = np.multiply(dout, weight, out=alloc(x.shape, x.dtype))",
         "dxhat = np.multiply(dout, 1, out=alloc(x.shape, x.dtype))",
         "layernorm: differences of x",
-        "In a freshly initialised model you would not see this at all. Which parameters are all 1 there?",
+        "In a freshly initialised model the gradients are right. Which parameters are all 1 there?",
         "dxhat = dout · weight. At initialisation every weight is 1 and the bug is invisible: a check must use "
         "parameters that are not neutral.",
     ),
@@ -77,7 +77,7 @@ BUGS = [
         "    out += bias\n",
         "    out += bias\n    out += bias\n",
         "linear: differences of bias",
-        "One tensor is wrong, by a factor of exactly ½. Is the backward to blame?",
+        "One tensor is wrong, by a factor of exactly ½. Is the mistake in the backward?",
         "The forward adds the bias twice (fused kernels with an epilogue make this easy). The backward is right for "
         "the forward that was meant.",
     ),
@@ -96,7 +96,7 @@ BUGS = [
         "dweight = rows_of(x).T @ rows_of(dout)",
         "dweight = rows_of(x[-1]).T @ rows_of(dout[-1])",
         "linear: differences of weight",
-        "With a batch of one all would be well.",
+        "With a batch of one sequence the gradient would be right.",
         "The weight was used by every row of every sequence; its gradient sums over all of them. Only the last "
         "sequence's rows are in this one. A check with B = 1 would have passed it.",
     ),
@@ -146,7 +146,7 @@ BUGS = [
         "0.5 * x * (1 - t * t) * du_dx",
         "0.5 * x * (1 - t) * du_dx",
         "gelu: differences of x",
-        "Far to the right all is well. Far to the left?",
+        "For large positive x the gradient is right. And for large negative x?",
         "tanh' = 1 − tanh². With 1 − tanh, negative x get a slope that does not vanish.",
     ),
     Bug(
@@ -183,7 +183,7 @@ BUGS = [
         "return dropout_forward(dout, cache.dropout, alloc)[0]",
         "return dropout_forward(dout, cache.dropout._replace(first_sequence=0), alloc)[0]",
         "dropout: differences of x",
-        "Where the batch begins at sequence 0 you would never see it.",
+        "The gradient is right where the batch begins at sequence 0.",
         "The mask belongs to the sequence's index in the global batch. The backward forgot where its micro-batch "
         "began, so its mask is that of other sequences.",
     ),

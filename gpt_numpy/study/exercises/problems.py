@@ -1,4 +1,4 @@
-"""What an exercise's functions are run on: small inputs, and a function that names every result.
+"""The problems on which an exercise's functions are run: small inputs, and a function that names every result.
 
 A ``Problem``'s ``run(functions)`` takes a namespace of functions, the reader's or the package's own, and returns name
 → array. The layers' problems are the cases of the gradient checks (``study.cases``): masks, dropout, more keys than
@@ -29,7 +29,7 @@ class Problem(NamedTuple):
 
 
 class WrittenTo(Exception):
-    """A function wrote to its arguments; ``names`` says to which."""
+    """A function wrote to its arguments ``names``."""
 
     def __init__(self, names):
         super().__init__(f"writes to {', '.join(names)}")
@@ -135,7 +135,7 @@ def _is_batch(case):
 
 
 def _three_sequences(case):
-    """The case with a third sequence: a factor 2 and a factor B = 2 part here."""
+    """The case with a third sequence, which distinguishes a factor 2 from a factor B = 2."""
     longer = dict(case.inputs)
     for name in ("x", "branch", "logits", "targets", "tokens", "q", "k", "v"):
         if name in longer:
@@ -146,7 +146,7 @@ def _three_sequences(case):
 
 
 def _square(layer, ops):
-    """Where a product of the wrong way round runs: a square weight, as attention's output projection has."""
+    """A case with a square weight, as in attention's output projection: a product with the wrong transpose runs there."""
     rng = np.random.default_rng(7)
     if layer == "linear":
         inputs = dict(x=rng.standard_normal((2, 3, 4)), weight=rng.standard_normal((4, 4)), bias=rng.standard_normal(4))
@@ -289,7 +289,7 @@ def merging(seed: int = 0) -> list[Problem]:
 
 
 def cache(seed: int = 0) -> list[Problem]:
-    """Seven tokens, one at a time, through a cache that holds numbers of no meaning beyond its length."""
+    """Seven tokens, one at a time, through a cache that holds meaningless numbers beyond its length."""
 
     def run(functions):
         rng = np.random.default_rng(seed)

@@ -1,6 +1,6 @@
-"""Mistakes that are often made in the exercises and that no planted bug is about.
+"""Common mistakes in the exercises that are not among the planted bugs.
 
-Each is a change to the solution's text, as the planted bugs are: ``old`` occurs in it exactly once.
+Each mistake is a change to the solution's text, like a planted bug: ``old`` occurs in that text exactly once.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ SLIPS = {
             "head-dq-from-values",
             "dq = scale * dscores @ k",
             "dq = scale * dscores @ v",
-            "S = q kᵀ/√d: a query meets keys, not values.",
+            "S = q kᵀ/√d: a query is multiplied by keys, not by values.",
         ),
     ),
     "multi-head": (
@@ -188,7 +188,7 @@ SLIPS = {
             "bpe-overlaps-merged",
             "            i += 2\n",
             "            i += 1\n",
-            "In a a a the second a cannot belong to two pairs: after a merge go on behind both.",
+            "In a a a the second a cannot belong to two pairs: after a merge, continue behind both.",
         ),
         Slip(
             "bpe-first-pair-not-lowest-rank",

@@ -2,8 +2,8 @@
 
 ``solution`` is the part of a source file that an exercise is about: the functions to write, the forwards, and
 every definition that these use, with imports that work outside the package. ``stub`` is the solution without the
-bodies that the reader is to write: signatures, shapes and forwards stay, bodies and derivations go. Nothing is kept
-twice, so a stub cannot become older than the layer.
+bodies that the reader is to write: signatures, shapes and forwards stay, bodies and derivations are removed. A stub is
+made from the layer's current source and is never stored.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BLANK_BODY = "raise NotImplementedError"
 
 @functools.cache
 def solution(exercise) -> str:
-    """The source text in which everything is written; ``exercise`` is a ``catalogue.Exercise``."""
+    """The complete source text, with all bodies; ``exercise`` is a ``catalogue.Exercise``."""
     source = _Source(exercise)
     if exercise.of_class:
         return source.class_text({})
@@ -32,7 +32,7 @@ def solution(exercise) -> str:
 
 @functools.cache
 def stub(exercise, level: str = "function") -> str:
-    """What the reader begins with at one of ``LEVELS``."""
+    """The text of the reader's file at one of ``LEVELS``."""
     if level not in LEVELS:
         raise ConfigError("no such level", field="level", found=level, expected=", ".join(LEVELS))
     if level == "blank":
@@ -48,7 +48,7 @@ def stub(exercise, level: str = "function") -> str:
 
 
 def patched(exercise, old: str, new: str) -> str | None:
-    """The solution with ``old``, which must occur exactly once in it, replaced; None where it does not."""
+    """The solution with ``old`` replaced; None where ``old`` does not occur exactly once in the solution."""
     text = solution(exercise)
     return text.replace(old, new) if text.count(old) == 1 else None
 
@@ -202,7 +202,7 @@ def _without_body(source, node, exercise, outline):
 
 
 def _outline(source, name):
-    """The forward's calls in reverse: what a backward has to pass through, in the order in which it does."""
+    """The forward's calls in reverse, which is the order in which a backward passes through them."""
     forward = "loss" if name == "backward" else name.replace("_backward", "_forward")
     method = next(n for n in ast.walk(source.tree) if isinstance(n, ast.FunctionDef) and n.name == forward)
     calls = sorted(
@@ -292,7 +292,7 @@ def _steps_imports(exercise):
 
 
 def _task(exercise):
-    """Level blank: the signatures in words, since there is no code."""
+    """The text of level blank, which has no code: the signatures in words."""
     source = _Source(exercise)
     parts = [f"Write {', '.join(exercise.written)}."]
     for name in exercise.written:

@@ -1,8 +1,9 @@
-"""What the page says about each kind of intermediate: its formula, its gradient, and where both are in the source.
+"""The page's text for each kind of intermediate: its formula, its gradient, and the source lines of both.
 
-Source lines are found by their text, as installed; a line that has changed is an error here and not a wrong number on
-the page. A gradient that a layer computes on its way is shown by the layer's line, one that a layer never forms (those
-of mean and variance, for example) by the line of ``study.steps``. The derivation is the backward's own docstring.
+Source lines are found by their text in the installed files. If a line has changed, the search raises an error, so the
+page never shows a wrong line number. A gradient that a layer computes is shown with the layer's line. A gradient that a
+layer never forms (that of the mean, for example) is shown with the line of ``study.steps``. The derivation is the
+backward's docstring.
 """
 
 from __future__ import annotations
@@ -255,7 +256,7 @@ def box_name(kind):
 
 
 def described(name):
-    """The box as the page wants it: texts, and for both directions the file, the line's number and its text."""
+    """The box in the page's form: texts, and for both directions the file, the line's number and its text."""
     box = BOXES[name]
     module, _, function = box.derivation.rpartition(".")
     home = getattr(layers, module) if module else layers
