@@ -14,10 +14,12 @@ from ..workspace import aligned_empty
 from .cache import KVCache
 from .decoder import begin_extension, check_logits, largest_of_each
 from .packed import BLOCK, PANEL, PackedWeights, panel_size
+from .turns import turns
 
 KEPT_BUFFERS = 4  # shapes of calls whose memory a cache keeps
 PASS_ROWS = 256  # rows of one launch: their activations stay in the cache
 PROMPT_TOKENS = 32  # from here on, a sequence's new tokens are read as a prompt
+SMALL = 8 << 20  # bytes of weights, times rows: a launch that takes no longer than what Python does for a token
 _NO_LOGITS = np.empty((0, 0), np.float32)
 
 
@@ -88,7 +90,8 @@ class PanelDecoder:
         from ..kernels.decoding import one_token
         from ..kernels.runtime import threads
 
-        count = threads.count()
+        small = self.weights.data.nbytes * len(tokens) <= SMALL
+        count = 1 if small and turns.take() else threads.count()
         buffers = self._buffers_for(cache, len(tokens), count)
         self._begin(buffers, tokens, sequences, positions)
         buffers = buffers._replace(logits=logits)

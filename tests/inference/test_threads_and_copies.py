@@ -12,6 +12,7 @@ from gpt_numpy.errors import GenerationError
 from gpt_numpy.inference.decoder import Decoder, OpsDecoder
 from gpt_numpy.inference.figures import Meter
 from gpt_numpy.inference.panel_decoder import PanelDecoder
+from gpt_numpy.inference.turns import turns
 
 CONFIG = GPTConfig(vocab_size=61, block_size=48, n_layer=2, n_head=2, n_embd=32)
 COPIES = [copy.copy, copy.deepcopy, lambda value: pickle.loads(pickle.dumps(value))]
@@ -60,6 +61,22 @@ def test_threads_that_share_a_decoder_write_what_each_would_write_alone(decoder,
 @pytest.mark.parametrize("n_threads", [2, 3, 5, 8])
 def test_ten_thousand_texts(model, n_threads):
     assert wrong_texts(PanelDecoder.pack(model), n_threads, 10_000 // n_threads, {"temperature": 1.0}) == []
+
+
+@pytest.mark.parametrize("format", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("n_rows", [1, 3, 31])
+def test_one_worker_computes_the_bits_of_all_workers(model, format, n_rows, monkeypatch):
+    decoder, tokens = PanelDecoder.pack(model, format), np.random.default_rng(n_rows).integers(0, 61, (2, n_rows))
+    found = []
+    for crowded in (False, True):
+        monkeypatch.setattr(turns, "take", lambda crowded=crowded: crowded)
+        cache = KVCache(CONFIG, batch=2)
+        logits = decoder.extend(tokens, cache, every=True)
+        largest = decoder.step_to_largest(tokens[:, 0], cache, 7)
+        found.append([logits, *largest, *(a[:, :, :, : n_rows + 1] for a in (cache.keys, cache.values))])
+    assert {shape[1] for shape in cache.scratch} == {1}  # the second cache has seen one worker alone
+    for one, all_ in zip(*found):
+        np.testing.assert_array_equal(one, all_)
 
 
 def test_calls_of_two_caches_in_turn_do_not_disturb_each_other(decoder):
