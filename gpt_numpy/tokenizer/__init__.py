@@ -7,9 +7,9 @@ From simple to fast, a file a step:
     reference       merges learned and applied in plain Python: the specification
     specials        special tokens: cut out, allowed, refused
     vocabulary      tokens, merges and specials, checked against each other
-    formats/        the files these are kept in: Hugging Face's, OpenAI's, tiktoken's
-    tokenizer       Tokenizer, which puts these together over ``kernels/bpe/``   (ids: what comes from outside)
-    streaming       text from ids as they come, ids of text as it comes
+    formats/        files of vocabularies: Hugging Face's, OpenAI's, tiktoken's
+    tokenizer       Tokenizer, which uses all of these and ``kernels/bpe/``   (ids: checks of texts and ids)
+    streaming       text from a stream of ids, ids of a stream of text
     rendering       a text coloured by token
     char            CharTokenizer
 """
@@ -30,14 +30,14 @@ __all__ = ["END_OF_TEXT", "GPT2_PATTERN", "CharTokenizer", "StreamDecoder", "Tok
 
 
 def load_tokenizer(folder):
-    """The tokenizer saved in ``folder``, of whichever kind it is; ``VocabError`` if the files are bad.
+    """The tokenizer saved in ``folder``, of either kind; ``VocabError`` for invalid files.
 
-    ``folder`` may be a run's: then the tokenizer of its checkpoints.
+    ``folder`` may be a run's: the result is then the tokenizer of its checkpoints.
     """
     folder = find_tokenizer(folder)
     try:
         settings, _ = strict_json.read(Path(folder) / SETTINGS_FILE)
         char = settings["tokenizer_class"] == CharTokenizer.__name__
     except (VocabError, OSError, KeyError, TypeError):
-        char = False  # what is wrong with the file, Tokenizer.load says better
+        char = False  # Tokenizer.load names the fault of the file better
     return (CharTokenizer if char else Tokenizer).load(folder)

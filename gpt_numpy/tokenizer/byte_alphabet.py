@@ -1,9 +1,9 @@
-"""GPT-2's printable spelling of bytes, as it stands in ``vocab.json`` and ``merges.txt``.
+"""GPT-2's printable spelling of bytes in ``vocab.json`` and ``merges.txt``.
 
 A token is a string of bytes, and many bytes (a space, a newline, half a UTF-8 character) cannot be
 written in a text file one token a line. GPT-2 therefore spells every byte as one printable character:
 the 188 bytes that Latin-1 shows as visible characters stand for themselves, and the other 68, in
-order, are the characters from U+0100 on. A space (0x20) is so ``Ġ`` and a newline (0x0A) ``Ċ``:
+order, are the characters from U+0100 on. A space (0x20) becomes ``Ġ`` and a newline (0x0A) ``Ċ``:
 
 >>> spell(b" hi\\n")
 'ĠhiĊ'

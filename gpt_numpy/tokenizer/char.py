@@ -1,7 +1,7 @@
 """One id a character: the tokenizer of the field's character experiments.
 
-The same interface as ``Tokenizer``, so that a model and its trainer need not know which one they have.
-Only the characters that training saw have an id; another one is refused, with its position.
+The interface is that of ``Tokenizer``, so that a model and its trainer work with either kind.
+Only the characters of the training text have an id. Any other character is refused, with its position.
 
 >>> tokenizer = CharTokenizer.train(["hello"])
 >>> tokenizer.encode("hole")
@@ -53,8 +53,8 @@ class CharTokenizer:
     def train(cls, texts: Iterable[str], vocab_size: int | None = None, special_tokens: Sequence[str] = ()):
         """The tokenizer of all characters in ``texts``, in the order of their code points.
 
-        Raises ``TokenizerError`` if there are none, or more than ``vocab_size`` (None: as many as there are)
-        leaves room for beside ``special_tokens``.
+        Raises ``TokenizerError`` if ``texts`` hold no character, or if the characters and ``special_tokens`` together are
+        more than ``vocab_size`` (None: no limit).
         """
         special_tokens = check_special_tokens(special_tokens)
         characters: set[str] = set()
@@ -106,7 +106,7 @@ class CharTokenizer:
 
     @functools.cached_property
     def identity(self) -> str:
-        """SHA-256, in hexadecimal, of all that decides the ids of a text; equal for equal tokenizers (``identity``)."""
+        """SHA-256, in hexadecimal, of everything that decides the ids of a text; equal for equal tokenizers (``identity``)."""
         return char_identity(self.characters, self.special_tokens)
 
     @property
@@ -121,7 +121,7 @@ class CharTokenizer:
         allowed_special: str | Collection[str] = (),
         disallowed_special: str | Collection[str] = "all",
     ) -> list[int]:
-        """The ids of ``text``; the arguments and errors of ``Tokenizer.encode``, and an unknown character."""
+        """The ids of ``text``, with the arguments and errors of ``Tokenizer.encode``; an unknown character is an error too."""
         return self.encode_to_array(
             text, allowed_special=allowed_special, disallowed_special=disallowed_special
         ).tolist()
@@ -157,7 +157,7 @@ class CharTokenizer:
 
     @functools.cached_property
     def _id_of_code(self) -> np.ndarray:
-        """The id of each code point up to the highest that has one, -1 where there is none; a last -1 for all above."""
+        """The id of each code point up to the highest with an id; -1 for a code point without one, and at the end."""
         codes = [ord(text) for text in self._texts if text not in self.special_tokens]
         table = np.full(max(codes, default=0) + 2, -1, np.int64)
         table[codes] = range(len(codes))
@@ -200,7 +200,7 @@ class CharTokenizer:
         return self.encode(text, disallowed_special=())
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The UTF-8 of the characters that ``ids`` stand for; ``TokenizerError`` with the position of what is no id."""
+        """The UTF-8 of the characters that ``ids`` stand for; ``TokenizerError`` with the position of an invalid id."""
         return self._joiner.join(check_ids(ids, self.n_vocab))
 
     def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
@@ -220,7 +220,7 @@ class CharTokenizer:
 
     @classmethod
     def load(cls, folder: str | os.PathLike) -> CharTokenizer:
-        """Read what ``save`` wrote; ``VocabError`` if it is anything else."""
+        """Read the files that ``save`` wrote; ``VocabError`` for any other content."""
         path, settings_path = Path(folder) / VOCAB_FILE, Path(folder) / SETTINGS_FILE
         settings, _ = strict_json.read(settings_path)
         if not isinstance(settings, dict) or settings.get("tokenizer_class") != cls.__name__:
@@ -233,7 +233,7 @@ class CharTokenizer:
         ordered = sorted(table, key=table.__getitem__)
         characters = [name for name in ordered if name not in specials]
         if ordered != characters + sorted(specials, key=specials.__getitem__):
-            raise VocabError("special tokens stand before characters", path=path)
+            raise VocabError("special tokens come before characters", path=path)
         for name in characters:
             if len(name) != 1:
                 raise VocabError(

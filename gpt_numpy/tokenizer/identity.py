@@ -1,13 +1,13 @@
-"""Which tokenizer it is: one SHA-256 over everything that decides the ids of a text.
+"""The identity of a tokenizer: one SHA-256 over everything that decides the ids of a text.
 
 Two tokenizers with the same number of ids can give a text different ids, and a model trained with one reads the
-other's ids as noise. So token shards, checkpoints and run folders keep ``tokenizer.identity``, and whoever joins two
-of them compares it (``check_same_tokenizer``).
+other's ids as noise. Token shards, checkpoints and run folders therefore keep ``tokenizer.identity``, and code
+that uses two of them together compares the identities (``check_same_tokenizer``).
 
 The identity covers the kind of tokenizer, the tokens with their ids, the merges in their order, special and plain
 added tokens, the pre-tokenization pattern, the prefix space and the Unicode version of the package's own tables. For
 another pattern than GPT-2's it also covers the characters of every class that the pattern names (``\\p{Lu}``), which the
-installed ``regex`` decides. The files that a tokenizer was read from, and their format, have no part in it.
+installed ``regex`` decides. The files that a tokenizer was read from, and their format, do not change the identity.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def char_identity(characters, special_tokens) -> str:
 def check_same_tokenizer(identity, name, other_identity, other_name) -> None:
     """Raise TokenizerError, naming both, unless two identities are the same.
 
-    ``name`` and ``other_name`` say whose they are, for example ``"the shards in data/"`` and ``"the model in m/"``.
+    ``name`` and ``other_name`` name the owners, for example ``"the shards in data/"`` and ``"the model in m/"``.
     """
     if identity != other_identity:
         raise TokenizerError(
@@ -94,5 +94,5 @@ def _hash_of_class(name) -> str:
 
 
 def tokenizer_sha256(tokenizer) -> str:
-    """The identity of ``tokenizer``, of whichever kind: ``tokenizer.identity``."""
+    """The identity of ``tokenizer``, of either kind: ``tokenizer.identity``."""
     return tokenizer.identity

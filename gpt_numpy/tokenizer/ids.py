@@ -1,4 +1,4 @@
-"""Checks of texts and ids that come from outside, and the way from ids to bytes, shared by both tokenizers."""
+"""Checks of a caller's texts and ids, and the conversion of ids to bytes, shared by both tokenizers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check_text(text: str, field: str | None = None, start: int = 0) -> None:
 
 
 def check_ids(ids: Iterable[int], n_vocab: int) -> np.ndarray:
-    """``ids`` as an int64 array, each in 0 … n_vocab-1; ``TokenizerError`` with the position of the first that is not.
+    """``ids`` as an int64 array, each in 0 … n_vocab-1; ``TokenizerError`` with the position of the first that is out of range.
 
     Integers are Python's and NumPy's; a bool or a float is refused, whatever its value.
     """
@@ -72,7 +72,7 @@ def _check_id(i, position, n_vocab) -> int:
 class TokenJoiner:
     """The bytes of many tokens, gathered from one array that holds all tokens' bytes side by side."""
 
-    BLOCK = 1 << 14  # ids at once: what is gathered by then stays in the processor's cache
+    BLOCK = 1 << 14  # ids at a time: their bytes stay in the processor's cache
 
     def __init__(self, tokens: Sequence[bytes]):
         self._bytes = np.frombuffer(b"".join(tokens), np.uint8)

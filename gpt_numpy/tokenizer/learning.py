@@ -1,4 +1,4 @@
-"""What training a vocabulary needs beside the merges: checks of its arguments, and the kernels' way to the merges."""
+"""Training of a vocabulary: checks of the arguments, and the merges by the kernels."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def learn_merges(texts, n_merges, special_tokens, pattern, progress=None) -> np.
 
 
 def report_merges(progress, n_merges, done):
-    """Tell ``progress`` that ``done`` of ``n_merges`` are done."""
+    """Report to ``progress`` that ``done`` of ``n_merges`` merges are done."""
     progress(done, n_merges)
 
 
@@ -48,7 +48,7 @@ def check_vocab_size(vocab_size, n_special) -> int:
 
 
 def checked_texts(texts):
-    """Each of ``texts``, checked to be text; one str is one text."""
+    """Each of ``texts``, checked to be text; a single str is one text."""
     for n, text in enumerate([texts] if isinstance(texts, str) else texts):
         check_text(text, f"text {n}")
         yield text

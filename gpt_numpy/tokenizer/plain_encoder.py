@@ -20,7 +20,7 @@ _BLANKS = frozenset(b" \t\n")
 
 
 class PlainEncoder:
-    """What ``Tokenizer`` calls of ``kernels.bpe.BPEEncoder``, word by word in plain Python."""
+    """The methods of ``kernels.bpe.BPEEncoder`` that ``Tokenizer`` calls, word by word in plain Python."""
 
     def __init__(self, vocabulary: Vocabulary):
         self._vocabulary = vocabulary
@@ -39,7 +39,7 @@ class PlainEncoder:
         return self._encode([word.encode("utf-8") for word in split(text, GPT2_PATTERN)])
 
     def encode_batch(self, texts: list[str], threads: int | None = None) -> list[list[int]]:
-        """`encode` of each of ``texts``, one after the other: ``threads`` is for the kernels."""
+        """`encode` of each of ``texts``, one after the other; ``threads`` is ignored here."""
         for n, text in enumerate(texts):
             check_text(text, f"text {n}")
         return [self.encode(text) for text in texts]
@@ -49,7 +49,7 @@ class PlainEncoder:
         return [np.array(ids, self.dtype) for ids in self.encode_batch(texts)]
 
     def encode_words(self, words: list[bytes]) -> np.ndarray:
-        """The ids (n_tokens,) of ``words``, each merged by itself, one after the other."""
+        """The ids (n_tokens,) of ``words``, each merged by itself, in order."""
         return np.array(self._encode(words), self.dtype)
 
     def encode_bytes(self, data: bytes) -> np.ndarray:
@@ -74,7 +74,7 @@ class PlainEncoder:
 
 
 def train_merges(texts, n_merges, special_tokens, pattern, progress=None) -> np.ndarray:
-    """The merges (n, 2) that ``texts`` teach; n < ``n_merges`` where no pair is left to merge."""
+    """The merges (n, 2) learned from ``texts``; n < ``n_merges`` where no pair is left to merge."""
     counts = reference.count_words(texts, pattern, special_tokens)
     if not counts:
         raise TokenizerError("there is no text to train on")

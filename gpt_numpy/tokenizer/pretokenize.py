@@ -1,4 +1,4 @@
-"""Cutting text into words before any merge is looked at; a merge never crosses the cut.
+"""Cutting text into words before any merge; a merge never crosses a cut.
 
 GPT-2's pattern keeps letters, numbers and everything else apart, lets one space lead a word, splits
 off the English contractions, and leaves the last space of a run to the word after it:
@@ -6,8 +6,8 @@ off the English contractions, and leaves the last space of a run to the word aft
 >>> split("It's  12 o'clock", GPT2_PATTERN)
 ['It', "'s", ' ', ' 12', ' o', "'", 'clock']
 
-What counts as a letter or a number is said by ``gpt_numpy.unicode``, a pinned table, not by the installed ``regex``
-package, whose tables follow the newest Unicode. The fast twin, for GPT-2's pattern only, is ``kernels/bpe/scanner.py``.
+Letters and numbers are those of the pinned table ``gpt_numpy.unicode``. The tables of the installed ``regex`` package
+follow the newest Unicode and are not used. The fast twin, for GPT-2's pattern only, is ``kernels/bpe/scanner.py``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ..unicode.classes import seen_by_regex
 GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"""
 
 TIME_LIMIT = 2.0  # seconds for cutting any text
-SLOWEST = 20_000  # characters a second that a pattern in use exceeds many times
+SLOWEST = 20_000  # characters a second; patterns in use are many times as fast
 
 
 @functools.lru_cache(maxsize=32)
@@ -39,11 +39,11 @@ def compile_pattern(pattern: str) -> regex.Pattern:
 
 
 def split(text: str, pattern: str) -> list[str]:
-    """The words of ``text``, in order; joined they are ``text`` again.
+    """The words of ``text``, in order; joined, they are ``text`` again.
 
-    Raises ``TokenizerError`` with the position of the first character that ``pattern`` leaves out: a
-    pattern that skips characters would lose them silently. A pattern may be made to take time without end: the same
-    error, naming the pattern, after ``TIME_LIMIT`` seconds and one second more for each ``SLOWEST`` characters.
+    Raises ``TokenizerError`` with the position of the first character that ``pattern`` leaves out, because a
+    pattern that skips characters would lose them silently. A hostile pattern can take unlimited time: the same error,
+    naming the pattern, is raised after ``TIME_LIMIT`` seconds and one second more for each ``SLOWEST`` characters.
     """
     words, end = [], 0
     try:

@@ -26,7 +26,7 @@ class RaggedIds(NamedTuple):
     offsets: np.ndarray  # (n_texts + 1,) int64
 
     def rows(self) -> Iterator[np.ndarray]:
-        """The ids of one text after the other, as views of ``ids``."""
+        """The ids of each text in order, as views of ``ids``."""
         return (self.ids[start:stop] for start, stop in itertools.pairwise(self.offsets.tolist()))
 
 
@@ -38,7 +38,7 @@ class RaggedBytes(NamedTuple):
 
 
 def decoded(texts: list) -> list[str]:
-    """``texts``, all str or all bytes, as str; ``TokenizerError`` names the text and the offset of what is not UTF-8."""
+    """``texts``, all str or all bytes, as str; ``TokenizerError`` names the text and the offset of bytes that are not UTF-8."""
     if not all(isinstance(text, bytes) for text in texts):
         return texts
     result = []
@@ -64,7 +64,7 @@ def _offsets(lengths, count) -> np.ndarray:
 
 
 def checked(batch: RaggedIds | Iterable[Iterable[int]], n_vocab: int) -> RaggedIds:
-    """``batch`` with every id checked; ``TokenizerError`` names the row and the position of what is no id."""
+    """``batch`` with every id checked; ``TokenizerError`` names the row and the position of an invalid id."""
     if isinstance(batch, RaggedIds):
         return RaggedIds(check_ids(batch.ids, n_vocab), _checked_offsets(batch))
     rows = [row if isinstance(row, (list, np.ndarray)) else list(row) for row in batch]
@@ -94,7 +94,7 @@ def _checked_offsets(batch) -> np.ndarray:
 
 
 def decode(batch: RaggedIds, joiner: TokenJoiner) -> RaggedBytes:
-    """The bytes of each row of ``batch``, checked before, side by side."""
+    """The bytes of all rows of ``batch`` (checked before), side by side."""
     before = np.zeros(len(batch.ids) + 1, np.int64)
     np.cumsum(joiner.lengths[batch.ids], out=before[1:])
     return RaggedBytes(np.frombuffer(joiner.join(batch.ids), np.uint8), before[batch.offsets])

@@ -1,7 +1,7 @@
-"""Byte-level byte-pair encoding in plain Python: the specification, and the oracle of the fast twin.
+"""Byte-level byte-pair encoding in plain Python: the specification; tests compare the fast twin with this module.
 
 BPE (Gage 1994; Sennrich et al. 2016) begins with one token a byte. Training finds the pair of
-neighbouring tokens that occurs most often, makes it a new token, and does so again. Encoding repeats
+neighbouring tokens that occurs most often, makes that pair a new token, and repeats this. Encoding repeats
 the same merges in the same order. By hand, with the bytes a b c d = 97 98 99 100 and ids from 256 on:
 
     a a a b d a a a b a c     'aa' 4 times (overlaps counted): 256 = aa
@@ -17,7 +17,7 @@ the same merges in the same order. By hand, with the bytes a b c d = 97 98 99 10
 [258, 100, 258, 97, 99]
 
 The tie rule: among pairs of equal count the lowest pair is taken, comparing left ids, then right ids.
-So merges depend on the words and their counts alone, not on the order in which they come.
+Merges therefore depend on the words and their counts only, not on the order of the words.
 
 Its fast twins are in ``kernels/bpe/``; ``tokenizer`` uses those.
 """
@@ -64,10 +64,10 @@ def train_merges(word_counts: Mapping[bytes, int], n_merges: int, progress=None)
 
     Merge ``k`` makes the token 256 + k. ``progress(k)``, if given, is called after each.
 
-    The outcome is that of counting every pair anew before each merge. Instead, only the words that hold
-    the merged pair are counted again. The heap holds every pair with its count at some earlier time; since
-    a count only falls once the pair's tokens exist, an entry that is out of date stands too high, never
-    too low, and goes back with its true count when it comes up.
+    The result equals that of counting every pair again before each merge, but only the words that hold the
+    merged pair are counted again. The heap holds every pair with its count at some earlier time. A count only
+    falls once the pair's tokens exist, so an outdated entry is too high, never too low. An outdated entry goes
+    back into the heap with its true count when it comes up.
     """
     words = [list(word) for word in word_counts]
     counts = list(word_counts.values())
@@ -106,12 +106,12 @@ def train_merges(word_counts: Mapping[bytes, int], n_merges: int, progress=None)
 
 
 def merge_table(merges: Iterable[Pair], new_ids: Iterable[int]) -> dict[Pair, tuple[int, int]]:
-    """pair → (rank, id of the merged token), where the rank is the merge's place in the order."""
+    """pair → (rank, id of the merged token), where the rank is the merge's position in the order."""
     return {pair: (rank, new_id) for rank, (pair, new_id) in enumerate(zip(merges, new_ids))}
 
 
 def encode_text(text: str, vocabulary: Vocabulary) -> list[int]:
-    """The token ids of ``text``, special tokens being ordinary text: the words of the pattern, one by one."""
+    """The token ids of ``text``, word by word of the pattern; special tokens are ordinary text."""
     table = merge_table(vocabulary.merges, vocabulary.merged_ids)
     words = (word.encode("utf-8") for word in split(text, vocabulary.pattern))
     return [i for word in words for i in encode_word(word, vocabulary.byte_ids, table)]

@@ -1,7 +1,7 @@
 """A text with its tokens made visible: coloured in the terminal, or as a page for the browser.
 
-A token is a string of bytes and may be half a character, so every token is shown by itself: text where
-it is text, and bytes in hexadecimal where it is not. Blanks and controls get a visible sign.
+A token is a string of bytes and may be half a character, so every token is shown by itself: as text where
+its bytes are text, and in hexadecimal where they are not. Blanks and controls get a visible sign.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def width(text: str) -> int:
 
 
 def terminal_lines(ids: Sequence[int], tokens: Mapping[int, bytes], columns: int, colour: bool) -> Iterator[str]:
-    """Pairs of lines, the tokens of ``ids`` and under each its id; a line ends with the text's own or at ``columns``.
+    """Pairs of lines, the tokens of ``ids`` and under each its id. A line ends with a line of the text or at ``columns``.
 
     ``tokens[i]`` are the bytes of id i. Without ``colour`` the tokens are divided by ``|``.
     """

@@ -1,7 +1,7 @@
-"""Special tokens: strings such as ``<|endoftext|>`` that stand for one id and are never split.
+"""Special tokens: strings such as ``<|endoftext|>`` that have one id and are never split.
 
-They are control, not content: a text that a user typed must not be able to end a document. So they are
-recognised only where the caller allows it, and a text that holds one otherwise is refused.
+Special tokens control the model: a text that a user typed must not be able to end a document. Special tokens
+are therefore recognised only where the caller allows that. Any other text that holds one is refused.
 
 >>> list(split_specials("one<|endoftext|>two", ["<|endoftext|>"]))
 [('one', False), ('<|endoftext|>', True), ('two', False)]
@@ -28,7 +28,7 @@ def _any_of(special_tokens: frozenset[str]) -> regex.Pattern:
 def split_specials(text: str, special_tokens: Collection[str]) -> Iterator[tuple[str, bool]]:
     """The parts of ``text`` in order, each with whether it is a special token.
 
-    Of special tokens that begin at the same place the longest is taken.
+    Of special tokens that begin at the same position the longest is taken.
     """
     start = 0
     for match in find_specials(text, special_tokens):
@@ -42,7 +42,7 @@ def split_specials(text: str, special_tokens: Collection[str]) -> Iterator[tuple
 
 def find_specials(text: str, special_tokens: Collection[str]):
     """The matches of ``special_tokens`` in ``text``, from left to right."""
-    # Most texts hold none, and searching for a plain string is many times faster than any pattern.
+    # Most texts hold no special token, and the search for a plain string is many times faster than any pattern.
     present = frozenset(token for token in special_tokens if token in text)
     return _any_of(present).finditer(text) if present else iter(())
 
@@ -86,7 +86,7 @@ def refuse_specials(
 
 
 def check_special_tokens(special_tokens: Sequence[str]) -> tuple[str, ...]:
-    """``special_tokens`` as a tuple; ``TokenizerError`` if one is empty, twice there, or no text."""
+    """``special_tokens`` as a tuple; ``TokenizerError`` if one is empty, a duplicate, or not text."""
     if isinstance(special_tokens, str):
         raise TypeError(f"special_tokens is a sequence of str, not one str ({special_tokens!r})")
     special_tokens = tuple(special_tokens)

@@ -1,7 +1,7 @@
-"""Streams in both directions: text from ids as they come, and text that comes in chunks cut where words end.
+"""Streams in both directions: text from a stream of ids, and text in chunks, divided where words end.
 
-One character may be spread over several tokens (an emoji is four bytes), so the bytes of a token by
-itself need not be text. The decoder holds back an unfinished character until the rest has come.
+One character may be spread over several tokens (an emoji is four bytes), so the bytes of a single
+token need not be text. The decoder holds back an unfinished character until the rest has come.
 
 >>> from gpt_numpy.tokenizer import Tokenizer
 >>> decoder = StreamDecoder(Tokenizer.train(["é"], 257, special_tokens=()))
@@ -24,7 +24,7 @@ from .specials import find_specials
 
 
 class StreamDecoder:
-    """Feeds ids of ``tokenizer`` in, gives text out; joined it is what ``tokenizer.decode`` of all ids gives."""
+    """Decodes a stream of ids of ``tokenizer``. The joined text equals ``tokenizer.decode`` of all ids."""
 
     def __init__(self, tokenizer, errors: str = "replace"):
         self._decode_bytes = tokenizer.decode_bytes
@@ -36,7 +36,7 @@ class StreamDecoder:
         return self._decoder.decode(self._decode_bytes([ids] if one else ids))
 
     def finish(self) -> str:
-        """What was held back, decoded as it is (a replacement character for half a character)."""
+        """The bytes that were held back, decoded (a replacement character for half a character)."""
         return self._decoder.decode(b"", final=True)
 
 
@@ -44,7 +44,7 @@ CHUNK_BYTES = 1 << 20
 
 
 def read_chunks(file: BinaryIO, name: str | os.PathLike) -> Iterator[str]:
-    """The text of ``file``, open for bytes, in chunks; ``DataError`` with the offset of what is no UTF-8."""
+    """The text of ``file``, open for bytes, in chunks; ``DataError`` with the offset of bytes that are not UTF-8."""
     decoder = codecs.getincrementaldecoder("utf-8")()
     offset = 0
     while True:
@@ -64,16 +64,16 @@ def read_chunks(file: BinaryIO, name: str | os.PathLike) -> Iterator[str]:
         offset += len(data)
 
 
-# Where every word of GPT-2's pattern ends, whatever comes before or after: behind a letter that no letter follows,
+# Positions where a word of GPT-2's pattern always ends: behind a letter that no letter follows,
 # a number that no number follows, or any visible character before white space. (?r) searches from the end.
 _WORD_END = regex.compile(r"(?r)(?<=\p{L})(?=\P{L})|(?<=\p{N})(?=\P{N})|(?<=\S)(?=\s)")
 
 
 def stable_parts(chunks: Iterable[str], special_tokens: Collection[str] = ()) -> Iterator[str]:
-    """The text in ``chunks``, divided anew where GPT-2's words end and no special token is cut.
+    """The text in ``chunks``, divided where GPT-2's words end and no special token is cut.
 
-    Tokens of the parts are the tokens of the whole. What follows the last such position waits for the next chunk. The
-    time is proportional to the text, however small the chunks are and however far apart such positions.
+    The tokens of the parts are the tokens of the whole text. Text after the last division waits for the next chunk. The
+    time is proportional to the text, for chunks of any size and divisions at any distance.
 
     >>> list(stable_parts(["so", "me te", "xt"]))
     ['some', ' text']
@@ -91,15 +91,15 @@ def stable_parts(chunks: Iterable[str], special_tokens: Collection[str] = ()) ->
 
 
 class _Cutter:
-    """Finds the last position where the text so far may be divided, and looks at each character a few times at most."""
+    """Finds the last position where the text so far may be divided, and reads each character a few times at most."""
 
     def __init__(self, special_tokens):
         self._special_tokens = special_tokens
         self._longest = max(map(len, special_tokens), default=0)
-        self._done: list[str] = []  # before ``_text``: looked through, and nowhere to be divided
+        self._done: list[str] = []  # text before ``_text``: searched, without a position to divide
         self._text = ""
         self._searched = 0  # position in ``_text`` up to which no division was found
-        self._resume = 0  # position in ``_text`` from which special tokens are still to be looked for
+        self._resume = 0  # position in ``_text`` from which the search for special tokens goes on
         self._spans: list[tuple[int, int]] = []  # special tokens in ``_text`` that may lie across a later position
 
     def rest(self) -> str:
@@ -107,7 +107,7 @@ class _Cutter:
         return "".join([*self._done, self._text])
 
     def feed(self, chunk: str) -> str:
-        """The text up to the last position where it may be divided, as far as ``chunk`` settles it; "" if there is none."""
+        """The text up to the last position where it may be divided, as far as known after ``chunk``; "" if there is none."""
         self._text += chunk
         limit = len(self._text) - self._longest
         if limit <= self._searched:
@@ -135,7 +135,7 @@ class _Cutter:
         self._spans = [(start - count, end - count) for start, end in self._spans if end > count]
 
     def _find_specials(self, limit):
-        """Find the special tokens that begin before ``limit``: they are there in full, and so are all they may overlap."""
+        """Find the special tokens that begin before ``limit``: ``_text`` holds them, and all that they may overlap, in full."""
         if self._resume < limit:
             for match in find_specials(self._text[self._resume :], self._special_tokens):
                 if self._resume + match.start() >= limit:
@@ -147,7 +147,7 @@ class _Cutter:
         """The last position from ``_searched`` to ``limit`` where ``_text`` may be divided; 0 if there is none."""
         seen = seen_by_regex(self._text)
         while limit > self._searched:
-            # One character past the limit, so that the search sees what follows it.
+            # One character past the limit, because the search reads the character after a position.
             match = _WORD_END.search(seen, self._searched, limit + 1)
             if match is None or match.start() == 0:
                 return 0

@@ -8,8 +8,8 @@
 >>> tokenizer.decode([258, 100])
 'aaabd'
 
-What it does is specified by ``reference``, in plain Python. How it is done fast is in ``kernels/bpe/``:
-GPT-2's pattern is a scanner there; another pattern's words are found by ``regex`` and merged there. The
+``reference`` is the specification, in plain Python. ``kernels/bpe/`` is the fast implementation: a scanner finds
+the words of GPT-2's pattern, ``regex`` finds those of other patterns, and the kernels merge both. The
 character-level tokenizer with the same interface is ``char``.
 """
 
@@ -54,7 +54,7 @@ class Tokenizer:
         self.dtype = np.dtype(np.uint16 if len(vocabulary) <= 1 << 16 else np.uint32)
 
     def __getstate__(self):
-        """What a copy or a pickle carries: the vocabulary. The encoder's tables are made again where they are used."""
+        """The state to copy or pickle: the vocabulary. A copy makes the encoder's tables again."""
         return {"vocabulary": self.vocabulary, "dtype": self.dtype}
 
     @classmethod
@@ -69,8 +69,8 @@ class Tokenizer:
         """Learn merges from ``texts`` (an iterable of str, or one str) until there are ``vocab_size`` tokens.
 
         The ids are the 256 byte values, then the merges in order, then ``special_tokens``. Of the pairs of
-        tokens the one with the highest count is merged next; among equals the lowest pair of ids. So the merges
-        depend on the words and their counts alone. Specials that occur in the texts divide them, and no
+        tokens the one with the highest count is merged next; among equals the lowest pair of ids. The merges
+        therefore depend on the words and their counts only. Specials that occur in the texts divide them, and no
         merge crosses one. ``progress(done, total)`` is called now and then with the number of merges.
 
         Memory follows the distinct words, not the texts. Raises ``TokenizerError`` if ``vocab_size`` is below
@@ -126,7 +126,7 @@ class Tokenizer:
 
     @functools.cached_property
     def identity(self) -> str:
-        """SHA-256, in hexadecimal, of all that decides the ids of a text; equal for equal tokenizers (``identity``)."""
+        """SHA-256, in hexadecimal, of everything that decides the ids of a text; equal for equal tokenizers (``identity``)."""
         return bpe_identity(self.vocabulary)
 
     @property
@@ -145,7 +145,7 @@ class Tokenizer:
 
         ``allowed_special``     special tokens to encode as their id: a collection of them, or ``"all"``
         ``disallowed_special``  special tokens to refuse: ``"all"`` is all that are not allowed; with ``()``
-                                what is not allowed is encoded as the ordinary text it also is
+                                a token that is not allowed is encoded as ordinary text
 
         Raises ``TokenizerError``, with the position, for a refused special token and for a lone surrogate;
         ``TypeError`` if ``text`` is no str.
@@ -183,7 +183,7 @@ class Tokenizer:
         """``encode`` of each of ``texts``, on ``threads`` threads (None: all cores). Errors name the text's number.
 
         ``texts`` are all str, or all bytes in UTF-8. With ``as_arrays`` the result is one array of ids and one of
-        offsets (see ``RaggedIds``), and no Python object is made for a text: many times as fast for short texts.
+        offsets (see ``RaggedIds``), and no Python object is made for a text, which is many times as fast for short texts.
         """
         chosen = self._choose(allowed_special, disallowed_special)
         plain, several = self._plain_batch(list(texts), chosen)
@@ -216,10 +216,10 @@ class Tokenizer:
         allowed_special: str | Collection[str] = (),
         disallowed_special: str | Collection[str] = "all",
     ) -> Iterator[np.ndarray]:
-        """The ids of a text that comes in ``chunks`` (say, an open file), as arrays that joined are the whole text's.
+        """The ids of a text in ``chunks`` (such as an open file), as arrays. Joined, they are the ids of the whole text.
 
-        Memory is bounded by the chunks and the longest word. GPT-2's pattern alone is known well enough to
-        say where a word must end: ``TokenizerError`` for another one.
+        Memory is bounded by the chunks and the longest word. The ends of words are known for GPT-2's pattern only:
+        ``TokenizerError`` for another pattern.
         """
         if self.vocabulary.pattern != GPT2_PATTERN:
             raise TokenizerError(
@@ -248,8 +248,8 @@ class Tokenizer:
     def encode_bytes(self, data: bytes) -> list[int]:
         """The ids of bytes that need not be UTF-8; special tokens are ordinary text.
 
-        From the word before the first invalid byte on, the rest is merged as one word, as tiktoken does: a
-        pattern over characters cannot divide what is none. ``TokenizerError`` for another pattern than GPT-2's.
+        From the word before the first invalid byte on, the rest is merged as one word, as in tiktoken: a pattern
+        over characters cannot divide invalid bytes. ``TokenizerError`` for another pattern than GPT-2's.
         """
         if not isinstance(data, bytes):
             raise TypeError(f"data to encode are bytes, not {type(data).__name__}")
@@ -262,20 +262,20 @@ class Tokenizer:
         return self._encoder.encode_bytes(data).tolist()
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The bytes that ``ids`` stand for, exactly; ``TokenizerError`` with the position of what is no id."""
+        """The bytes that ``ids`` stand for, exactly; ``TokenizerError`` with the position of an invalid id."""
         return self._joiner.join(check_ids(ids, self.n_vocab))
 
     def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
-        """The text of ``ids``; ``errors`` says what becomes of bytes that are no UTF-8, as in ``bytes.decode``."""
+        """The text of ``ids``; ``errors`` chooses the treatment of bytes that are not UTF-8, as in ``bytes.decode``."""
         return self.decode_bytes(ids).decode("utf-8", errors)
 
     def decode_batch(
         self, batch: RaggedIds | Iterable[Iterable[int]], errors: str = "replace", *, as_arrays: bool = False
     ) -> list[str] | RaggedBytes:
-        """The text of each row of ids in ``batch``: sequences of ids, or what ``encode_batch`` gives with ``as_arrays``.
+        """The text of each row of ids in ``batch``: sequences of ids, or the result of ``encode_batch`` with ``as_arrays``.
 
-        With ``as_arrays`` the result is one array of bytes and one of offsets (see ``RaggedBytes``), exact as those of
-        ``decode_bytes``. ``TokenizerError`` names the row and the position of what is no id.
+        With ``as_arrays`` the result is one array of bytes and one of offsets (see ``RaggedBytes``), the exact bytes of
+        ``decode_bytes``. ``TokenizerError`` names the row and the position of an invalid id.
         """
         data, offsets = ragged.decode(ragged.checked(batch, self.n_vocab), self._joiner)
         if as_arrays:
@@ -284,7 +284,7 @@ class Tokenizer:
         return [joined[start:stop].decode("utf-8", errors) for start, stop in itertools.pairwise(offsets.tolist())]
 
     def save(self, folder: str | os.PathLike, form: str = "huggingface") -> None:
-        """Write the tokenizer into ``folder``, made if missing: each file whole or not at all.
+        """Write the tokenizer into ``folder``, made if missing; each file is written whole or not at all.
 
         ``form`` is one of ``folders.FORMATS``: ``"huggingface"``, ``"openai"`` or ``"tiktoken"``.
         """
@@ -294,7 +294,7 @@ class Tokenizer:
     def load(cls, path: str | os.PathLike) -> Tokenizer:
         """Read a tokenizer from a folder in any of the forms above, or from a ``tokenizer.json`` or ``.tiktoken`` file.
 
-        Raises ``VocabError``, with file and line, if something is wrong with it.
+        Raises ``VocabError``, with file and line, for invalid content.
         """
         return cls(folders.load(Path(path)))
 
@@ -314,7 +314,7 @@ class Tokenizer:
     def _choose(self, allowed_special, disallowed_special) -> tuple[frozenset[str], frozenset[str]]:
         """(allowed, disallowed) special tokens."""
         known, plain = self.vocabulary.special_tokens, self.vocabulary.plain_tokens
-        if plain:  # stand in every text unless they are refused by name
+        if plain:  # recognised in every text unless they are refused by name
             known = {**known, **plain}
         allowed = resolve(known, allowed_special, "allowed_special").union(plain)
         return allowed, resolve(known, disallowed_special, "disallowed_special", but=allowed)
@@ -322,14 +322,14 @@ class Tokenizer:
     def _cut(self, text, allowed, disallowed, field=None, start=0, goes_on=False) -> list[tuple[str, bool]]:
         """``text``, checked, as its parts: added tokens (True) and ordinary text.
 
-        ``goes_on`` says that ordinary text came before ``text``, so that no prefix space belongs in between.
+        ``goes_on`` says that ordinary text came before ``text``, so that no prefix space is added.
         """
         if not isinstance(text, str):
             check_text(text, field)
         refuse_specials(text, disallowed, allowed, field, start)
         parts = list(split_specials(text, allowed))
         if start or not self._all_plain([parts]):
-            check_text(text, field, start)  # a text in one piece is looked through by the kernels' encoder
+            check_text(text, field, start)  # the kernels' encoder checks a text in one piece
         if self.vocabulary.add_prefix_space:
             first = 1 if goes_on else 0
             parts[first:] = [(part, True) if added else (_prefixed(part), False) for part, added in parts[first:]]
@@ -345,7 +345,7 @@ class Tokenizer:
     def _plain_batch(self, texts, chosen):
         """(``texts`` as the kernels take them, or None if special tokens or the pattern forbid that; ``texts`` as str).
 
-        Special tokens are looked for in all texts at once; one that two texts make together only costs time.
+        The search for special tokens goes over all texts at once. A match across two texts only costs time.
         """
         as_it_is = self.vocabulary.pattern == GPT2_PATTERN and not self.vocabulary.add_prefix_space
         if as_it_is and hasattr(self._encoder, "encode_ragged"):  # the kernels'
@@ -362,7 +362,7 @@ class Tokenizer:
         return None, ragged.decoded(texts)
 
     def _all_plain(self, texts: list[list[tuple[str, bool]]]) -> bool:
-        """Whether the kernels can make the lists of all ``texts`` by themselves, which is the shortest way."""
+        """Whether the kernels can make the lists of all ``texts`` directly, which is the fastest way."""
         plain = all(len(parts) == 1 and not parts[0][1] for parts in texts)
         return plain and self.vocabulary.pattern == GPT2_PATTERN
 

@@ -1,12 +1,12 @@
-"""What a byte-level BPE tokenizer consists of, and the checks that make it one.
+"""The parts of a byte-level BPE tokenizer, and the checks of each against the others.
 
 Every file format reads into a ``Vocabulary`` and is written from one. Ids are dense: ``tokens[i]`` are
-the bytes of id ``i``. Two kinds of tokens are made of nothing smaller, the 256 single bytes and the
-special tokens; each of the others is the outcome of exactly one merge.
+the bytes of id ``i``. Two kinds of tokens are not made by a merge: the 256 single bytes and the
+special tokens. Each of the others is the result of exactly one merge.
 
 A freshly trained vocabulary numbers the bytes by their value (0 … 255), then the merges in order, then
-the special tokens. GPT-2's own numbers the bytes in another order (see ``byte_alphabet``), and others
-put special tokens first; nothing here depends on it.
+the special tokens. GPT-2's own numbers the bytes in another order (see ``byte_alphabet``), and other
+vocabularies put special tokens first. No code here depends on the order.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .specials import END_OF_TEXT
 
 
 class Origin:
-    """Where a vocabulary's parts stand, as the arguments of an error; a reader of files names lines."""
+    """Positions of a vocabulary's parts, as arguments of an error; a reader of files gives lines."""
 
     def token(self, i: int) -> dict:
         return {"field": f"id {i}"}
@@ -35,14 +35,14 @@ class Origin:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Tokens, merges and special tokens, checked against each other; ``VocabError`` says what is wrong.
+    """Tokens, merges and special tokens, checked against each other; ``VocabError`` names the fault.
 
     tokens          the bytes of each id (for a special token, its text in UTF-8)
     merges          pairs of ids in the order of their ranks
     special_tokens  text → id
     pattern         the pre-tokenization pattern, in the syntax of the ``regex`` package
     plain_tokens    text → id of added tokens that are not special: found in every text, before the pattern
-    add_prefix_space  whether a stretch of text that does not begin with a space gets one in front
+    add_prefix_space  whether a part of a text that does not begin with a space gets a space in front
     end_of_text     the special token that ends a text; by default ``<|endoftext|>``, where there is such a token
     byte_ids        (derived) byte → id
     merged_ids      (derived) merge → id of the token it makes
@@ -75,7 +75,7 @@ class Vocabulary:
         return len(self.tokens)
 
     def _ordinary_ids(self, origin) -> dict[bytes, int]:
-        """token → id without the special tokens, each of which must be unlike any of them."""
+        """token → id without the special tokens, checked to differ from every special token."""
         special_ids = set(self.special_tokens.values())
         ids: dict[bytes, int] = {}
         for i, token in enumerate(self.tokens):

@@ -1,1 +1,1 @@
-"""The files that a tokenizer is kept in, each format read strictly and written whole."""
+"""The file formats of tokenizers, each read strictly and written whole."""

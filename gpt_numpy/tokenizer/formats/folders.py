@@ -1,11 +1,11 @@
-"""Which files a tokenizer is in, and in which form it is written.
+"""The files of a tokenizer, in each of the three forms.
 
 ``huggingface`` (ours too)   tokenizer.json, vocab.json, merges.txt, tokenizer_config.json
 ``openai``                   encoder.json, vocab.bpe, tokenizer_config.json
 ``tiktoken``                 ranks.tiktoken, tokenizer_config.json
 
-Loading takes the first of them that is there, in the order ``SOURCES``. A ``tokenizer.json`` holds all by itself, so
-that a folder in which a save was cut short between two files is still one tokenizer, the old or the new.
+Loading reads the first form that the folder holds, in the order ``SOURCES``. A ``tokenizer.json`` is a whole tokenizer
+in one file: a folder where a save was cut short between two files still holds one tokenizer, the old or the new.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _format_encoder(vocabulary: Vocabulary) -> bytes:
     return json.dumps(id_table(vocabulary)).encode("ascii")  # byte for byte as OpenAI wrote GPT-2's
 
 
-# form → name of a file → what writes its content
+# form → name of a file → function that returns its content
 FORMATS: dict[str, dict[str, Callable[[Vocabulary], bytes]]] = {
     "huggingface": {"tokenizer.json": format_tokenizer_json, "vocab.json": format_vocab, "merges.txt": format_merges},
     "openai": {"encoder.json": _format_encoder, "vocab.bpe": format_merges},

@@ -1,8 +1,8 @@
-"""Text and JSON of files that somebody else wrote: a duplicate key, a NaN or a bottomless nesting is an error.
+"""Text and JSON of files from any source: a duplicate key, a NaN or very deep nesting is an error.
 
 ``json.loads`` keeps the last of two equal keys silently, takes ``NaN`` for a number, and answers a
-hundred thousand brackets with a ``RecursionError``. Here each of them is a ``VocabError``
-(or another error of the caller's choice) with its line.
+hundred thousand brackets with a ``RecursionError``. In this module each of
+them is a ``VocabError`` (or another error of the caller's choice) with its line.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _constant(name):
 
 
 def read(path: Path, error: type[GPTNumpyError] = VocabError) -> tuple[object, str]:
-    """The value in the JSON file ``path``, and the file's text; ``error`` is what is raised where it is not sound."""
+    """The value in the JSON file ``path``, and the file's text; ``error`` is the class to raise for invalid content."""
     text = read_text(path, error)
     return loads(text, path, error), text
 
@@ -58,7 +58,7 @@ def loads(text: str, path: Path, error: type[GPTNumpyError] = VocabError) -> obj
 def read_text(path: Path, error: type[GPTNumpyError] = VocabError) -> str:
     """The text of the file ``path``; an ``error`` with the line if it is not UTF-8 or has a byte-order mark.
 
-    What is no regular file (a FIFO or device might never end) is refused too.
+    A path that is not a regular file is refused too: a FIFO or device might never end.
     """
     try:
         if not path.is_file() and path.exists():
@@ -77,12 +77,12 @@ def read_text(path: Path, error: type[GPTNumpyError] = VocabError) -> str:
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is a file ``path``, or something that is no regular file and that reading will refuse."""
+    """Whether ``path`` exists, as a regular file or as something else, which reading will refuse."""
     return path.exists() or path.is_symlink()
 
 
 def line_of_key(text: str, key: str, occurrence: int = 1) -> int | None:
-    """The line of the ``occurrence``-th place where ``key`` stands as a key; None if it is not found."""
+    """The line of the ``occurrence``-th ``key`` that is a key of an object; None if there is none."""
     for match in _KEY.finditer(text):
         try:
             occurrence -= json.loads(match.group(1)) == key
@@ -94,7 +94,7 @@ def line_of_key(text: str, key: str, occurrence: int = 1) -> int | None:
 
 
 def _line_of_depth(text):
-    """The line where brackets first stand deeper than MAX_DEPTH."""
+    """The line where brackets are first nested deeper than MAX_DEPTH."""
     depth = 0
     for match in _STRUCTURE.finditer(text):
         bracket = match.group()

@@ -1,8 +1,8 @@
 """``.tiktoken`` rank files: one token a line, its bytes in base64 and its rank, which is its id as well.
 
-The file holds no merges. tiktoken joins whichever neighbours make the token of the lowest rank, so the
-merge that makes a token is found by encoding its bytes with the tokens of lower rank: two parts are left.
-Special tokens and the pattern are not in the file either; beside it, ``tokenizer_config.json`` has them.
+The file holds no merges. tiktoken joins the neighbours that make the token of the lowest rank. The merge
+that makes a token is therefore found by encoding the token's bytes with the tokens of lower rank: two parts are left.
+Special tokens and the pattern are in the ``tokenizer_config.json`` beside the file.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _read_ranks(path: Path) -> dict[bytes, tuple[int, int]]:
 
 
 def _find_merges(ids, origin) -> dict[int, tuple[int, int]]:
-    """id → the pair that makes it, in the order of ranks."""
+    """id → the pair that makes the token, in the order of ranks."""
     single = [ids.get(bytes([byte]), (-1, 0))[0] for byte in range(256)]
     merges: dict[int, tuple[int, int]] = {}
     table: dict[tuple[int, int], tuple[int, int]] = {}

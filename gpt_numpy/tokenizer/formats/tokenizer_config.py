@@ -1,14 +1,14 @@
-"""``tokenizer_config.json`` and its neighbours: what a tokenizer's other files do not say.
+"""``tokenizer_config.json`` and two files beside it: settings that a tokenizer's other files do not hold.
 
 ``tokenizer_config.json``    added tokens (under ``added_tokens_decoder``, as ``transformers`` writes them), the names of
                              special tokens, the prefix space; the pre-tokenization pattern and the version of
-                             Unicode that says what a letter is are keys of our own, which others pass over. A file
-                             without ``unicode_version`` is taken to mean the package's own version
+                             Unicode that defines letters are keys of our own, which other programs ignore. A file
+                             without ``unicode_version`` means the package's own version
 ``added_tokens.json``        added tokens of an older ``transformers``: text → id
 ``special_tokens_map.json``  which tokens are special, by name or with flags
 
-An added token is found in a text before the pattern is applied. A special one is control and stands in a text only
-where the caller allows it; a plain one stands in every text.
+An added token is found in a text before the pattern is applied. A special one is recognised only where the caller
+allows it; a plain one is recognised in every text.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_
 
 @dataclass
 class Declared:
-    """What the files beside a vocabulary declare: text → id of added tokens, and the tokens that are special by name.
+    """Declarations of the files beside a vocabulary: text → id of added tokens, and the tokens that are special by name.
 
-    ``specials`` is None where no file declares special tokens; ``add_prefix_space`` is None where none mentions it.
+    ``specials`` is None where no file declares special tokens, and ``add_prefix_space`` where no file mentions it.
     """
 
     specials: dict[str, int] | None = None
@@ -49,16 +49,16 @@ class Declared:
     def settle(self, table: dict[str, int], made: set[str]) -> tuple[dict[str, int], dict[str, int]]:
         """(special, plain) added tokens, text → id, for the id ``table`` of a vocabulary.
 
-        Special are those that are declared so and those of ``table`` that are special by name alone, as GPT-2's
-        ``<|endoftext|>`` is without any declaration. ``made`` are the spellings that are bytes or come from merges:
-        they stay ordinary though a name may refer to them.
+        Special tokens are those declared special and those of ``table`` that are special by name only, as GPT-2's
+        ``<|endoftext|>`` without any declaration. ``made`` are the spellings of bytes and of merged tokens: these
+        tokens stay ordinary even where a name refers to them.
         """
         names = {*self.named, END_OF_TEXT} - self.plain.keys() - made
         return {**{text: table[text] for text in sorted(names) if text in table}, **(self.specials or {})}, self.plain
 
 
 def read_declared(folder: Path) -> Declared:
-    """What ``tokenizer_config.json``, ``special_tokens_map.json`` and ``added_tokens.json`` in ``folder`` declare."""
+    """The ``Declared`` of ``tokenizer_config.json``, ``special_tokens_map.json`` and ``added_tokens.json`` in ``folder``."""
     declared = Declared()
     for name, read in ((SETTINGS_FILE, _read_config), (SPECIALS_FILE, _read_names), (ADDED_FILE, _read_added)):
         path = folder / name
@@ -127,7 +127,7 @@ def _read_names(settings, path, declared) -> None:
 
 
 def _content(entry, path, where) -> str:
-    """The text of an entry; what only Hugging Face's library can do with an added token is refused."""
+    """The text of an entry; flags that only Hugging Face's library supports are refused."""
     text = entry.get("content") if isinstance(entry, dict) else entry
     if not isinstance(text, str) or not text:
         raise VocabError("not a token", path=path, field=where, found=entry, expected="text, or an object with content")
@@ -151,7 +151,7 @@ def _read_added(table, path, declared) -> None:
 
 
 def check_pattern(pattern, path: Path, where: str) -> str:
-    """``pattern`` if it is one; ``VocabError`` otherwise."""
+    """``pattern``, checked; ``VocabError`` if it is not a valid pattern."""
     if not isinstance(pattern, str):
         raise VocabError("not a pattern", path=path, field=where, found=pattern, expected="a string")
     try:
@@ -162,9 +162,9 @@ def check_pattern(pattern, path: Path, where: str) -> str:
 
 
 def add_token(specials: dict[str, int], plain: dict[str, int], entry, i, path: Path, where: str) -> None:
-    """Put Hugging Face's added token ``entry`` with the id ``i`` into ``specials``, or into ``plain`` if it is none.
+    """Put Hugging Face's added token ``entry`` with the id ``i`` into ``specials``, or into ``plain``.
 
-    An entry that does not say is special: a token that is read as control where it is text is refused, not lost.
+    An entry without the flag is special: where its token occurs as text, the text is refused, and no text is lost.
     """
     text = entry.get("content") if isinstance(entry, dict) else None
     if not isinstance(text, str) or not text or type(i) is not int or i < 0:
@@ -180,7 +180,7 @@ def add_token(specials: dict[str, int], plain: dict[str, int], entry, i, path: P
 def merge_added_tokens(
     table: dict[str, int], specials: dict[str, int], plain: dict[str, int], path: Path | None
 ) -> None:
-    """Check the added tokens ``specials`` and ``plain`` against the id ``table`` and add those that it lacks."""
+    """Check the added tokens ``specials`` and ``plain`` against the id ``table`` and add the missing ones to ``table``."""
     for text, i in sorted({**specials, **plain}.items(), key=lambda item: item[1]):
         kind = "added" if text in plain else "special"
         if table.get(text, i) != i:
@@ -209,8 +209,8 @@ def added_tokens(vocabulary: Vocabulary) -> list[tuple[int, dict]]:
 def format_settings(vocabulary: Vocabulary) -> bytes:
     """The content of ``tokenizer_config.json``.
 
-    ``transformers`` builds its GPT2Tokenizer with GPT-2's own pattern; for another one it has to take
-    ``tokenizer.json`` as it stands, which its PreTrainedTokenizerFast does.
+    ``transformers`` builds its GPT2Tokenizer with GPT-2's own pattern; for another pattern, its
+    PreTrainedTokenizerFast reads the pattern from ``tokenizer.json``.
     """
     end_of_text = vocabulary.end_of_text
     settings = {

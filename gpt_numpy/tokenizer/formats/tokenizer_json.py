@@ -1,7 +1,7 @@
 """``tokenizer.json``, the one-file format of Hugging Face's ``tokenizers``.
 
-It can describe many kinds of tokenizers. Read is what a byte-level BPE tokenizer consists of; anything
-in it that would give other ids than ours (a normalizer, dropout, …) is refused by name.
+The format describes many kinds of tokenizers. The parts of a byte-level BPE tokenizer are read. Any other
+part that would change ids (a normalizer, dropout, …) is refused by name.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from .vocab_files import FileOrigin, add_merge, id_table, read_id_table, tokens_
 
 
 def read_tokenizer_json(path: Path, declared: Declared | None = None) -> Vocabulary:
-    """The vocabulary in ``path``; ``VocabError`` with the field or line if it is bad or of another kind.
+    """The vocabulary in ``path``; ``VocabError`` with the field or line for invalid content or another kind of tokenizer.
 
-    The file decides which tokens there are. ``declared``, what the files beside it say, may name the token that ends a
-    text, and must not contradict the file about the prefix space.
+    The file decides the tokens. ``declared``, the declarations of the files beside this one, may name the token that ends
+    a text, and must not contradict this file about the prefix space.
     """
     content, text = strict_json.read(path)
     model = content.get("model") if isinstance(content, dict) else None
@@ -80,7 +80,7 @@ def _list(table, key, path):
 
 
 def _refuse_other_kinds(content, model, path):
-    """Refuse what would give other ids than byte-level BPE as we know it."""
+    """Refuse parts that would give other ids than byte-level BPE."""
     if model.get("type", "BPE") != "BPE":
         raise VocabError("another kind of model", path=path, field="model.type", found=model["type"], expected="'BPE'")
     if content.get("normalizer") is not None:

@@ -1,8 +1,8 @@
-"""``vocab.json`` and ``merges.txt``, as OpenAI published GPT-2's and as Hugging Face keeps them.
+"""``vocab.json`` and ``merges.txt``, the form of OpenAI's GPT-2 and of Hugging Face.
 
 OpenAI calls the two files ``encoder.json`` and ``vocab.bpe``; the content is the same. The table maps
 each token's spelling (see ``byte_alphabet``) to its id; the other file has one merge a line, in order, after
-a version line. What these two cannot say is in ``settings``.
+a version line. ``tokenizer_config`` reads the other settings.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ VERSION_LINE = "#version: 0.2"
 def read_vocabulary(vocab_path: Path, merges_path: Path, declared: Declared | None = None) -> Vocabulary:
     """The vocabulary of the two files; every fault is a ``VocabError`` with its file and line.
 
-    ``declared`` is what the files beside them say. Where they declare no special token, the one there may be is
-    ``<|endoftext|>``, as in GPT-2.
+    ``declared`` are the declarations of the files beside them. Without a declaration, the only special token is
+    ``<|endoftext|>``, if the vocabulary has it, as in GPT-2.
     """
     declared = declared or Declared()
     table, text = strict_json.read(vocab_path)
@@ -46,13 +46,13 @@ def read_vocabulary(vocab_path: Path, merges_path: Path, declared: Declared | No
 
 
 def _made(table, merges) -> set[str]:
-    """The spellings of the byte tokens and of what the merges make."""
+    """The spellings of the byte tokens and of the merged tokens."""
     spelled = {i: text for text, i in table.items()}
     return {*BYTE_TO_CHARACTER, *(spelled[left] + spelled[right] for left, right in merges)}
 
 
 class FileOrigin(Origin):
-    """Tokens stand in the JSON ``text`` of ``path`` as keys of ``table``; ``merge_place`` says where merges stand."""
+    """Positions of tokens, as keys of ``table`` in the JSON ``text`` of ``path``, and of merges, by ``merge_place``."""
 
     def __init__(self, path, text, table, merge_place):
         self.path, self.text, self.table, self.merge = path, text, table, merge_place
@@ -112,7 +112,7 @@ def tokens_of(table: dict[str, int], specials: dict[str, int], origin: Origin) -
 def read_merges(path: Path, table: dict[str, int]) -> dict[tuple[int, int], int]:
     """The merges of ``path`` in order: pair of ids → line. Lines end in LF, or all of them in CRLF."""
     text = strict_json.read_text(path)
-    if text.count("\r\n") == text.count("\n"):  # as a checkout on Windows leaves the file
+    if text.count("\r\n") == text.count("\n"):  # as in a checkout on Windows
         text = text.replace("\r\n", "\n")
     rows = text.split("\n")
     if rows.pop() != "":
@@ -129,7 +129,7 @@ def read_merges(path: Path, table: dict[str, int]) -> dict[tuple[int, int], int]
 
 
 def add_merge(merges: dict, parts: list[str], table: dict[str, int], place: int, where: dict) -> None:
-    """Put the merge of the two spelled tokens ``parts``, which stands at ``place``, into ``merges``: pair → place."""
+    """Put the merge of the two spelled tokens ``parts``, found at ``place``, into ``merges``: pair → place."""
     try:
         left, right = parts
         pair = table[left], table[right]
@@ -156,5 +156,5 @@ def format_merges(vocabulary: Vocabulary) -> bytes:
 
 
 def format_vocab(vocabulary: Vocabulary) -> bytes:
-    """The content of ``vocab.json``: one token a line, so that a difference is a line too."""
+    """The content of ``vocab.json``: one token a line, so that a diff shows single tokens."""
     return json.dumps(id_table(vocabulary), ensure_ascii=False, indent=0).encode("utf-8")
