@@ -3,9 +3,9 @@
     gpt-numpy download gpt2
     python scripts/finetune.py --data my_text.txt
 
-The learning rate is low and constant after a short warm-up: the model knows the language, and only has to learn the
-text. ``block_size`` is cropped, since fewer positions make a step cheaper and a short text needs no more.
-Every flag of ``gpt-numpy train`` goes on top: ``--init-from FOLDER`` for another model.
+The learning rate is low and constant after a short warm-up: the model knows the language already.
+``block_size`` is cropped, because fewer positions make a step cheaper and are enough for a short text.
+The script takes every flag of ``gpt-numpy train``: ``--init-from FOLDER`` for another model.
 """
 
 from gpt_numpy.commands.train import recipe

@@ -2,8 +2,8 @@
 
     python scripts/python_docs.py
 
-What ``gpt-numpy train`` does, but longer, wider and with dropout, because the corpus is small and is seen many times.
-Every flag of ``gpt-numpy train`` goes on top (``--help``).
+The training is that of ``gpt-numpy train``, but longer, with a wider model and with dropout, because the corpus is
+small and is read many times. The script takes every flag of ``gpt-numpy train`` (``--help``).
 """
 
 from gpt_numpy.commands.train import recipe

@@ -3,7 +3,8 @@
     gpt-numpy download shakespeare
     python scripts/shakespeare_char.py
 
-Copy it and change it: every name is a setting of ``gpt-numpy train``, and every flag of that command goes on top here
+Copy the script and change the copy: every name is a setting of ``gpt-numpy train``. The script takes every flag of that
+command
 (``--data FILE``, ``--out DIR``, ``--max-steps 100``; see ``--help``).
 """
 

@@ -1,8 +1,8 @@
-"""Which characters are letters, numbers and white space, by a pinned version of Unicode.
+"""Letters, numbers and white space, by a pinned version of Unicode.
 
 The ids of a text depend on these classes. Packages that know them (``regex``, Python's own ``unicodedata``) follow
-whichever version of Unicode was current when they were installed, and thousands of characters become letters with each.
-So the package carries a table of its own: the one that tiktoken uses, whose ids are GPT-2's.
+the version of Unicode that was current at their release, and each version adds thousands of letters. This package
+therefore has a table of its own: that of tiktoken, whose ids are GPT-2's.
 
     data                  the table, written by ``python -m gpt_numpy.unicode.tables_from_tiktoken``
     classes               the table as arrays, and texts made independent of ``regex``'s tables

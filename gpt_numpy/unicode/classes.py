@@ -1,4 +1,4 @@
-"""The pinned table as arrays, and a text as ``regex`` must see it to follow that table."""
+"""The pinned table as arrays, and texts changed so that ``regex`` follows that table."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _replacements() -> np.ndarray:
 def seen_by_regex(text: str) -> str:
     """``text`` with a stand-in for each character whose category in ``regex`` is not the pinned one.
 
-    As long as ``text``; where a pattern divides the one it divides the other. A stand-in has the pinned category.
+    The result is as long as ``text``, and patterns divide both at the same positions. A stand-in has the pinned category.
     """
     if text.isascii():
         return text

@@ -1,8 +1,8 @@
 """``python -m gpt_numpy.unicode.tables_from_tiktoken VERSION``: write ``data.py`` from the tables of the installed tiktoken.
 
-tiktoken has no table to be read, but its patterns divide by one: all characters are encoded with the pattern
-``\\p{Lu}``, and what comes back are those of the category. VERSION is the version of Unicode that tiktoken's
-``regex-syntax`` crate names.
+tiktoken does not export its table, but its patterns use the table. For each category, all characters are encoded
+with a pattern such as ``\\p{Lu}``, which finds the characters of the category. VERSION is the version of Unicode
+that tiktoken's ``regex-syntax`` crate names.
 """
 
 from __future__ import annotations

@@ -1,1 +1,1 @@
-"""From tokens of documents to the rows of a batch."""
+"""From the tokens of documents to the rows of a batch."""

@@ -1,8 +1,8 @@
-"""Randomness as a function of counters, for arrays of them: what ``randomness.fold`` is for integers.
+"""Random numbers as a function of arrays of counters: ``randomness.fold`` for arrays.
 
-The order of batches is promised to stay what it is, on every machine and NumPy: so the numbers come from a
-hash that is written out (SplitMix64: Steele, Lea & Flood 2014) and not from ``numpy.random``, whose streams may
-change between versions. It is not for cryptography.
+The order of batches must be the same on every machine and with every version of NumPy. The numbers therefore come
+from a hash (SplitMix64: Steele, Lea & Flood 2014) and not from ``numpy.random``, whose streams may change between
+versions. The hash is not for cryptography.
 """
 
 import numpy as np
@@ -29,7 +29,7 @@ def permuted(indices, size, *key):
 
     A Feistel network over the next even power of two, walked until it lands inside the range (Black & Rogaway 2002,
     "Ciphers with arbitrary finite domains"): a bijection whatever the round function is, computed for the
-    indices asked for and never stored. The walk takes fewer than four steps on average.
+    given indices only and never stored. The walk takes fewer than four steps on average.
     """
     half = np.uint64((max(int(size) - 1, 1).bit_length() + 1) // 2)
     mask = (np.uint64(1) << half) - np.uint64(1)

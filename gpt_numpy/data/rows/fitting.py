@@ -7,7 +7,7 @@ the least room that still takes it. Few or awkward lengths can leave gaps. While
 ``MAX_PADDING`` of all positions, the emptiest row is taken apart again to fill the largest gaps, at one cut a gap.
 
 Every document ends with an end-of-text token. A stretch of a document that a cut separates from its end has none, so
-that stretch always stands last in its row and fills the row. An end-of-text token or the row's end therefore closes
+that stretch is always the last of its row and fills the row. An end-of-text token or the row's end therefore closes
 every stretch, and ``segments`` finds each boundary in the row itself.
 """
 
@@ -62,7 +62,7 @@ def _best_fit(pieces, row_length):
     for piece in sorted(pieces, key=lambda piece: (-piece.size, piece)):
         enough = rooms >> piece.size
         if enough:
-            room = piece.size + (enough & -enough).bit_length() - 1  # the least room that takes it
+            room = piece.size + (enough & -enough).bit_length() - 1  # the least room that is enough
             row = by_room[room].pop()
             if not by_room[room]:
                 rooms ^= 1 << room
@@ -83,7 +83,7 @@ def _fill_gaps(rows, row_length, tokens, full_rows, max_padding):
     heapq.heapify(gaps)
     places = (full_rows + len(rows)) * row_length
     while places - tokens > max_padding * places:
-        if places - tokens < row_length:  # the other rows have not room enough for what this one holds
+        if places - tokens < row_length:  # the other rows have too little room for this row's tokens
             break
         _, emptiest = heapq.heappop(gaps)
         pieces, rows[emptiest] = rows[emptiest], []
@@ -94,7 +94,7 @@ def _fill_gaps(rows, row_length, tokens, full_rows, max_padding):
 
 
 def _place(piece, rows, gaps):
-    """Put ``piece`` into the largest gap, and what does not fit there into the next."""
+    """Put ``piece`` into the largest gap, and the rest into the next."""
     while piece.size:
         gap, row = heapq.heappop(gaps)
         taken = min(piece.size, -gap)
@@ -124,14 +124,14 @@ def lay_out(rows, documents, row_length, eot_id, dtype):
 
 
 def count_cuts(rows):
-    """How many documents a plan cuts, and into how many spans more than there are documents."""
+    """(documents that a plan cuts, spans beyond one for each document)."""
     spans = [span.document for row in rows for span in row]
     documents, counts = np.unique(spans, return_counts=True) if spans else (np.array([]), np.array([]))
     return int((counts > 1).sum()), len(spans) - len(documents)
 
 
 def concat_cuts(lengths, block_size):
-    """The same for the policy ``concat``: documents with a block's end inside them, and those ends."""
+    """(documents that the policy ``concat`` cuts, block ends inside documents)."""
     ends = np.cumsum(lengths)
     inside = (ends - 1) // block_size - (ends - np.asarray(lengths)) // block_size
     return int((inside > 0).sum()), int(inside.sum())

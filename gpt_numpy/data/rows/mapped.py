@@ -1,4 +1,4 @@
-"""Tokens that are mapped from files: the pages that were read stay in memory until somebody lets them go."""
+"""Tokens that are mapped from files: pages that were read stay in memory until they are released."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import Any
 
 
 def release(tokens: Any) -> None:
-    """Let go of the pages of ``tokens`` (an array, or ``JoinedTokens``) that are in memory; they can be read again.
+    """Release the pages of ``tokens`` (an array, or ``JoinedTokens``) that are in memory; they can be read again.
 
-    Whoever walks through a whole file calls this now and then, so that memory does not grow with the file. Nothing
-    happens to an array in memory, or where the system has no such call.
+    A loop over a whole file calls this now and then, so that memory does not grow with the file. The call does nothing
+    for an array in memory, or where the system does not support it.
     """
     for array in getattr(tokens, "arrays", [tokens]):
         owner = array

@@ -1,7 +1,7 @@
-"""From token documents to one array of tokens, checked once so that nothing after has to doubt an id.
+"""From token documents to one array of tokens, whose ids are checked once, here.
 
-An end-of-text token follows every document, the last too: between any two there is exactly one, arrays
-packed apart can be joined, and the model learns where a text ends.
+An end-of-text token follows every document, the last one too. Arrays that were packed separately can therefore be
+joined, and the model learns where a text ends.
 """
 
 import numpy as np
@@ -33,7 +33,7 @@ def pack(documents_of_ids, eot_id, dtype=np.uint16):
 
 
 def as_tokens(ids, dtype, where):
-    """``ids`` as a 1-D array of ``dtype``; ``where`` names them in the DataError for an id it cannot hold."""
+    """``ids`` as a 1-D array of ``dtype``; ``where`` names the ids in the DataError for an id that ``dtype`` cannot hold."""
     array = np.asarray(ids)
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise DataError("not a sequence of integer ids", field=where, found=f"{array.dtype} of shape {array.shape}")
@@ -44,7 +44,7 @@ def as_tokens(ids, dtype, where):
 def check_tokens(tokens, vocab_size, where="tokens", expected=None):
     """Raise DataError, with the position, for the first id of ``tokens`` that is not in [0, ``vocab_size``).
 
-    To be called before ids reach an embedding: a kernel has no bounds checks. Reads a memory-mapped array in
+    Call this before ids reach an embedding: a kernel has no bounds checks. A memory-mapped array is read in
     stretches.
     """
     for start in range(0, len(tokens), 1 << 22):

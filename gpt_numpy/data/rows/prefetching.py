@@ -7,8 +7,8 @@ import threading
 def prefetch(make_batch, steps, depth=2):
     """Yield ``make_batch(step)`` for each of ``steps``, in order, with up to ``depth`` made in advance.
 
-    ``make_batch`` is a pure function of the step, so what comes out is what calling it in a loop would give; an
-    exception in it is raised here, at the step it belongs to. Closing the generator (or leaving its loop and dropping
+    ``make_batch`` is a pure function of the step, so the results are those of calls in a loop. An exception
+    of ``make_batch`` is raised here, at its step. Closing the generator (or leaving its loop and dropping
     it) ends the thread.
     """
     ready = queue.Queue(max(1, depth))
@@ -37,5 +37,5 @@ def _produce(make_batch, steps, ready, closed):
                 return
             ready.put(((make_batch(step),), None))
         ready.put((None, None))
-    except BaseException as error:  # whatever it is, it belongs to the consumer
+    except BaseException as error:  # every exception is raised again in the consumer
         ready.put((None, error))

@@ -1,10 +1,10 @@
-"""Batches as pure functions: nothing is stored, so resuming a run is nothing but knowing its step.
+"""Batches as pure functions: no state is stored, so that a run can be resumed from its step alone.
 
 ``batch`` draws random windows, ``epoch_batch`` goes through every block once an epoch in a seeded order. Both are
 functions of (seed, step, row): row r of a step is the same whether one process computes all rows or each rank
-and each accumulation step computes a range of them, so the global batch does not depend on how it is divided.
-``validation_windows`` covers a text in fixed windows: every token is predicted once, and rows that documents were
-fitted into are taken as training takes them.
+and each accumulation step computes a range of them, so the global batch does not depend on its division.
+``validation_windows`` covers a text in fixed windows: every token is predicted once. Rows that documents were fitted
+into are the same as in training.
 
 ``tokens`` is a 1-D array, in memory or mapped from a file, or the tokens of a ``TokenDataset``.
 """
@@ -14,14 +14,14 @@ import numpy as np
 from ...errors import DataError
 from .counters import counter_hash, permuted
 
-IGNORED = -1  # a target that counts for nothing in the loss
+IGNORED = -1  # a target that does not count in the loss
 
 
 def batch(tokens, batch_size, block_size, seed, step, rows=None):
     """Random windows of ``tokens`` (N,) → (inputs (B,T), targets (B,T)) int64; targets are one token further.
 
     ``rows`` (a range or sequence of row numbers below ``batch_size``) computes those rows of the batch only; B is their
-    number. Windows are drawn uniformly, with replacement, from all N − T places. Raises DataError where
+    number. Windows are drawn uniformly, with replacement, from all N − T positions. Raises DataError where
     ``tokens`` is shorter than one window.
     """
     rows = _check_rows(rows, batch_size)
@@ -39,7 +39,7 @@ def epoch_batch(tokens, batch_size, block_size, seed, step, rows=None, stride=No
     """
     rows = _check_rows(rows, batch_size)
     blocks = count_blocks(tokens, block_size, stride)
-    number = int(step) * batch_size + rows  # of the block, counted through all epochs
+    number = int(step) * batch_size + rows  # number of the block, counted over all epochs
     chosen = np.empty_like(number)
     for epoch in np.unique(number // blocks).tolist():
         here = number // blocks == epoch
@@ -48,12 +48,12 @@ def epoch_batch(tokens, batch_size, block_size, seed, step, rows=None, stride=No
 
 
 def count_blocks(tokens, block_size, stride=None):
-    """How many blocks an epoch of ``epoch_batch`` has."""
+    """The number of blocks in an epoch of ``epoch_batch``."""
     return (_places(tokens, block_size) - 1) // (stride or block_size) + 1
 
 
 def rows_of_rank(batch_size, rank, world_size):
-    """The rows of a global batch that ``rank`` of ``world_size`` computes: consecutive, as even as can be."""
+    """The rows of a global batch that ``rank`` of ``world_size`` computes: consecutive; shares differ by one row at most."""
     if not 0 <= rank < world_size <= batch_size:
         raise DataError(
             f"a batch of {batch_size} rows cannot give rank {rank} of {world_size} a share", field="world_size"
@@ -83,7 +83,7 @@ def validation_windows(tokens, block_size, limit=None, row_length=0, chosen=None
 
 
 def count_validation_windows(tokens, block_size, limit=None, row_length=0):
-    """How many windows ``validation_windows`` gives for the same arguments; the same errors."""
+    """The number of windows of ``validation_windows`` for the same arguments; the errors are the same."""
     _places(tokens, block_size)
     if row_length and (row_length != block_size + 1 or len(tokens) % row_length):
         raise DataError(
@@ -104,7 +104,7 @@ def _check_rows(rows, batch_size):
 
 
 def _places(tokens, block_size):
-    """How many windows of ``block_size`` inputs and their targets start in ``tokens``."""
+    """The number of positions in ``tokens`` where a window of ``block_size`` inputs and their targets starts."""
     if block_size < 1 or len(tokens) < block_size + 1:
         raise DataError(
             f"the text has {len(tokens)} tokens, fewer than a block of {block_size} and the one that follows it",
@@ -114,7 +114,7 @@ def _places(tokens, block_size):
 
 
 def _inputs_and_targets(tokens, starts, block_size):
-    """Copies, so that neither a caller's writing nor a closed file reaches from one array into another."""
+    """Inputs and targets as copies, which do not change with each other and do not need an open file."""
     if hasattr(tokens, "windows"):
         windows = tokens.windows(starts, block_size + 1)  # (B, T+1)
     else:

@@ -1,1 +1,1 @@
-"""Folders of token shards: written, opened, verified, looked at."""
+"""Folders of token shards: writing, opening, verifying and inspecting them."""

@@ -1,8 +1,7 @@
 """The tokens of one split, gathered until they make a shard; and where in the input each shard ended.
 
-A shard takes a prefix of all that is left of the split's tokens, and where the prefix ends depends on the
-tokens alone. A preparation that was killed can therefore go on behind its last shard and write the same bytes as
-one that was not.
+A shard takes a prefix of the split's remaining tokens. The end of the prefix depends on the tokens only. A killed
+preparation can therefore go on after its last shard and write the same bytes as an uninterrupted one.
 """
 
 import collections
@@ -35,7 +34,7 @@ class _Chunk(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """What a shard is made of: its documents (the last perhaps unfinished), and what it adds to the totals."""
+    """The content of a shard: its documents (the last perhaps unfinished), and its share of the totals."""
 
     documents: list  # of arrays
     finished: int
@@ -68,9 +67,9 @@ class Collector:
         self.position = position
         self._eot, self._dtype = np.array([eot_id], dtype), dtype
         self._chunks = collections.deque()
-        self._inside = position.inside  # the document at hand has had tokens
+        self._inside = position.inside  # the current document has had tokens
         self.buffered = 0  # tokens gathered
-        self._complete = 0  # of which belong to documents that have ended
+        self._complete = 0  # those of documents that have ended
 
     def wants(self, place):
         """Whether the piece at ``place`` still has tokens for this split."""
@@ -93,7 +92,7 @@ class Collector:
                 self._complete = self.buffered
 
     def fitting_size(self, row_length):
-        """The tokens of all documents that have ended, and as many full rows as the one at hand fills."""
+        """The tokens of all documents that have ended, and the full rows of the current one."""
         return self.buffered - (self.buffered - self._complete) % row_length
 
     def take(self, size):

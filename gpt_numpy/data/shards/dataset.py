@@ -1,7 +1,7 @@
 """A folder that ``gpt-numpy data prepare`` wrote, opened for training.
 
 Opening verifies: every shard is hashed and every token compared with the vocabulary, so that a flipped bit is an error
-that names its shard, never a strange batch. ``verify=False`` leaves that out for corpora too large to read at
+that names its shard. ``verify=False`` skips these checks for corpora too large to read at
 every start; names, sizes and headers are always checked.
 """
 
@@ -19,7 +19,7 @@ from .manifest import MANIFEST, read_manifest, shard_dtype
 from .token_files import HEADER_BYTES, JoinedTokens, ShardHeader, map_tokens, read_header
 
 TOKENIZER_FOLDER = "tokenizer"
-PROGRESS = "progress.json"  # of a preparation that has not come to its end
+PROGRESS = "progress.json"  # file of an unfinished preparation
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class TokenDataset:
 
     @property
     def sha256(self):
-        """The identity of the whole: the manifest's hash, which covers the hash of every file. A run that is
-        resumed compares it with the one it began with."""
+        """The identity of the dataset: the manifest's hash, which covers the hash of every file. A resumed run
+        compares this hash with that of its start."""
         return self.manifest["sha256"]
 
     def divided(self, validation_fraction):
@@ -83,7 +83,7 @@ class TokenDataset:
         return self.train.part(0, cut), self.train.part(cut, size)
 
     def stride(self, block_size):
-        """What ``epoch_batch`` takes for ``stride``. Raises DataError where rows were packed for another block size."""
+        """The ``stride`` for ``epoch_batch``. Raises DataError where rows were packed for another block size."""
         row_length = self.row_length
         if row_length and row_length != block_size + 1:
             raise DataError(
@@ -114,7 +114,7 @@ def open_dataset(folder, verify=True):
 
 
 def _check_entries(folder, manifest):
-    """Nothing missing and nothing extra; hidden files are passed over."""
+    """Check that no file is missing or extra; hidden files are ignored."""
     shards = {shard["name"] for record in manifest["splits"].values() for shard in record["shards"]}
     found = {name for name in os.listdir(folder) if not name.startswith(".")}
     expected = {MANIFEST, TOKENIZER_FOLDER, *shards}

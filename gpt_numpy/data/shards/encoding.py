@@ -1,7 +1,7 @@
-"""From files to tokens on all cores, in order: the middle of ``prepare``.
+"""From files to tokens on all cores, in order, for ``prepare``.
 
 The calling thread reads and cuts into documents; a pool normalises and encodes units of about a megabyte. Threads
-serve where the tokenizer's kernel lets go of the interpreter's lock. Only a few units are under way at any
+help where the tokenizer's kernel releases the interpreter's lock. Only a few units are under way at any
 time, so memory does not grow with the corpus.
 """
 
@@ -22,7 +22,7 @@ _TEXTS_PER_UNIT = 4096
 
 
 class Place(NamedTuple):
-    """A piece of text: its number in its file, and how many documents came before the file and before the piece."""
+    """Numbers of a piece: its number in its file, and the documents before the file and before the piece."""
 
     file: int
     documents_before_file: int
@@ -32,7 +32,7 @@ class Place(NamedTuple):
 
 class EncodedPiece(NamedTuple):
     place: Place
-    last: bool  # it closes its document
+    last: bool  # the piece closes its document
     tokens: np.ndarray  # (N,), without an end-of-text token
     text_bytes: int  # UTF-8, after normalising
 
@@ -109,7 +109,7 @@ def _encode(tokenizer, settings, unit, paths):
 
 
 def encode_texts(tokenizer, texts):
-    """An array of tokens for each text, made on the calling thread; special tokens in it are text like any other."""
+    """An array of tokens for each text, made on the calling thread; special tokens in the text are ordinary text."""
     return tokenizer.encode_batch_to_arrays(texts, disallowed_special=(), threads=1)
 
 

@@ -1,4 +1,4 @@
-"""What is in a token file: lengths of documents, how either packing would treat them, and some text."""
+"""The content of a token file: lengths of documents, the effect of either packing, and examples of text."""
 
 from typing import NamedTuple
 
@@ -14,7 +14,7 @@ class PackingReport(NamedTuple):
     """One policy's treatment of documents, for one block size."""
 
     blocks: int
-    utilisation: float  # share of the blocks' places that hold tokens of documents
+    utilisation: float  # share of the blocks' positions that hold tokens of documents
     kept: float  # share of the documents' tokens that are in blocks
     cut_documents: int
     cuts: int
@@ -24,8 +24,8 @@ class PackingReport(NamedTuple):
 def document_lengths(tokens, eot_id, row_length=0):
     """Lengths (int64) of the documents in ``tokens``, end-of-text tokens included.
 
-    With ``row_length`` a row's end is an end too and padding is left out: these are the stretches in which best-fit
-    packing keeps documents. What follows the last end-of-text token counts as a document.
+    With ``row_length`` a row's end is an end too and padding is left out: the lengths are those of the stretches that
+    best-fit packing made. Tokens after the last end-of-text token count as a document.
     """
     ends = []
     for start in range(0, len(tokens), _STRETCH):
@@ -57,7 +57,7 @@ def packing_reports(lengths, block_size):
 
 
 def histogram_lines(lengths):
-    """A picture of ``lengths`` in text: a line for each power of two, with a bar for the share of documents."""
+    """A histogram of ``lengths`` in text: a line for each power of two, with a bar for the share of documents."""
     exponents = np.floor(np.log2(np.maximum(lengths, 1))).astype(int)
     counts = np.bincount(exponents)
     lines = []

@@ -1,8 +1,8 @@
-"""The manifest of a folder of shards: what is in it, what made it, and the SHA-256 of each file.
+"""The manifest of a folder of shards: counts, settings, and the SHA-256 of each file.
 
-Everything that a reader relies on is checked here before any shard is opened, for a manifest may be damaged or
-hostile: its own hash, exact field names and types, ranges, and the names of the shards, which follow a
-fixed scheme and can therefore lead nowhere else.
+A manifest may be damaged or hostile. The whole manifest is therefore checked before any shard is opened: its own
+hash, exact field names and types, ranges, and the names of the shards. These names follow a fixed scheme and cannot
+point outside the folder.
 """
 
 import hashlib
@@ -52,7 +52,7 @@ def shard_name(split, number):
 
 
 def canonical_json(value):
-    """The one way ``value`` is written as JSON, so that equal values have equal bytes and hashes."""
+    """The canonical JSON of ``value``: equal values have equal bytes and hashes."""
     return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode("ascii")
 
 
@@ -105,7 +105,7 @@ def read_manifest(folder):
 
 
 def load_json(path):
-    """The value in a JSON file of ours. DataError for what is missing, too large, no regular file or no strict JSON."""
+    """The value in a JSON file of ours. DataError for a file that is missing, too large, not regular or not strict JSON."""
     try:
         status = os.lstat(path)
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_MANIFEST_BYTES:

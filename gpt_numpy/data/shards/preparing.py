@@ -1,9 +1,9 @@
 """From a corpus of any size to a folder of shards: bounded memory, all cores, and a kill loses one shard's work.
 
-The folder is written in an order that leaves it unambiguous at any time: the tokenizer; then each shard, followed by
-``progress.json``, which says where in the input to go on; at the end the manifest, without which a folder is
-unfinished. Each file appears whole or not at all. The bytes depend on the input, the tokenizer and the settings
-and on nothing else, not on the number of threads and not on how often the work was killed.
+The files are written in this order: the tokenizer; then each shard, followed by ``progress.json``, which holds the
+position in the input; at the end the manifest. A folder without a manifest is unfinished. Each file appears whole or
+not at all. The bytes depend only on the input, the tokenizer and the settings: neither the number of threads nor a
+kill changes them.
 """
 
 import contextlib
@@ -39,13 +39,13 @@ _TEMPORARY = re.compile(r"\..*\.tmp")
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides, with the input and the tokenizer, every byte that is written.
+    """The settings that, with the input and the tokenizer, decide every byte of the folder.
 
-    split … errors    how files become documents: see ``reading.read_pieces``
+    split … errors    division of files into documents: see ``reading.read_pieces``
     normalize         names of normalising steps
-    specials          what a special token spelled out in the text is: see ``special_text``
+    specials          meaning of a special token spelled out in the text: see ``special_text``
     block_size        the policy ``fit``: rows of this many inputs and one target more; None: the policy ``concat``
-    shard_tokens      about how many tokens a shard has
+    shard_tokens      tokens of a shard, about
     validation_every  one of so many documents goes to validation; 0: none
     seed              draws the validation documents
     """
@@ -99,9 +99,9 @@ def prepare(
     """Write the tokens of ``inputs`` (see ``find_files``) into ``folder`` and return its manifest.
 
     Goes on where an earlier call with the same input, tokenizer and settings was killed; a folder that is
-    complete is left as it is. ``restart`` discards what is there. ``on_bytes`` is told of every stretch of input that
-    was read. Raises DataError for bad input and for a folder that holds something else, RunLocked where another
-    process is at work in it.
+    complete is not changed. ``restart`` discards the folder's content. ``on_bytes`` is called with every stretch of
+    input that was read. Raises DataError for bad input and for a folder with other content, RunLocked where another
+    process prepares data in the folder.
     """
     paths = find_files(inputs)
     if tokenizer.eot_id is None:
@@ -121,7 +121,7 @@ def prepare(
 
 
 def _refuse_inside(inputs, folder):
-    """An output inside an input would be its own input the next time."""
+    """Refuse an output folder inside an input folder, where the next call would read it as input."""
     for name in [inputs] if isinstance(inputs, (str, os.PathLike)) else inputs:
         if os.path.isdir(name) and Path(name).resolve() in [folder.resolve(), *folder.resolve().parents]:
             raise DataError("lies inside the input", path=folder, found=str(name), expected="a folder of its own")
@@ -132,7 +132,7 @@ def _locked(folder):
 
 
 class _Preparation:
-    """One run of ``prepare``: what is behind it, what both splits have gathered, and the one thread that writes."""
+    """One run of ``prepare``: its progress, the gathered tokens of both splits, and the writing thread."""
 
     def __init__(self, paths, tokenizer, folder, settings):
         self.paths, self.tokenizer, self.folder, self.settings = paths, tokenizer, folder, settings
@@ -205,7 +205,7 @@ class _Preparation:
         return self.collectors[self._split(place)].wants(place)
 
     def _shard(self, split):
-        """Hand the next shard of ``split`` to the writer, once that has written the one before."""
+        """Hand the next shard of ``split`` to the writer, once the writer has written the shard before."""
         collector = self.collectors[split]
         if self.settings.row_length:
             size = collector.fitting_size(self.settings.row_length)
@@ -250,7 +250,7 @@ class _Preparation:
         return read_manifest(self.folder)
 
     def _complete_already(self):
-        """The manifest of a folder that an earlier run completed from this very input."""
+        """The manifest of a folder that an earlier run completed from the same input."""
         path, manifest = self.folder / MANIFEST, read_manifest(self.folder)
         compare_identity(manifest, self.identity, path)
         if STDIN in self.paths or [record["name"] for record in manifest["inputs"]] != list(map(str, self.paths)):
@@ -275,7 +275,7 @@ def _tokenizer_files(tokenizer):
 
 
 def _clear(folder, restart):
-    """Remove what a killed run left half-written, and with ``restart`` all that is ours; refuse what is not."""
+    """Remove half-written files of a killed run, and with ``restart`` all files of a preparation; refuse others."""
     for path in sorted([*folder.iterdir(), *folder.glob(f"{TOKENIZER_FOLDER}/.*")]):
         if _TEMPORARY.fullmatch(path.name):
             path.unlink()

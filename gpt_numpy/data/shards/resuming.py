@@ -1,7 +1,6 @@
-"""What a preparation has behind it: ``progress.json``, written after each shard and gone when the manifest is there.
+"""Progress of ``data prepare``, so that it can resume: ``progress.json``, written after each shard, removed at the end.
 
-It is trusted no further than the manifest is: its own hash, the input as it was, and the bytes of every shard
-are compared before the work goes on.
+The record is checked before the work goes on: its own hash, the identity of the input, and the bytes of every shard.
 """
 
 from pathlib import Path
@@ -55,7 +54,7 @@ def read_progress(folder, identity, sources):
 
 
 def compare_identity(was, now, path):
-    """Raise DataError, naming the setting, where a folder was written with others than ``now``."""
+    """Raise DataError, naming the setting, where a folder was written with settings other than ``now``."""
     flat_was, flat_now = ({**identity, **identity["settings"]} for identity in (was, now))
     for name in now["settings"] | now:
         if name != "settings" and flat_was.get(name) != flat_now[name]:

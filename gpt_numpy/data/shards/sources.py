@@ -1,4 +1,4 @@
-"""What an input was, so that a run that is resumed, or a folder that is complete, knows it again."""
+"""The identity of an input, by which a resumed preparation or a complete folder recognises it."""
 
 import hashlib
 import os
@@ -9,7 +9,7 @@ from ..text.opening import STDIN, is_builtin
 
 
 def identify(path):
-    """Name, size in bytes and time of change of an input: what can be known without reading it."""
+    """Name, size in bytes and time of change of an input, found without reading it."""
     if path == STDIN:
         return [path, 0, 0]
     if is_builtin(path):
@@ -27,7 +27,7 @@ def hash_source(path):
 
 
 class Watch:
-    """Sees the bytes of an input as they are read (``observe`` of ``read_pieces``); knows at the end what was read."""
+    """Receives the bytes of an input as they are read (``observe`` of ``read_pieces``), and hashes them."""
 
     def __init__(self, path, on_bytes):
         self._path, self._on_bytes = path, on_bytes

@@ -3,9 +3,9 @@
 llm.c writes 256 int32 words and then the tokens. Words 0–2 are magic number, version and the number of tokens
 (uint16 and uint32 tokens have a magic number each); the rest is unused. Our shards are such files with words
 3–6 used for the number of documents that end in the shard, the vocabulary, the end-of-text token and
-the row length (0 where documents flow across rows), so that llm.c reads them as they are. nanoGPT writes tokens alone.
+the row length (0 where documents flow across rows), and llm.c reads such files too. nanoGPT writes tokens only.
 
-A shard holds fewer than 2³¹ tokens, little-endian. Everything read is mapped, not loaded.
+A shard holds fewer than 2³¹ tokens, little-endian. Files are mapped, not loaded.
 """
 
 import os
@@ -23,7 +23,7 @@ _FORMATS = {20240520: (1, np.dtype("<u2")), 20240801: (7, np.dtype("<u4"))}  # m
 
 
 class ShardHeader(NamedTuple):
-    """What the first words of a shard say."""
+    """The first words of a shard."""
 
     dtype: np.dtype
     n_tokens: int
@@ -44,8 +44,8 @@ def format_header(header):
 def read_header(path, follow=False):
     """The ``ShardHeader`` of a shard or an llm.c file, checked against the file's size; None for a headerless file.
 
-    Raises DataError for an unknown version, a size that does not agree, or what is not a regular file; a symbolic link
-    is one only with ``follow``.
+    Raises DataError for an unknown version, a size that does not agree, or a path that is not a regular file. A symbolic
+    link is followed only with ``follow``.
     """
     size = _regular_size(path, follow)
     with open(path, "rb") as file:
@@ -73,8 +73,8 @@ def read_header(path, follow=False):
 def read_token_file(path, vocab_size, dtype=np.uint16):
     """Tokens (N,) of an llm.c or a nanoGPT ``.bin`` file, mapped; each checked to be below ``vocab_size``.
 
-    ``dtype`` is for nanoGPT's files, which do not say; llm.c's do. A symbolic link is followed. Raises DataError for what
-    is no regular file of whole tokens, and for a file without tokens.
+    ``dtype`` is for nanoGPT's files, which do not name their type; llm.c's do. A symbolic link is followed. Raises DataError
+    unless the file is a regular file of one or more whole tokens.
     """
     header = read_header(path, follow=True)
     if header is None:
@@ -104,7 +104,7 @@ def map_tokens(path, dtype, offset):
 
 
 def _regular_size(path, follow=False):
-    """The size of a regular file; with ``follow`` also of the one that a symbolic link leads to."""
+    """The size of a regular file; with ``follow`` also that of a symbolic link's target."""
     try:
         status = os.stat(path) if follow else os.lstat(path)
     except OSError as error:

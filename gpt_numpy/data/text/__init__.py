@@ -1,1 +1,1 @@
-"""Where text comes from, as documents, and what is done to it before it is encoded."""
+"""Documents from text: finding and opening files, dividing text into documents, normalising."""

@@ -12,7 +12,7 @@ def builtin_corpus(name):
 
     ``python-docs`` is the text behind Python's ``help("topics")``: the language reference's chapters, one a
     document, in the order of their names. It differs a little between Python versions. Raises DataError for an
-    unknown name, and where a distribution left the text out.
+    unknown name, and where the installed Python lacks the text.
     """
     if name not in BUILTIN_CORPORA:
         raise DataError(

@@ -1,10 +1,10 @@
 """Normalising text: named steps, each a pure function from str to str, chosen and recorded by the caller.
 
-Nothing else in ``data`` changes a character. The steps run in the order of ``STEPS`` whatever order they are
-named in: what removes characters comes before what composes those that are left, so that normalising a normalised text
-changes nothing. Each step is linear in the length of the text, on hostile text too: ``unicodedata.normalize`` sorts a
-run of combining marks by insertion, which takes minutes for one megabyte of marks in the wrong order,
-so ``_sort_marks`` puts long runs in order first (and the result is still the exact normal form).
+No other module of ``data`` changes a character. The steps always run in the order of ``STEPS``: steps that remove
+characters come before steps that compose the remaining ones, so that normalising a normalised text changes nothing.
+Each step is linear in the length of the text, on hostile text too. ``unicodedata.normalize`` sorts a run of combining
+marks by insertion, which takes minutes for one megabyte of marks in the wrong order. ``_sort_marks`` therefore sorts
+long runs first; the result is still the exact normal form.
 """
 
 import difflib
@@ -29,7 +29,7 @@ def normalize(text, steps=DEFAULT_STEPS):
 
 
 def check_steps(steps):
-    """``steps`` in the order they run. Raises ConfigError for an unknown or repeated name, or two Unicode forms."""
+    """``steps`` in the order in which they run. Raises ConfigError for an unknown or repeated name, or two Unicode forms."""
     for name in steps:
         if name not in STEPS:
             near = difflib.get_close_matches(str(name), STEPS, 1)
@@ -48,7 +48,7 @@ def _bom(text):
 
 
 def _nfc(text):
-    """Canonical composition: one code point for é however it was typed."""
+    """Canonical composition: one code point for é in every spelling."""
     return _unicode_form("NFC", text)
 
 
@@ -88,7 +88,7 @@ STEPS = {
 }
 
 _CONTROLS = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f]+")
-# entered once a run (the lookbehind) and never given back (the possessive ++): linear on a line of a million spaces
+# matches once a run (the lookbehind) and never backtracks (the possessive ++): linear on a line of a million spaces
 _TRAILING_SPACE = re.compile(r"(?<![ \t])[ \t]++(?=\n|\Z)")
 _BLANK_LINES = re.compile(r"\n{3,}")
 _FIRST_MARK = 0x300  # no combining mark, and nothing that decomposes into marks alone, lies before it
@@ -108,7 +108,7 @@ def _unicode_form(form, text):
 
 
 def _sort_marks(form, run):
-    """A run of marks, decomposed and in canonical order: what ``normalize`` would reach by insertion sort."""
+    """A run of marks, decomposed and in canonical order: as ``normalize`` would sort it by insertion."""
     decomposition = form.replace("C", "D")
     marks = "".join([unicodedata.normalize(decomposition, mark) for mark in run[0]])
     return "".join(sorted(marks, key=unicodedata.combining))

@@ -1,8 +1,8 @@
 """From names on a command line to text: finding the files, opening them, decoding their bytes.
 
-Bytes are decoded as they are: no newline is translated and nothing is dropped (that is the business of
-``normalizing``, where it is chosen and recorded). What is not text is refused with the file and the offset of
-the byte, because a corpus with a gzip file or a UTF-16 file read as text trains a model without any complaint.
+Bytes are decoded unchanged: no newline is translated and nothing is dropped. (``normalizing`` changes text, by steps
+that are chosen and recorded.) Bytes that are not text are refused with the file and the offset, because a corpus with
+a gzip file or a UTF-16 file read as text would train a model without any error.
 Files are read in chunks, so a file may be larger than memory.
 """
 
@@ -21,14 +21,14 @@ from .corpora import BUILTIN_CORPORA
 STDIN = "-"
 CHUNK_BYTES = 1 << 20
 
-# what a folder is searched for; a file named by itself or by a glob may be called anything
+# suffixes of the files that are read from a folder; a file named by itself or by a glob may have any suffix
 TEXT_SUFFIXES = frozenset(
     ".txt .text .md .markdown .rst .tex .html .csv .tsv .jsonl .ndjson .py .pyi .pyx .c .h .cc .cpp .hpp .rs .go .java"
     " .js .ts .rb .sh .sql .toml .yaml .yml .ini .cfg .css .xml".split()
 )
 
 _SHARD = re.compile(r"(train|validation)-\d{5,}\.bin")
-_OTHER_HALF = {"merges.txt": "vocab.json", "vocab.bpe": "encoder.json"}  # of a tokenizer: no text for all their suffix
+_OTHER_HALF = {"merges.txt": "vocab.json", "vocab.bpe": "encoder.json"}  # of a tokenizer: not text
 
 _SIGNATURES = {
     b"\x1f\x8b": "gzip data (name it .gz to have it decompressed)",
@@ -49,9 +49,9 @@ def find_files(inputs):
     """The files that ``inputs`` names, in the order given; a folder's and a glob's in sorted order.
 
     An input is a file, a folder (searched recursively for ``TEXT_SUFFIXES``, also with ``.gz`` after them; hidden
-    files and folders are passed over, and so are ``merges.txt`` and ``vocab.bpe`` where a tokenizer's other file lies
-    beside them), a glob with ``*``, ``?`` or ``[``, ``-`` for standard input, or the name of a built-in corpus
-    where no file is called that.
+    files and folders are skipped, and so are ``merges.txt`` and ``vocab.bpe`` beside a tokenizer's other file), a
+    glob with ``*``, ``?`` or ``[``, ``-`` for standard input, or the name of a built-in corpus where no file has this
+    name.
     Raises DataError where an input names nothing, names something that is not a regular file, where two inputs name the
     same file (its text would count twice), and where a folder is or holds token shards, which are not text.
     """
@@ -71,7 +71,7 @@ def find_files(inputs):
 
 
 def _identity(path):
-    """What two names of one file have in common, also where one of them is a link of either kind."""
+    """The identity of a file, equal for all its names, links of either kind included."""
     if path == STDIN or not os.path.lexists(path):
         return path
     status = os.stat(path)
@@ -134,7 +134,7 @@ def _raise(error):
 
 
 def _regular(path):
-    """``path`` again if it is a regular file: opening a FIFO would wait for ever, a device never ends."""
+    """``path`` unchanged, or DataError unless it is a regular file: opening a FIFO would wait for ever, a device never ends."""
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
@@ -151,7 +151,7 @@ def read_text(path, encoding="utf-8", errors="strict", observe=None):
 
     A name ending in ``.gz`` is decompressed. ``errors="replace"`` puts U+FFFD for each undecodable or NUL
     byte; with "strict" those raise DataError with the byte's offset (for ``.gz``: in the decompressed text).
-    ``observe`` is called with all bytes of the file, in order and as they lie on the disk.
+    ``observe`` is called with all bytes of the file, in order and as they are on the disk.
     """
     if errors not in ("strict", "replace"):
         raise DataError("unknown way to treat a bad byte", field="errors", found=errors, expected="strict or replace")
@@ -190,7 +190,7 @@ def _decode(decoder, chunk, final, path, base):
 
 
 def _without_nul(text, path, base, errors):
-    """``text``, of which a NUL is refused or replaced; its offset is known where ``base`` is (UTF-8)."""
+    """``text``, with every NUL refused or replaced; the error gives the offset where ``base`` is known (UTF-8)."""
     place = text.find("\0")
     if place < 0:
         return text
@@ -234,7 +234,7 @@ def _chunks(file):
 
 
 class _Observed:
-    """A file to be read from start to end, whose bytes ``observe`` sees too."""
+    """A file read from start to end; ``observe`` receives its bytes too."""
 
     mode = "rb"
 

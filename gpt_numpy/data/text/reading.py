@@ -1,14 +1,14 @@
 """From text to documents: by file, by line, by a separator, or one a JSON record.
 
-A document is what a model should see as a whole: an end-of-text token follows each, and a document mask ends
-with it. A text that spells that token out (``<|endoftext|>`` between stories) says where documents end, too: with
-``end_of_text`` each occurrence closes a document (see ``special_text``). Documents come out one at a time, and a long
-one (a whole file) in pieces, so that nothing here needs memory in proportion to the corpus.
+A document is the unit of text for the model: an end-of-text token follows each document, and attention may be kept
+within a document. With ``end_of_text``, each spelling of that token (``<|endoftext|>`` between stories) closes a
+document too (see ``special_text``). Documents are read one at a time, and a long document (a whole file) in pieces, so
+that memory does not grow with the corpus.
 
 A piece ends between a letter or digit and white space, or between a line's single newline and a letter or digit.
 Every pre-tokenization pattern in use starts a new token there, and no Unicode composition reaches over it, so
-normalising and encoding piece by piece gives what the whole document would give (tests/data/test_reading.py
-holds both to it).
+normalising and encoding piece by piece gives the same result as for the whole document (tests/data/test_reading.py
+tests both).
 """
 
 import json
@@ -20,7 +20,7 @@ from .corpora import builtin_corpus
 from .opening import find_files, is_builtin, read_text
 
 PIECE_CHARACTERS = 1 << 20
-MAX_RECORD_CHARACTERS = 1 << 26  # a line, a record, or a stretch of a file without a place to cut
+MAX_RECORD_CHARACTERS = 1 << 26  # of a line, a record, or a part of a file without a position to cut
 
 # letters and digits whose every normal form begins and ends with a letter or digit (a test goes through them):
 # Latin, Greek, Cyrillic, Hebrew, Arabic, kana, Han, Hangul; texts of other scripts have digits at their lines' ends
@@ -72,10 +72,10 @@ def read_pieces(
                  a line, its ``text_field``. ``auto``: json for .jsonl and .ndjson names, separator where one is
                  given, else file
     separator    as ``parse_separator`` reads it; a newline in it stands for LF, CRLF and CR
-    end_of_text  a text that closes a document wherever it stands, and is left out; None: there is none
+    end_of_text  a text that closes a document at every occurrence, and is left out; None: no such text
     whole        texts that no cut between two pieces divides
 
-    An empty document is passed over. A built-in corpus is documents already. Raises DataError with path and line
+    An empty document is skipped. A built-in corpus consists of documents already. Raises DataError with path and line
     or offset.
     """
     if is_builtin(path):
@@ -102,8 +102,8 @@ def read_pieces(
 def parse_separator(text):
     r"""The separator that ``text`` means: ``\n``, ``\r`` and ``\t`` written as two characters are one.
 
-    Everything that takes a separator reads it by this function, so that ``'\n\n'`` in a shell, in TOML and in Python
-    is the same separator. A separator that was read before is returned as it is. Empty or None: None.
+    Every separator of a setting or an argument is read by this function, so that ``'\n\n'`` in a shell, in TOML and in Python
+    is the same separator. A separator without these spellings is returned unchanged. Empty or None: None.
     """
     for escape, character in ((r"\n", "\n"), (r"\r", "\r"), (r"\t", "\t")):
         text = (text or "").replace(escape, character)
@@ -121,7 +121,7 @@ def _resolve_split(path, split, separator):
 
 
 def _closed_pieces(records, end_of_text):
-    """Each of ``records``, or what ``end_of_text`` divides it into, as a document in one piece."""
+    """Each of ``records``, or each of its parts between ``end_of_text``, as a document in one piece."""
     for record in records:
         for text in record.split(end_of_text) if end_of_text else (record,):
             if text:
@@ -136,7 +136,7 @@ def _unclosed(chunks):
 
 
 def _stretches(chunks, end_of_text):
-    """The same of a file whose documents end with ``end_of_text``, which may lie across chunks."""
+    """(text, whether a document ends) of a file whose documents end with ``end_of_text``, which may lie across chunks."""
     tail = ""
     for chunk in chunks:
         *closed, rest = (tail + chunk).split(end_of_text)
@@ -149,7 +149,7 @@ def _stretches(chunks, end_of_text):
 
 
 def _pieces(stretches, path, whole):
-    """The documents in ``stretches``, cut where neither tokens nor compositions reach across."""
+    """The documents in ``stretches``, cut at positions that no token and no composition crosses."""
     pending, empty, searched = "", True, 0
     for text, closed in stretches:
         pending += text
@@ -170,8 +170,8 @@ def _pieces(stretches, path, whole):
 
 
 def _last_cut(text, searched, whole):
-    """The last place in ``text`` where it may be cut, looking back in growing steps but not before ``searched``."""
-    limit = len(text) - max(map(len, whole), default=0)  # one of them may go on behind the end of ``text``
+    """The last position in ``text`` where it may be cut, searched backwards in growing steps as far as ``searched``."""
+    limit = len(text) - max(map(len, whole), default=0)  # an occurrence may continue behind the end of ``text``
     reach = 256
     while True:
         start = max(searched, len(text) - reach)
@@ -184,7 +184,7 @@ def _last_cut(text, searched, whole):
 
 
 def _can_be_cut(text):
-    """Whether there is a place inside ``text`` where pieces may be cut."""
+    """Whether ``text`` has a position where pieces may be cut."""
     return any(match.end() < len(text) for match in _CUT.finditer(text))
 
 
@@ -256,7 +256,7 @@ def _json_texts(lines, field, errors, path):
 
 
 def _checked(text, field, errors, path, line):
-    """JSON can hold what text cannot: other types, lone surrogates, NUL."""
+    """Check for values of JSON that are not text: other types, lone surrogates, NUL."""
     if not isinstance(text, str):
         raise DataError("the text field is not a string", path=path, line=line, field=field, found=type(text).__name__)
     if errors == "replace":

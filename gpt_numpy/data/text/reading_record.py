@@ -1,8 +1,8 @@
-"""How a model's text was read, kept beside the model as ``reading.json``: whoever reads text for the model reads it so.
+"""How a model's text was read, kept beside the model as ``reading.json``, so that text is read in the same way later.
 
 Four facts decide what a token means: the tokenizer, how text was normalised, where documents begin and end, and how rows
 are laid out. A run writes them into its folder and into each checkpoint. ``generate``, ``score`` and the samples of
-a run take ``reading_of(folder).normalized(text)``; whoever joins two things compares their records.
+a run take ``reading_of(folder).normalized(text)``; code that uses two of them together compares their records.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Reading(NamedTuple):
     tokenizer_sha256: str = ""  # of what decides the tokenizer's ids
 
     def normalized(self, text: str) -> str:
-        """``text`` as the run read it."""
+        """``text``, normalised as the run normalised its text."""
         return normalize(text, self.normalize)
 
     def changes(self, text: str) -> list[str]:
@@ -52,7 +52,7 @@ class Reading(NamedTuple):
         return found
 
     def fields(self) -> dict[str, Any]:
-        """The content of ``reading.json``; ``from_fields`` takes it back."""
+        """The content of ``reading.json``; the inverse of ``from_fields``."""
         return {"format": FORMAT, **self._asdict(), "normalize": list(self.normalize)}
 
     def to_json(self) -> bytes:
@@ -81,7 +81,7 @@ class Reading(NamedTuple):
 
 
 def reading_of(folder: str | os.PathLike) -> Reading | None:
-    """The ``Reading`` of the run, checkpoint or exported model in ``folder``; None where no record is kept there.
+    """The ``Reading`` of the run, checkpoint or exported model in ``folder``; None where the folder has no record.
 
     A checkpoint from before there was a record says in its trainer's state how the run normalised its text.
     Raises ``DataError`` for a record that is damaged.

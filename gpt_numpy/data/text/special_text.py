@@ -1,4 +1,4 @@
-"""Special tokens that a training text spells out, such as ``<|endoftext|>`` between stories: found, never overlooked.
+"""Special tokens that a training text spells out, such as ``<|endoftext|>`` between stories.
 
 A text file can hold the spelling of a special token for two reasons. In a corpus that others prepared, the spelling
 is the token: TinyStories, for example, closes every story with ``<|endoftext|>``. In prose about language models the
@@ -23,7 +23,7 @@ DEFAULT_SPECIALS = "token"
 def document_end(specials, tokenizer=None):
     """The text that closes a document for the setting ``specials``, or None: ``end_of_text`` of ``read_documents``.
 
-    tokenizer: the one that will encode the text; None: one that is trained on it and calls the token ``END_OF_TEXT``.
+    tokenizer: the tokenizer that will encode the text; None: a new one, whose token is ``END_OF_TEXT``.
     """
     check_specials(specials)
     if specials != "token":
@@ -32,14 +32,14 @@ def document_end(specials, tokenizer=None):
 
 
 def check_specials(specials):
-    """``specials`` again. Raises DataError unless it is one of ``SPECIALS``."""
+    """``specials`` unchanged. Raises DataError unless it is one of ``SPECIALS``."""
     if specials not in SPECIALS:
         raise DataError("unknown choice", field="specials", found=specials, expected=f"one of {', '.join(SPECIALS)}")
     return specials
 
 
 def refuse_special_text(text, special_tokens, path=None, document=None):
-    """Raise DataError, with the place, where ``text`` spells out one of ``special_tokens``."""
+    """Raise DataError, with the position, where ``text`` spells out one of ``special_tokens``."""
     for match in find_specials(text, special_tokens):
         where = f"character {match.start()}" + (f" of document {document}" if document is not None else "")
         raise DataError(
@@ -53,8 +53,8 @@ def refuse_special_text(text, special_tokens, path=None, document=None):
 def encode_documents(texts, tokenizer, specials=DEFAULT_SPECIALS, threads=None):
     """An array of ids for each of ``texts``, without an end-of-text token behind it.
 
-    End-of-text was left out when the documents were read (see ``document_end``); where one appears all the same, for
-    example because normalising made it, it is ordinary text: it would end a document that goes on.
+    End-of-text was left out when the documents were read (see ``document_end``). A spelling that normalising made is
+    ordinary text: the token would end a document that goes on.
     Raises DataError for a special token with ``specials="refuse"``.
     """
     texts = list(texts)

@@ -1,4 +1,4 @@
-"""Dividing documents between training and validation, by a rule that depends on the seed and nothing else."""
+"""Dividing documents between training and validation, by a rule that depends only on the seed."""
 
 import re
 
@@ -7,7 +7,7 @@ import numpy as np
 from ...errors import DataError
 from ..rows.counters import counter_hash
 
-# How far a cut may move, as a share of the validation text, to stand at a line's end or, failing that, a word's end.
+# How far a cut may move, as a share of the validation text, to the end of a line or else of a word.
 _TOLERANCE = 0.1
 _WORD_END = re.compile(r"(?<=\S)(?=\s)")
 
@@ -17,11 +17,11 @@ def split_documents(documents, validation_fraction, seed=0):
 
     Documents are drawn for validation in a seeded order until the next would exceed ``validation_fraction`` of all
     characters. If the drawn documents come to less than half of that (one long file, say), the next document is cut
-    and only its tail is validated on. The cut stands at the end of a line where one ends near the wanted place,
-    otherwise at the end of a word, otherwise at the place itself, so that validation holds between half and 1.1 times
+    and only its tail is validated on. The cut is at the end of a line where one ends near the wanted position,
+    otherwise at the end of a word, otherwise at the position itself, so that validation holds between half and 1.1 times
     ``validation_fraction``. A fraction of 0 leaves validation empty.
 
-    ``seed`` is the division's own: runs that differ in their seed alone should be measured on the same text.
+    ``seed`` is independent of a run's seed, so that runs with different seeds are measured on the same text.
 
     Raises DataError where the fraction is not in [0, 1) and where either side would be empty.
     """
@@ -58,7 +58,7 @@ def split_documents(documents, validation_fraction, seed=0):
 def cut_near(text, place, tolerance):
     """Where to cut ``text``, at most ``tolerance`` characters before ``place``.
 
-    That is the end of a line if one ends there, else the end of a word, else ``place``.
+    The cut is at the end of a line if one ends there, else at the end of a word, else at ``place``.
     """
     start = max(place - tolerance, 1)
     line_end = text.rfind("\n", start - 1, place) + 1
