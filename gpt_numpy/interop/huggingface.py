@@ -20,6 +20,7 @@ import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -95,7 +96,7 @@ def save(folder, config, params, eos_token_id=None):
     )
 
 
-def identity(config):
+def identity(config: GPTConfig) -> dict[str, str]:
     """Metadata for the safetensors file, from which a ``config.json`` of another model is recognised."""
     return {_IDENTITY: json.dumps({name: getattr(config, name) for name in _SIZES}, sort_keys=True)}
 
@@ -152,7 +153,7 @@ def config_fields(config, dtype=np.float32, eos_token_id=None):
 # ---- in ----------------------------------------------------------------------------------------------------
 
 
-def load(folder, dtype=np.float32):
+def load(folder: str | os.PathLike, dtype: Any = np.float32) -> tuple[GPTConfig, Parameters]:
     """``(GPTConfig, Parameters)`` from a folder, every tensor converted to ``dtype``.
 
     Raises ``CheckpointCorrupt`` for files that are damaged, ``CheckpointMismatch``, naming the tensors or the field,
@@ -167,7 +168,7 @@ def load(folder, dtype=np.float32):
     return config, params
 
 
-def load_views(folder):
+def load_views(folder: str | os.PathLike) -> tuple[GPTConfig, dict[str, np.ndarray]]:
     """``(GPTConfig, a dict name → float32 array)`` from a folder: `load` for callers that read each tensor once.
 
     Arrays are mapped from the files where the files hold float32. The errors are those of ``load``.
@@ -193,7 +194,7 @@ def _opened(folder):
         yield config, found
 
 
-def load_config(folder):
+def load_config(folder: str | os.PathLike) -> tuple[GPTConfig, dict[str, Any]]:
     """``(GPTConfig, fields)`` from a folder's ``config.json``, where fields is the whole JSON object."""
     path = Path(folder) / CONFIG
     fields = read_json(path)
@@ -238,7 +239,7 @@ def _size(fields, names, path):
     return value
 
 
-def end_of_text_ids(folder):
+def end_of_text_ids(folder: str | os.PathLike) -> tuple[int, ...]:
     """Ids at which generation stops: ``eos_token_id``, a number or a list, of ``generation_config.json``, or else of
     ``config.json``. An empty tuple where neither names one."""
     for name in (GENERATION, CONFIG):

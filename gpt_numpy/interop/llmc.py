@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +57,7 @@ def _names(config):
     return ["wte.weight", "wpe.weight", *layers, "ln_f.weight", "ln_f.bias"]
 
 
-def save(path, config, params, dtype="float32"):
+def save(path: str | os.PathLike, config: GPTConfig, params: Parameters, dtype: str = "float32") -> None:
     """Write ``config`` and ``params`` to the file ``path``, in float32 (version 3) or bfloat16 (version 5)."""
     if dtype not in ("float32", "bfloat16"):
         raise ConfigError("llm.c has no such format", field="dtype", found=dtype, expected="float32 or bfloat16")
@@ -89,7 +90,7 @@ def save(path, config, params, dtype="float32"):
     replace_files(path.parent, {path.name: write})
 
 
-def load(path, dtype=np.float32):
+def load(path: str | os.PathLike, dtype: Any = np.float32) -> tuple[GPTConfig, Parameters]:
     """``(GPTConfig, Parameters)`` of an llm.c file."""
     with open_regular(path) as file:
         config, version, rows = _read_header(file, path)

@@ -78,7 +78,7 @@ class SafetensorsFile:
     def __exit__(self, *_):
         self._file.close()
 
-    def read_into(self, name, out):
+    def read_into(self, name: str, out: np.ndarray) -> None:
         """Fill ``out``, a C-contiguous float array of the tensor's shape, converting from F64, F32, F16 or BF16.
 
         Raises ``CheckpointMismatch`` for a tensor that does not hold floating-point numbers or holds a
@@ -106,7 +106,7 @@ class SafetensorsFile:
                 part[...] = bfloat16_to_float32(raw) if tensor.dtype == "BF16" else raw
             self._check_finite(name, part, first)
 
-    def view(self, name):
+    def view(self, name: str) -> np.ndarray:
         """The tensor as a float32 array: mapped from the file where the file holds aligned float32; else a copy.
 
         Raises as ``read_into`` does. Truncating the file while it is mapped ends the process.
@@ -132,7 +132,7 @@ class SafetensorsFile:
                 "not a finite number", path=self.path, field=f"{name}[{where}]", found=float(part[worst])
             )
 
-    def read_exactly(self, name, out):
+    def read_exactly(self, name: str, out: np.ndarray) -> None:
         """Fill ``out``, C-contiguous, of the tensor's shape and type (BF16 and U16: uint16)."""
         tensor = self.tensors[name]
         if _NUMPY.get(tensor.dtype) is None or np.dtype(_NUMPY[tensor.dtype]) != out.dtype:
@@ -159,12 +159,12 @@ def open_regular(path):
     return open(path, "rb")
 
 
-def bfloat16_to_float32(bits):
+def bfloat16_to_float32(bits: np.ndarray) -> np.ndarray:
     """float32 array from uint16 bits of bfloat16, which are the upper half of a float32's."""
     return (bits.astype(np.uint32) << 16).view(np.float32)
 
 
-def float32_to_bfloat16(values):
+def float32_to_bfloat16(values: np.ndarray) -> np.ndarray:
     """uint16 bits of the bfloat16 nearest to each float32, ties to even (finite values)."""
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)

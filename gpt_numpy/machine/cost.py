@@ -8,12 +8,13 @@ counts once. The backward of a product is two products of the same size. Bytes f
 from __future__ import annotations
 
 from .. import parameters
+from ..config import GPTConfig
 from ..host import compiler
 
 FLOAT32 = 4
 
 
-def parameters_by_part(config):
+def parameters_by_part(config: GPTConfig) -> dict[str, int]:
     """Number of parameters of each part of the model."""
     parts = {"token embedding (and head)": 0, "position embedding": 0, "attention": 0, "mlp": 0, "layernorm": 0}
     for name, shape in parameters.table(config).items():
@@ -29,7 +30,7 @@ def parameters_by_part(config):
     return parts
 
 
-def step_flops(config, batch_size, block_size):
+def step_flops(config: GPTConfig, batch_size: int, block_size: int) -> dict[str, int]:
     """Operations of forward and backward, by kind of product, for (batch_size, block_size) tokens."""
     B, T, C, L = batch_size, block_size, config.n_embd, config.n_layer
     forward = {
@@ -41,12 +42,12 @@ def step_flops(config, batch_size, block_size):
     return {name: 3 * number for name, number in forward.items()}
 
 
-def training_flops_per_token(config):
+def training_flops_per_token(config: GPTConfig) -> float:
     """Operations of training on one token of a full block."""
     return sum(step_flops(config, 1, config.block_size).values()) / config.block_size
 
 
-def training_memory(config, batch_size, block_size, recompute=False):
+def training_memory(config: GPTConfig, batch_size: int, block_size: int, recompute: bool = False) -> dict[str, int]:
     """Bytes by purpose at the peak of a float32 training step through the kernels."""
     B, T, C, L = batch_size, block_size, config.n_embd, config.n_layer
     rows, N = B * T, parameters.count(config)
@@ -92,19 +93,19 @@ def expected_seconds(config, batch_size, block_size, flops_per_second, bytes_per
     return flops / flops_per_second + moved / bytes_per_second
 
 
-def needed_memory(config, batch_size, recompute):
+def needed_memory(config: GPTConfig, batch_size: int, recompute: bool) -> int:
     """Bytes that training takes at its peak: a step's, and the copy of a checkpoint that is being written."""
     step = training_memory(config, batch_size, config.block_size, recompute)
     return sum(step.values()) + step["parameters"] + step["moments of AdamW"]
 
 
-def generation_flops_per_token(config, context, logits=True):
+def generation_flops_per_token(config: GPTConfig, context: int, logits: bool = True) -> int:
     """Operations of the forward pass of one token with ``context`` tokens before it: two a weight, and attention."""
     L, C = config.n_layer, config.n_embd
     head = 2 * config.vocab_size * C if logits else 0
     return 2 * 12 * L * C * C + 4 * L * C * context + head
 
 
-def generation_bytes_per_token(config, weight_bytes, context):
+def generation_bytes_per_token(config: GPTConfig, weight_bytes: int, context: int) -> int:
     """Bytes read to decode one token: the ``weight_bytes`` of all weights once, and the float32 keys and values."""
     return weight_bytes + 2 * config.n_layer * config.n_embd * context * FLOAT32

@@ -12,7 +12,7 @@ import time
 import numpy as np
 
 
-def peak_flops(seconds=0.1):
+def peak_flops(seconds: float = 0.1) -> float:
     """float32 operations a second of all threads' fused multiply-adds: the upper limit of every kernel.
 
     A multiply-add counts as two operations. The result is the best burst of a millisecond or two within about
@@ -27,7 +27,7 @@ def peak_flops(seconds=0.1):
     return operations / best_seconds(lambda: limit_kernels.multiply_add(count, sums, rounds), seconds)
 
 
-def read_bandwidth(seconds=0.1, size=128 << 20):
+def read_bandwidth(seconds: float = 0.1, size: int = 128 << 20) -> float:
     """Bytes a second that all threads together read from ``size`` bytes, far more than a cache holds.
 
     The result is the best pass within about ``seconds``.

@@ -22,7 +22,7 @@ def check_memory(config, batch_size, recompute):
         )
 
 
-def available_memory():
+def available_memory() -> int | None:
     """Bytes that this process can still take, or None where the system does not say.
 
     The least of what the machine has, what its control group may use (a container's limit), and what the process may

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ SPEED_VARIABLES = (
 )
 
 
-def environment():
+def environment() -> dict[str, Any]:
     """The facts of this machine that belong beside a measured figure."""
     import numba
 
@@ -39,7 +40,7 @@ def environment():
     }
 
 
-def hindrances():
+def hindrances() -> list[str]:
     """The settings that make this machine slower than it could be: a list of sentences, one for each setting."""
     from ..kernels import gemm
     from ..kernels.runtime import threads

@@ -12,7 +12,7 @@ from .mapped import release
 TOKEN_DTYPES = (np.uint16, np.uint32)
 
 
-def token_dtype(vocab_size):
+def token_dtype(vocab_size: int) -> np.dtype:
     """The smaller of uint16 and uint32 that holds every id below ``vocab_size``."""
     return np.dtype(np.uint16 if vocab_size <= 1 << 16 else np.uint32)
 

@@ -12,7 +12,7 @@ import numpy as np
 from .windows import IGNORED
 
 
-def document_masks(inputs, targets, eot_id):
+def document_masks(inputs: np.ndarray, targets: np.ndarray, eot_id: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(targets, positions, first_key), each (B,T) int64, for ``inputs`` and ``targets`` (B,T).
 
     To be given to the model together: ``model.loss(inputs, targets, positions=positions, first_key=first_key)``.
@@ -21,7 +21,7 @@ def document_masks(inputs, targets, eot_id):
     return mask_targets(inputs, targets, eot_id), np.arange(inputs.shape[1]) - first_key, first_key
 
 
-def segment_starts(inputs, eot_id):
+def segment_starts(inputs: np.ndarray, eot_id: int) -> np.ndarray:
     """first_key (B,T): the place in its row where the document of each place starts.
 
     That is 0 or one after the nearest end-of-text token before the place.
@@ -31,12 +31,12 @@ def segment_starts(inputs, eot_id):
     return np.maximum.accumulate(starts, axis=1)
 
 
-def mask_targets(inputs, targets, eot_id):
+def mask_targets(inputs: np.ndarray, targets: np.ndarray, eot_id: int) -> np.ndarray:
     """A copy of ``targets``, int64, that ignores what follows an end-of-text token: another document, or padding."""
     return np.where(inputs == eot_id, IGNORED, _signed(targets))
 
 
-def mask_padding(inputs, targets, eot_id):
+def mask_padding(inputs: np.ndarray, targets: np.ndarray, eot_id: int) -> np.ndarray:
     """A copy of ``targets``, int64, that ignores padding alone: an end-of-text token after an end-of-text token.
 
     For training without document masks on blocks of the policy ``fit``, which fills up with end-of-text tokens.

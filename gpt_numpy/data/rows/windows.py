@@ -52,7 +52,7 @@ def count_blocks(tokens, block_size, stride=None):
     return (_places(tokens, block_size) - 1) // (stride or block_size) + 1
 
 
-def rows_of_rank(batch_size, rank, world_size):
+def rows_of_rank(batch_size: int, rank: int, world_size: int) -> range:
     """The rows of a global batch that ``rank`` of ``world_size`` computes: consecutive; shares differ by one row at most."""
     if not 0 <= rank < world_size <= batch_size:
         raise DataError(

@@ -33,15 +33,15 @@ class TokenDataset:
     validation: JoinedTokens | None
 
     @property
-    def vocab_size(self):
+    def vocab_size(self) -> int:
         return self.manifest["vocab_size"]
 
     @property
-    def eot_id(self):
+    def eot_id(self) -> int:
         return self.manifest["eot_id"]
 
     @property
-    def row_length(self):
+    def row_length(self) -> int:
         """Tokens of the rows that documents were fitted into; 0: documents flow across rows."""
         return self.manifest["row_length"]
 
@@ -50,7 +50,7 @@ class TokenDataset:
         return self.folder / TOKENIZER_FOLDER
 
     @property
-    def sha256(self):
+    def sha256(self) -> str:
         """The identity of the dataset: the manifest's hash, which covers the hash of every file. A resumed run
         compares this hash with that of its start."""
         return self.manifest["sha256"]
@@ -82,7 +82,7 @@ class TokenDataset:
             )
         return self.train.part(0, cut), self.train.part(cut, size)
 
-    def stride(self, block_size):
+    def stride(self, block_size: int) -> int:
         """The ``stride`` for ``epoch_batch``. Raises DataError where rows were packed for another block size."""
         row_length = self.row_length
         if row_length and row_length != block_size + 1:
@@ -96,7 +96,7 @@ class TokenDataset:
         return row_length or block_size
 
 
-def open_dataset(folder, verify=True):
+def open_dataset(folder: str | os.PathLike, verify: bool = True) -> TokenDataset:
     """Open the ``TokenDataset`` in ``folder``. Raises DataError naming the file and field at fault."""
     folder = Path(folder)
     if not (folder / MANIFEST).exists() and (folder / PROGRESS).exists():

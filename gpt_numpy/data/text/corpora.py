@@ -7,7 +7,7 @@ from ...errors import DataError
 BUILTIN_CORPORA = ("python-docs",)
 
 
-def builtin_corpus(name):
+def builtin_corpus(name: str) -> list[str]:
     """The documents of the built-in corpus ``name`` as a list of str.
 
     ``python-docs`` is the text behind Python's ``help("topics")``: the language reference's chapters, one a

@@ -12,6 +12,7 @@ import functools
 import re
 import sys
 import unicodedata
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -21,7 +22,7 @@ DEFAULT_STEPS = ("bom", "nfc", "newlines")
 LONG_RUN = 32  # marks; Unicode's stream-safe format (UAX #15) holds that no real text has more than 30
 
 
-def normalize(text, steps=DEFAULT_STEPS):
+def normalize(text: str, steps: Sequence[str] = DEFAULT_STEPS) -> str:
     """``text`` after each of ``steps`` (names in ``STEPS``; an empty sequence changes nothing)."""
     for name in check_steps(steps):
         text = STEPS[name](text)
