@@ -29,6 +29,8 @@ TEXT_SUFFIXES = frozenset(
 
 _SHARD = re.compile(r"(train|validation)-\d{5,}\.bin")
 _OTHER_HALF = {"merges.txt": "vocab.json", "vocab.bpe": "encoder.json"}  # of a tokenizer: not text
+_SIGNS_OF_A_RUN = {"config.toml", "environment.json"}  # both are in every folder that `train` wrote
+_OF_A_RUN = {"config.toml", "metrics.jsonl", "samples.txt", "checkpoints"}
 
 _SIGNATURES = {
     b"\x1f\x8b": "gzip data (name it .gz to have it decompressed)",
@@ -49,9 +51,9 @@ def find_files(inputs):
     """The files that ``inputs`` names, in the order given; a folder's and a glob's in sorted order.
 
     An input is a file, a folder (searched recursively for ``TEXT_SUFFIXES``, also with ``.gz`` after them; hidden
-    files and folders are skipped, and so are ``merges.txt`` and ``vocab.bpe`` beside a tokenizer's other file), a
-    glob with ``*``, ``?`` or ``[``, ``-`` for standard input, or the name of a built-in corpus where no file has this
-    name.
+    files and folders are skipped, and so are ``merges.txt`` and ``vocab.bpe`` beside a tokenizer's other file and what
+    a training run wrote into its folder), a glob with ``*``, ``?`` or ``[``, ``-`` for standard input, or the name of a
+    built-in corpus where no file has this name.
     Raises DataError where an input names nothing, names something that is not a regular file, where two inputs name the
     same file (its text would count twice), and where a folder is or holds token shards, which are not text.
     """
@@ -103,8 +105,9 @@ def _walk(folder):
     found = []
     for parent, folders, names in os.walk(folder, onerror=_raise):
         _refuse_shards(parent, folders, names)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
+        own = _OF_A_RUN if _SIGNS_OF_A_RUN.issubset(names) else ()
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in own)
+        for name in sorted(set(names).difference(own)):
             stem = name[:-3] if name.endswith(".gz") else name
             if name.startswith(".") or _OTHER_HALF.get(name) in names:
                 continue

@@ -250,7 +250,7 @@ def _json_texts(lines, field, errors, path):
                 path=path,
                 line=number,
                 field=field,
-                expected=f"one of its fields: {known}",
+                expected=f"--text-field NAME, with one of its fields: {known}",
             )
         yield _checked(record[field], field, errors, path, number)
 

@@ -27,6 +27,22 @@ def test_a_folder_is_searched_in_sorted_order_for_text(tmp_path):
     assert found == ["b.txt", "d.jsonl.gz", "a/c.py", "a/z.md"]
 
 
+def test_what_a_run_wrote_is_no_text(tmp_path):
+    own = ["config.toml", "environment.json", "metrics.jsonl", "samples.txt", "checkpoints/step-3/notes.txt"]
+    make(tmp_path, ["a.txt", "config.toml", "samples.txt", "b/metrics.jsonl", "b/checkpoints/c.txt"])
+    make(tmp_path / "runs" / "notes-1", [*own, "mine.txt"])
+    found = [os.path.relpath(path, tmp_path) for path in find_files(tmp_path)]
+    expected = [
+        "a.txt",
+        "config.toml",
+        "samples.txt",
+        "b/metrics.jsonl",
+        "b/checkpoints/c.txt",
+        "runs/notes-1/mine.txt",
+    ]
+    assert found == expected
+
+
 def test_inputs_keep_their_order_and_globs_are_sorted(tmp_path):
     make(tmp_path, ["x/2.log", "x/1.log", "y.log"])
     found = find_files([str(tmp_path / "y.log"), str(tmp_path / "x" / "*.log")])
