@@ -27,6 +27,7 @@ from .optimizer import AdamW
 from .plan.initial import initial_model
 from .plan.record import plan_lines
 from .plan.resolving import Plan, plan_resumed, plan_run, resumed_settings
+from .plan.saved_state import check_saved_state
 from .ranks.distributed import Alone
 from .run_folder import RunFolder, free_name
 from .saver import Saver
@@ -99,6 +100,7 @@ def resume(folder, changes=None, group=None) -> Outcome:
         raise ConfigError("no such run", path=run.path)
     with _held(run, group):
         saved = checkpoint.load_newest(run.checkpoints)
+        check_saved_state(saved.state, run.checkpoints / f"step-{saved.step}" / checkpoint.STATE)
         voice(f"resuming {run.path} at step {saved.step:,}")
         settings = resumed_settings(saved, changes or {}, run.path, group)
         _check_compiler(settings)

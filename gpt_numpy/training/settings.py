@@ -14,7 +14,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 
-from ..config import GPTConfig, check_integer, check_number, nearest, preset_names
+from ..config import LARGEST_SIZE, GPTConfig, check_integer, check_number, nearest, preset_names
 from ..data import DEFAULT_STEPS, STEPS
 from ..data.text.normalizing import check_steps
 from ..data.text.reading import SPLITS
@@ -183,6 +183,8 @@ class Settings:
     keep: int = _setting("run", 2, "newest checkpoints to keep, beside the best", minimum=1)
 
     def __post_init__(self):
+        if not isinstance(self.preset, str):
+            raise ConfigError("not text", field="preset", found=self.preset, expected="a string")
         _, batch_size, max_steps = PRESET_TRAINING.get(self.preset, PRESET_TRAINING["small-cpu"])
         usual = {"learning_rate": self.usual_learning_rate, "batch_size": batch_size, "max_steps": max_steps}
         for name, value in usual.items():
@@ -282,15 +284,22 @@ def _checked(field, value):
     if value is None and field.type.endswith("| None"):
         return None
     if kind is int:
-        return check_integer(field.name, value, rules["minimum"])
+        if check_integer(field.name, value, rules["minimum"]) > LARGEST_SIZE:
+            raise ConfigError("not a size", field=field.name, found=value, expected=f"at most {LARGEST_SIZE}")
+        return value
     if kind is float:
-        return float(check_number(field.name, value, rules["minimum"], rules.get("below", math.inf)))
+        try:
+            return float(check_number(field.name, value, rules["minimum"], rules.get("below", math.inf)))
+        except OverflowError:
+            raise ConfigError(
+                "out of range", field=field.name, found=value, expected="a number that fits a float"
+            ) from None
     if kind is bool and not isinstance(value, bool):
         raise ConfigError("not a truth value", field=field.name, found=value, expected="true or false")
     if kind is str and not isinstance(value, str):
         raise ConfigError("not text", field=field.name, found=value, expected="a string")
     if kind is tuple:
-        if isinstance(value, str) or not all(isinstance(item, str) for item in value):
+        if not isinstance(value, (list, tuple)) or not all(isinstance(item, str) for item in value):
             raise ConfigError("not a list of text", field=field.name, found=value, expected="a list of strings")
         return tuple(value)
     if "choices" in rules and value not in rules["choices"]:

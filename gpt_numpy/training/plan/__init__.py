@@ -7,5 +7,6 @@ corpus       text to tokens
 initial      the model to start from
 batches      rows of tokens for a step and for a validation
 resolving    the plan: all of these, checked against each other
+saved_state  what a run needs of its last checkpoint to go on
 record       the plan in words (``--dry-run``) and as JSON (``plan.json``)
 """
