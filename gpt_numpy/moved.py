@@ -77,11 +77,6 @@ MOVED = {
 MOVED |= {
     "gpt_numpy.accounting": "gpt_numpy.machine.cost",
     "gpt_numpy.cores": "gpt_numpy.host.processors",
-    "gpt_numpy.compiler": "gpt_numpy.host.compiler",
-    "gpt_numpy.forks": "gpt_numpy.host.forks",
-    "gpt_numpy.terminal": "gpt_numpy.host.terminal",
-    "gpt_numpy.machine.processors": "gpt_numpy.host.processors",
-    "gpt_numpy.machine.control_groups": "gpt_numpy.host.control_groups",
     "gpt_numpy.kernels.peak": "gpt_numpy.machine.limit_kernels",
     "gpt_numpy.training.throughput": "gpt_numpy.machine.memory",
     "gpt_numpy.interop.replacing": "gpt_numpy.files.durable",

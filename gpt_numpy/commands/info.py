@@ -1,12 +1,12 @@
 """``gpt-numpy info``: the cost of a model shape on this machine, the speed of a trained model, and its limits."""
 
-import os
 import sys
 import time
 
 from ..config import GPTConfig, check_integer, preset_names
 from ..errors import ConfigError
 from ..host import compiler
+from ..host.processors import others_busy
 from ..wording import counted, in_bytes, in_time
 
 _MEASURED_SECONDS, _LONGEST_SECONDS = 1.0, 5.0  # duration of a measured step: about, and at most
@@ -173,14 +173,6 @@ def measured_step(config, B, T, recompute, seconds):
     return min(passes[1:]) * B / sequences + min(updates[1:]), sequences
 
 
-def machine_load():
-    """The number of processors that others kept busy in the last minute; 0 where the system does not report it."""
-    try:
-        return max(0.0, os.getloadavg()[0] - 1.0)  # this process is one of those that are counted
-    except (AttributeError, OSError):
-        return 0.0
-
-
 def _print_machine(args, config, T):
     from .. import machine
     from ..machine.cost import expected_seconds
@@ -205,7 +197,7 @@ def _print_machine(args, config, T):
         print(
             f"these limits alone would allow {in_time(seconds)}; a small model's step has too little work to reach them"
         )
-    if (load := machine_load()) > 0.5:
+    if (load := others_busy()) > 0.5:
         print(f"other programs keep {load:.1f} processors busy: all these figures are lower than they could be")
     for hindrance in machine.hindrances():
         print(f"held back: {hindrance}")

@@ -25,3 +25,11 @@ def thread_count():
 @functools.cache
 def _quota():
     return control_groups.processor_quota()
+
+
+def others_busy() -> float:
+    """The number of processors that others kept busy in the last minute; 0 where the system does not report it."""
+    try:
+        return max(0.0, os.getloadavg()[0] - 1.0)  # this process is one of those that are counted
+    except (AttributeError, OSError):
+        return 0.0

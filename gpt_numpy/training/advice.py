@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 
 from .. import machine
+from ..host.processors import others_busy
 from ..machine.cost import step_flops, training_memory
 from ..parameters import count
 from ..wording import counted, in_bytes, in_time, large
@@ -48,14 +48,6 @@ def doubts(settings, parameters, training, passes):
         yield f"--learning-rate {settings.learning_rate:g} is far from what is usual for {which}, {usual:g}"
     if (busy := others_busy()) > 0.5:
         yield f"other programs keep {busy:.1f} processors busy: this run will be slower than it could be"
-
-
-def others_busy():
-    """The number of processors that others kept busy in the last minute; 0 where the system does not report it."""
-    try:
-        return max(0.0, os.getloadavg()[0] - 1.0)  # this process is one of those that are counted
-    except (AttributeError, OSError):
-        return 0.0
 
 
 def measure_step(model, settings, rows):
