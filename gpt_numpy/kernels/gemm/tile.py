@@ -16,6 +16,7 @@ as 0 on both sides, and each addition rounded to nearest: their results differ b
 
 from typing import NamedTuple
 
+import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -210,7 +211,10 @@ class _Bfloat(ir.Type):
 
 def _dot_pairs(total, x, y):
     """total + the sums of the products of two pairs: ``vdpbf16ps``, for vectors of 64 bytes."""
-    builder, pairs = total.builder, ir.VectorType(_Bfloat(), 2 * total.type.lanes)
+    builder, lanes = total.builder, total.type.lanes
+    # Before LLVM 16 the instruction's operands were words.
+    old = llvm.llvm_version_info < (16,)
+    pairs = ir.VectorType(ir.IntType(32), lanes) if old else ir.VectorType(_Bfloat(), 2 * lanes)
     kind = ir.FunctionType(total.type.ir, [total.type.ir, pairs, pairs])
     function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512bf16.dpbf16ps.512")
     x, y = (builder.bitcast(words.value, pairs) for words in (x, y))

@@ -13,7 +13,7 @@ from gpt_numpy.kernels.runtime import threads
 from gpt_numpy.kernels.runtime.decorators import part
 from gpt_numpy.kernels.runtime.threads import launcher, parallel_for
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 fork_only = pytest.mark.skipif(not hasattr(os, "fork"), reason="only on systems that fork")
 
 
