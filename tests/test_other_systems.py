@@ -124,9 +124,13 @@ def test_with_a_clock_that_runs_backwards(folder):
     assert (folder / "run" / "checkpoints" / "step-12").is_dir()
 
 
-def test_no_two_files_differ_only_in_the_case_of_their_names():
-    names = [str(path.relative_to(ROOT)) for path in (ROOT / "gpt_numpy").rglob("*.py")]
+def test_windows_can_check_out_every_file():
+    """No symbolic link (a checkout on Windows holds a text file in its place), no name twice but for its case."""
+    paths = [path for folder in ("gpt_numpy", "scripts", "tests", "benchmarks") for path in (ROOT / folder).rglob("*")]
+    assert [path for path in paths if path.is_symlink()] == []
+    names = [str(path.relative_to(ROOT)) for path in paths]
     assert [name for name, count in Counter(map(str.lower, names)).items() if count > 1] == []
+    assert [name for name in names if re.search(r'[<>:"|?*\\]|[. ]$', name)] == []
 
 
 def test_ci_names_only_paths_that_exist():

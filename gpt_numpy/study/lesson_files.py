@@ -19,7 +19,8 @@ from typing import Any
 from ..errors import ConfigError
 from . import drawing
 
-FOLDER = Path(__file__).with_name("lessons")
+INSTALLED = Path(__file__).with_name("lessons")
+FOLDER = INSTALLED if INSTALLED.is_dir() else Path(__file__).parents[2] / "scripts" / "lessons"  # in a checkout
 _MARK = re.compile(r"^# %%(?P<kind> \[(?:markdown|answer)\])?\n", re.MULTILINE)
 
 

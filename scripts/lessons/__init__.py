@@ -1,1 +1,1 @@
-"""The lessons, one script each; installed as ``gpt_numpy.study.lessons``. ``gpt-numpy study lesson 04`` opens one."""
+"""The lessons, one script each; `setup.py` installs them with the package. ``gpt-numpy study lesson 04`` opens one."""

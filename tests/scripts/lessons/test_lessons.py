@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import runpy
 import subprocess
 import sys
 import types
@@ -163,11 +164,17 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_the_lessons_are_part_of_the_package():
-    import gpt_numpy.study.lessons as package
-
-    folder = pathlib.Path(package.__file__).parent
-    assert {p.name for p in lesson_files.lessons(folder=folder)} == {p.name for p in LESSONS.values()}
+def test_the_lessons_are_part_of_the_package(monkeypatch):
+    """``setup.py`` installs them beside the code that runs them; in a checkout that code finds them in scripts/."""
+    given = {}
+    setuptools = types.ModuleType("setuptools")
+    setuptools.find_packages, setuptools.setup = lambda include: ["gpt_numpy"], lambda **fields: given.update(fields)
+    monkeypatch.setitem(sys.modules, "setuptools", setuptools)
+    checkout = RUN.parents[2]
+    runpy.run_path(str(checkout / "setup.py"))
+    name = ".".join(lesson_files.INSTALLED.relative_to(checkout).parts)
+    assert given["packages"] == ["gpt_numpy", name]
+    assert (checkout / given["package_dir"][name]).samefile(RUN.parent)
     assert lesson_files.FOLDER.samefile(RUN.parent)
 
 
