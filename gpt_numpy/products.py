@@ -2,15 +2,26 @@
 
 A matrix product C = A · B with ``products="bfloat16"`` rounds each element of A and of B to the nearest bfloat16
 (8 bits of precision, ties to even) and multiplies and adds those in float32. Nothing else is rounded: weights,
-activations, biases, gradients, moments, layernorm, attention's two products and its softmax, and the loss stay float32.
+activations, biases, gradients, moments, layernorm, the softmax of attention, and the loss stay float32.
 A bias's gradient is the sum of unrounded numbers.
+
+    where                rounded operands                                                  not rounded
+    linear, mlp, head    x and W forward; dout and W, x and dout backward                  bias, dbias, GELU
+    attention, forward   q and k; W̃ and v, where W̃ = dropout(e^s / 2ⁿ)                     scores s, Σ e^s, out
+    attention, backward  q and k; dout and v; P̃ and dout; dS and k; dS and q               P, dP
+
+P = softmax(s), P̃ = dropout(P), and dS = P ∘ (dropout(dP) − Σ dout · out) with dout rounded, before 1/√head_size scales the
+gradients of q and k. n is an integer for which no e^s / 2ⁿ of a row exceeds 2⁸; the result is divided by Σ e^s / 2ⁿ.
+Another n would give the same rounded numbers, times a power of two.
 
 A rounding is off by at most u = 2⁻⁸ of the number, so with Â, B̂ for the rounded operands, for each element
 
     |C − A·B| ≤ |C − Â·B̂| + |Â·B̂ − A·B| ≤ (γ + 2u + u²) · (|A|·|B|)
 
 where γ ≈ K · 2⁻²⁴ bounds the rounding of a float32 sum of K products. ``layers.rounded`` is the oracle: it multiplies the
-rounded operands exactly as ``layers`` would, so kernels differ from it by γ alone.
+rounded operands exactly as ``layers`` would, so a kernel's product differs from it by γ alone. Where a kernel computes the
+operand itself (W̃, P̃, dS, what a layer gets from the one before), the two may be on either side of a tie, and that operand
+then differs by one unit, 2u of it: rarely, but a difference of that size is no error.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from .runtime.checks import FLOATS
 
 __all__ = list(kernels.__all__)
 
-WITH_PRODUCTS = ("linear_", "mlp_", "multi_head_attention_", "lm_head_")
+WITH_PRODUCTS = ("linear_", "mlp_", "attention_", "multi_head_attention_", "lm_head_")
 
 
 def _rounded(name):

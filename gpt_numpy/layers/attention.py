@@ -73,7 +73,7 @@ def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty):
     check_attention(q, k, v)
     first_key = own_first_key(first_key, *q.shape[:2], k.shape[1])
     scale = q.dtype.type(1 / math.sqrt(q.shape[-1]))
-    scores = _heads_first(q) @ _heads_first(k).swapaxes(-1, -2)  # (B, n_head, Tq, Tk)
+    scores = heads_first(q) @ heads_first(k).swapaxes(-1, -2)  # (B, n_head, Tq, Tk)
     scores *= scale
     visible = visible_keys(q.shape[1], k.shape[1], first_key)
     weights = softmax(np.where(visible, scores, -np.inf))
@@ -81,7 +81,7 @@ def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty):
     if dropout is not None:
         dropped, dropout_cache = dropout_forward(weights, dropout)
     out = alloc(q.shape, q.dtype)
-    np.matmul(dropped, _heads_first(v), out=_heads_first(out))
+    np.matmul(dropped, heads_first(v), out=heads_first(out))
     return out, AttentionCache(q, k, v, weights, dropout_cache)
 
 
@@ -100,19 +100,19 @@ def attention_backward(dout, cache, alloc=np.empty):
     """
     q, k, v, weights, dropout_cache = cache
     check_shape("dout", dout, q.shape)
-    dout = _heads_first(dout)
+    dout = heads_first(dout)
     dropped = weights if dropout_cache is None else dropout_forward(weights, dropout_cache.dropout)[0]
     dv = alloc(v.shape, v.dtype)
-    np.matmul(dropped.swapaxes(-1, -2), dout, out=_heads_first(dv))
-    dweights = dout @ _heads_first(v).swapaxes(-1, -2)
+    np.matmul(dropped.swapaxes(-1, -2), dout, out=heads_first(dv))
+    dweights = dout @ heads_first(v).swapaxes(-1, -2)
     if dropout_cache is not None:
         dweights = dropout_backward(dweights, dropout_cache)
     dscores = softmax_backward(dweights, weights)
     dscores *= q.dtype.type(1 / math.sqrt(q.shape[-1]))
     dq = alloc(q.shape, q.dtype)
-    np.matmul(dscores, _heads_first(k), out=_heads_first(dq))
+    np.matmul(dscores, heads_first(k), out=heads_first(dq))
     dk = alloc(k.shape, k.dtype)
-    np.matmul(dscores.swapaxes(-1, -2), _heads_first(q), out=_heads_first(dk))
+    np.matmul(dscores.swapaxes(-1, -2), heads_first(q), out=heads_first(dk))
     return dq, dk, dv
 
 
@@ -168,6 +168,6 @@ def split_heads(qkv, n_head):
     return thirds[:, :, 0], thirds[:, :, 1], thirds[:, :, 2]
 
 
-def _heads_first(x):
-    # (B, T, n_head, head_size) -> (B, n_head, T, head_size): matmul multiplies the last two axes of each head
+def heads_first(x):
+    """A view (B, n_head, T, head_size) of x (B, T, n_head, head_size): matmul multiplies the last two axes of each head."""
     return x.swapaxes(1, 2)

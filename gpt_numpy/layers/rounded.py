@@ -5,12 +5,14 @@ with ``round_to_bfloat16`` applied to the operands of its products, forward and 
 what is rounded and what is not. Run in float64, the products are exact enough to test the kernels against.
 """
 
+import math
+from typing import NamedTuple
+
 import numpy as np
 
 from .. import layers
+from ..arguments import check_attention, check_shape, own_first_key
 from ..layers import adamw_update as adamw_update
-from ..layers import attention_backward as attention_backward
-from ..layers import attention_forward as attention_forward
 from ..layers import clear_gradients as clear_gradients
 from ..layers import cross_entropy_backward as cross_entropy_backward
 from ..layers import cross_entropy_forward as cross_entropy_forward
@@ -27,7 +29,7 @@ from ..layers import residual_backward as residual_backward
 from ..layers import residual_forward as residual_forward
 from ..products import round_to_bfloat16
 from .accumulate import adds_into
-from .attention import MultiHeadAttentionCache, split_heads
+from .attention import MultiHeadAttentionCache, heads_first, split_heads, visible_keys
 from .lm_head import LMHeadCrossEntropyCache
 from .mlp import MLPCache
 
@@ -63,6 +65,57 @@ def mlp_backward(dout, cache, alloc=np.empty):
     return dx, dfc_weight, dfc_bias, dproj_weight, dproj_bias
 
 
+class AttentionCache(NamedTuple):
+    q: np.ndarray  # (B, Tq, n_head, head_size)
+    k: np.ndarray  # (B, Tk, n_head, head_size)
+    v: np.ndarray  # (B, Tk, n_head, head_size)
+    out: np.ndarray  # (B, Tq, n_head, head_size)
+    weights: np.ndarray  # (B, n_head, Tq, Tk), before dropout and unrounded
+    dropout_cache: tuple | None
+
+
+def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty):
+    """`layers.attention_forward` with rounded operands in both products.
+
+    The weights that meet v are rounded before they are divided by their sum: as e^s / 2ⁿ, with n the smallest integer for
+    which none exceeds 1. The sum is of unrounded weights.
+    """
+    check_attention(q, k, v)
+    first_key = own_first_key(first_key, *q.shape[:2], k.shape[1])
+    scores = heads_first(round_to_bfloat16(q)) @ heads_first(round_to_bfloat16(k)).swapaxes(-1, -2)
+    scores *= q.dtype.type(math.log2(math.e) / math.sqrt(q.shape[-1]))  # for powers of two
+    scores = np.where(visible_keys(q.shape[1], k.shape[1], first_key), scores, -np.inf)
+    powers = np.exp2(scores - np.ceil(scores.max(axis=-1, keepdims=True, initial=-np.inf)))
+    total = powers.sum(axis=-1, keepdims=True)
+    dropped, dropout_cache = (powers, None) if dropout is None else dropout_forward(powers, dropout)
+    out = alloc(q.shape, q.dtype)
+    heads_first(out)[...] = round_to_bfloat16(dropped) @ heads_first(round_to_bfloat16(v)) / total
+    return out, AttentionCache(q, k, v, out, powers / total, dropout_cache)
+
+
+def attention_backward(dout, cache, alloc=np.empty):
+    """`layers.attention_backward` with rounded operands in all products.
+
+    The rows' sums Σ_j dP_j P_j are taken as Σ dout · out, with dout rounded and out as it is. The scores' gradients are
+    rounded before they are scaled.
+    """
+    q, k, v, out, weights, dropout_cache = cache
+    check_shape("dout", dout, q.shape)
+    dout, q, k, v = (heads_first(round_to_bfloat16(x)) for x in (dout, q, k, v))
+    sums = (dout * heads_first(out)).sum(axis=-1, keepdims=True)
+    dropped = weights if dropout_cache is None else dropout_forward(weights, dropout_cache.dropout)[0]
+    dweights = dout @ v.swapaxes(-1, -2)
+    if dropout_cache is not None:
+        dweights = dropout_backward(dweights, dropout_cache)
+    dscores, dropped = round_to_bfloat16(weights * (dweights - sums)), round_to_bfloat16(dropped)
+    scale = dscores.dtype.type(1 / math.sqrt(q.shape[-1]))
+    gradients = dscores @ k * scale, dscores.swapaxes(-1, -2) @ q * scale, dropped.swapaxes(-1, -2) @ dout
+    arrays = tuple(alloc(x.shape, x.dtype) for x in cache[:3])
+    for array, gradient in zip(arrays, gradients):
+        heads_first(array)[...] = gradient
+    return arrays
+
+
 def multi_head_attention_forward(
     x,
     attn_weight,
@@ -75,7 +128,7 @@ def multi_head_attention_forward(
     alloc=np.empty,
     alloc_out=None,
 ):
-    """`layers.multi_head_attention_forward` with rounded operands in both projections; attention itself is unchanged."""
+    """`layers.multi_head_attention_forward` with rounded operands in both projections and in attention."""
     qkv, attn_cache = linear_forward(x, attn_weight, attn_bias, alloc)
     q, k, v = split_heads(qkv, n_head)
     heads, attention_cache = attention_forward(q, k, v, first_key, dropout, alloc)
@@ -85,7 +138,7 @@ def multi_head_attention_forward(
 
 @adds_into(4)
 def multi_head_attention_backward(dout, cache, alloc=np.empty):
-    """`layers.multi_head_attention_backward` with rounded operands in both projections."""
+    """`layers.multi_head_attention_backward` with rounded operands in both projections and in attention."""
     B, T, n_head, head_size = cache.attention.q.shape
     dheads, dproj_weight, dproj_bias = linear_backward(dout, cache.proj, alloc)
     dq, dk, dv = attention_backward(dheads.reshape(B, T, n_head, head_size), cache.attention, alloc)

@@ -1,10 +1,11 @@
-"""The two limits of the machine, as kernels: reading memory, and multiplying what is in registers."""
+"""The limits of the machine, as kernels: reading memory, and multiplying what is in registers, in either precision."""
 
 import numpy as np
 
+from ..kernels.runtime.bfloat16 import multiply_words
 from ..kernels.runtime.decorators import part
 from ..kernels.runtime.threads import launcher, parallel_for
-from ..kernels.runtime.vectors import add_lanes, broadcast, fma, lanes, load
+from ..kernels.runtime.vectors import add_lanes, bits, broadcast, fma, lanes, load
 
 
 @part
@@ -53,3 +54,23 @@ def _multiply_add(worker, task, sums, rounds):
 def multiply_add(n_threads, sums, rounds):
     """``rounds`` times CHAINS vectors of fused multiply-adds a thread: what no matrix product can exceed."""
     parallel_for(_multiply_add, n_threads, (sums, rounds))
+
+
+@part
+def _multiply_pairs(worker, task, sums, rounds):
+    """Each chain adds the products of pairs of 1 and 0: with ``vdpbf16ps``, or widened as products in bfloat16 are."""
+    zero = broadcast(sums, np.float32(0))
+    x, y = bits(zero + np.float32(task), np.uint32), bits(zero, np.uint32)
+    a = zero
+    b, c, d, e, f, g, h, i, j, k, m = a, a, a, a, a, a, a, a, a, a, a
+    for _ in range(rounds):
+        a, b, c, d = multiply_words(a, x, y), multiply_words(b, x, y), multiply_words(c, x, y), multiply_words(d, x, y)
+        e, f, g, h = multiply_words(e, x, y), multiply_words(f, x, y), multiply_words(g, x, y), multiply_words(h, x, y)
+        i, j, k, m = multiply_words(i, x, y), multiply_words(j, x, y), multiply_words(k, x, y), multiply_words(m, x, y)
+    sums[task * 16] = add_lanes(((a + b) + (c + d)) + ((e + f) + (g + h)) + ((i + j) + (k + m)))
+
+
+@launcher
+def multiply_pairs(n_threads, sums, rounds):
+    """As `multiply_add` with pairs of bfloat16: four operations for each element of a vector."""
+    parallel_for(_multiply_pairs, n_threads, (sums, rounds))

@@ -1,8 +1,9 @@
-"""The two limits of this machine, measured at the time of the call.
+"""The limits of this machine, measured at the time of the call.
 
-Two figures bound every kernel (Williams, Waterman and Patterson, "Roofline", 2009): the rate of float32 multiply-adds,
-and the rate of reading memory that is in no cache. Training, inference and benchmarks use these figures when they quote
-a share of peak. On a shared machine both figures drift, so each call measures again, briefly.
+Two figures bound every kernel (Williams, Waterman and Patterson, "Roofline", 2009): the rate of multiply-adds, in float32
+or of pairs of bfloat16, and the rate of reading memory that is in no cache. Training, inference and benchmarks use these
+figures when they quote a share of peak, and say of which. On a shared machine all figures drift, so each call measures
+again, briefly.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import time
 import numpy as np
 
 
-def peak_flops(seconds: float = 0.1) -> float:
-    """float32 operations a second of all threads' fused multiply-adds: the upper limit of every kernel.
+def peak_flops(seconds: float = 0.1, products: str = "float32") -> float:
+    """Operations a second of all threads' multiply-adds: the upper limit of every kernel.
 
-    A multiply-add counts as two operations. The result is the best burst of a millisecond or two within about
+    products: "float32", or "bfloat16" for pairs multiplied as products in bfloat16 are on this CPU, with ``vdpbf16ps`` or
+    widened. A multiply-add counts as two operations. The result is the best burst of a millisecond or two within about
     ``seconds``, because other programs on the machine can only slow a burst down.
     """
     from ..kernels.runtime import emitting, threads
@@ -24,6 +26,8 @@ def peak_flops(seconds: float = 0.1) -> float:
     count, rounds = threads.count(), 1 << 19
     sums = np.zeros(16 * count, np.float32)
     operations = 2 * count * limit_kernels.CHAINS * emitting.VECTOR_BYTES // 4 * rounds
+    if products == "bfloat16":
+        return 2 * operations / best_seconds(lambda: limit_kernels.multiply_pairs(count, sums, rounds), seconds)
     return operations / best_seconds(lambda: limit_kernels.multiply_add(count, sums, rounds), seconds)
 
 

@@ -13,6 +13,7 @@ from gpt_numpy.kernels.runtime import threads
 from gpt_numpy.layers import rounded as oracle
 from gpt_numpy.model import DropoutAt
 from gpt_numpy.products import round_to_bfloat16
+from gpt_numpy.randomness import Dropout
 
 
 def make(rng, rows=(2, 5), K=12, N=20):
@@ -56,6 +57,89 @@ def test_the_bound_on_paper_holds_and_is_not_idle(rng):
     bound = (300 * 2.0**-24 + 2 * u + u * u) * (np.abs(x).astype(np.float64) @ np.abs(weight)) + 1e-6
     error = np.abs(out - exact)
     assert (error <= bound).all() and error.max() > 1e-3
+
+
+ATTENTION = [  # B, Tq, Tk, n_head, head_size: no length a multiple of a strip, a panel or a tile
+    (2, 5, 5, 3, 4),
+    (1, 1, 1, 1, 1),
+    (2, 3, 203, 3, 37),
+    (1, 97, 97, 2, 37),
+    (2, 130, 250, 1, 80),
+    (1, 257, 257, 2, 24),
+]
+
+
+@pytest.mark.parametrize("shape", ATTENTION)
+@pytest.mark.parametrize("masked", ["", "first_key", "dropout", "first_key dropout"])
+def test_attention_on_rounded_operands(rng, shape, masked):
+    """All seven products; and the same bits from one thread and from two."""
+    B, Tq, Tk, n_head, head_size = shape
+    masks = {}
+    if "first_key" in masked:
+        masks["first_key"] = rng.integers(0, np.arange(Tk - Tq, Tk) + 1, (B, Tq))
+    if "dropout" in masked:
+        masks["dropout"] = Dropout(0.3, 0x0123456789ABCDEF, 5)
+    q, dout = rng.standard_normal((2, B, Tq, n_head, head_size), np.float32)
+    k, v = rng.standard_normal((2, B, Tk, n_head, head_size), np.float32)
+
+    def both_ways(ops, dtype, n_threads=2):
+        before = threads.set_count(n_threads)
+        try:
+            out, cache = ops.attention_forward(*(x.astype(dtype) for x in (q, k, v)), **masks)
+            return out, *ops.attention_backward(dout.astype(dtype), cache)
+        finally:
+            threads.set_count(before)
+
+    expected, found = both_ways(oracle, np.float64), both_ways(fast, np.float32)
+    plain = both_ways(layers, np.float64)
+    for right, unrounded, array, again in zip(expected, plain, found, both_ways(fast, np.float32, 1)):
+        np.testing.assert_array_equal(array, again)
+        scale, error = np.abs(right).max() + 1e-30, np.abs(array - right)
+        # A weight that the kernel computes may fall to the other side of a tie; nearly all are on the same side.
+        assert error.max() <= 2e-3 * scale and np.median(error) <= 1e-6 * scale
+        if Tk > 1:
+            assert np.abs(right - unrounded).max() > 5e-4 * np.abs(unrounded).max()  # rounding is no idle word here
+
+
+def test_attention_to_a_single_key_has_no_gradient_but_that_of_the_value(rng):
+    """A weight of 1 whatever the score: rounding must not leave a gradient behind."""
+    q, k, v, dout = rng.standard_normal((4, 1, 1, 2, 16), np.float32)
+    for ops in (oracle, fast):
+        out, cache = ops.attention_forward(q, k, v)
+        dq, dk, dv = ops.attention_backward(dout, cache)
+        bound = 2.0**-8 * np.abs(dout * v).sum()
+        assert max(np.abs(dq).max(), np.abs(dk).max()) <= bound
+        np.testing.assert_array_equal(dv, round_to_bfloat16(dout))
+
+
+def test_documents_in_a_row_are_apart_exactly_when_rounded(rng):
+    q, k, v, dout = rng.standard_normal((4, 1, 300, 2, 24), np.float32)
+    starts = np.where(np.arange(300) < 110, 0, 110)[None]
+    results = []
+    for _ in range(2):
+        out, cache = fast.attention_forward(q, k, v, first_key=starts)
+        results.append((out, *fast.attention_backward(dout, cache)))
+        k[:, :110], v[:, :110] = 1e3 * rng.standard_normal((2, 1, 110, 2, 24), np.float32)
+    for before, after in zip(*results):
+        np.testing.assert_array_equal(before[:, 110:], after[:, 110:])
+
+
+def test_cutting_the_queries_does_not_change_a_rounded_row(rng):
+    q, k, v = rng.standard_normal((3, 1, 260, 2, 40), np.float32)
+    whole, _ = fast.attention_forward(q, k, v)
+    for start, end in ((101, 200), (258, 260)):  # many queries, and few
+        part, _ = fast.attention_forward(q[:, start:end], k[:, :end], v[:, :end])
+        np.testing.assert_array_equal(part, whole[:, start:end])
+
+
+def test_nan_and_infinity_in_rounded_attention(rng):
+    q, k, v = rng.standard_normal((3, 1, 60, 1, 8), np.float32)
+    k[0, 1:20], v[0, 30, 0, 3] = -np.inf, np.nan
+    out, _ = fast.attention_forward(np.abs(q), k, v)
+    expected, _ = oracle.attention_forward(np.abs(q).astype(np.float64), k.astype(np.float64), v.astype(np.float64))
+    assert np.isnan(out[0, 30:, 0, 3]).all()
+    others = [0, 1, 2, 4, 5, 6, 7]
+    np.testing.assert_allclose(out[..., others], expected[..., others], atol=2e-3)
 
 
 def model(ops, dtype=np.float32, **options):

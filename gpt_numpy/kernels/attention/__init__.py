@@ -13,6 +13,7 @@ import numpy as np
 from ...arguments import check_attention, check_axes, check_heads, own_first_key
 from ...randomness import Dropout
 from ..dropout import mask_of
+from ..gemm import products_of
 from ..gemm.tile import columns_of
 from ..linear import LinearCache, linear_backward, linear_forward
 from ..runtime import threads
@@ -64,8 +65,13 @@ def _rows_in_cache(Tq, width, columns, arrays, itemsize):
     return -(-Tq // -(-Tq // most) // STRIP_ROWS) * STRIP_ROWS
 
 
+def _rounds(q):
+    """Whether attention's products of arrays like q round their operands to bfloat16."""
+    return products_of(q.dtype) == "bfloat16"
+
+
 def _plan(q, n_keys, backward):
-    """(number of tasks, queries at a time, scratch, strips' ranges, padded head size)."""
+    """(number of tasks, queries at a time, scratch, the same as operands, strips' ranges, padded head size)."""
     B, Tq, n_head, head_size = q.shape
     columns = columns_of(q.itemsize)
     width = -(-head_size // columns) * columns
@@ -77,10 +83,12 @@ def _plan(q, n_keys, backward):
         n_blocks = max(-(-Tq // rows), min(-(-Tq // _LEAST_ROWS), wanted))
         rows = -(-Tq // n_blocks // STRIP_ROWS) * STRIP_ROWS
         n_tasks, size = -(-Tq // rows) * B * n_head, forward_pass.scratch_size(rows, width, columns)
-        if Tq <= few_queries.MOST_QUERIES:
+        if Tq <= few_queries.MOST_QUERIES and not _rounds(q):
             size = few_queries.scratch_size(n_keys, width, columns)
     ranges = worker_scratch(np.int64, 2 * (QUERIES // STRIP_ROWS))
-    return n_tasks, rows, worker_scratch(q.dtype, size), ranges.reshape(len(ranges), -1, 2), width
+    scratch = worker_scratch(q.dtype, size)
+    panels = scratch.view(np.uint32) if _rounds(q) else scratch
+    return n_tasks, rows, scratch, panels, ranges.reshape(len(ranges), -1, 2), width
 
 
 def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty):
@@ -97,13 +105,13 @@ def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty):
     out, log_sums = alloc(q.shape, q.dtype), np.empty(B * n_head * Tq, q.dtype)
     cache = AttentionCache(_readable(q), _readable(k), _readable(v), out, log_sums, first_key, dropout)
     if q.size:
-        n_tasks, rows, scratch, ranges, width = _plan(q, k.shape[1], backward=False)
+        n_tasks, rows, scratch, panels, ranges, width = _plan(q, k.shape[1], backward=False)
         mask = mask_of(dropout, n_head * Tq, q.dtype)
         shared = first_key, log_sums, *mask, _base2_scale(q), width  # the fields of Shared
-        if Tq <= few_queries.MOST_QUERIES:
+        if Tq <= few_queries.MOST_QUERIES and not _rounds(q):
             few_queries.forward_few(B * n_head, *cache[:3], out, scratch, ranges, *shared)
         else:
-            forward_pass.forward(n_tasks, *cache[:3], out, scratch, ranges, rows, *shared)
+            forward_pass.forward(n_tasks, *cache[:3], out, scratch, panels, ranges, rows, *shared)
     return out, cache
 
 
@@ -123,12 +131,12 @@ def _backward_into(dout, cache, dq, dk, dv):
     if not q.size:
         dk[...] = dv[...] = 0
         return
-    n_tasks, group_rows, scratch, ranges, width = _plan(q, k.shape[1], backward=True)
+    n_tasks, group_rows, scratch, panels, ranges, width = _plan(q, k.shape[1], backward=True)
     scale = q.dtype.type(1 / math.sqrt(head_size))
     arrays = q, k, v, out, np.ascontiguousarray(dout), dq, dk, dv  # the fields of Arrays
     mask = mask_of(dropout, n_head * Tq, q.dtype)
     shared = first_key, log_sums, *mask, _base2_scale(q), width  # the fields of Shared
-    backward_pass.backward(n_tasks, scratch, ranges, group_rows, scale, *arrays, *shared)
+    backward_pass.backward(n_tasks, scratch, panels, ranges, group_rows, scale, *arrays, *shared)
 
 
 def _base2_scale(q):

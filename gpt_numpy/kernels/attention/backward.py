@@ -9,6 +9,9 @@ P̃ = dropout(P), as ``layers.attention`` derives:
 where δ = Σ_j dP_j P_j is, for each row, the same as Σ dout·out (Dao et al. 2022, section B.4), since out = P̃·v. The
 sums of dq stay in cache for a group, those of dk and dv are kept for the whole head; scale is applied as they are
 written out.
+
+For products in bfloat16, rows of weights are taken two at a time: P̃ᵀ·dout and dSᵀ·q need words of two neighbouring
+queries, dS·k words of two neighbouring keys. All three fit where the scores of the two rows were.
 """
 
 from typing import NamedTuple
@@ -17,10 +20,23 @@ import numpy as np
 
 from ..dropout import Mask, keep_factors, row_hash
 from ..gemm.tile import tile_columns
+from ..runtime.bfloat16 import as_operand, numbers_in, store_paired, store_row
 from ..runtime.decorators import part
 from ..runtime.emitting import Rows
 from ..runtime.threads import launcher, parallel_for
-from ..runtime.vectors import add_lanes, broadcast, exp2_of_negative, fma, lanes, load, load_tail, store, store_tail
+from ..runtime.vectors import (
+    add_lanes,
+    broadcast,
+    exp2_of_negative,
+    fma,
+    lane_index,
+    lanes,
+    load,
+    load_tail,
+    store,
+    store_tail,
+    where,
+)
 from .score_tile import (
     KEYS,
     QUERIES,
@@ -29,6 +45,7 @@ from .score_tile import (
     STRIP_ROWS,
     WIDTH,
     Queries,
+    Scratch,
     Shared,
     add_weighted,
     add_weighted_turned,
@@ -42,6 +59,7 @@ from .score_tile import (
     pack_keys,
     pack_keys_turned,
     pack_strips,
+    pair_rows,
     strip_ranges,
 )
 
@@ -52,6 +70,7 @@ class Memory(NamedTuple):
     """A worker's scratch in the backward, with the first element of each part of it."""
 
     array: np.ndarray
+    panels: np.ndarray  # the same memory, as operands: numbers or words
     ranges: np.ndarray  # (strips, 2): which part of the tile of keys each strip needs
     step: int  # between rows of all that are head_size long
     keys: int  # a tile of them, in plain panels
@@ -76,7 +95,8 @@ def scratch_size(n_keys, group, width, panel):
 
 
 @part
-def _memory_of(array, ranges, width, n_keys, group):
+def _memory_of(scratch, worker, width, n_keys, group):
+    array = scratch.array[worker]
     step = width + tile_columns(array)
     turned_keys = 0
     keys = turned_keys + KEYS * width
@@ -93,7 +113,8 @@ def _memory_of(array, ranges, width, n_keys, group):
     deltas = dvalues + (n_keys + KEYS) * step
     return Memory(
         array,
-        ranges,
+        scratch.panels[worker],
+        scratch.ranges[worker],
         step,
         keys,
         turned_keys,
@@ -112,31 +133,86 @@ def _memory_of(array, ranges, width, n_keys, group):
 
 
 class Row(NamedTuple):
-    """One query's row of a tile: the keys from ``low`` to ``high`` of it."""
+    """One query's row of a tile: the keys from ``low`` to ``high`` of it are computed, those in ``seen`` have weight."""
 
     scores: int
     dscores: int
     low: int
     high: int
+    seen_low: int
+    seen_high: int
     log_sum: np.floating
     delta: np.floating
     hashed: np.uint32
 
 
 @part
+def _differentiate_vector(array, row, j, scale, mask, column):
+    """The weights (after dropout) of a vector of scores, and the gradients of the scores from those of the weights."""
+    weight = exp2_of_negative(fma(load(array, row.scores + j), broadcast(array, scale), broadcast(array, -row.log_sum)))
+    dweight = load(array, row.dscores + j)
+    if mask.threshold > 0:
+        keep = keep_factors(array, mask, row.hashed, column + j)
+        return weight * keep, weight * (dweight * keep - row.delta)
+    return weight, weight * (dweight - row.delta)
+
+
+@part
 def _differentiate_row(array, row, scale, mask, column):
-    """Scores become weights (after dropout), and the weights' gradients become those of the scores."""
-    factor, offset = broadcast(array, scale), broadcast(array, -row.log_sum)
+    """Scores become weights, and the weights' gradients become those of the scores. Keys that are not seen become 0."""
     for j in range(row.low, row.high, lanes(array)):
-        weight = exp2_of_negative(fma(load(array, row.scores + j), factor, offset))
-        dweight = load(array, row.dscores + j)
-        if mask.threshold > 0:
-            keep = keep_factors(array, mask, row.hashed, column + j)
-            store(array, row.scores + j, weight * keep)
-            dweight = dweight * keep
-        else:
-            store(array, row.scores + j, weight)
-        store(array, row.dscores + j, weight * (dweight - row.delta))
+        weight, dscore = _differentiate_vector(array, row, j, scale, mask, column)
+        store(array, row.scores + j, weight)
+        store(array, row.dscores + j, dscore)
+    if row.seen_low > 0 or row.seen_high < KEYS:
+        for first in (row.scores, row.dscores):
+            fill_zeros(array, first, first + row.seen_low)
+            fill_zeros(array, first + row.seen_high, first + KEYS)
+
+
+@part
+def _only_seen(x, row, j):
+    """x, a vector of the row's keys from j on, with 0 for those that are not seen."""
+    if row.seen_low <= j and j + lanes(x) <= row.seen_high:
+        return x
+    key = lane_index(x, np.int32) + j
+    return where((key >= row.seen_low) & (key < row.seen_high), x, 0.0)
+
+
+@part
+def _differentiate_pair(array, panels, one, two, scale, mask, column):
+    """`_differentiate_row` of two neighbouring rows, into words.
+
+    Row one's scores become words of both rows' weights, row two's scores words of both rows' gradients; each row's
+    dscores become words of its own gradients.
+    """
+    for j in range(one.low, one.high, lanes(array)):
+        weight, dscore = _differentiate_vector(array, one, j, scale, mask, column)
+        weight2, dscore2 = _differentiate_vector(array, two, j, scale, mask, column)
+        dscore, dscore2 = _only_seen(dscore, one, j), _only_seen(dscore2, two, j)
+        store_paired(panels, one.scores + j, _only_seen(weight, one, j), _only_seen(weight2, two, j))
+        store_paired(panels, two.scores + j, dscore, dscore2)
+        store_row(panels, one.dscores, j, dscore)
+        store_row(panels, two.dscores, j, dscore2)
+    for first in (one.scores, two.scores):
+        fill_zeros(panels, first, first + one.low)
+        fill_zeros(panels, first + one.high, first + KEYS)
+
+
+@part
+def _row_of(shared, memory, queries, tile, first, r):
+    """The ``Row`` of query r of a block, whose first row is ``first`` in the group."""
+    low, high = memory.ranges[r // STRIP_ROWS, 0], memory.ranges[r // STRIP_ROWS, 1]
+    scores, dscores = memory.scores + r * SCORES_STEP, memory.dscores + r * SCORES_STEP
+    i = queries.start + r
+    if r >= queries.n_rows or low >= high:  # no key is seen
+        none = shared.scale - shared.scale
+        return Row(scores, dscores, 0, 0, 0, 0, none, none, np.uint32(0))
+    seen_low = min(max(first_seen(shared.first_key, queries.sequence, i) - tile, low), high)
+    seen_high = max(min(queries.offset + i + 1 - tile, high), seen_low)
+    hashed = row_hash(shared.mask, queries.head_row + i) if shared.mask.threshold > 0 else np.uint32(0)
+    log_sum, delta = shared.log_sums[queries.head_row + i], memory.array[memory.deltas + first + r]
+    return Row(scores, dscores, low, high, seen_low, seen_high, log_sum, delta, hashed)
 
 
 @part
@@ -145,29 +221,21 @@ def _differentiate_rows(shared, memory, queries, tile, first):
 
     ``first``: the block's first row in the group.
     """
-    array, scale, mask = memory.array, shared.scale, shared.mask
-    for r in range((queries.n_rows + STRIP_ROWS - 1) // STRIP_ROWS * STRIP_ROWS):
-        i = queries.start + r
-        low, high = memory.ranges[r // STRIP_ROWS, 0], memory.ranges[r // STRIP_ROWS, 1]
-        scores = memory.scores + r * SCORES_STEP
-        dscores = memory.dscores + r * SCORES_STEP
-        seen_low = seen_high = 0
-        if r < queries.n_rows and low < high:
-            seen_low = min(max(first_seen(shared.first_key, queries.sequence, i) - tile, low), high)
-            seen_high = max(min(queries.offset + i + 1 - tile, high), seen_low)
-            hashed = row_hash(mask, queries.head_row + i) if mask.threshold > 0 else np.uint32(0)
-            log_sum, delta = shared.log_sums[queries.head_row + i], array[memory.deltas + first + r]
-            _differentiate_row(array, Row(scores, dscores, low, high, log_sum, delta, hashed), scale, mask, tile)
-        if seen_low > 0 or seen_high < KEYS:
-            for row in (scores, dscores):
-                fill_zeros(array, row, row + seen_low)
-                fill_zeros(array, row + seen_high, row + KEYS)
+    array, panels, scale, mask = memory.array, memory.panels, shared.scale, shared.mask
+    together = numbers_in(panels)
+    for r in range(0, (queries.n_rows + STRIP_ROWS - 1) // STRIP_ROWS * STRIP_ROWS, together):
+        one = _row_of(shared, memory, queries, tile, first, r)
+        if together == 2:
+            two = _row_of(shared, memory, queries, tile, first, r + 1)
+            _differentiate_pair(array, panels, one, two, scale, mask, tile)
+        else:
+            _differentiate_row(array, one, scale, mask, tile)
 
 
 @part
 def _row_products(memory, out, index, n_rows):
-    """δ of each row: Σ dout·out. ``index`` is where the first row of out is."""
-    array, (n_head, head_size) = memory.array, out.shape[2:]
+    """δ of each row: Σ dout·out, of dout as the products take it. ``index`` is where the first row of out is."""
+    array, panels, (n_head, head_size) = memory.array, memory.panels, out.shape[2:]
     for r in range(n_rows):
         here = index + r * n_head * head_size
         row = memory.douts + r * memory.step
@@ -175,9 +243,10 @@ def _row_products(memory, out, index, n_rows):
         fetch_rows(Rows(out, here + 4 * n_head * head_size, n_head * head_size), 1, head_size)
         j = 0
         while j + lanes(array) <= head_size:
-            total = fma(load(array, row + j), load(out, here + j), total)
+            total = fma(as_operand(panels, load(array, row + j)), load(out, here + j), total)
             j += lanes(array)
-        array[memory.deltas + r] = add_lanes(fma(load(array, row + j), load_tail(out, here + j, head_size - j), total))
+        dout = as_operand(panels, load(array, row + j))
+        array[memory.deltas + r] = add_lanes(fma(dout, load_tail(out, here + j, head_size - j), total))
 
 
 @part
@@ -196,14 +265,14 @@ def _write_rows(sums, n_rows, scale, out, head_size):
 
 @part
 def _pack_tile(memory, queries, k, v, tile, width):
-    n_keys, head_size, array = min(KEYS, k.shape[1] - tile), k.shape[3], memory.array
+    n_keys, head_size, panels = min(KEYS, k.shape[1] - tile), k.shape[3], memory.panels
     keys, values = (
         head_rows(k, queries.sequence, tile, queries.head),
         head_rows(v, queries.sequence, tile, queries.head),
     )
-    pack_keys_turned(keys, n_keys, head_size, array, memory.turned_keys, width)
-    pack_keys(keys, n_keys, head_size, array, memory.keys)
-    pack_keys_turned(values, n_keys, head_size, array, memory.turned_values, width)
+    pack_keys_turned(keys, n_keys, head_size, panels, memory.turned_keys, width)
+    pack_keys(keys, n_keys, head_size, panels, memory.keys)
+    pack_keys_turned(values, n_keys, head_size, panels, memory.turned_values, width)
 
 
 @part
@@ -213,7 +282,9 @@ def _add_tile(shared, memory, group, k, v, tile):
     n_keys = min(KEYS, k.shape[1] - tile)
     dkeys = memory.dkeys + tile * memory.step
     dvalues = memory.dvalues + tile * memory.step
-    array, ranges, step = memory.array, memory.ranges, memory.step
+    array, panels, ranges, step = memory.array, memory.panels, memory.ranges, memory.step
+    # Where the weights' gradients of two queries are side by side: see `_differentiate_pair`.
+    dscores_down = memory.dscores if numbers_in(panels) == 1 else memory.scores + SCORES_STEP
     first = max(0, tile - group.offset - group.start) // STRIP_ROWS * STRIP_ROWS
     for r in range(first, group.n_rows, QUERIES):
         n_rows = min(QUERIES, group.n_rows - r)
@@ -227,17 +298,16 @@ def _add_tile(shared, memory, group, k, v, tile):
         fetch_rows(head_rows(v, group.sequence, ahead, group.head), _AHEAD, head_size)
         ahead += _AHEAD
         strips = (n_rows + STRIP_ROWS - 1) // STRIP_ROWS
-        q_rows = memory.queries + r * step
-        dout_rows = memory.douts + r * step
-        q_strips, dout_strips = memory.query_strips + r * step, memory.dout_strips + r * step
-        multiply_by_keys(ranges, strips, array, q_strips, step, memory.turned_keys, width, head_size, memory.scores)
-        multiply_by_keys(
-            ranges, strips, array, dout_strips, step, memory.turned_values, width, head_size, memory.dscores
-        )
+        for left, right, out in (
+            (memory.query_strips, memory.turned_keys, memory.scores),
+            (memory.dout_strips, memory.turned_values, memory.dscores),
+        ):
+            multiply_by_keys(ranges, strips, array, panels, left + r * step, step, right, width, head_size, out)
         _differentiate_rows(shared, memory, queries, tile, r)
-        add_weighted_turned(ranges, strips, array, memory.scores, dout_rows, n_keys, width, dvalues, step)
-        add_weighted_turned(ranges, strips, array, memory.dscores, q_rows, n_keys, width, dkeys, step)
-        add_weighted(ranges, strips, array, memory.dscores, memory.keys, width, memory.dqueries + r * step, step)
+        for left, right, out in ((memory.scores, memory.douts, dvalues), (dscores_down, memory.queries, dkeys)):
+            add_weighted_turned(ranges, strips, array, panels, left, right + r * step, n_keys, width, out, step)
+        dqueries = memory.dqueries + r * step
+        add_weighted(ranges, strips, array, panels, memory.dscores, memory.keys, width, dqueries, step)
 
 
 class Arrays(NamedTuple):
@@ -254,12 +324,12 @@ class Arrays(NamedTuple):
 
 
 @part
-def _backward_task(worker, task, arrays, shared, scale, group_rows, scratch, ranges):
+def _backward_task(worker, task, arrays, shared, scale, group_rows, scratch):
     """One head."""
     q, k, v, dout = arrays.q, arrays.k, arrays.v, arrays.dout
     (Tq, n_head, head_size), Tk, width = q.shape[1:], k.shape[1], shared.width
     b, h = task // n_head, task % n_head
-    memory = _memory_of(scratch[worker], ranges[worker], width, Tk, group_rows)
+    memory = _memory_of(scratch, worker, width, Tk, group_rows)
     array, step = memory.array, memory.step
     fill_zeros(array, memory.dkeys, memory.deltas)
     for start in range(0, Tq, group_rows):
@@ -269,8 +339,10 @@ def _backward_task(worker, task, arrays, shared, scale, group_rows, scratch, ran
         copy_rows(head_rows(q, b, start, h), group.n_rows, head_size, Rows(array, memory.queries, step), padded, width)
         copy_rows(dense, group.n_rows, head_size, Rows(array, memory.douts, step), padded, width)
         for rows, strips in ((memory.queries, memory.query_strips), (memory.douts, memory.dout_strips)):
-            pack_strips(Rows(array, rows, step), group.n_rows, head_size, array, strips, step)
+            pack_strips(Rows(array, rows, step), group.n_rows, head_size, memory.panels, strips, step)
         _row_products(memory, arrays.out, dense.first, group.n_rows)
+        for rows in (memory.queries, memory.douts):  # nothing reads the rows themselves from here on
+            pair_rows(array, memory.panels, rows, padded, step, width)
         fill_zeros(array, memory.dqueries, memory.dqueries + padded * step)
         low = earliest_seen(shared.first_key, group)
         for tile in range(low // KEYS * KEYS, group.offset + start + group.n_rows, KEYS):
@@ -287,12 +359,12 @@ _ARRAYS = len(Arrays._fields)
 
 
 @launcher
-def backward(n_tasks, scratch, ranges, group_rows, scale, *fields):
+def backward(n_tasks, scratch, panels, ranges, group_rows, scale, *fields):
     """A task is a head. ``fields``: those of ``Arrays``, then those of ``Shared`` with the fields of ``Mask`` instead of mask.
 
-    scale: 1 / √head_size. group_rows: queries that are taken at a time.
+    panels: ``scratch`` itself, or its elements as words. scale: 1 / √head_size. group_rows: queries taken at a time.
     """
     arrays = Arrays(*fields[:_ARRAYS])
     rest = fields[_ARRAYS:]
     shared = Shared(rest[0], rest[1], Mask(*rest[2:SCALE]), rest[SCALE], rest[WIDTH])
-    parallel_for(_backward_task, n_tasks, (arrays, shared, scale, group_rows, scratch, ranges))
+    parallel_for(_backward_task, n_tasks, (arrays, shared, scale, group_rows, Scratch(scratch, panels, ranges)))

@@ -82,7 +82,7 @@ def _head_task(worker, task, q, k, v, out, shared, scratch, ranges_of):
         shift = m if m > -np.inf else memory.dtype.type(0)
         row = task * Tq + i
         hashed = row_hash(shared.mask, row) if shared.mask.threshold > 0 else np.uint32(0)
-        total = weigh(memory, scores, ranges, 0, shared.scale, shift, shared.mask, hashed, start)
+        total = weigh(memory, memory, scores, ranges, 0, shared.scale, shift, shared.mask, hashed, start)
         shared.log_sums[row] = m + np.log2(total)
         to = ((b * Tq + i) * n_head + h) * head_size
         factor = memory.dtype.type(1) / total

@@ -12,6 +12,9 @@ is a range, so masks are loop bounds: what lies outside a strip's range (a strip
 never computed, above the diagonal as before a document's start.
 
 Key tiles begin at multiples of KEYS, so that a row's sums do not depend on how queries are cut into tasks.
+
+For products in bfloat16, m is rounded up to an integer: e^(s − m), which is rounded, then differs only by a power of two
+from what any other m would give, and its rounding does not depend on m. l is the sum of the numbers before rounding.
 """
 
 from typing import NamedTuple
@@ -20,6 +23,7 @@ import numpy as np
 
 from ..dropout import Mask, keep_factors, row_hash
 from ..gemm.tile import tile_columns
+from ..runtime.bfloat16 import numbers_in, store_row
 from ..runtime.decorators import part
 from ..runtime.threads import launcher, parallel_for
 from ..runtime.vectors import (
@@ -45,6 +49,7 @@ from .score_tile import (
     STRIP_ROWS,
     WIDTH,
     Queries,
+    Scratch,
     Shared,
     add_weighted,
     earliest_seen,
@@ -72,6 +77,7 @@ class Memory(NamedTuple):
     """A worker's scratch in the forward, with the first element of each part of it."""
 
     array: np.ndarray
+    panels: np.ndarray  # the same memory, as operands: numbers or words
     ranges: np.ndarray  # (strips, 2): which part of the tile of keys each strip needs
     step: int  # between rows of queries and of sums
     keys: int  # a tile of them, in turned panels
@@ -101,8 +107,8 @@ def largest_score(memory, row, low, high, seen_low, seen_high):
 
 
 @part
-def weigh(memory, row, ranges, strip, scale, shift, mask, hashed, column):
-    """Turn a row of scores into weights relative to ``shift``; returns their sum, which dropout does not change.
+def weigh(memory, panels, row, ranges, strip, scale, shift, mask, hashed, column):
+    """Turn a row of scores into weights relative to ``shift``, in ``panels``; returns their sum, which dropout does not change.
 
     The loop's end is read from memory in each iteration. If LLVM knew the number of iterations, LLVM would unroll the
     loop, and a third of the time would go into moving values that no longer fit the registers.
@@ -114,7 +120,7 @@ def weigh(memory, row, ranges, strip, scale, shift, mask, hashed, column):
         total += weight
         if mask.threshold > 0:
             weight = weight * keep_factors(memory, mask, hashed, column + j)
-        store(memory, row + j, weight)
+        store_row(panels, row, j, weight)
         j += lanes(memory)
     return add_lanes(total)
 
@@ -131,7 +137,7 @@ def _find_maxima(shared, memory, queries, tile, first):
         state = memory.state + 2 * (first + r)
         before = array[state]
         largest = largest_score(array, memory.scores + r * SCORES_STEP, low, high, seen_low, seen_high)
-        m = max(before, largest * shared.scale)
+        m = max(before, np.ceil(largest * shared.scale) if numbers_in(memory.panels) == 2 else largest * shared.scale)
         if m <= before + _SLACK:
             continue
         array[state] = m
@@ -158,7 +164,7 @@ def _soften_rows(shared, memory, queries, tile, first):
         shift = m if m > -np.inf else array.dtype.type(0)  # nothing but −∞ so far: e^(−∞ − 0) is 0, not NaN
         row = memory.scores + r * SCORES_STEP
         array[state + 1] += weigh(
-            array, row, memory.ranges, r // STRIP_ROWS, shared.scale, shift, shared.mask, hashed, tile
+            array, memory.panels, row, memory.ranges, r // STRIP_ROWS, shared.scale, shift, shared.mask, hashed, tile
         )
 
 
@@ -183,12 +189,12 @@ def _finish_rows(shared, memory, queries, out):
 @part
 def _add_tile(shared, memory, queries, k, v, tile):
     """One tile of keys against the task's queries, as many at a time as have room for their scores."""
-    array, head_size, panel = memory.array, k.shape[3], tile_columns(k)
+    array, panels, head_size, panel = memory.array, memory.panels, k.shape[3], tile_columns(k)
     n_keys = min(KEYS, k.shape[1] - tile)
     pack_keys_turned(
-        head_rows(k, queries.sequence, tile, queries.head), n_keys, head_size, array, memory.keys, shared.width
+        head_rows(k, queries.sequence, tile, queries.head), n_keys, head_size, panels, memory.keys, shared.width
     )
-    pack_keys(head_rows(v, queries.sequence, tile, queries.head), n_keys, head_size, array, memory.values)
+    pack_keys(head_rows(v, queries.sequence, tile, queries.head), n_keys, head_size, panels, memory.values)
     ahead = tile + KEYS
     first = max(0, tile - queries.offset - queries.start) // STRIP_ROWS * STRIP_ROWS
     for r in range(first, queries.n_rows, QUERIES):
@@ -204,6 +210,7 @@ def _add_tile(shared, memory, queries, k, v, tile):
                 memory.ranges,
                 strips,
                 array,
+                panels,
                 memory.queries + row,
                 step,
                 memory.keys,
@@ -213,32 +220,32 @@ def _add_tile(shared, memory, queries, k, v, tile):
             )
             _find_maxima(shared, memory, some, tile, r)
             _soften_rows(shared, memory, some, tile, r)
-            add_weighted(
-                memory.ranges, strips, array, memory.scores, memory.values, shared.width, memory.sums + row, step
-            )
+            weights, sums = memory.scores, memory.sums + row
+            add_weighted(memory.ranges, strips, array, panels, weights, memory.values, shared.width, sums, step)
 
 
 @part
-def _memory_of(array, ranges, step, task_rows):
+def _memory_of(scratch, worker, step, task_rows):
     keys = 0
     values = keys + KEYS * step
     scores = values + KEYS * step
     queries = scores + QUERIES * SCORES_STEP
     sums = queries + task_rows * step
     state = sums + task_rows * step
-    return Memory(array, ranges, step, keys, values, scores, queries, sums, state)
+    mine = scratch.array[worker], scratch.panels[worker], scratch.ranges[worker]
+    return Memory(*mine, step, keys, values, scores, queries, sums, state)
 
 
 @part
-def _forward_task(worker, task, q, k, v, out, shared, task_rows, scratch, ranges):
+def _forward_task(worker, task, q, k, v, out, shared, task_rows, scratch):
     (B, Tq, n_head, head_size), step = q.shape, shared.width + tile_columns(q)
     b, h = task % (B * n_head) // n_head, task % n_head
     n_blocks = (Tq + task_rows - 1) // task_rows
     start = (n_blocks - 1 - task // (B * n_head)) * task_rows  # the longest first
     queries = Queries(b, h, start, min(task_rows, Tq - start), k.shape[1] - Tq, (b * n_head + h) * Tq)
-    memory = _memory_of(scratch[worker], ranges[worker], step, task_rows)
+    memory = _memory_of(scratch, worker, step, task_rows)
     array, padded = memory.array, (queries.n_rows + STRIP_ROWS - 1) // STRIP_ROWS * STRIP_ROWS
-    pack_strips(head_rows(q, b, start, h), queries.n_rows, head_size, array, memory.queries, step)
+    pack_strips(head_rows(q, b, start, h), queries.n_rows, head_size, memory.panels, memory.queries, step)
     fill_zeros(array, memory.sums, memory.sums + padded * step)
     for r in range(queries.n_rows):
         array[memory.state + 2 * r], array[memory.state + 2 * r + 1] = -np.inf, 0
@@ -249,7 +256,10 @@ def _forward_task(worker, task, q, k, v, out, shared, task_rows, scratch, ranges
 
 
 @launcher
-def forward(n_tasks, q, k, v, out, scratch, ranges, task_rows, *shared):
-    """``shared``: the fields of ``Shared``, with the fields of ``Mask`` instead of mask."""
+def forward(n_tasks, q, k, v, out, scratch, panels, ranges, task_rows, *shared):
+    """panels: ``scratch`` itself, or its elements as words.
+
+    shared: the fields of ``Shared``, with the fields of ``Mask`` instead of mask.
+    """
     together = Shared(shared[0], shared[1], Mask(*shared[2:SCALE]), shared[SCALE], shared[WIDTH])
-    parallel_for(_forward_task, n_tasks, (q, k, v, out, together, task_rows, scratch, ranges))
+    parallel_for(_forward_task, n_tasks, (q, k, v, out, together, task_rows, Scratch(scratch, panels, ranges)))

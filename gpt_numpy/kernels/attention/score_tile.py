@@ -8,6 +8,10 @@ transposed copy of P. The scores are products of ``gemm``'s own tile: queries or
 Queries are taken in *strips* of STRIP_ROWS, the rows of one product; keys in *tiles* of KEYS. As in ``gemm``, each sum
 is one chain of fused multiply-adds in order of k: an element has the same bits wherever in a tile it falls, and extra
 zeros at either end of k do not change it.
+
+Operands lie in ``panels``, the worker's scratch memory once more: the same array, or for products in bfloat16 its elements
+as words of two numbers (``runtime.bfloat16``). A part of the scratch holds numbers or words and begins at the same element
+either way; words take half of it. Scores become words in their own place when they become weights.
 """
 
 import math
@@ -21,8 +25,9 @@ from numba.extending import intrinsic
 
 from ..dropout import Mask
 from ..gemm.packing import Source, pack_column_panels, pack_row_panels
-from ..gemm.tile import TILE, Panels, Shift, Target, columns_of, multiply_tile, tile_columns, words_of
+from ..gemm.tile import TILE, Panels, Shift, Target, add_products, columns_of, multiply_tile, tile_columns, words_of
 from ..runtime import emitting
+from ..runtime.bfloat16 import numbers_in, store_paired
 from ..runtime.decorators import part
 from ..runtime.emitting import Lanes, Rows, native
 from ..runtime.vectors import broadcast, lanes, load, load_tail, prefetch, store, store_tail
@@ -46,6 +51,14 @@ class Shared(NamedTuple):
 # Position of each field in a launcher's arguments, which are the fields of ``Shared`` with those of ``Mask`` for mask.
 SCALE = 2 + len(Mask._fields)
 WIDTH = SCALE + 1
+
+
+class Scratch(NamedTuple):
+    """The memory of all workers, a row of each array for each."""
+
+    array: np.ndarray
+    panels: np.ndarray  # ``array`` itself, or its elements as words
+    ranges: np.ndarray
 
 
 class Queries(NamedTuple):
@@ -72,10 +85,12 @@ def _product(turned):
     def product(typingctx, a, b, depth, out):
         """out[i, j] += Σ_k A[i, k]·B[k, j] for STRIP_ROWS × `tile_columns` elements, all three given as ``Rows``.
 
-        Row k of ``b`` is B[k]; row i of ``a`` is A[i], or where turned row k of ``a`` is A[:, k]. ``depth`` is a
-        multiple of _K_TOGETHER.
+        Row k of ``b`` is B[k]; row i of ``a`` is A[i], or where turned row k of ``a`` is A[:, k]. ``depth`` counts rows of
+        ``b``, in numbers a multiple of _K_TOGETHER. Where ``a`` and ``b`` are of words, each k stands for two.
         """
-        vector = native(b.types[0].dtype)
+        vector = native(out.types[0].dtype)
+        pairs = b.types[0].dtype is types.uint32
+        together = 1 if pairs else _K_TOGETHER
 
         def codegen(context, builder, sig, args):
             (a_first, a_step), (b_first, b_step), (out_first, out_step) = (
@@ -87,11 +102,12 @@ def _product(turned):
             for pointer in sum(pointers, []):
                 builder.store(ir.Constant(vector.ir, None), pointer)
             rows = [_at(builder, a_first, i if turned else builder.mul(_I64(i), a_step)) for i in range(STRIP_ROWS)]
-            with cgutils.for_range(builder, builder.udiv(args[2], _I64(_K_TOGETHER))) as loop:
-                for step in range(_K_TOGETHER):
-                    k = builder.add(builder.mul(loop.index, _I64(_K_TOGETHER)), _I64(step))
+            with cgutils.for_range(builder, builder.udiv(args[2], _I64(together))) as loop:
+                for step in range(together):
+                    k = builder.add(builder.mul(loop.index, _I64(together)), _I64(step))
                     here = [_at(builder, row, builder.mul(k, a_step) if turned else k) for row in rows]
-                    _step(builder, here, _at(builder, b_first, builder.mul(k, b_step)), pointers, vector)
+                    columns = _at(builder, b_first, builder.mul(k, b_step))
+                    add_products(builder, here, columns, pointers, vector, pairs)
             for i in range(STRIP_ROWS):
                 row = _at(builder, out_first, builder.mul(_I64(i), out_step))
                 for j in range(TILE.vectors):
@@ -103,17 +119,6 @@ def _product(turned):
         return types.void(a, b, types.int64, out), codegen
 
     return product
-
-
-def _step(builder, numbers, columns, pointers, vector):
-    """One k: every sum gains one product."""
-    columns = [
-        emitting.load_vector(builder, _at(builder, columns, j * vector.lanes), vector) for j in range(TILE.vectors)
-    ]
-    for number, row in zip(numbers, pointers):
-        number = emitting.splat(builder, builder.load(number), vector)
-        for column, pointer in zip(columns, row):
-            builder.store(emitting.fma(number, column, Lanes(builder, builder.load(pointer), vector)).value, pointer)
 
 
 add_product = _product(turned=False)
@@ -161,36 +166,41 @@ def copy_rows(source, n_rows, count, target, n_padded, width):
 
 
 @part
-def pack_keys(source, n_keys, count, memory, first):
+def pack_keys(source, n_keys, count, panels, first):
     """Panels of up to KEYS keys, or values, of ``count`` elements: panel p holds columns p·tile_columns … of all."""
-    panel = tile_columns(memory)
+    panel, together = tile_columns(panels), numbers_in(panels)
     block = Source(source.array, source.first, source.step, False, count, n_keys)
-    pack_column_panels(block, Rows(memory, first, KEYS * panel))
-    end = (n_keys + panel - 1) // panel * panel
+    pack_column_panels(block, Rows(panels, first, KEYS * panel))
+    start = (n_keys + together - 1) // together
+    end = (n_keys + panel - 1) // panel * panel // together
     for p in range(first, first + count * KEYS, KEYS * panel):
-        for i in range(p + n_keys * panel, p + end * panel, lanes(memory)):
-            store(memory, i, broadcast(memory, 0.0))
+        fill_zeros(panels, p + start * panel, p + end * panel)
 
 
 @part
-def pack_keys_turned(source, n_keys, count, memory, first, width):
-    """Panels of the transpose: panel p holds keys p·tile_columns …, element by element, ``width`` deep."""
-    panel = tile_columns(memory)
+def pack_keys_turned(source, n_keys, count, panels, first, width):
+    """Panels of the transpose: panel p holds keys p·tile_columns …, element by element, with room for ``width``."""
     block = Source(source.array, source.first, source.step, True, n_keys, count)
-    pack_column_panels(block, Rows(memory, first, width * panel))
-    for p in range(first, first + n_keys * width, width * panel):
-        for i in range(p + count * panel, p + width * panel, lanes(memory)):
-            store(memory, i, broadcast(memory, 0.0))
+    pack_column_panels(block, Rows(panels, first, width * tile_columns(panels)))
+
+
+@part
+def pair_rows(array, panels, first, n_rows, step, width):
+    """Rows 2r and 2r + 1 of ``array`` become words of their numbers in the place of row 2r; only where panels hold words."""
+    if numbers_in(panels) == 2:
+        for row in range(first, first + n_rows * step, 2 * step):
+            for j in range(row, row + width, lanes(array)):
+                store_paired(panels, j, load(array, j), load(array, j + step))
 
 
 @part
 def fill_zeros(memory, start, end):
     """memory[start : end] = 0."""
-    i = start
+    i, zero = start, broadcast(memory, memory.dtype.type(0))
     while i + lanes(memory) <= end:
-        store(memory, i, broadcast(memory, 0.0))
+        store(memory, i, zero)
         i += lanes(memory)
-    store_tail(memory, i, broadcast(memory, 0.0), end - i)
+    store_tail(memory, i, zero, end - i)
 
 
 @part
@@ -229,52 +239,56 @@ def earliest_seen(first_key, queries):
 
 
 @part
-def pack_strips(source, n_rows, head_size, memory, strips, step):
+def pack_strips(source, n_rows, head_size, panels, strips, step):
     """Rows (of queries, or of dout) into strips, each STRIP_ROWS · ``step`` elements on from the one before."""
     block = Source(source.array, source.first, source.step, True, n_rows, head_size)
-    pack_row_panels(block, Rows(memory, strips, STRIP_ROWS * step))
+    pack_row_panels(block, Rows(panels, strips, STRIP_ROWS * step))
 
 
 @part
-def multiply_by_keys(ranges, n_strips, memory, strips, step, keys, width, head_size, scores):
+def multiply_by_keys(ranges, n_strips, memory, panels, strips, step, keys, width, head_size, scores):
     """scores = rows·keysᵀ for the parts of the tile that the strips need; the rows in strips, ``keys`` in turned panels."""
     none = Shift(memory, 0, False)
     for p in range(0, KEYS, tile_columns(memory)):
         for strip in range(n_strips):
             if ranges[strip, 0] <= p < ranges[strip, 1]:
                 row = strip * STRIP_ROWS
-                panels = Panels(memory, strips + row * step, keys + p * width, words_of(memory, head_size))
-                multiply_tile(panels, Target(memory, scores + row * SCORES_STEP + p, SCORES_STEP, False), none)
+                both = Panels(panels, strips + row * step, keys + p * width, words_of(panels, head_size))
+                multiply_tile(both, Target(memory, scores + row * SCORES_STEP + p, SCORES_STEP, False), none)
 
 
 @part
-def add_weighted(ranges, n_strips, memory, weights, values, width, out, step):
+def add_weighted(ranges, n_strips, memory, panels, weights, values, width, out, step):
     """out += weights·values over the part of the tile that each strip needs; ``values`` in plain panels."""
-    panel = tile_columns(memory)
+    panel, together = tile_columns(memory), numbers_in(panels)
     for p in range(0, width, panel):
         for strip in range(n_strips):
-            low, high = ranges[strip, 0], ranges[strip, 1]
+            low, high = ranges[strip, 0] // together, ranges[strip, 1] // together
             if low < high:
                 row = strip * STRIP_ROWS
-                left = Rows(memory, weights + row * SCORES_STEP + low, SCORES_STEP)
-                right = Rows(memory, values + p * KEYS + low * panel, panel)
+                left = Rows(panels, weights + row * SCORES_STEP + low, SCORES_STEP)
+                right = Rows(panels, values + p * KEYS + low * panel, panel)
                 add_product(left, right, high - low, Rows(memory, out + row * step + p, step))
 
 
 @part
-def add_weighted_turned(ranges, n_strips, memory, weights, rows, n_keys, width, out, step):
-    """out += weightsᵀ·rows for a tile's keys, each over the strips that see it; outside a row's range weights are 0."""
+def add_weighted_turned(ranges, n_strips, memory, panels, weights, rows, n_keys, width, out, step):
+    """out += weightsᵀ·rows for a tile's keys, each over the strips that see it; outside a row's range weights are 0.
+
+    Where ``panels`` holds words, a word has the weights of rows 2r and 2r + 1 (see `pair_rows` for ``rows``).
+    """
+    together = numbers_in(panels)
     for key in range(0, n_keys, STRIP_ROWS):
         first, end = n_strips, 0
         for strip in range(n_strips):
             if ranges[strip, 0] < key + STRIP_ROWS and key < ranges[strip, 1]:
                 first, end = min(first, strip), strip + 1
         if first < end:
-            row = first * STRIP_ROWS
-            left = Rows(memory, weights + row * SCORES_STEP + key, SCORES_STEP)
+            row, depth = first * STRIP_ROWS, (end - first) * STRIP_ROWS // together
+            left = Rows(panels, weights + row * SCORES_STEP + key, SCORES_STEP * together)
             for p in range(0, width, tile_columns(memory)):
-                right = Rows(memory, rows + row * step + p, step)
-                add_turned_product(left, right, (end - first) * STRIP_ROWS, Rows(memory, out + key * step + p, step))
+                right = Rows(panels, rows + row * step + p, step * together)
+                add_turned_product(left, right, depth, Rows(memory, out + key * step + p, step))
 
 
 @part

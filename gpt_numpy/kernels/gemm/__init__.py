@@ -23,7 +23,8 @@ from .numpy_twin import BIAS, BIAS_GELU, BIAS_GELU_KEEP, GELU_BACKWARD, NOTHING,
 from .plan import PANEL_BYTES, Tiling, panels_size, plan
 from .tile import TILE, columns_of
 
-__all__ = ["BIAS", "BIAS_GELU", "BIAS_GELU_KEEP", "GELU_BACKWARD", "NOTHING", "gemm", "gemm_numpy", "gemm_vectors"]
+__all__ = ["BIAS", "BIAS_GELU", "BIAS_GELU_KEEP", "GELU_BACKWARD", "NOTHING"]
+__all__ += ["gemm", "gemm_numpy", "gemm_vectors", "products_of", "rounded_operands"]
 
 _DTYPES = tuple(map(np.dtype, (np.float32, np.float64)))
 _ABSENT = {dtype: np.empty(0, dtype) for dtype in _DTYPES}  # for arrays that are not used
@@ -125,6 +126,11 @@ def rounded_operands():
         _setting.products = before
 
 
+def products_of(dtype):
+    """The ``products`` of this Python thread for arrays of ``dtype`` just now: "float32" or "bfloat16"."""
+    return getattr(_setting, "products", "float32") if dtype == np.float32 else "float32"
+
+
 def gemm(a, b, out, **options):
     """out (M, N) = A · B for contiguous float32 or float64 arrays a (M, K) and b (K, N); no argument is checked here.
 
@@ -137,5 +143,5 @@ def gemm(a, b, out, **options):
                                   bfloat16 first; everything else stays float32 (default: as `rounded_operands` says)
     """
     if out.dtype == np.float32:
-        options.setdefault("products", getattr(_setting, "products", "float32"))
+        options.setdefault("products", products_of(out.dtype))
     IMPLEMENTATION(a, b, out, **options)

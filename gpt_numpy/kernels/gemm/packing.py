@@ -6,7 +6,7 @@ lines, B in panels of ``tile_columns``. Lines outside the matrix are zero, and s
 ``DEPTH_STEP``, so that the tile's loop has neither edges nor remainders.
 
 Products in bfloat16 have panels of 32-bit words: two neighbouring k of a line, the lower in the lower half, rounded to
-nearest, ties to even, on their way from the float32 source (`round_bits`). Depth in a panel then counts words.
+nearest, ties to even, on their way from the float32 source (``runtime.bfloat16``). Depth in a panel then counts words.
 
 The source is *deep* where k runs along its rows (A as it is, B transposed): packing then transposes small squares in
 registers. Where it is not, lines lie side by side, and packing copies pieces of rows.
@@ -21,6 +21,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..runtime import emitting
+from ..runtime.bfloat16 import pair_lanes, pair_neighbours
 from ..runtime.emitting import Lanes, Vector, native, unpack
 from .plan import DEPTH_STEP
 from .tile import TILE
@@ -142,26 +143,8 @@ def _pair_of_rows(packer, line, index, first, mask):
     below = packer.load(_at(builder, packer.element(line, low, deep=False), first), mask)
     row = builder.select(inside, high, low)  # what lies beyond is not read
     above = packer.load(_at(builder, packer.element(line, row, deep=False), first), mask)
-    above = round_bits(above) & 0xFFFF0000
     above = above.like(builder.select(inside, above.value, ir.Constant(above.type.ir, None)))
-    return above | (round_bits(below) >> 16)
-
-
-def round_bits(x):
-    """Lanes of float32 as uint32 whose upper half is the nearest bfloat16, ties to even; NaN stays NaN."""
-    bits = x.bits(types.uint32)
-    rounded = bits + 0x7FFF + ((bits >> 16) & 1)
-    return emitting.select(x.differs(x), bits | 0x400000, rounded)
-
-
-def _pair_along(low, high):
-    """Words of the neighbouring lanes of ``low``, then of those of ``high``: as many as one of the two has lanes."""
-    builder, count = low.builder, low.type.lanes
-    halves = [(round_bits(x) >> 16).convert(types.uint16) for x in (low, high)]
-    order = ir.Constant(ir.VectorType(ir.IntType(32), 2 * count), list(range(2 * count)))
-    both = builder.shuffle_vector(halves[0].value, halves[1].value, order)
-    words = Vector(types.uint32, count)
-    return Lanes(builder, builder.bitcast(both, words.ir), words)
+    return pair_lanes(below, above)
 
 
 def _turn_square(packer, panel, k, lines_left=None, depth_left=None):
@@ -187,7 +170,7 @@ def _turn_square(packer, panel, k, lines_left=None, depth_left=None):
                     count = builder.select(inside, builder.sub(depth_left, _I64(start)), _I64(0))
                     mask = emitting.first_lanes(builder, count, vector)
                 parts.append(packer.load(_at(builder, pointer, start), mask))
-            rows.append(_pair_along(*parts) if packer.pairs else parts[0])
+            rows.append(pair_neighbours(*parts) if packer.pairs else parts[0])
         squares.append(_transpose(rows))
     entry = builder.sdiv(k, _I64(2)) if packer.pairs else k
     for step in range(vector.lanes):

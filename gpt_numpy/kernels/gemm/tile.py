@@ -16,7 +16,6 @@ as 0 on both sides, and each addition rounded to nearest: their results differ b
 
 from typing import NamedTuple
 
-import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -24,6 +23,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..runtime import emitting
+from ..runtime.bfloat16 import dot_pairs
 from ..runtime.emitting import Lanes, Vector, native, unpack
 from .plan import DEPTH_STEP
 
@@ -167,55 +167,22 @@ def _sum_over_depth(builder, a, b, depth, vector, pairs):
         a_here = _at(builder, a, builder.mul(loop.index, _I64(DEPTH_STEP * TILE.rows)))
         b_here = _at(builder, b, builder.mul(loop.index, _I64(DEPTH_STEP * width)))
         for k in range(DEPTH_STEP):
-            element = Vector(types.uint32, vector.lanes) if pairs else vector
-            columns = [_vector_at(builder, b_here, k * width + j * vector.lanes, element) for j in range(TILE.vectors)]
-            if pairs and not emitting.HAS_BFLOAT16:
-                columns = [_halves(column) for column in columns]
-            for i in range(TILE.rows):
-                number = builder.load(_at(builder, a_here, k * TILE.rows + i))
-                number = emitting.splat(builder, number, element)
-                if pairs and not emitting.HAS_BFLOAT16:
-                    number = _halves(number)
-                for j, column in enumerate(columns):
-                    total = Lanes(builder, builder.load(pointers[i][j]), vector)
-                    if not pairs:
-                        total = emitting.fma(number, column, total)
-                    elif emitting.HAS_BFLOAT16:
-                        total = _dot_pairs(total, number, column)
-                    else:
-                        for left, right in zip(number, column):
-                            total = emitting.fma(left, right, total)
-                    builder.store(total.value, pointers[i][j])
+            numbers = [_at(builder, a_here, k * TILE.rows + i) for i in range(TILE.rows)]
+            add_products(builder, numbers, _at(builder, b_here, k * width), pointers, vector, pairs)
     return pointers
 
 
-def _halves(words):
-    """The two bfloat16 of each word, as float32."""
-    return (words << 16).bits(types.float32), (words & 0xFFFF0000).bits(types.float32)
+def add_products(builder, numbers, columns, sums, vector, pairs):
+    """One k, or where ``pairs`` two: each sum gains the product of its row's number and its column's.
 
-
-class _Bfloat(ir.Type):
-    """LLVM's bfloat, which llvmlite has no name for."""
-
-    intrinsic_name = "bf16"
-
-    def _to_string(self):
-        return "bfloat"
-
-    def __eq__(self, other):
-        return isinstance(other, _Bfloat)
-
-    def __hash__(self):
-        return hash(_Bfloat)
-
-
-def _dot_pairs(total, x, y):
-    """total + the sums of the products of two pairs: ``vdpbf16ps``, for vectors of 64 bytes."""
-    builder, lanes = total.builder, total.type.lanes
-    # Before LLVM 16 the instruction's operands were words.
-    old = llvm.llvm_version_info < (16,)
-    pairs = ir.VectorType(ir.IntType(32), lanes) if old else ir.VectorType(_Bfloat(), 2 * lanes)
-    kind = ir.FunctionType(total.type.ir, [total.type.ir, pairs, pairs])
-    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512bf16.dpbf16ps.512")
-    x, y = (builder.bitcast(words.value, pairs) for words in (x, y))
-    return total.like(builder.call(function, [total.value, x, y]))
+    numbers: a pointer for each row; columns: the pointer to the first of TILE.vectors vectors; sums: pointers to vectors,
+    rows × TILE.vectors. Where ``pairs``, numbers and columns are words.
+    """
+    element = Vector(types.uint32, vector.lanes) if pairs else vector
+    columns = [_vector_at(builder, columns, j * vector.lanes, element) for j in range(TILE.vectors)]
+    for number, row in zip(numbers, sums):
+        number = emitting.splat(builder, builder.load(number), element)
+        for column, pointer in zip(columns, row):
+            total = Lanes(builder, builder.load(pointer), vector)
+            total = dot_pairs(total, number, column) if pairs else emitting.fma(number, column, total)
+            builder.store(total.value, pointer)
