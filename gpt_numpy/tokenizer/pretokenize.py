@@ -7,7 +7,8 @@ off the English contractions, and leaves the last space of a run to the word aft
 ['It', "'s", ' ', ' 12', ' o', "'", 'clock']
 
 Letters and numbers are those of the pinned table ``gpt_numpy.unicode``. The tables of the installed ``regex`` package
-follow the newest Unicode and are not used. The fast twin, for GPT-2's pattern only, is ``kernels/bpe/scanner.py``.
+follow the newest Unicode and are not used. The fast twins are ``kernels/bpe/scanner.py`` for GPT-2's
+pattern and ``automaton`` for others.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@
 'aaabd'
 
 ``reference`` is the specification, in plain Python. ``kernels/bpe/`` is the fast implementation: a scanner finds
-the words of GPT-2's pattern, ``regex`` finds those of other patterns, and the kernels merge both. The
+the words of GPT-2's pattern, an automaton those of other patterns (``automaton``; ``regex`` where a pattern has none), and
+the kernels merge them. The
 character-level tokenizer with the same interface is ``char``.
 """
 
@@ -29,6 +30,7 @@ from ..files.durable import write_files
 from ..host import compiler
 from ..wording import counted
 from . import plain_encoder, ragged
+from .automaton import automaton_of
 from .formats import folders
 from .identity import bpe_identity
 from .ids import TokenJoiner, check_ids, check_text
@@ -305,7 +307,14 @@ class Tokenizer:
             return PlainEncoder(self.vocabulary)
         from ..kernels.bpe import BPEEncoder
 
-        return BPEEncoder(self.vocabulary.byte_ids, self.vocabulary.merges, self.vocabulary.merged_ids)
+        automaton = None if self.vocabulary.pattern == GPT2_PATTERN else automaton_of(self.vocabulary.pattern)
+        return BPEEncoder(self.vocabulary.byte_ids, self.vocabulary.merges, self.vocabulary.merged_ids, automaton)
+
+    @functools.cached_property
+    def _finds_words(self):
+        """Whether the encoder divides texts into words: by GPT-2's pattern or by an automaton, not by ``regex``."""
+        pattern = self.vocabulary.pattern
+        return pattern == GPT2_PATTERN or not compiler.missing() and automaton_of(pattern) is not None
 
     @functools.cached_property
     def _joiner(self):
@@ -347,7 +356,7 @@ class Tokenizer:
 
         The search for special tokens goes over all texts at once. A match across two texts only costs time.
         """
-        as_it_is = self.vocabulary.pattern == GPT2_PATTERN and not self.vocabulary.add_prefix_space
+        as_it_is = self._finds_words and not self.vocabulary.add_prefix_space
         if as_it_is and hasattr(self._encoder, "encode_ragged"):  # the kernels'
             from ..kernels.bpe.texts import many_texts
 
@@ -364,12 +373,12 @@ class Tokenizer:
     def _all_plain(self, texts: list[list[tuple[str, bool]]]) -> bool:
         """Whether the kernels can make the lists of all ``texts`` directly, which is the fastest way."""
         plain = all(len(parts) == 1 and not parts[0][1] for parts in texts)
-        return plain and self.vocabulary.pattern == GPT2_PATTERN
+        return plain and self._finds_words
 
     def _encode_all(self, texts: list[list[tuple[str, bool]]], threads) -> list[np.ndarray]:
         """The ids of each of ``texts``, which are cut into parts."""
         ordinary = [part for parts in texts for part, special in parts if not special]
-        if self.vocabulary.pattern == GPT2_PATTERN:
+        if self._finds_words:
             arrays = self._encoder.encode_batch_to_arrays(ordinary, threads) if ordinary else []
         else:
             arrays = [self._encode_words(part) for part in ordinary]

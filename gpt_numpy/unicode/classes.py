@@ -25,6 +25,7 @@ _STAND_INS = {
     "": 0xFFFE,
 }
 _NAMES = tuple(_STAND_INS)
+CATEGORY_NAMES = ("L", *filter(None, _NAMES))
 
 
 def _fill(table, ranges, value):
@@ -42,14 +43,19 @@ def _categories() -> np.ndarray:
     return table
 
 
+def category(name: str) -> np.ndarray:
+    """(N_CODE_POINTS,) bool: the code points of a category of ``CATEGORY_NAMES``, such as ``\\p{Lu}``."""
+    return np.isin(_categories(), [number for number, other in enumerate(_NAMES) if other and other.startswith(name)])
+
+
 def letters() -> np.ndarray:
     """(N_CODE_POINTS,) bool: the code points that are letters, ``\\p{L}``."""
-    return np.isin(_categories(), [_NAMES.index(name) for name in ("Lu", "Ll", "Lt", "Lm", "Lo")])
+    return category("L")
 
 
 def numbers() -> np.ndarray:
     """(N_CODE_POINTS,) bool: the code points that are numbers, ``\\p{N}``."""
-    return _categories() == _NAMES.index("N")
+    return category("N")
 
 
 def spaces() -> np.ndarray:

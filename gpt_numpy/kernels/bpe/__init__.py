@@ -5,8 +5,9 @@
 >>> encoder.encode_to_array("hello world")                   # uint16 or uint32 array
 >>> encoder.encode_batch(["hello", "world"])                 # a list for every text, on all cores
 
-``BPEEncoder`` splits with GPT-2's pattern; words of any other pattern go through ``encode_words``. One encoder may
-be used from several threads at once: what they share is read-only, and every call borrows a word cache of its own.
+``BPEEncoder`` splits with GPT-2's pattern, or with the automaton of another pattern; words of patterns that have none go
+through ``encode_words``. One encoder may be used from several threads at once: what they share is read-only, and every
+call borrows a word cache of its own.
 """
 
 import functools
@@ -18,10 +19,12 @@ from numba import typeof
 
 from ...errors import TokenizerError
 from ..runtime.threads import count as thread_count
-from .encoder import CHUNK, OUT_SLACK, bench, encode_texts, encode_words, word_cache
+from .encoder import encode_texts, encode_texts_by_walk, encode_words
 from .merging import merge_space, merge_tables
 from .pretokenizer import character_classes, split
 from .texts import Texts, balanced, many_texts, one_text, surrogate_error
+from .walker import NO_MATCH, walk_tables
+from .word_cache import CHUNK, OUT_SLACK, bench, word_cache
 
 LONGEST_WORD = 1 << 29  # bytes; merging it takes 40 times as many
 _PIECE = 1 << 18  # bytes that are worth a task of their own
@@ -36,16 +39,17 @@ class _Desk:
     times as long as encoding. So the code is looked up here, for arguments whose types never change.
     """
 
-    def __init__(self, tables, dtype):
+    def __init__(self, tables, dtype, finder):
         self.cache, self.bench = word_cache(tables.new_ids.size), bench()
         buffer = np.zeros(4 * _SHORT_TEXT, dtype=np.uint8)  # a character has four bytes at most
         self._text = memoryview(buffer)
-        self._bounds, self._state = np.zeros(2, dtype=np.int64), np.zeros(3, dtype=np.int64)
+        self._bounds, self._state = np.zeros(2, dtype=np.int64), np.zeros(4, dtype=np.int64)
         self._end, self._out = np.zeros(1, dtype=np.int64), np.empty(buffer.size + OUT_SLACK, dtype=dtype)
+        kernel, splitting = finder
         self._arguments = (
             buffer,
             self._bounds,
-            character_classes(),
+            splitting,
             tables,
             self.cache,
             self.bench,
@@ -54,33 +58,41 @@ class _Desk:
             self._state,
         )
         signature = tuple(map(typeof, self._arguments))
-        encode_texts.compile(signature)
-        self._kernel = encode_texts.get_overload(signature)
+        kernel.compile(signature)
+        self._kernel = kernel.get_overload(signature)
 
     def encode(self, data):
-        """Token ids of at most 4 * _SHORT_TEXT bytes; none of its words is longer than the cache's work space."""
+        """Token ids of at most 4 * _SHORT_TEXT bytes, or None if the pattern leaves something out.
+
+        None of the words is longer than the cache's work space.
+        """
         self._text[: len(data)] = data
         self._bounds[1] = len(data)
-        self._kernel(*self._arguments)
-        return self._out[: self._end[0]].tolist()
+        self._state[:] = 0
+        return None if self._kernel(*self._arguments) else self._out[: self._end[0]].tolist()
 
 
 class BPEEncoder:
     """Encodes text with a vocabulary of byte tokens and ranked merges.
 
     byte_ids (256,): the id of every byte value; pairs (n_merges, 2): the ids joined by merge r, in order of rank;
-    new_ids (n_merges,): the id that merge r makes, 256 + r by default. Raises VocabError (see ``merge_tables``).
+    new_ids (n_merges,): the id that merge r makes, 256 + r by default; automaton: the ``Automaton`` of a pattern that
+    is not GPT-2's. Raises VocabError (see ``merge_tables``).
 
     Memory: the tables of the vocabulary (some 7 MB for GPT-2's), and 8 MiB of word cache for every thread that has
     encoded at the same time as others; neither grows with the text.
     """
 
-    def __init__(self, byte_ids, pairs, new_ids=None):
+    def __init__(self, byte_ids, pairs, new_ids=None, automaton=None):
         self._pairs = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
         self._byte_ids = np.asarray(byte_ids, dtype=np.int64)
         self._new_ids = 256 + np.arange(len(self._pairs)) if new_ids is None else np.asarray(new_ids, dtype=np.int64)
         self._tables = merge_tables(self._byte_ids, self._pairs, self._new_ids)
         self._desks = []
+        self._cuts = automaton is None
+        self._finder = encode_texts, character_classes()
+        if automaton is not None:
+            self._finder = encode_texts_by_walk, walk_tables(automaton)
         largest = max(self._byte_ids.max(), self._new_ids.max(initial=0))
         self.dtype = np.dtype(np.uint16 if largest < 1 << 16 else np.uint32)
 
@@ -182,7 +194,7 @@ class BPEEncoder:
         try:
             return self._desks.pop()  # not after looking whether there is one: another thread may be quicker
         except IndexError:
-            return _Desk(self._tables, self.dtype)
+            return _Desk(self._tables, self.dtype, self._finder)
 
     def _encode_short(self, text):
         """``encode`` for texts of at most _SHORT_TEXT characters, which uses the desk's arrays instead of new ones."""
@@ -193,18 +205,20 @@ class BPEEncoder:
         desk = self._desk()
         tokens = desk.encode(data)
         self._desks.append(desk)
-        return tokens
+        return tokens if tokens is not None else self._listed(self._run(one_text(text))[0])  # which says what is wrong
 
-    def _run(self, texts, whole_words=False):
-        """Encode texts (or words) on the calling thread: (ids, ends of every text's ids)."""
+    def _run(self, texts, numbers=None, whole_words=False):
+        """Encode texts (or words) on the calling thread: (ids, ends of every text's ids); errors name ``numbers``."""
         source, bounds, _ = texts
         out = np.empty(int(bounds[-1] - bounds[0]) + OUT_SLACK, dtype=self.dtype)
         ends = np.zeros(max(len(bounds) - 1, 1), dtype=np.int64)
-        state = np.array([0, bounds[0], 0], dtype=np.int64)
+        state = np.array([0, bounds[0], 0, 0], dtype=np.int64)
         desk = self._desk()
-        kernel, classes = (encode_words, ()) if whole_words else (encode_texts, (character_classes(),))
+        kernel, *splitting = (encode_words,) if whole_words else self._finder
         cache = desk.cache
-        while longest := kernel(source, bounds, *classes, self._tables, cache, desk.bench, out, ends, state):
+        while longest := kernel(source, bounds, *splitting, self._tables, cache, desk.bench, out, ends, state):
+            if longest < 0:
+                raise _pattern_error(longest, texts, state, numbers)
             if longest > LONGEST_WORD:
                 limit = f"up to {LONGEST_WORD} bytes"
                 raise TokenizerError("a word is too long to merge", found=longest, expected=limit)
@@ -218,11 +232,27 @@ class BPEEncoder:
         threads = threads or thread_count()
         source, bounds, _ = texts
         if threads == 1 or len(source) < 2 * _PIECE:
-            yield (*self._run(texts), np.arange(len(bounds) - 1))
+            numbers = np.arange(len(bounds) - 1)
+            yield (*self._run(texts, numbers if len(numbers) > 1 else None), numbers)
             return
-        groups = balanced(source, bounds[:-1], bounds[1:], max(_PIECE, len(source) // (8 * threads)))
+        groups = balanced(source, bounds[:-1], bounds[1:], max(_PIECE, len(source) // (8 * threads)), self._cuts)
         pieces = [(Texts(source, np.append(first, last[-1:]), texts), owners) for first, last, owners in groups]
         with ThreadPoolExecutor(threads) as pool:
-            futures = [(pool.submit(self._run, piece), owners) for piece, owners in pieces]
+            futures = [(pool.submit(self._run, piece, owners), owners) for piece, owners in pieces]
             for future, owners in futures:
                 yield (*future.result(), owners)
+
+
+def _pattern_error(status, texts, state, numbers):
+    """The error for a text that the pattern does not divide; ``state`` says where encoding stopped."""
+    number, position = int(state[0]), int(state[1])
+    before = texts.source[texts.bounds[number] : position].tobytes().decode()
+    here = texts.source[position : min(position + 40, texts.bounds[number + 1])].tobytes().decode(errors="ignore")
+    return TokenizerError(
+        "the pre-tokenization pattern matches nothing here"
+        if status == NO_MATCH
+        else "the pre-tokenization pattern takes too long on this text",
+        field=None if numbers is None else f"text {numbers[number]}",
+        offset=len(before),
+        found=here[:10],
+    )

@@ -49,13 +49,13 @@ def character_classes():
     table[unicode_classes.letters()] = LETTER
     table[unicode_classes.numbers()] = NUMBER
     table[unicode_classes.spaces()] = SPACE
-    return _in_pages(table)
-
-
-def _in_pages(table):
-    """A table of all code points as one of pages, equal pages stored once."""
     for first, stop in LETTER_LEADS:
         assert (table[first:stop] == LETTER).all(), "the scanner takes these for letters without looking"
+    return in_pages(table)
+
+
+def in_pages(table):
+    """A table of all code points (N_CODE_POINTS,) uint8 as one of pages, equal pages stored once."""
     numbers = {}
     pages = np.zeros(8192, dtype=np.uint16)
     for page, row in enumerate(table.reshape(-1, _PAGE)):

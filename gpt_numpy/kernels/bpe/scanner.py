@@ -78,6 +78,14 @@ def join_bit(before, behind):
     return np.uint64(before & 7) << _THREE | np.uint64(behind & 7)
 
 
+@inlined
+def joins_nothing(text, at, joins):
+    """Whether no merge joins the byte at ``at`` to the one before it; ``text`` goes on behind ``at``."""
+    pair = np.int64(read(text, at - 1)) << 8 | np.int64(read(text, at))
+    around = join_bit(read(text, max(at - 2, 0)), read(text, at + 1))
+    return read(joins, pair) >> around & _ONE == 0
+
+
 @called
 def _divisions(text, position, candidates, joins):
     """Those of ``candidates``, bits of the block at ``position``, where no merge joins a byte to the one before."""
@@ -85,9 +93,8 @@ def _divisions(text, position, candidates, joins):
     while candidates != 0:
         at = position + trailing_zeros(candidates)
         lowest = candidates & (~candidates + _ONE)
-        pair = np.int64(read(text, at - 1)) << 8 | np.int64(read(text, at))
-        around = join_bit(read(text, max(at - 2, 0)), read(text, at + 1))
-        found |= lowest & ((read(joins, pair) >> around & _ONE) - _ONE)
+        if joins_nothing(text, at, joins):
+            found |= lowest
         candidates ^= lowest
     return found
 

@@ -175,9 +175,12 @@ def surrogate_error(texts):
             )
 
 
-def balanced(buffer, starts, stops, size):
-    """Cut long texts and gather short ones into groups of about ``size`` bytes: (starts, stops, text numbers) each."""
-    too_long = np.flatnonzero(2 * (stops - starts) > 3 * size)
+def balanced(buffer, starts, stops, size, cut=True):
+    """Cut long texts and gather short ones into groups of about ``size`` bytes: (starts, stops, text numbers) each.
+
+    Texts are cut between words of GPT-2's pattern; they stay whole unless ``cut``.
+    """
+    too_long = np.flatnonzero(2 * (stops - starts) > 3 * size) if cut else ()
     long = {n: cuts(buffer, int(starts[n]), int(stops[n]), size) for n in too_long}
     n_pieces = np.ones(len(starts), dtype=np.int64)
     for number, positions in long.items():

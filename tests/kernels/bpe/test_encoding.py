@@ -10,8 +10,8 @@ import pytest
 from gpt_numpy.errors import TokenizerError, VocabError
 from gpt_numpy.kernels import bpe
 from gpt_numpy.kernels.bpe import BPEEncoder
-from gpt_numpy.kernels.bpe.encoder import LONG_BYTES
 from gpt_numpy.kernels.bpe.merging import SCAN_LIMIT
+from gpt_numpy.kernels.bpe.word_cache import LONG_BYTES
 from gpt_numpy.tokenizer import GPT2_PATTERN, reference
 from gpt_numpy.tokenizer.pretokenize import split as split_by_pattern
 
