@@ -135,19 +135,20 @@ def _begin_compiling(settings, group, voice):
     """Helpers that compile while the data is read; None where the kernels are compiled already or not used."""
     if settings.ops != "kernels" or group.size > 1:
         return None
-    from ..kernels.runtime.warm_up import start_helpers
+    from ..kernels.runtime.warm_up import start_helpers, training_ops
 
-    helpers = start_helpers()
+    helpers = start_helpers(names=training_ops(settings.dropout > 0))
     if helpers is not None:
         voice("compiling the kernels for this machine, once: this takes up to half a minute")
     return helpers
 
 
-def _compile_kernels(dtype, products, group, voice, helpers):
+def _compile_kernels(dtype, settings, group, voice, helpers):
     """Compile the kernels now, with a progress line, and not in the middle of the first step."""
-    from ..kernels.runtime.warm_up import compile_kernels
+    from ..kernels.runtime.warm_up import compile_kernels, training_ops
 
-    seconds = compile_kernels(dtype, group.rank == 0, products, helpers)
+    names = training_ops(settings.dropout > 0)
+    seconds = compile_kernels(dtype, group.rank == 0, settings.products, helpers, names)
     voice(f"kernels ready after {seconds:.1f} s")
 
 
@@ -156,7 +157,7 @@ def _train(plan, run, model, saved, state, group, voice, helpers):
     if group.size > 1:
         _check_agreement(plan, model, state, group)
     if settings.ops == "kernels":
-        _compile_kernels(model.params.flat.dtype, settings.products, group, voice, helpers)
+        _compile_kernels(model.params.flat.dtype, settings, group, voice, helpers)
     model.workspace = Workspace()
     optimizer = AdamW(model.params, settings, model.ops, *group.optimizer_slice(len(model.params.flat), settings.zero))
     if saved is not None:

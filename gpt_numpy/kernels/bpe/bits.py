@@ -10,19 +10,17 @@ array at every call, which costs more than looking up a word. So none of them al
 Keys assume a little-endian machine, like all that numba supports.
 """
 
-from typing import Any
-
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from ..runtime.decorators import part
 from ..runtime.emitting import element_pointer
 
-_WITHOUT_COUNTING: dict[str, Any] = {"_nrt": False, "error_model": "numpy", "boundscheck": False}
-inlined = njit(forceinline=True, **_WITHOUT_COUNTING)  # for what every word needs
-called = njit(forceinline=False, **_WITHOUT_COUNTING)  # for the rest; callees would inherit their caller's True
+inlined = part(forceinline=True)  # for what every word needs
+called = part(forceinline=False)  # for the rest; callees would inherit their caller's True
 
 PAD = 16  # bytes that must be readable behind the text in every buffer
 SHORT = 15  # longest word that a two-integer key can hold: its length takes the sixteenth byte

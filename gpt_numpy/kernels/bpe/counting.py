@@ -81,7 +81,7 @@ def _count_texts(buffer, starts, stops, classes, short, long, pool, state):
         position = max(starts[text], state[_POSITION])
         while position < stops[text]:
             end = word_end(buffer, position, stops[text], classes)
-            status = _add_word(buffer, position, end - position, 1, short, long, pool, state)
+            status = _add_word(buffer, position, end - position, np.int64(1), short, long, pool, state)
             if status != _DONE:
                 state[_TEXT], state[_POSITION] = text, position
                 return status

@@ -57,11 +57,12 @@ def _scan_chunk(bounds, text, position, size, classes, joins, bench):
 
     A word that the chunk breaks off is left for the next chunk.
     """
-    starts, count, n_marks, start = bench.starts, 0, 0, np.int64(0)
+    # Integers of one type, no literals: numba would compile ``scan`` anew for each combination.
+    starts, count, n_marks, start, most = bench.starts, np.int64(0), 0, np.int64(0), np.int64(CHUNK)
     while text < bounds.size - 1 and n_marks < MARKS:
         stop = bounds[text + 1] - position
         if stop > CHUNK:
-            end = scan(bench.text, (start, CHUNK, min(size, stop)), classes, joins, starts, count, bench.masks)
+            end = scan(bench.text, (start, most, min(size, stop)), classes, joins, starts, count, bench.masks)
             if end > count:
                 count = end - 1
                 start = np.int64(starts[count])

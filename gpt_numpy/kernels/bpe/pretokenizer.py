@@ -25,6 +25,7 @@ from .masks import LETTER_LEADS
 
 OTHER, LETTER, NUMBER, SPACE = 0, 1, 2, 3
 _BLANK, _QUOTE = 0x20, 0x27
+_S, _D, _M, _T, _L, _V, _R, _E = b"sdmtlvre"  # numbers: numba would compile ``ord``
 _PAGE = 256
 
 _HIGH_BITS = np.uint64(0x8080808080808080)
@@ -138,9 +139,10 @@ def _white_space_end(buffer, start, size, table):
 def _contraction_end(buffer, start):
     """End of the contraction that starts with the quote at ``start``, or ``start`` if there is none."""
     first, second = buffer[start + 1], buffer[start + 2]
-    if first == ord("s") or first == ord("d") or first == ord("m") or first == ord("t"):
+    # Not ``in``, for which numba would compile a search.
+    if first == _S or first == _D or first == _M or first == _T:  # noqa: SIM109
         return start + 2
-    if first == ord("l") and second == ord("l") or (first == ord("v") or first == ord("r")) and second == ord("e"):
+    if first == _L and second == _L or (first == _V or first == _R) and second == _E:  # noqa: SIM109
         return start + 3
     return start
 

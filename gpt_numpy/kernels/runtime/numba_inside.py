@@ -13,7 +13,10 @@ import sys
 from pathlib import Path
 
 import llvmlite
+import llvmlite.binding as llvm
 import numba
+from llvmlite import ir
+from numba.core import cgutils
 from numba.core.codegen import JITCPUCodegen
 from numba.core.compiler import Compiler, CompileResult
 from numba.core.serialize import dumps
@@ -49,7 +52,11 @@ def _taken(owner, name):
 _reduce, _rebuild = _taken(CompileResult, "_reduce"), _taken(CompileResult, "_rebuild")
 _taken(_pool, "_is_initialized")  # for ``gpt_numpy.host.forks``, which does not import numba
 _launch_threads = _taken(_pool, "_launch_threads")
-_taken(_taken(JITCPUCodegen, "_library_class"), "_optimize_final_module")
+_ENVIRONMENT = "_ZN08NumbaEnv"  # how the names of those pointers begin
+for _name in ("_optimize_final_module", "_finalize_final_module", "_finalize_dynamic_globals"):
+    _taken(_taken(JITCPUCodegen, "_library_class"), _name)
+for _name in ("_create_empty_module", "_add_module"):
+    _taken(JITCPUCodegen, _name)
 
 
 def start_threads():
@@ -64,13 +71,30 @@ def set_threads(number):
 
 
 class Unoptimised(Compiler):
-    """Compiles without optimising: the library into which the result is linked is optimised as a whole."""
+    """Compiles for linking into others only: no optimising, and no machine code of its own.
+
+    The library into which the result is linked is optimised, and turned into machine code, as a whole.
+    """
 
     def define_pipelines(self):
         state = self.state
-        state.library = state.targetctx.codegen().create_library(state.func_id.func_qualname)
-        state.library._optimize_final_module = lambda: None
+        library = state.library = state.targetctx.codegen().create_library(state.func_id.func_qualname)
+        library._optimize_final_module = lambda: None
+        library._finalize_final_module = lambda: _finish_without_code(library)
         return super().define_pipelines()
+
+
+def _finish_without_code(library):
+    """Stands for ``_finalize_final_module``: of a part's module, only numba's pointers to environments become memory."""
+    library._finalize_dynamic_globals()
+    module = library._codegen._create_empty_module(f"environments of {library.name}")
+    for variable in library._final_module.global_variables:
+        if variable.name.startswith(_ENVIRONMENT):
+            pointer = ir.GlobalVariable(module, cgutils.voidptr_t, name=variable.name)
+            pointer.linkage, pointer.initializer = "common", ir.Constant(cgutils.voidptr_t, None)
+    library._codegen._add_module(llvm.parse_assembly(str(module)))
+    library._codegen._engine.finalize_object()
+    library._finalized = True
 
 
 def compiled(function, stamp, **options):

@@ -1,7 +1,8 @@
-"""Compile every kernel of a training step beforehand, with a progress line: cold it takes tens of seconds.
+"""Compile the kernels of a training step beforehand, with a progress line: cold it takes some ten seconds.
 
 A kernel is compiled when first called with arguments of a type. This module calls each op once on tiny arrays, in every
-form that a model uses. The compiled code is kept on disk (``code_files``), and the next process only loads it. numba
+form that a model uses. A training step needs only some of the ops (``training_ops``); the others are compiled when they
+are first called. The compiled code is kept on disk (``code_files``), and the next process only loads it. numba
 compiles one kernel at a time in a process, so other processes help with ops whose compilation has not begun.
 """
 
@@ -53,13 +54,15 @@ def _linear(dtype):
 
 
 def _attention(dtype):
-    qkv = _arrays(dtype, (1, 8, 1, 4)) * 3  # more queries than ``attention_decode`` takes
-    for first_key, dropout in ((None, None), (np.zeros((1, 8), np.int64), _DROPOUT)):
-        out, cache = kernels.attention_forward(*qkv, first_key, dropout)
-        kernels.attention_backward(out, cache)
-    kernels.attention_forward(*_arrays(dtype, (1, 1, 1, 4)) * 3)  # `attention_decode`
+    qkv = _arrays(dtype, (1, 8, 1, 4)) * 3  # more queries than ``few_queries`` takes
+    out, cache = kernels.attention_forward(*qkv)
+    kernels.attention_backward(out, cache)
     out, cache = kernels.multi_head_attention_forward(*_arrays(dtype, (1, 8, 4), (4, 12), 12, (4, 4), 4), n_head=1)
     kernels.multi_head_attention_backward(out, cache)
+
+
+def _few_queries(dtype):
+    kernels.attention_forward(*_arrays(dtype, (1, 1, 1, 4)) * 3)
 
 
 def _mlp(dtype):
@@ -70,12 +73,13 @@ def _mlp(dtype):
 def _dropout(dtype):
     out, cache = kernels.dropout_forward(*_arrays(dtype, (1, 2, 4)), _DROPOUT)
     kernels.dropout_backward(out, cache)
+    out, cache = kernels.residual_forward(*_arrays(dtype, (1, 2, 4), (1, 2, 4)), _DROPOUT)
+    kernels.residual_backward(out, cache)
 
 
 def _residual(dtype):
-    for dropout in (None, _DROPOUT):
-        out, cache = kernels.residual_forward(*_arrays(dtype, (1, 2, 4), (1, 2, 4)), dropout)
-        kernels.residual_backward(out, cache)
+    out, cache = kernels.residual_forward(*_arrays(dtype, (1, 2, 4), (1, 2, 4)))
+    kernels.residual_backward(out, cache)
 
 
 def _head(dtype):
@@ -96,28 +100,39 @@ def _optimizer(dtype):
     kernels.clear_gradients(*_arrays(dtype, 4))
 
 
-_OPS = {
-    op.__name__.strip("_"): op
-    for op in (_attention, _linear, _mlp, _head, _layernorm, _embedding, _residual, _dropout, _gelu, _optimizer)
-}
+_STEP = (_attention, _linear, _mlp, _head, _layernorm, _embedding, _residual, _optimizer)
+_OPS = {op.__name__.strip("_"): op for op in (*_STEP, _dropout, _gelu, _few_queries)}
 
 
-def compile_kernels(dtype=np.float32, show_progress=True, products="float32", helpers=None):
-    """Compile, or load from the cache, all that training and evaluating a model in ``dtype`` calls; returns seconds.
+def training_ops(dropout: bool) -> tuple[str, ...]:
+    """Names of the ops that training and evaluating call; writing samples calls ``few_queries`` as well."""
+    return tuple(op.__name__.strip("_") for op in (*_STEP, *((_dropout,) if dropout else ())))
 
-    helpers: a ``Helpers`` for the same type, which have begun already; what they compile is only loaded here.
+
+def compile_kernels(
+    dtype=np.float32,
+    show_progress: bool = True,
+    products: str = "float32",
+    helpers: "Helpers | None" = None,
+    names: tuple[str, ...] | None = None,
+) -> float:
+    """Compile the ops ``names`` (default: all) for arrays of ``dtype``, or load them from the cache; returns seconds.
+
+    helpers: ``Helpers`` that have begun with the same ops for the same type; what they compile is only loaded here.
     """
     started = time.perf_counter()
     options = {} if show_progress else {"disable": True}
-    dtype = np.dtype(dtype)
-    waiting = deque(_OPS) if helpers is None or helpers.dtype != dtype else helpers.waiting
+    dtype, names = np.dtype(dtype), names or tuple(_OPS)
+    if helpers is not None and (helpers.dtype, helpers.names) != (dtype, names):
+        helpers = None
+    waiting = deque(names) if helpers is None else helpers.waiting
     mine = []
     with (
         compiling.hidden(),
-        terminal.bar(total=len(_OPS), desc="compiling kernels", unit="op", leave=False, **options) as bar,
+        terminal.bar(total=len(names), desc="compiling kernels", unit="op", leave=False, **options) as bar,
     ):
         while True:
-            bar.update(len(_OPS) - len(waiting) - bar.n)
+            bar.update(len(names) - len(waiting) - bar.n)
             try:
                 name = waiting.pop()  # helpers take from the other end
             except IndexError:
@@ -127,8 +142,9 @@ def compile_kernels(dtype=np.float32, show_progress=True, products="float32", he
             bar.set_postfix_str(name)
             _OPS[name](dtype)
             mine.append(name)
-        for name in _OPS.keys() - set(mine):
-            _OPS[name](dtype)
+        for name in names:
+            if name not in mine:
+                _OPS[name](dtype)
         if products == "bfloat16":
             _rounded_linear(dtype)
     return time.perf_counter() - started
@@ -141,13 +157,14 @@ class Helpers:
     finished one, and ends when no op is left or this process ends. The op of a helper that fails goes back to ``waiting``.
     """
 
-    def __init__(self, dtype, count):
-        self.dtype, self.waiting = np.dtype(dtype), deque(_OPS)
+    def __init__(self, dtype, count: int, names: tuple[str, ...] | None = None):
+        self.dtype, self.names = np.dtype(dtype), names or tuple(_OPS)
+        self.waiting = deque(self.names)
         self._threads = [threading.Thread(target=self._feed, name="compiling", daemon=True) for _ in range(count)]
         for thread in self._threads:
             thread.start()
 
-    def finished(self):
+    def finished(self) -> bool:
         """Wait until the helpers have ended; whether nothing is left to do."""
         for thread in self._threads:
             thread.join()
@@ -182,8 +199,10 @@ class Helpers:
                     break
 
 
-def start_helpers(dtype=np.float32):
+def start_helpers(dtype=np.float32, names: tuple[str, ...] | None = None) -> Helpers | None:
     """``Helpers`` where the kernels are not compiled yet and there are processors for more than this process, else None.
+
+    names: the ops to compile, the longest first (default: all)
 
     Tests that compile in this process may set ``GPT_NUMPY_HELPERS=0`` to have none.
     """
@@ -192,10 +211,10 @@ def start_helpers(dtype=np.float32):
         return None
     if all(map(is_kept, (attention.forward.forward, attention.backward.backward, gemm.blocked.multiply))):
         return None
-    return Helpers(dtype, count)
+    return Helpers(dtype, count, names)
 
 
-def serve(dtype):
+def serve(dtype: str) -> None:
     """A helper's life: compile the ops that standard input names, and say so when each is done."""
     for line in sys.stdin:
         _OPS[line.strip()](np.dtype(dtype))

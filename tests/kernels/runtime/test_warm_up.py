@@ -1,7 +1,9 @@
 """compile_kernels leaves nothing for the first training step to compile."""
 
 import importlib
+import os
 import pkgutil
+import subprocess
 import sys
 
 import numpy as np
@@ -60,3 +62,42 @@ def test_a_terminal_sees_a_progress_line(terminal, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
     assert compile_kernels() > 0
     assert ("compiling kernels" in capsys.readouterr().err) == terminal
+
+
+STEP_IN_A_NEW_PROCESS = """
+import sys
+import numpy as np
+from numba.core import event
+from gpt_numpy import GPT, GPTConfig
+from gpt_numpy.kernels.runtime.warm_up import compile_kernels, training_ops
+from gpt_numpy.model import DropoutAt
+
+dropout = float(sys.argv[1])
+compile_kernels(names=training_ops(dropout > 0))
+model = GPT(GPTConfig(n_layer=1, n_head=3, n_embd=12, vocab_size=31, block_size=9, dropout=dropout))
+tokens = np.random.default_rng(0).integers(0, 31, (2, 9))
+with event.install_recorder("numba:compile") as recorder:
+    model.loss(tokens, tokens)
+    model.loss_and_gradients(tokens, tokens, dropout_at=DropoutAt(1, 2))
+    model.ops.gradient_norm(model.grads.flat)
+assert not recorder.buffer, [event.data["dispatcher"] for _, event in recorder.buffer]
+from gpt_numpy.kernels import dropout as dropping, gelu
+from gpt_numpy.kernels.attention import few_queries
+print(*(len(kernel.compiled.overloads) for kernel in (dropping._drop, gelu._forward, few_queries.forward_few)))
+"""
+
+
+@pytest.mark.parametrize("dropout,compiled", [("0", "0 0 0"), ("0.1", "1 0 0")])
+def test_training_compiles_what_it_calls_and_nothing_else(dropout, compiled, tmp_path):
+    command = [sys.executable, "-c", STEP_IN_A_NEW_PROCESS, dropout]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == compiled.split()
+
+
+@pytest.mark.campaign
+def test_a_first_start_compiles_at_most_25_kernels(tmp_path):
+    """Each combination of argument types is compiled anew; with literals among them there were 30."""
+    command = [sys.executable, "-m", "gpt_numpy", "train", "--max-steps", "2", "--out", tmp_path / "run"]
+    subprocess.run(command, check=True, timeout=300, env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "cache")})
+    assert len(list((tmp_path / "cache").rglob("*.nbc"))) <= 25
