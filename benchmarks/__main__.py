@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 
-from gpt_numpy.machine import environment, hindrances, peak_flops, read_bandwidth
+from gpt_numpy.machine import environment, hindrances
 
 from . import assembly, bpe, ladder, peers, recipe, step, timing
 
@@ -76,13 +76,13 @@ def _list():
 
 
 def _run(args):
-    limits = {"gflops": peak_flops(0.3) / 1e9, "gbytes": read_bandwidth(0.3) / 1e9}
-    print(f"roofline here and now: {limits['gflops']:.0f} GFLOP/s float32, {limits['gbytes']:.1f} GB/s")
+    limits = timing.limits()
+    print(timing.limits_line(limits))
     results = []
     for name in args.names or ladder.CASES:
         case = ladder.load(name)
         print(f"\n{case.name}: {case.summary}   {_sizes(case.size)}   (* on {_sizes(case.small_size)})")
-        heads = f"{'GFLOP/s':>10}{'GB/s':>10}{'of limit':>10}{'memory':>10}{'compile':>9}"
+        heads = f"{'GFLOP/s':>10}{'GB/s':>10}{'of limit':>10}{'in':>10}{'memory':>10}{'compile':>9}"
         print(f"  {'rung':28}{'error':>10}{'time':>12}{heads}")
         results += ladder.climb(case, limits, _print_rung)
     if args.plot:
@@ -100,7 +100,7 @@ def _print_rung(result):
         return
     print(
         f"  {result.rung + star:28}{result.error:>10.1e}{timing.format_seconds(result.seconds['median']):>12}"
-        f"{result.gflops:>10.3g}{result.gbytes:>10.3g}{result.share:>10.1%}{result.memory / 1e6:>7.1f} MB"
+        f"{result.gflops:>10.3g}{result.gbytes:>10.3g}{result.share:>10.1%}{result.products:>10}{result.memory / 1e6:>7.1f} MB"
         f"{result.compile_seconds:>7.1f} s"
     )
 
@@ -113,7 +113,10 @@ def _peers(args):
         sys.exit(f"error: --only: no contender {sorted(unknown)[0]!r}; known: {', '.join(sorted(contenders))}")
     for name, run in chosen.items():
         print(f"\n{name}: {run.summary}")
+        limits = timing.limits(0.1)
+        print(timing.limits_line(limits))
         results[name] = peers.compare(run, args.rounds, args.only)
+        peers.add_shares(results[name], run, limits)
         peers.print_table(results[name], run.unit)
     return {"peers": results}
 

@@ -2,7 +2,7 @@
 
 
 def roofline(results, limits, path):
-    """Draw ``results`` (ladder.Result) under the limits {"gflops", "gbytes"} into the image file ``path``."""
+    """Draw ``results`` (ladder.Result) under ``limits`` (``timing.limits``) into the image file ``path``."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -12,7 +12,12 @@ def roofline(results, limits, path):
     timed = [r for r in results if r.gflops]
     figure, axes = plt.subplots(figsize=(9, 6))
     intensity = np.logspace(-2, 4, 200)  # FLOP per byte
-    axes.loglog(intensity, np.minimum(limits["gflops"], intensity * limits["gbytes"]), "k-", lw=1.5, label="roofline")
+    axes.loglog(intensity, np.minimum(limits["gflops"], intensity * limits["gbytes"]), "k-", lw=1.5, label="float32")
+    title = f"{limits['gflops']:.0f} GFLOP/s float32"
+    if "gflops_bfloat16" in limits:
+        roof = np.minimum(limits["gflops_bfloat16"], intensity * limits["gbytes"])
+        axes.loglog(intensity, roof, "k--", lw=1, label="bfloat16")
+        title += f", {limits['gflops_bfloat16']:.0f} bfloat16"
     labels = []  # (text, x, y, colour)
     cases = list(dict.fromkeys(r.case for r in timed))
     for case, colour in zip(cases, plt.cm.tab10.colors):
@@ -22,7 +27,7 @@ def roofline(results, limits, path):
         labels += [(r.rung, intensity, r.gflops, colour) for r, intensity in zip(points, x)]
     axes.set_xlabel("arithmetic intensity, FLOP per byte that must move")
     axes.set_ylabel("GFLOP/s")
-    axes.set_title(f"Rungs under the roofline ({limits['gflops']:.0f} GFLOP/s, {limits['gbytes']:.0f} GB/s, float32)")
+    axes.set_title(f"Rungs under the roofline ({title}, {limits['gbytes']:.0f} GB/s)")
     axes.grid(True, which="major", alpha=0.3)
     axes.legend(loc="lower right")
     figure.tight_layout()

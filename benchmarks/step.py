@@ -1,9 +1,9 @@
 """One training step by operation: launches, time, share of the machine's limit, and what Python itself takes.
 
 Every launch of a kernel is timed while whole steps run. A product is named by its shape, M × N × K. The share of a
-product, and of attention, is of the machine's peak of float32 multiply-adds. The share of all other kernels is of the
-machine's speed of reading memory, with each argument array counted once; arrays that are still in a cache can make that
-share more than 100 %. "Python" is the time of a step outside all launches.
+product, and of attention, is of the machine's peak of multiply-adds in the step's ``--products``. The share of all other
+kernels is of the machine's speed of reading memory, with each argument array counted once; arrays that are still in a
+cache can make that share more than 100 %. "Python" is the time of a step outside all launches.
 """
 
 import math
@@ -14,8 +14,9 @@ from collections import defaultdict
 import numpy as np
 
 from gpt_numpy.kernels.gemm.blocked import Operands
-from gpt_numpy.machine import peak_flops, read_bandwidth
 from gpt_numpy.products import PRODUCTS
+
+from . import timing
 
 SHAPES = {
     "small": dict(vocab_size=65, n_layer=4, n_head=4, n_embd=128, batch_size=12, block_size=64),
@@ -33,12 +34,12 @@ def configure(parser):
 
 def run(args):
     """Measure and print each shape; returns what the command reports as JSON."""
-    limits = {"gflops": peak_flops(0.3) / 1e9, "gbytes": read_bandwidth(0.3) / 1e9}
-    print(f"limits here and now: {limits['gflops']:.0f} GFLOP/s float32, {limits['gbytes']:.1f} GB/s")
+    limits = timing.limits()
+    print(timing.limits_line(limits))
     results = {}
     for name in args.names or ["small"]:
         results[name] = measure(SHAPES[name], args.seconds, args.products)
-        _print(name, results[name], limits)
+        _print(name, results[name], limits, args.products)
     return {"limits": limits, "steps": results}
 
 
@@ -115,19 +116,17 @@ def _cost(launcher, args):
     return 0, sum(array.nbytes for array in args if isinstance(array, np.ndarray))
 
 
-def _print(name, result, limits):
-    print(f"\n{name}: {', '.join(f'{key} {value}' for key, value in SHAPES[name].items())}")
+def _print(name, result, limits, products):
+    peak = limits[timing.LIMIT[products]]
+    print(f"\n{name}: {', '.join(f'{key} {value}' for key, value in SHAPES[name].items())}; products in {products}")
     print(f"  {'launches of':34}{'calls':>6}{'ms a step':>11}{'of step':>9}{'GFLOP/s':>9}{'GB/s':>7}{'of limit':>10}")
     for row in sorted(result["rows"], key=lambda row: -row["seconds"]):
         rates = [row[kind] / row["seconds"] / 1e9 for kind in ("operations", "bytes")]
-        share = max(rates[0] / limits["gflops"], rates[1] / limits["gbytes"])
+        share = max(rates[0] / peak, rates[1] / limits["gbytes"])
         shown = "".join(f"{rate:>{width}.3g}" if rate else " " * width for rate, width in zip(rates, (9, 7)))
         part = row["seconds"] / result["seconds"]
         print(f"  {row['name']:34}{row['launches']:>6}{row['seconds'] * 1e3:>11.3f}{part:>9.1%}{shown}{share:>10.0%}")
     operations = sum(row["operations"] for row in result["rows"])
     rate = operations / result["seconds"] / 1e9
     print(f"  {'Python':34}{'':>6}{result['python'] * 1e3:>11.3f}{result['python'] / result['seconds']:>9.1%}")
-    print(
-        f"  {'a whole step':34}{'':>6}{result['seconds'] * 1e3:>11.3f}{'':>9}{rate:>9.4g}{'':>7}"
-        f"{rate / limits['gflops']:>10.0%}"
-    )
+    print(f"  {'a whole step':34}{'':>6}{result['seconds'] * 1e3:>11.3f}{'':>9}{rate:>9.4g}{'':>7}{rate / peak:>10.0%}")

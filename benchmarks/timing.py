@@ -4,8 +4,25 @@ import math
 import statistics
 import time
 
+from gpt_numpy.machine import peak_flops, read_bandwidth
+
+LIMIT = {"float32": "gflops", "bfloat16": "gflops_bfloat16"}  # products → name of their limit in `limits`
 PAUSE = 0.15  # seconds: longer than a thread pool waits for more work
 _TURN, _MOST_CALLS = 0.1, 20  # seconds and calls of a turn
+
+
+def limits(seconds=0.3):
+    """The machine's limits here and now: {"gflops", "gflops_bfloat16", "gbytes"}, in 10⁹ a second."""
+    rates = {name: peak_flops(seconds, products) / 1e9 for products, name in LIMIT.items()}
+    return rates | {"gbytes": read_bandwidth(seconds) / 1e9}
+
+
+def limits_line(limits):
+    """The limits in words."""
+    return (
+        f"limits here and now: {limits['gflops']:.0f} GFLOP/s float32, {limits['gflops_bfloat16']:.0f} bfloat16, "
+        f"{limits['gbytes']:.1f} GB/s"
+    )
 
 
 def with_result(function):

@@ -18,13 +18,24 @@ from gpt_numpy.workspace import Workspace
 from .. import timing
 from ..problems import Problem, error_against, fresh
 
-CASES = ("attention", "gemm", "layernorm", "gelu", "head_cross_entropy", "adamw", "bpe")
+CASES = (
+    "attention",
+    "attention_bfloat16",
+    "gemm",
+    "gemm_bfloat16",
+    "layernorm",
+    "gelu",
+    "head_cross_entropy",
+    "adamw",
+    "bpe",
+)
 
 
 class Rung(NamedTuple):
     name: str
     run: Callable  # inputs -> tuple of arrays (or floats)
     small: bool = False  # runs on the small problem
+    products: str = "float32"  # the limit of multiply-adds that this rung is compared with
 
 
 class Case(NamedTuple):
@@ -51,6 +62,7 @@ class Result(NamedTuple):
     share: float | None  # of the roofline at this arithmetic intensity
     memory: int | None  # peak bytes allocated by a call
     size: dict
+    products: str = "float32"  # of the limit
 
 
 def load(name):
@@ -112,11 +124,12 @@ def _result(case, rung, size, check, seconds, machine):
         passed=check["passed"],
         compile_seconds=check["compile"],
         size=size,
+        products=rung.products,
     )
     if seconds is None:
         return Result(**base, seconds=None, gflops=None, gbytes=None, share=None, memory=None)
     summary = timing.summary(seconds)
     gflops = case.problem.flops(**size) / summary["median"] / 1e9
     gbytes = case.problem.bytes(**size) / summary["median"] / 1e9
-    share = max(gflops / machine["gflops"], gbytes / machine["gbytes"])
+    share = max(gflops / machine[timing.LIMIT[rung.products]], gbytes / machine["gbytes"])
     return Result(**base, seconds=summary, gflops=gflops, gbytes=gbytes, share=share, memory=check["memory"])

@@ -20,6 +20,9 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from gpt_numpy.config import GPTConfig
+from gpt_numpy.machine.cost import step_flops
+
 from .. import timing
 from . import generation, operations
 
@@ -36,8 +39,10 @@ class Run(NamedTuple):
     unit: str = "step"
     make_folder: Callable | None = None  # (folder, spec): writes what all contenders read; spec["folder"] tells them
     tolerance: Callable = lambda name, spec: float("inf")  # the largest error of a contender
+    flops: Callable | None = None  # spec → operations of a unit, which are compared with the machine's limit
 
 
+_ROUNDED = ("bf16", "bfloat16")  # in the names of contenders whose products are in bfloat16
 _GPT2 = dict(vocab_size=50257, n_layer=12, n_head=12, n_embd=768)
 _TRAINERS = {
     "gpt_numpy": "ours",
@@ -48,20 +53,25 @@ _TRAINERS = {
     "pytorch bf16": "torch_gpt",
     "jax jit": "jax_gpt",
 }
-_STEP = "forward + backward + clip + AdamW, float32"
+_STEP = "forward + backward + clip + AdamW"
+
+
+def _step_flops(spec):
+    shape = {key: spec[key] for key in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd")}
+    return sum(step_flops(GPTConfig(**shape), spec["batch_size"], spec["block_size"]).values())
+
+
+def _training(summary, spec):
+    return Run(f"{summary}: {_STEP}", spec, _TRAINERS, flops=_step_flops)
+
 
 RUNS = (
     {
-        "train-124m-short": Run(
-            f"GPT-2 124M, B=4 T=64: {_STEP}", dict(**_GPT2, batch_size=4, block_size=64), _TRAINERS
-        ),
-        "train-124m-long": Run(
-            f"GPT-2 124M, B=4 T=1024: {_STEP}", dict(**_GPT2, batch_size=4, block_size=1024), _TRAINERS
-        ),
-        "train-small": Run(
-            f"L=4 C=128 heads=4, B=12 T=64: {_STEP}",
+        "train-124m-short": _training("GPT-2 124M, B=4 T=64", dict(**_GPT2, batch_size=4, block_size=64)),
+        "train-124m-long": _training("GPT-2 124M, B=4 T=1024", dict(**_GPT2, batch_size=4, block_size=1024)),
+        "train-small": _training(
+            "L=4 C=128 heads=4, B=12 T=64",
             dict(vocab_size=65, n_layer=4, n_head=4, n_embd=128, batch_size=12, block_size=64),
-            _TRAINERS,
         ),
     }
     | {
@@ -69,7 +79,7 @@ RUNS = (
         for name, problem in generation.PROBLEMS.items()
     }
     | {
-        name: Run(*problem, operations.make_folder, operations.tolerance)
+        name: Run(*problem, operations.make_folder, operations.tolerance, operations.flops)
         for name, problem in operations.PROBLEMS.items()
     }
 )
@@ -148,11 +158,21 @@ def _compare(run, spec, rounds, only):
     return results
 
 
+def add_shares(results, run, limits):
+    """Add each contender's share of the limit of its products (``timing.limits``), where the run counts operations."""
+    flops = run.flops(run.spec) if run.flops is not None else 0
+    for name, r in results.items():
+        if flops and "median" in r:
+            products = "bfloat16" if any(word in name for word in _ROUNDED) else "float32"
+            r["limit"], r["share"] = products, flops / r["median"] / 1e9 / limits[timing.LIMIT[products]]
+
+
 def print_table(results, unit="step"):
-    """One row a contender: median a ``unit``, spread, ratio to ours, peak memory, page faults, last loss or largest error."""
+    """One row a contender: median a ``unit``, spread, ratio to ours, share of the limit of its products (by name), peak
+    memory, page faults, last loss or largest error."""
     rounds = max((r["runs"] for r in results.values() if "runs" in r), default=0)
     value = "error" if any("error" in r for r in results.values()) else "loss"
-    heads = f"{'× ours':>9}{'peak RSS':>10}{'faults':>10}{value:>9}{'warm-up':>9}"
+    heads = f"{'× ours':>9}{'of limit':>14}{'peak RSS':>10}{'faults':>10}{value:>9}{'warm-up':>9}"
     print(f"  {'contender':22}{'a ' + unit:>16}{'quartiles':>22}{heads}")
     for name, r in results.items():
         if "missing" in r:
@@ -162,10 +182,11 @@ def print_table(results, unit="step"):
             print(f"  {name:22}misses its oracle by {r['wrong']:.2e}, not timed")
             continue
         spread = f"{timing.format_seconds(r['low'])} – {timing.format_seconds(r['high'])}"
+        share = f"{r['share']:.0%} {r['limit']}" if "share" in r else ""
         number = f"{r['error']:.1e}" if value == "error" else f"{r['loss']:.4f}"
         print(
             f"  {name:22}{timing.format_seconds(r['median']):>16}{spread:>22}{r.get('ratio_to_ours', 1):>9.2f}"
-            f"{r['peak_bytes'] / 1e9:>7.2f} GB{r['faults']:>10,.0f}{number:>9}{r['warm_up']:>7.1f} s"
+            f"{share:>14}{r['peak_bytes'] / 1e9:>7.2f} GB{r['faults']:>10,.0f}{number:>9}{r['warm_up']:>7.1f} s"
         )
         if r["runs"] < rounds:
             print(f"  {'':22}timed {r['runs']} of {rounds} times: more than {TOO_SLOW} times as slow as ours")

@@ -8,9 +8,14 @@ from . import operations
 def prepare(name, spec):
     arrays, operation = operations.inputs(spec), spec["operation"]
     if operation == "block":
-        return operations.products_step(spec, arrays, _blas if name == "NumPy" else _kernels(), _zeros)
+        multiply = _blas if name == "NumPy" else _kernels("bfloat16" if "bfloat16" in name else "float32")
+        return operations.products_step(spec, arrays, multiply, _zeros)
     from gpt_numpy import kernels
+    from gpt_numpy.products import with_products
     from gpt_numpy.workspace import Workspace
+
+    if "bfloat16" in name:
+        kernels = with_products(kernels, "bfloat16")
 
     workspace = Workspace()
 
@@ -24,10 +29,10 @@ def _zeros(shape):
     return np.zeros(shape, np.float32)
 
 
-def _kernels():
+def _kernels(products):
     from gpt_numpy.kernels.gemm import gemm
 
-    return lambda a, b, out, a_t, b_t: gemm(a, b, out, a_transposed=a_t, b_transposed=b_t)
+    return lambda a, b, out, a_t, b_t: gemm(a, b, out, a_transposed=a_t, b_transposed=b_t, products=products)
 
 
 def _blas(a, b, out, a_t, b_t):

@@ -1,4 +1,4 @@
-"""One operation by PyTorch: its fused form, eager or compiled."""
+"""One operation by PyTorch: its fused form, eager, compiled, or on tensors that are in bfloat16 already."""
 
 import functools
 
@@ -11,14 +11,17 @@ def prepare(name, spec):
 
     arrays, operation = operations.inputs(spec), spec["operation"]
     tensors = {key: torch.from_numpy(array) for key, array in arrays.items()}
+    if "bf16" in name:
+        tensors = {key: tensor.bfloat16() for key, tensor in tensors.items()}
     if operation == "block":
-        return operations.products_step(spec, tensors, _multiply, torch.zeros, lambda out: out.numpy())
+        empty = functools.partial(torch.zeros, dtype=next(iter(tensors.values())).dtype)
+        return operations.products_step(spec, tensors, _multiply, empty, lambda out: out.float().numpy())
     if operation == "adamw":
         call = _adamw(tensors, torch.compile if "compiled" in name else lambda function: function)
     else:
         forward = _forward(operation)
         call = _both_ways(torch.compile(forward) if "compiled" in name else forward, tensors)
-    return operations.step_of(call, spec, [output.detach().numpy() for output in call()])
+    return operations.step_of(call, spec, [output.detach().float().numpy() for output in call()])
 
 
 def _multiply(a, b, out, a_t, b_t):

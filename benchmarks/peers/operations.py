@@ -12,19 +12,21 @@ import statistics
 import numpy as np
 
 from .. import timing
-from ..problems import error_against
+from ..problems import ROUNDED_TOLERANCE, error_against
 from ..problems import operations as problems
 
 TURN = 0.3  # seconds
 
 _OURS, _TORCH = "operation_ours", "operation_torch"
 _CONTENDERS = {"gpt_numpy": _OURS, "pytorch eager": _TORCH, "pytorch compiled": _TORCH}
-_PRODUCTS = {"gpt_numpy": _OURS, "NumPy": _OURS, "pytorch eager": _TORCH}
+_BFLOAT16 = {"gpt_numpy bfloat16": _OURS, "pytorch bf16": _TORCH}
+_PRODUCTS = {"gpt_numpy": _OURS, "NumPy": _OURS, "pytorch eager": _TORCH} | _BFLOAT16
 
 
 def _problem(operation, **size):
     summary = f"{problems.PROBLEMS[operation].summary}, {' × '.join(map(str, size.values()))}"
-    more = (_PRODUCTS, "block") if operation == "block" else (_CONTENDERS, "call")
+    contenders = _CONTENDERS | _BFLOAT16 if operation == "attention" else _CONTENDERS
+    more = (_PRODUCTS, "block") if operation == "block" else (contenders, "call")
     return summary, dict(operation=operation, size=size), *more
 
 
@@ -57,7 +59,14 @@ def inputs(spec):
 
 def tolerance(name, spec):
     """The largest error that a contender may make, relative to the largest entry of each output."""
-    return problem_of(spec).tolerance
+    return ROUNDED_TOLERANCE if name in _BFLOAT16 else problem_of(spec).tolerance
+
+
+def flops(spec):
+    """Operations of the products in a call, or None for an operation that memory limits."""
+    if spec["operation"] not in ("attention", "block"):
+        return None
+    return problem_of(spec).flops(**spec["size"])
 
 
 def make_folder(folder, spec):

@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+ROUNDED_TOLERANCE = 2e-2  # of an answer whose products round their operands to bfloat16 (a unit is 2⁻⁸)
+
 
 class Problem(NamedTuple):
     """One operation. A size is a dict of lengths, such as ``dict(rows=4096, columns=768)``."""

@@ -7,6 +7,7 @@ from ..config import GPTConfig, check_integer, preset_names
 from ..errors import ConfigError
 from ..host import compiler
 from ..host.processors import others_busy
+from ..products import PRODUCTS
 from ..wording import counted, in_bytes, in_time
 
 _MEASURED_SECONDS, _LONGEST_SECONDS = 1.0, 5.0  # duration of a measured step: about, and at most
@@ -32,6 +33,9 @@ def configure(parser):
     parser.add_argument("--format", choices=FORMATS, help="with --model, how the weights are kept (default: as saved)")
     parser.add_argument("--batch-size", type=int, default=4, help="sequences in a step")
     parser.add_argument("--block-size", type=int, help="tokens in a sequence (default: all the preset has)")
+    parser.add_argument(
+        "--products", choices=PRODUCTS, default="float32", help="of the measured step, as in train (default: float32)"
+    )
     parser.add_argument("--recompute", action="store_true", help="run each block again in the backward, to save memory")
     parser.add_argument("--no-measure", action="store_true", help="do not measure this machine (takes a few seconds)")
     parser.add_argument(
@@ -142,7 +146,7 @@ def _print_compiled_code():
         print(f"  {functions} functions, {codes} files of code, {nbytes:,} bytes, {state}")
 
 
-def measured_step(config, B, T, recompute, seconds):
+def measured_step(config, B, T, recompute, seconds, products="float32"):
     """(seconds of a training step of B sequences, sequences run for it); (None, 0) where that would take too long here.
 
     seconds: a lower bound of the step's time. As many sequences are run as take about a second; the result is scaled to B.
@@ -157,7 +161,7 @@ def measured_step(config, B, T, recompute, seconds):
     sequences = max(1, min(B, int(B * _MEASURED_SECONDS / max(seconds, 1e-9))))
     if seconds * sequences / B > _LONGEST_SECONDS:
         return None, 0
-    model = GPT(config, recompute=recompute, workspace=Workspace())
+    model = GPT(config, recompute=recompute, workspace=Workspace(), products=products)
     optimizer = AdamW(model.params, Settings(), model.ops)
     rng = np.random.default_rng(0)
     tokens = rng.integers(0, config.vocab_size, (sequences, T + 1))
@@ -179,24 +183,25 @@ def _print_machine(args, config, T):
 
     print("\nmeasuring this machine (the first time, kernels are compiled) …", file=sys.stderr)
     facts = machine.environment()
-    flops, bandwidth = machine.peak_flops(), machine.read_bandwidth()
+    rates, bandwidth = {kind: machine.peak_flops(products=kind) for kind in PRODUCTS}, machine.read_bandwidth()
     print(
         f"\nthis machine: {facts['cpu']}, {facts['threads']} of {facts['processors']} processors, "
         f"numba {facts['numba']} on its {facts['threading_layer']} layer"
     )
-    print(f"float32 multiply-adds    {flops / 1e9:>8,.0f} GFLOP/s")
-    print(f"reading memory           {bandwidth / 1e9:>8,.1f} GB/s")
-    seconds = expected_seconds(config, args.batch_size, T, flops, bandwidth, args.recompute)
+    for kind, how in (("float32", ""), ("bfloat16", f", pairs {machine.bfloat16_products()}")):
+        print(f"{kind + ' multiply-adds':24}{rates[kind] / 1e9:>8,.0f} GFLOP/s{how}")
+    print(f"reading memory          {bandwidth / 1e9:>8,.1f} GB/s")
+    seconds = expected_seconds(config, args.batch_size, T, rates[args.products], bandwidth, args.recompute)
     tokens = args.batch_size * T
-    measured, sequences = measured_step(config, args.batch_size, T, args.recompute, seconds)
+    measured, sequences = measured_step(config, args.batch_size, T, args.recompute, seconds, args.products)
     if measured is None:
         print(f"a step takes at least {in_time(seconds)}: at most {tokens / seconds:,.0f} tokens/s")
     else:
         how = f"measured on {counted(sequences, 'sequence')}" + " at a time" * (sequences < args.batch_size)
-        print(f"a step takes about {in_time(measured)}: {tokens / measured:,.0f} tokens/s ({how})")
-        print(
-            f"these limits alone would allow {in_time(seconds)}; a small model's step has too little work to reach them"
-        )
+        rounded = "" if args.products == "float32" else f", products in {args.products}"
+        print(f"a step takes about {in_time(measured)}: {tokens / measured:,.0f} tokens/s ({how}{rounded})")
+        print(f"the limits of {args.products} and of memory alone would allow {in_time(seconds)};")
+        print("a small model's step has too little work to reach them")
     if (load := others_busy()) > 0.5:
         print(f"other programs keep {load:.1f} processors busy: all these figures are lower than they could be")
     for hindrance in machine.hindrances():

@@ -8,5 +8,5 @@ cost      parameters, operations and bytes of a model's training step or of one 
 setting   the facts of this machine beside a measured figure, and the settings that slow this machine down
 """
 
-from .limits import peak_flops, read_bandwidth
+from .limits import bfloat16_products, peak_flops, read_bandwidth
 from .setting import SPEED_VARIABLES, environment, hindrances

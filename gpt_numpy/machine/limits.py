@@ -31,6 +31,13 @@ def peak_flops(seconds: float = 0.1, products: str = "float32") -> float:
     return operations / best_seconds(lambda: limit_kernels.multiply_add(count, sums, rounds), seconds)
 
 
+def bfloat16_products() -> str:
+    """How kernels multiply pairs of bfloat16 on this CPU: "by vdpbf16ps" or "widened to float32"."""
+    from ..kernels.runtime import emitting
+
+    return "by vdpbf16ps" if emitting.HAS_BFLOAT16 else "widened to float32"
+
+
 def read_bandwidth(seconds: float = 0.1, size: int = 128 << 20) -> float:
     """Bytes a second that all threads together read from ``size`` bytes, far more than a cache holds.
 

@@ -60,8 +60,9 @@ class Watcher:
         self._progress = Progress(state.step, settings.max_steps, quiet)
         self._log = None if quiet else MetricsLog(run.path, state.step)
         measurable = not quiet and not compiler.missing()
-        # operations a second; 0: not measured
-        self._peak = self._spare("speed", machine.peak_flops, otherwise=0.0) if measurable else 0.0
+        # operations a second, in the run's products; 0: not measured
+        kind = {} if settings.products == "float32" else {"products": settings.products}
+        self._peak = self._spare("speed", lambda: machine.peak_flops(**kind), otherwise=0.0) if measurable else 0.0
         self._speed = 0.0  # tokens a second
         self._last_time = self._last_picture = time.perf_counter()
         self._last_step = state.step

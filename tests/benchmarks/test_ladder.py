@@ -38,6 +38,17 @@ def test_a_wrong_rung_is_reported_and_not_timed():
     assert results[1].passed and results[1].seconds["median"] > 0 and results[1].memory > 0
 
 
+@pytest.mark.parametrize("name", ["gemm_bfloat16", "attention_bfloat16"])
+def test_a_rung_is_compared_with_the_limit_of_its_products(name):
+    case = ladder.load(name)
+    rungs = [rung._replace(small=False) for rung in case.rungs[-2:]]
+    limits = {"gflops": 1e-3, "gflops_bfloat16": 1e-6, "gbytes": 1e9}
+    found = ladder.climb(case._replace(size=case.small_size, rungs=rungs), limits, lambda result: None)
+    assert [result.products for result in found] == ["float32", "bfloat16"]
+    assert [result.share for result in found] == pytest.approx([found[0].gflops / 1e-3, found[1].gflops / 1e-6])
+    assert found[1].error > 1e-4  # the operands are rounded
+
+
 def test_rungs_that_work_in_place_do_not_disturb_each_other():
     case = ladder.load("adamw")
     rungs = [rung._replace(small=False) for rung in case.rungs[1:]]

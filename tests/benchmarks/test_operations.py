@@ -34,6 +34,9 @@ def _contenders():
     for operation in SMALL:
         yield operation, "gpt_numpy"
         yield operation, "pytorch eager"
+    for name in ("gpt_numpy bfloat16", "pytorch bf16"):
+        yield "attention", name
+        yield "block", name
     yield "block", "NumPy"
     yield "gelu", "pytorch compiled"  # one of them: each takes seconds to compile
 

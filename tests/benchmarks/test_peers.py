@@ -100,3 +100,26 @@ def test_short_steps_are_timed_in_a_row_and_a_long_one_by_itself(first, expected
     monkeypatch.setattr(worker, "TURN", 4.0)
     monkeypatch.setattr(worker, "_timed", lambda step: ({"loss": 0.0}, next(seconds)))
     assert worker._turn(None)[1:] == expected
+
+
+def test_a_figure_is_compared_with_the_limit_of_its_own_products(capsys):
+    run = peers.Run("tiny", SPEC, {}, flops=lambda spec: 3e9)
+    common = dict(median=0.5, low=0.5, high=0.5, runs=1, peak_bytes=1, faults=0, loss=1.0, warm_up=0.0)
+    names = ("gpt_numpy", "gpt_numpy bfloat16", "pytorch eager", "pytorch bf16")
+    results = {name: dict(common) for name in names} | {"gone": {"missing": "no gone"}}
+    results["gone"]["install"] = "pip"
+    peers.add_shares(results, run, {"gflops": 10.0, "gflops_bfloat16": 20.0, "gbytes": 1.0})
+    assert [results[name]["limit"] for name in names] == ["float32", "bfloat16"] * 2
+    assert [results[name]["share"] for name in names] == [0.6, 0.3] * 2
+    peers.print_table(results)
+    printed = capsys.readouterr().out
+    assert "of limit" in printed and "60% float32" in printed and "30% bfloat16" in printed
+
+
+def test_the_operations_of_a_training_run_are_those_of_the_model():
+    for name in ("train-124m-short", "train-124m-long", "train-small"):
+        run = peers.RUNS[name]
+        assert "gpt_numpy bfloat16" in run.contenders and "pytorch bf16" in run.contenders
+        weights = {"train-small": 0.79e6}.get(name, 124e6)
+        tokens = run.spec["batch_size"] * run.spec["block_size"]
+        assert 6 * weights * tokens < run.flops(run.spec) < 8 * weights * tokens

@@ -22,6 +22,15 @@ def test_this_machine_is_measured(capsys, monkeypatch):
     assert "GFLOP/s" in printed and "GB/s" in printed and "tokens/s" in printed
 
 
+def test_a_step_is_compared_with_the_limit_of_its_products(capsys):
+    shape = ["info", "--preset", "tiny", "--batch-size", "1"]
+    assert main([*shape, "--products", "bfloat16"]) == 0
+    printed = capsys.readouterr().out
+    assert "float32 multiply-adds" in printed and "bfloat16 multiply-adds" in printed
+    assert "the limits of bfloat16 and of memory" in printed and "products in bfloat16)" in printed
+    assert "by vdpbf16ps" in printed or "widened to float32" in printed
+
+
 def test_what_holds_the_machine_back_is_named(capsys, monkeypatch):
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
     assert main(["info", "--preset", "tiny", "--batch-size", "1"]) == 0
