@@ -74,12 +74,27 @@ def test_a_lesson_runs_top_to_bottom_and_shows_a_picture(name):
     for picture in pictures:
         root = xml.etree.ElementTree.fromstring(picture)
         assert root.tag.endswith("svg") and len(root) > 3
+        assert_texts_fit(root)
     printed = "".join(line for o in outputs if o["output_type"] == "stream" for line in o["text"])
     assert printed.endswith(f"lesson {int(name[:2])} holds\n")
     if importlib.util.find_spec("nbformat"):
         import nbformat
 
         nbformat.validate(nbformat.from_dict(notebook))
+
+
+def assert_texts_fit(svg):
+    """Every text lies within the picture, and none of a graph's red labels on a box."""
+    width, height = (float(part) for part in svg.get("viewBox").split()[2:])
+    boxes = [e for e in svg.iter() if e.tag.endswith("rect") and e.get("fill") == "#f4f1ea"]
+    for text in (e for e in svg.iter() if e.tag.endswith("}text")):
+        x, y, long = float(text.get("x")), float(text.get("y")), 6.0 * len(text.text or "")  # most letters are 6 pixels wide
+        left = x - long * {"start": 0, "middle": 0.5, "end": 1}[text.get("text-anchor")]
+        assert left >= 0 and left + long <= width and 0 < y <= height, text.text
+        if text.get("fill") == "#b2182b":
+            for box in boxes:
+                bx, by, bw, bh = (float(box.get(name)) for name in ("x", "y", "width", "height"))
+                assert left > bx + bw - 2 or left + long < bx + 2 or not by < y < by + bh, text.text
 
 
 SYMBOL = re.compile(r"(?<![\w'’])d?([A-Za-zΑ-Ωα-ωηλβδεπΦ])(?:[₀-₉_̂'²³ᵗ]|(?![\w]))")
