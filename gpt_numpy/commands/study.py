@@ -10,10 +10,12 @@ from ..host import terminal
 
 _PARTS = ("symptom", "hint", "answer")
 TRAIN = "train"
+LABS = ("sweep", "limits", "attention", "architecture")
 
 
 EXAMPLES = (
     ("gpt-numpy study lesson 04", "a lesson as a notebook (--terminal: here)"),
+    ("gpt-numpy study lab limits --terminal", "a lab: measure, predict, compare"),
     ("gpt-numpy study exercise layernorm", "a gradient to write; then --check"),
     ("gpt-numpy study bug --random --layer attention", "a riddle"),
     ("gpt-numpy study bugs", "all planted bugs, and the check that catches each"),
@@ -35,11 +37,15 @@ def configure(parser):
 def _configure_lab(actions):
     lab = actions.add_parser(
         "lab",
-        help="experiments on a model that trains in seconds: a sweep to predict, broken models to diagnose",
-        description="sweep: train once for each value of one setting, and compare with your prediction. attention: train, "
-        "break the model in one of four ways, and write its microscope page; --answer checks your diagnosis.",
+        help="experiments: predict a sweep, measure prefill and decode, diagnose broken models, change the architecture",
+        description="Without NAME: list the labs. --notebook opens a lab in Jupyter, --terminal reads it here. sweep and "
+        "attention with neither: the experiment itself. sweep trains once for each value of one setting and compares with "
+        "your prediction; attention trains, breaks the model in one of four ways, and writes its microscope page.",
     )
-    lab.add_argument("lab", choices=("sweep", "attention"), help="which experiment")
+    lab.add_argument("lab", nargs="?", metavar="NAME", choices=LABS, help=", ".join(LABS))
+    lab.add_argument("--notebook", action="store_true", help="open the lab as a notebook")
+    lab.add_argument("--terminal", action="store_true", help="read the lab here")
+    _configure_notebook(lab)
     lab.add_argument("--setting", default="lr", help="sweep: width, heads, layers, context or lr")
     lab.add_argument(
         "--values", type=float, nargs="+", default=[5e-4, 5e-3, 5e-2], metavar="X", help="sweep: its values"
@@ -75,13 +81,18 @@ def _configure_lesson(actions):
     lesson = actions.add_parser(
         "lesson",
         help="open a lesson as a notebook, or read it in the terminal",
-        description="Without NN: list the lessons. With NN: write the lesson's notebook, with the outputs of a run, into "
+        description="Without NN: list the lessons. With NN: copy the lesson's notebook, with the outputs of a run, into "
         "this folder and open it in Jupyter. --terminal needs no Jupyter: prose, code and results, one cell at a time.",
     )
     lesson.add_argument("number", nargs="?", metavar="NN", help="the lesson's number, such as 04")
     lesson.add_argument("--terminal", action="store_true", help="read the lesson here")
-    lesson.add_argument("--no-open", action="store_true", help="write the notebook and do not start Jupyter")
-    lesson.add_argument("--folder", default=".", metavar="DIR", help="folder to write the notebook into")
+    _configure_notebook(lesson)
+
+
+def _configure_notebook(parser):
+    parser.add_argument("--no-open", action="store_true", help="write the notebook and do not start Jupyter")
+    parser.add_argument("--again", action="store_true", help="replace a notebook that is there by a fresh one")
+    parser.add_argument("--folder", default=".", metavar="DIR", help="folder to write the notebook into")
 
 
 def _configure_curvature(actions):
@@ -136,8 +147,6 @@ def run(args):
 
 
 def _lesson(args):
-    import shutil
-
     from ..study import lesson_files
 
     if args.number is None:
@@ -145,15 +154,26 @@ def _lesson(args):
             print(f"{path.name[:2]}  {lesson_files.title(path)}")
         return 0
     paths = lesson_files.lessons([f"{args.number:0>2}"])
-    if args.terminal:
-        for path in paths:
-            lesson_files.read_aloud(path, shutil.get_terminal_size().columns)
-        return 0
+    return _read(paths) if args.terminal else _notebooks(paths, args)
+
+
+def _read(paths):
+    from ..study import lesson_files
+
+    for path in paths:
+        lesson_files.read_aloud(path, terminal.columns())
+    return 0
+
+
+def _notebooks(paths, args):
+    from ..study import lesson_files
+
     place = Path(args.folder)
     place.mkdir(parents=True, exist_ok=True)
-    written = [lesson_files.write_notebook(path, place) for path in paths]
-    print("\n".join(map(str, written)))
-    return 0 if args.no_open else _open(written[0])
+    copies = [lesson_files.copy_notebook(path, place, args.again) for path in paths]
+    for path, new in copies:
+        print(path if new else f"{path}: as you left it (--again for a fresh one)")
+    return 0 if args.no_open else _open(copies[0][0])
 
 
 def _open(notebook):
@@ -251,6 +271,18 @@ def _noise(scale):
 
 
 def _lab(args):
+    from ..study import lesson_files
+
+    paths = lesson_files.labs()
+    if args.lab is None:
+        for name, path in paths.items():
+            print(f"{name:<14} {lesson_files.title(path)}")
+        print("'gpt-numpy study lab NAME --notebook' opens one in Jupyter, --terminal reads it here")
+        return 0
+    if args.notebook:
+        return _notebooks([paths[args.lab]], args)
+    if args.terminal or args.lab not in ("sweep", "attention"):
+        return _read([paths[args.lab]])
     check_integer("--steps", args.steps, minimum=1)
     return _sweep(args) if args.lab == "sweep" else _attention_lab(args)
 
@@ -284,8 +316,8 @@ def _attention_lab(args):
         return 0 if args.answer == fault else 1
     run = labs.train(args.steps)
     model = labs.damaged(run, fault)
-    with labs.shown(model):
-        page = build_page(model, run.tokenizer, labs.TEXT, f"case {args.case}", model.config.block_size)
+    name, length = f"case {args.case}", model.config.block_size
+    page = build_page(model, run.tokenizer, labs.TEXT, name, length, say_faults=False)
     Path(args.out).write_text(page, encoding="utf-8")
     print(f"{args.out}: open it, compare the attention maps (boxes attn.weights) of all heads, and the losses")
     print(f"then: gpt-numpy study lab attention --case {args.case} --answer {'|'.join(labs.FAULTS)}")
@@ -303,69 +335,26 @@ def _bugs(args):
 
 
 def _bug(args):
-    from ..study.bugs import BUGS
+    from ..study.bugs import riddles
 
-    bug, hidden = _chosen(args, list(BUGS.values()))
-    number = list(BUGS).index(bug.name) + 1
-    path = Path(args.folder) / f"{number:02}_{bug.file}"
+    riddle = riddles.at_random(args.layer) if args.random else riddles.chosen(args.name)
     if args.edit:
-        return _edit(bug, number, path)
+        path = riddles.write_copy(riddle, Path(args.folder))
+        print(f"{path}: one mistake is in it. Mend it, then: gpt-numpy study bug {riddle.number} --check")
+        return 0
     if args.check:
-        return _check_riddle(bug, number, path, args.seed)
-    title = f"riddle {number}, in {bug.layer}" if hidden else f"{bug.name}, in {bug.layer}"
+        wrong = riddles.verdict(riddle, Path(args.folder), args.seed)
+        print("solved: every check passes" if not wrong else "\n".join(["not yet:", *(f"  {line}" for line in wrong)]))
+        return 1 if wrong else 0
     asked = args.show is None and sys.stdin.isatty() and sys.stdout.isatty()
     for part in _PARTS[: _PARTS.index(args.show or "answer") + 1]:
         if asked and part != "symptom":
             input(f"\n[Enter for the {part}] ")
-        print(f"\n{part.capitalize()}\n" if part != "symptom" else f"{title}\n")
-        if part == "answer" and hidden:
-            print(f"{bug.name}\n")
-        _SHOW[part](bug, args.seed)
-
-
-def _chosen(args, bugs):
-    """``(bug, whether its name is hidden)``."""
-    import random
-
-    if args.random:
-        found = [bug for bug in bugs if args.layer in (None, bug.layer)]
-        if not found:
-            layers = sorted({bug.layer for bug in bugs})
-            raise ConfigError(f"no bug in {args.layer!r}{nearest(args.layer, layers)}", expected=", ".join(layers))
-        return random.choice(found), True
-    if args.name is None:
-        raise ConfigError("no bug named", expected="a name, a number, or --random")
-    if args.name.isdigit():
-        if not 1 <= int(args.name) <= len(bugs):
-            raise ConfigError("no such riddle", found=int(args.name), expected=f"1 to {len(bugs)}")
-        return bugs[int(args.name) - 1], True
-    by_name = {bug.name: bug for bug in bugs}
-    if args.name not in by_name:
-        raise ConfigError(f"no bug {args.name!r}{nearest(args.name, by_name)}", expected="see 'gpt-numpy study bugs'")
-    return by_name[args.name], False
-
-
-def _edit(bug, number, path):
-    if path.exists():
-        raise ConfigError("this riddle's file exists already", path=path, expected="--check, or remove the file first")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(bug.patched_source(), encoding="utf-8")
-    print(f"{path}: one mistake is in it. Mend it, then: gpt-numpy study bug {number} --check")
-
-
-def _check_riddle(bug, number, path, seed):
-    from ..study.bugs import failed_checks, plant_source, reports
-
-    if not path.exists():
-        raise ConfigError("no copy to check", path=path, expected=f"'gpt-numpy study bug {number} --edit' before it")
-    try:
-        ops, gpt = plant_source(bug, path.read_text(encoding="utf-8"))
-    except Exception as error:
-        print(f"{path} does not run: {type(error).__name__}: {error}")
-        return 1
-    failed = failed_checks(reports(ops, gpt, bug.layer, seed))
-    print("solved: every check passes" if not failed else "\n".join(["not yet:", *(f"  {name}" for name in failed)]))
-    return 1 if failed else 0
+        print(f"\n{part.capitalize()}\n" if part != "symptom" else f"{riddle.title}\n")
+        if part == "answer" and riddle.hidden:
+            print(f"{riddle.bug.name}\n")
+        _SHOW[part](riddle.bug, args.seed)
+    return 0
 
 
 def _symptom(bug, seed):

@@ -10,16 +10,18 @@
 ``steps``        the layers taken apart into elementary steps, for the trace
 """
 
+import importlib
+
 from .gradients import GradientReport, TensorCheck, Violation, check_gradients
 from .trace import Trace, Traced, trace
 
-__all__ = ["GradientReport", "TensorCheck", "Trace", "Traced", "Violation", "check", "check_gradients", "trace"]
+# The exercises import the model, the tokenizer and numba; a gradient check needs none of these.
+_LATER = {"check": "exercises", "check_model": "whole_model", "with_functions": "bugs.at_the_interface"}
+
+__all__ = ["GradientReport", "TensorCheck", "Trace", "Traced", "Violation", "check_gradients", "trace", *_LATER]
 
 
 def __getattr__(name):
-    # The exercises import the model, the tokenizer and numba; a gradient check needs none of these.
-    if name == "check":
-        from .exercises import check
-
-        return check
+    if name in _LATER:
+        return getattr(importlib.import_module(f".{_LATER[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

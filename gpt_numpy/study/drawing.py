@@ -62,8 +62,12 @@ def heat(matrices: Mapping[str, np.ndarray], caption: str, rows: str = "", colum
         size = min(28.0, 260 / max(n_rows, n_columns))
         peak = float(np.abs(matrix).max()) or 1.0
         body.append(_label(x0 + n_columns * size / 2, 16, title))
+        frame = f'width="{n_columns * size:.1f}" height="{n_rows * size:.1f}" fill="#ffffff" stroke="#cccccc"'
+        body.append(f'<rect x="{x0}" y="26" {frame}/>')
         for (i, j), value in np.ndenumerate(matrix):
             fill = _diverging(value / peak)
+            if fill == "#ffffff" and matrix.size > 150:
+                continue  # a large picture is small enough for a notebook without its empty cells
             x, y = x0 + j * size, 26 + i * size
             body.append(
                 f'<rect x="{x:.1f}" y="{y:.1f}" width="{size:.1f}" height="{size:.1f}" fill="{fill}" stroke="#cccccc">'

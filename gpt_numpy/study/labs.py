@@ -6,7 +6,6 @@ of four cases, each with a different fault. The model's attention maps (``study.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from typing import NamedTuple
 
@@ -19,7 +18,6 @@ from ..errors import ConfigError
 from ..model import GPT
 from ..randomness import fold
 from ..tokenizer import CharTokenizer
-from . import steps
 from .bugs import BUGS, plant
 
 TEXT = "the cat sat on the mat. the rat sat on the cat. the cat sat on the hat. " * 20
@@ -34,8 +32,11 @@ class Run(NamedTuple):
     held_out: float  # mean loss on windows of the text's last tenth, which is not trained on
 
 
-def train(n_steps: int = 120, text: str = TEXT, seed: int = 0, **settings) -> Run:
-    """Train a character model; settings: any of ``SETTINGS``. Raises ``ConfigError`` for a setting that is unknown."""
+def train(n_steps: int = 120, text: str = TEXT, seed: int = 0, ops=layers, **settings) -> Run:
+    """Train a character model; settings: any of ``SETTINGS``. Raises ``ConfigError`` for a setting that is unknown.
+
+    ops: the layers that the model computes with.
+    """
     unknown = set(settings) - set(SETTINGS)
     if unknown:
         raise ConfigError("no such setting", field=", ".join(sorted(unknown)), expected=", ".join(SETTINGS))
@@ -47,7 +48,7 @@ def train(n_steps: int = 120, text: str = TEXT, seed: int = 0, **settings) -> Ru
     if cut < context + 2:
         raise ConfigError("too little text", found=len(tokens), expected=f"more than {2 * context + 4} characters")
     sizes = {"n_layer": int(chosen["layers"]), "n_head": int(chosen["heads"]), "n_embd": int(chosen["width"])}
-    model = GPT(GPTConfig(tokenizer.n_vocab, block_size=context, **sizes), seed=seed, ops=layers)
+    model = GPT(GPTConfig(tokenizer.n_vocab, block_size=context, **sizes), seed=seed, ops=ops)
     flat, edges = model.params.flat, np.array([0, model.params.flat.size])
     moments, losses = (np.zeros_like(flat), np.zeros_like(flat)), []
     for step in range(1, n_steps + 1):
@@ -99,14 +100,3 @@ def damaged(run: Run, fault: str, seed: int = 0) -> GPT:
     elif fault != "leaking-mask":
         raise ConfigError("no such fault", found=fault, expected=", ".join(FAULTS))
     return model
-
-
-@contextlib.contextmanager
-def shown(model: GPT):
-    """Let traces of ``model`` compute their attention steps with the model's own mask."""
-    before = steps.visible_keys
-    steps.visible_keys = model.ops.attention.visible_keys
-    try:
-        yield
-    finally:
-        steps.visible_keys = before

@@ -1,8 +1,9 @@
 """The lessons as files: their cells, read aloud in a terminal or turned into notebooks that have been run.
 
 A lesson is a Python script in percent format. ``# %%`` begins a cell of code, ``# %% [markdown]`` a cell of text, and
-``# %% [answer]`` the answer to a question. A notebook folds an answer into ``<details>``; a terminal
-waits for a key before it. Jupyter (with jupytext) and VS Code open a lesson without conversion.
+``# %% [answer]`` the answer to a question, and ``# %% [proof]`` code that shows the answer to be right. A notebook folds
+an answer into ``<details>`` and collapses a proof; a terminal waits for a key before an answer. Jupyter (with jupytext)
+and VS Code open a lesson without conversion.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from . import drawing
 
 INSTALLED = Path(__file__).with_name("lessons")
 FOLDER = INSTALLED if INSTALLED.is_dir() else Path(__file__).parents[2] / "scripts" / "lessons"  # in a checkout
-_MARK = re.compile(r"^# %%(?P<kind> \[(?:markdown|answer)\])?\n", re.MULTILINE)
+_MARK = re.compile(r"^# %%(?P<kind> \[(?:markdown|answer|proof)\])?\n", re.MULTILINE)
+CODE = ("code", "proof")
+_COLLAPSED = {"jupyter": {"source_hidden": True, "outputs_hidden": True}}
 
 
 def lessons(numbers=(), folder: Path = FOLDER) -> list[Path]:
@@ -34,20 +37,25 @@ def lessons(numbers=(), folder: Path = FOLDER) -> list[Path]:
     return [path for path in paths if not numbers or path.name[:2] in numbers]
 
 
+def labs(folder: Path = FOLDER) -> dict[str, Path]:
+    """Name → path of the labs, in order: ``lab_2_limits.py`` is the lab ``limits``."""
+    return {path.stem.split("_", 2)[2]: path for path in sorted(folder.glob("lab_[0-9]_*.py"))}
+
+
 def title(path: Path) -> str:
-    """The lesson's heading, without its number."""
+    """The heading of a lesson or a lab, without its number."""
     return cells(path)[0][1].split("\n")[0].partition(". ")[2]
 
 
 def cells(path: Path) -> list[tuple[str, str]]:
-    """The lesson's cells: ``("markdown", "answer" or "code", text)``."""
+    """The lesson's cells: ``("markdown", "answer", "proof" or "code", text)``."""
     text = path.read_text(encoding="utf-8")
     marks = list(_MARK.finditer(text))
     found = []
     for mark, following in zip(marks, [*marks[1:], None]):
         body = text[mark.end() : following.start() if following else None].strip("\n")
         kind = (mark["kind"] or " [code]").strip(" []")
-        if kind != "code":
+        if kind not in CODE:
             body = "\n".join(line.removeprefix("#").removeprefix(" ") for line in body.split("\n"))
         found.append((kind, body))
     return found
@@ -60,13 +68,16 @@ def notebook(path: Path, executed: bool = False) -> dict:
     """The lesson as the content of an ``.ipynb`` file (nbformat 4.5); ``executed``: with the outputs of a run."""
     found, outputs = [], _outputs(path) if executed else iter(())
     count = 0
-    for number, (kind, text) in enumerate(cells(path)):
+    parts = cells(path)
+    for number, (kind, text) in enumerate(parts):
         if kind == "answer":
+            proven = [following for following, _ in parts[number + 1 : number + 2]] == ["proof"]
+            text += "\n\n*(The collapsed cell below checks this answer.)*" if proven else ""
             text = f"<details><summary>Answer (think first)</summary>\n\n{text}\n\n</details>"
-        cell_type = "code" if kind == "code" else "markdown"
-        source = text.splitlines(keepends=True)
-        cell: dict[str, Any] = {"id": f"cell-{number}", "cell_type": cell_type, "metadata": {}, "source": source}
-        if kind == "code":
+        cell_type = "code" if kind in CODE else "markdown"
+        source, metadata = text.splitlines(keepends=True), _COLLAPSED if kind == "proof" else {}
+        cell: dict[str, Any] = {"id": f"cell-{number}", "cell_type": cell_type, "metadata": metadata, "source": source}
+        if kind in CODE:
             count += 1
             cell.update(execution_count=count if executed else None, outputs=next(outputs, []))
         found.append(cell)
@@ -75,18 +86,38 @@ def notebook(path: Path, executed: bool = False) -> dict:
 
 
 def write_notebook(path: Path, folder: Path) -> Path:
-    """Write the lesson as a notebook that has been run into ``folder``; returns the file's path."""
+    """Run the lesson and write it as a notebook, with its outputs, into ``folder``; returns the file's path."""
     target = folder / f"{path.stem}.ipynb"
     content = json.dumps(notebook(path, executed=True), indent=1, ensure_ascii=False)
     target.write_text(content + "\n", encoding="utf-8")
     return target
 
 
+def shipped_notebook(path: Path) -> Path:
+    """The notebook of a lesson that comes with the package, with the outputs of a run.
+
+    ``run.py --to-notebook`` makes these files. A test compares each with what its lesson gives.
+    """
+    return path.parent / "notebooks" / f"{path.stem}.ipynb"
+
+
+def copy_notebook(path: Path, folder: Path, again: bool = False) -> tuple[Path, bool]:
+    """Copy the shipped notebook of a lesson into ``folder``: ``(the file's path, whether it is a new copy)``.
+
+    A copy that is there already is the reader's, and is kept unless ``again``.
+    """
+    target = folder / f"{path.stem}.ipynb"
+    if target.exists() and not again:
+        return target, False
+    target.write_bytes(shipped_notebook(path).read_bytes())
+    return target, True
+
+
 def _outputs(path):
     """The output of each code cell, text and pictures, in the form of a notebook's outputs."""
     namespace = {"__name__": "__main__", "__file__": str(path)}
     for kind, text in cells(path):
-        if kind == "code":
+        if kind in CODE:
             with _collecting() as (printed, pictures):
                 exec(compile(text, str(path), "exec"), namespace)
             found = [_svg(picture) for picture in pictures]
@@ -123,7 +154,7 @@ def read_aloud(path: Path, width: int = 80, wait=None) -> None:
     wait = _wait_for_key if wait is None else wait
     namespace = {"__name__": "__main__", "__file__": str(path)}
     for kind, text in cells(path):
-        if kind == "code":
+        if kind in CODE:
             print(textwrap.indent(text, "    | "), end="\n\n")
             sys.stdout.flush()
             exec(compile(text, str(path), "exec"), namespace)

@@ -9,7 +9,9 @@ The layers and the model contain no code for tracing. While a trace is open, the
 that passes all arguments on unchanged (the run has the same bits as without a trace) and records the
 forward's arguments and the backward's dout. From those, ``steps`` computes the values and gradients inside a
 layer when they are looked up. An op is named after its parameters. An op without parameters is named after
-its position between two that have them.
+its position between two that have them. Attention's weights are those that the op itself computed, where its cache holds
+them (that of ``layers`` does). So the trace shows a mask as it is in the op, and not as it should be; ``faults`` says
+which weights should be 0, and which op computes something else than its steps.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ import numpy as np
 
 from .. import layers
 from ..errors import GPTNumpyError
+from ..layers.attention import visible_keys
 from .gradients import check_gradients
 from .steps import STEPS
 
@@ -42,6 +45,7 @@ class _Call(NamedTuple):
     arguments: dict  # of the forward, alloc left out
     out: np.ndarray
     dout: list  # empty, or the one gradient that came back
+    own: dict  # name of a step → its value as the op's cache holds it
 
 
 class _Cache(NamedTuple):
@@ -86,6 +90,26 @@ class Trace(Mapping):
     def kinds(self):
         """The names with block numbers taken out, each once: ``h.attn.weights`` for ``h.3.attn.weights``."""
         return list(dict.fromkeys(kind(name) for name in self))
+
+    def faults(self) -> list[str]:
+        """What is wrong with the forward of an op, one sentence each; empty for right ops.
+
+        Two things are compared: attention's weights with the keys that each query may see, and each op's output with that
+        of its steps. Gradient checks find neither, because they check the gradient of whatever the forward computes.
+        """
+        found = []
+        for prefix, call in self._calls.items():
+            if call.op == "multi_head_attention":
+                found += _unseen_weights(prefix, call, self)
+            found += _difference_from_steps(prefix, call, self._rounding(call))
+        return found
+
+    def _rounding(self, call):
+        """Largest relative difference between an op's output and its steps' that rounding explains."""
+        if getattr(self._untraced, "__name__", "").endswith("rounded"):
+            return 3e-2  # products in bfloat16
+        floating = [v.dtype for v in call.arguments.values() if isinstance(v, np.ndarray) and v.dtype.kind == "f"]
+        return 1e-3 if np.result_type(*floating) == np.float32 else 1e-9
 
     def check(self, name, **options):
         """Check one gradient inside the model by differences: replace the intermediate, run the rest of the model again.
@@ -134,7 +158,7 @@ class Trace(Mapping):
             if replacements is not None:
                 return _replaced(op, prefix, arguments, replacements, function, args, kwargs)
             out, cache = function(*args, **kwargs)
-            self._note(prefix, op, arguments, out)
+            self._note(prefix, op, arguments, out, _own_steps(op, cache))
             return out, _Cache(prefix, cache)
 
         return forward
@@ -156,10 +180,10 @@ class Trace(Mapping):
 
         return gradients
 
-    def _note(self, prefix, op, arguments, out):
+    def _note(self, prefix, op, arguments, out, own=()):
         # Copies: a workspace writes over its arrays in the next step, and the model over some in this one.
         kept = {n: v.copy() if isinstance(v, np.ndarray) else v for n, v in arguments.items()}
-        self._calls[prefix] = _Call(op, kept, np.copy(out), [])
+        self._calls[prefix] = _Call(op, kept, np.copy(out), [], dict(own))
         self._tensors = None
 
     def _prefix(self, op, arguments):
@@ -207,15 +231,52 @@ def kind(name):
     return ".".join(part for part in name.split(".") if not part.isdigit())
 
 
-def _expand(prefix, call):
-    steps, gradients = STEPS[call.op]
+def _own_steps(op, cache):
+    """The steps of an op that its cache holds: attention's weights, before dropout, in the cache of ``layers``."""
+    weights = getattr(getattr(cache, "attention", None), "weights", None) if op == "multi_head_attention" else None
+    return {} if weights is None else {"weights": np.copy(weights)}
+
+
+def _unseen_weights(prefix, call, trace):
+    weights = trace[f"{prefix}.weights"].value
+    seen = visible_keys(*weights.shape[-2:], call.arguments.get("first_key"))
+    wrong = np.where(seen, 0, np.abs(weights))
+    if not wrong.any():
+        return []
+    b, h, i, j = (int(n) for n in np.unravel_index(int(wrong.argmax()), wrong.shape))
+    return [
+        f"{prefix}.weights: {np.count_nonzero(wrong)} weights on keys that may not be seen are not 0; the largest, "
+        f"{wrong[b, h, i, j]:.3g}, is query {i}'s on key {j} (sequence {b}, head {h})"
+    ]
+
+
+def _difference_from_steps(prefix, call, rounding):
+    values = _values(call, own=False)
+    expected = values[next(reversed(values))]
+    error, scale = float(np.max(np.abs(call.out - expected))), float(np.max(np.abs(expected)))
+    if error <= rounding * max(scale, 1e-30):
+        return []
+    return [
+        f"{prefix}: the op's output differs from that of its steps by up to {error:.3g} (largest entry {scale:.3g})"
+    ]
+
+
+def _values(call, own=True):
+    """Step's name → value; ``own``: with those values that the op's cache holds, and what follows from them."""
     values = {}
 
     def see(name, value):
+        value = call.own.get(name, value) if own else value
         values[name] = np.array(value)
         return value
 
-    steps(see, **call.arguments)
+    STEPS[call.op][0](see, **call.arguments)
+    return values
+
+
+def _expand(prefix, call):
+    gradients = STEPS[call.op][1]
+    values = _values(call)
     last = next(reversed(values))
     values[last] = call.out  # what the layer itself computed
     grads = gradients(call.dout[0], values, **call.arguments) if call.dout else {}

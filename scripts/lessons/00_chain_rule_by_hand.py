@@ -69,7 +69,7 @@ show(
 # **Answer:** dw = 12, so L grows by about 12 · 0.001 = 0.012. (Exactly by 0.012009: the rest is the
 # square of the step.)
 
-# %%
+# %% [proof]
 print(f"L grows by {((w + 0.001) * x + b - y) ** 2 - L:.6f}")
 assert abs(((w + 0.001) * x + b - y) ** 2 - L - 0.012) < 1e-4
 
@@ -147,7 +147,7 @@ assert forgotten.shape == dX.shape and not np.allclose(forgotten, dX)
 # **Answer:** L = (p · p) · q. With s = p · p: ds = q = 2 and dq = s = 9. Each use of p in p · p
 # contributes p · ds = 6, so dp = 12.
 
-# %%
+# %% [proof]
 p, q = 3.0, 2.0
 s = p * p
 ds, dq = q, s

@@ -163,7 +163,7 @@ assert reference.encode_word(b"abb", identity, by_other_rank) == [97, 257]
 # of what the model learns of the word it learns for ` the`; `the` is rarer and is learned from its
 # own occurrences. In return the model never spends a token on a space.
 
-# %%
+# %% [proof]
 assert tokenizer.encode("the")[0] != tokenizer.encode(" the")[0]
 sample = "the cat sat on the mat, then the hat sat on the rat"
 encoded = tokenizer.encode(sample)

@@ -162,7 +162,7 @@ assert cut_by_best_fit < cut_by_blocks
 # **Answer:** padded to 13, the three rows hold 39 positions, of which 22 are tokens: 44 % is
 # padding. The long row has none.
 
-# %%
+# %% [proof]
 longest = max(map(len, documents)) + 1
 assert round(100 * (1 - len(tokens) / (longest * len(documents)))) == 44
 inputs, targets = batch(tokens, batch_size=50, block_size=4, seed=3, step=0)

@@ -30,11 +30,16 @@ config = GPTConfig(vocab_size=11, block_size=7, n_layer=2, n_head=3, n_embd=12)
 model = GPT(config, dtype=np.float64, ops=layers)
 rng = np.random.default_rng(0)
 tokens, targets = rng.integers(0, 11, (2, 2, 5))
-print(f"loss {model.loss(tokens, targets):.4f}, log V = {math.log(11):.4f}")
 
 # %% [answer]
 # **Answer:** nearly equal logits make every token 1/V probable, and −log(1/V) = log V = 2.398. If a
 # fresh model's loss is far from that, something is wrong before any training.
+
+# %% [proof]
+print(f"loss {model.loss(tokens, targets):.4f}, log V = {math.log(11):.4f}")
+
+# %% [markdown]
+# ## The stream and its branches
 
 # %%
 show(
@@ -170,7 +175,7 @@ assert (fresh["h.0.ln_1.weight"] == 1).all() and not fresh["h.0.mlp.c_fc.bias"].
 # **Answer:** the stream is a sum of 2L branches. Were they independent with variance s² each, the
 # sum would have variance 2L · s²; dividing s by √(2L) keeps it at s² however deep the model is.
 
-# %%
+# %% [proof]
 for t in range(tokens.shape[1]):
     changed = tokens.copy()
     changed[:, t] = (changed[:, t] + 1) % 11

@@ -127,7 +127,7 @@ assert one_row.passed  # a check with B = 1 is no check
 # alike; random ones are not.
 
 
-# %%
+# %% [proof]
 def permuting(dout, cache):
     return layers.linear_backward(dout[:, ::-1], cache)
 

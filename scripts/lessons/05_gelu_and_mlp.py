@@ -26,13 +26,15 @@ from gpt_numpy.study.drawing import curves, show
 
 x = np.linspace(-4, 4, 401)
 out, cache = layers.gelu_forward(x)
-slope = layers.gelu_backward(np.ones_like(x), cache)
-print(f"gelu'(0) = {slope[200]}, minimum {out.min():.4f} at {x[out.argmin()]:.2f}")
-show(curves({"gelu": (x, out), "its derivative": (x, slope)}, "GELU and its derivative", x="x"))
+show(curves({"gelu": (x, out), "x": (x, x)}, "GELU, and the identity", x="x"))
 
 # %% [answer]
 # **Answer:** gelu'(0) = ½. The minimum is −0.17 at x = −0.75, where the slope is 0. Far to the right
 # the slope is 1, far to the left 0.
+
+# %% [proof]
+slope = layers.gelu_backward(np.ones_like(x), cache)
+print(f"gelu'(0) = {slope[200]}, minimum {out.min():.4f} at {x[out.argmin()]:.2f}")
 
 # %% [markdown]
 # ## Derive
@@ -49,6 +51,8 @@ show(curves({"gelu": (x, out), "its derivative": (x, slope)}, "GELU and its deri
 # - x = −1: t changes its sign, the rest does not: 0.158808 − 0.241772 = −0.082964.
 
 # %%
+slope = layers.gelu_backward(np.ones_like(x), layers.gelu_forward(x)[1])
+show(curves({"gelu": (x, out), "its derivative": (x, slope)}, "GELU and its derivative", x="x"))
 three = np.array([0.0, 1.0, -1.0])
 _, cache = layers.gelu_forward(three)
 found = layers.gelu_backward(np.ones(3), cache)
@@ -137,7 +141,7 @@ assert abs(apart.max() - 8.7e-4) < 1e-5 and abs((apart < 1e-4).mean() - 0.18) < 
 # **Answer:** x³ overflows to −∞, tanh gives −1, and −∞ · 0 is NaN. The layer clips the argument of
 # u, and at −∞ returns the limit, 0.
 
-# %%
+# %% [proof]
 with np.errstate(all="raise"):
     ends, _ = layers.gelu_forward(np.array([-np.inf, -1e200, np.inf]))
 assert np.array_equal(ends, [0, 0, np.inf]) and math.isinf(ends[2])

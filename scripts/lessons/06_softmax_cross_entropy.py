@@ -103,7 +103,7 @@ assert not wrong.passed and abs(ratio - 0.9) < 1e-6
 # unchanged. A function that does not change when a constant is added to all its inputs has a
 # gradient that sums to 0: the two statements are one.
 
-# %%
+# %% [proof]
 with np.errstate(over="raise"):
     shifted, _ = layers.cross_entropy_forward(logits + 1000, targets)
 assert np.isclose(shifted, layers.cross_entropy_forward(logits, targets)[0])

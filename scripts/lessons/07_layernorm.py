@@ -26,12 +26,14 @@ x = np.array([[1.0, 2.0, 3.0]])
 ones, zeros = np.ones(3), np.zeros(3)
 out, cache = layers.layernorm_forward(x, ones, zeros, epsilon=0.0)
 print("out =", out)
-assert np.allclose(layers.layernorm_forward(x + 5, ones, zeros, epsilon=0.0)[0], out)
-assert np.allclose(layers.layernorm_forward(2 * x, ones, zeros, epsilon=0.0)[0], out)
 
 # %% [answer]
 # **Answer:** out does not change in either case. So the loss does not change along these two
 # directions, and dx has no component along (1, …, 1), nor (for ε = 0) along the row itself.
+
+# %% [proof]
+assert np.allclose(layers.layernorm_forward(x + 5, ones, zeros, epsilon=0.0)[0], out)
+assert np.allclose(layers.layernorm_forward(2 * x, ones, zeros, epsilon=0.0)[0], out)
 
 # %% [markdown]
 # ## Derive, step by step
@@ -193,7 +195,7 @@ assert not check_gradients(broken.layernorm_forward, broken.layernorm_backward, 
 # **Answer:** one that forgets `weight` in dxhat = dout ∘ weight. A check needs parameters that are
 # not neutral.
 
-# %%
+# %% [proof]
 broken, _ = plant(BUGS["layernorm-weight-forgotten"])
 neutral = dict(x=x, weight=np.ones(C), bias=np.zeros(C))
 assert check_gradients(broken.layernorm_forward, broken.layernorm_backward, neutral).passed

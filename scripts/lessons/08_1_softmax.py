@@ -110,7 +110,7 @@ assert not check_gradients(forward, diagonal_only, inputs).passed
 # **Answer:** exp(−∞) = 0, so p = 0, and ds = p · (…) = 0, both exactly: such a key has no effect and
 # gets no gradient, though its dp need not be 0.
 
-# %%
+# %% [proof]
 weights = softmax(np.array([0.3, -np.inf, 1.2]))
 assert weights[1] == 0 and softmax_backward(np.array([1.0, 7.0, -2.0]), weights)[1] == 0
 assert check_gradients(forward, softmax_backward, inputs, seed=1).passed

@@ -135,7 +135,7 @@ assert cases.check_case(case).failed_checks() == ["visibility"]
 # 1. Without it, for d = 64 the scores have standard deviation 8, the softmax is nearly one-hot, P ∘
 # (dP − …) is nearly 0, and queries and keys hardly learn.
 
-# %%
+# %% [proof]
 many_q, many_k = rng.normal(size=(2, 1000, 64))
 products = many_q @ many_k.T
 print(f"standard deviation {products.std():.2f}, scaled {(products / 8).std():.2f}")

@@ -152,7 +152,7 @@ assert "differences of attn_weight" in cases.check_case(case).failed_checks()
 # and softmax does not change when one number is added to a whole row. GPT-2 has these parameters
 # nevertheless.
 
-# %%
+# %% [proof]
 assert np.abs(db[C : 2 * C]).max() < 1e-12 < np.abs(db[:C]).max()
 for case in cases.layer_cases(layers, seed=1):
     if case.layer == "multi-head":

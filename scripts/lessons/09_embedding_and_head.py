@@ -140,7 +140,7 @@ assert cases.check_case(case).failed_checks() == ["differences of wte"]
 # %% [answer]
 # **Answer:** a repeated token. Tests should be built around what the code could get wrong.
 
-# %%
+# %% [proof]
 broken, _ = plant(BUGS["embedding-overwrites-repeated-tokens"])
 table = np.random.default_rng(0).normal(size=(4, 2))
 inputs = dict(tokens=np.array([[0, 1, 2, 3]]), positions=np.arange(4), wte=table, wpe=table.copy())

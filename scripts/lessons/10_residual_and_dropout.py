@@ -19,13 +19,14 @@ from gpt_numpy.study import cases, check_gradients, trace
 from gpt_numpy.study.bugs import BUGS, plant
 from gpt_numpy.study.drawing import curves, show
 
-print(f"0.5^20 = {0.5**20:.1e};  1.5^20 = {1.5**20:,.0f}")
-assert round(1.5**20) == 3325
-
 # %% [answer]
 # **Answer:** each layer multiplies the gradient by 0.5, so 20 of them leave 0.5²⁰ = 0.000001 of it.
 # With residuals each multiplies it by 1.5: 1.5²⁰ = 3,325. Without the stream a gradient dies, with
 # large branches it explodes; so the branches start small (lesson 3).
+
+# %% [proof]
+print(f"0.5^20 = {0.5**20:.1e};  1.5^20 = {1.5**20:,.0f}")
+assert round(1.5**20) == 3325
 
 # %% [markdown]
 # ## By hand, on three numbers
@@ -126,7 +127,7 @@ show(
 # **Answer:** the expectation is the same; this way the model that generates contains nothing of
 # dropout, and changing p changes nothing but training.
 
-# %%
+# %% [proof]
 out, _ = layers.dropout_forward(np.ones((50, 40, 100)), Dropout(0.2, key=7))
 assert abs(out.mean() - 1) < 0.01
 for case in cases.layer_cases(layers, seed=1):

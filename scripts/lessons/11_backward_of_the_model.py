@@ -215,7 +215,7 @@ assert "differences of embedding" in failed and "differences of ln_f.weight" not
 # **Answer:** adding the same vector to all keys adds the same number q·b to all scores of a query, and
 # softmax does not change when one number is added to a whole row.
 
-# %%
+# %% [proof]
 key_bias = mine["h.0.attn.c_attn.bias"][12:24]
 print(f"largest entry {np.abs(key_bias).max():.0e}")
 assert np.abs(key_bias).max() < 1e-12 < np.abs(mine["h.0.attn.c_attn.bias"][:12]).max()

@@ -189,7 +189,7 @@ assert abs(uncorrected - 3.16) < 0.01
 # everything is divided by its root. Small steps until it is a better one cost little and avoid a bad
 # start.
 
-# %%
+# %% [proof]
 for update in (adamw, of_the_package):
     p, m, v = np.zeros(2), np.zeros(2), np.zeros(2)
     for t in range(1, 4):

@@ -147,7 +147,7 @@ assert np.abs(wrong[:, 7:] - whole[:, 7:]).max() > 1e-3 and np.array_equal(wrong
 # **Answer:** keys and values, L = 12 blocks, C = 768 numbers of 4 bytes each: 2 · 12 · 768 · 4 = 73,728
 # bytes a token, 75.5 MB.
 
-# %%
+# %% [proof]
 small = KVCache(config, batch=1, dtype=np.float32)
 OpsDecoder(GPT(config, ops=layers)).extend(tokens, small)
 assert small.nbytes == 12 * 2 * config.n_layer * config.n_embd * 4

@@ -156,7 +156,7 @@ assert wrong_for == [width for width in range(1, 41) if width % 4]
 # **Answer:** for squares of size n, 2n³/10¹¹ s against 12n²/2·10¹⁰ s: equal at n = 30. Products are
 # worth blocking and vectorising, GELU is worth fusing.
 
-# %%
+# %% [proof]
 n = 12 / 2e10 / (2 / 1e11)
 assert round(n) == 30
 for width in (1, 7, 16, 37):

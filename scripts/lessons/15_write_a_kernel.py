@@ -171,7 +171,7 @@ assert np.allclose(out[0], softmax(x)[0]) and not np.allclose(out[1:], softmax(x
 # work, and of sums, that does not depend on the number of threads: the package promises the same bits
 # at any thread count, for sums over rows as well.
 
-# %%
+# %% [proof]
 x = 3 * rng.normal(size=(6, 37))
 x[1] += 1000
 out = np.empty_like(x)

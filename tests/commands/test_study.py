@@ -4,6 +4,7 @@ import re
 
 from gpt_numpy import GPT, CharTokenizer, GPTConfig, layers
 from gpt_numpy.commands import main
+from gpt_numpy.commands.study import LABS
 from gpt_numpy.study.bugs import BUGS
 from gpt_numpy.study.exercises import EXERCISES, stubs
 from gpt_numpy.study.labs import FAULTS
@@ -87,9 +88,13 @@ def test_lessons_are_listed_written_and_read(tmp_path, monkeypatch, capsys):
     listed = capsys.readouterr().out.splitlines()
     assert len(listed) == 18 and listed[0].startswith("00  The chain rule by hand")
     assert main(["study", "lesson", "0", "--no-open"]) == 0
-    notebook = json.loads((tmp_path / "00_chain_rule_by_hand.ipynb").read_text(encoding="utf-8"))
+    path = tmp_path / "00_chain_rule_by_hand.ipynb"
+    notebook = json.loads(path.read_text(encoding="utf-8"))
     assert any(cell.get("outputs") for cell in notebook["cells"])
-    capsys.readouterr()
+    path.write_text("{}")
+    assert main(["study", "lesson", "0", "--no-open"]) == 0 and path.read_text() == "{}"
+    assert main(["study", "lesson", "0", "--no-open", "--again"]) == 0 and path.read_text() != "{}"
+    assert "as you left it" in capsys.readouterr().out
     assert main(["study", "lesson", "00", "--terminal"]) == 0
     assert capsys.readouterr().out.rstrip().endswith("lesson 0 holds")
     assert main(["study", "lesson", "77"]) == 2
@@ -151,6 +156,19 @@ def test_riddles_that_are_not_there(capsys):
     assert main(["study", "bug"]) == 2
     assert main(["study", "bug", "--random", "--layer", "atention"]) == 2
     assert "did you mean 'attention'" in capsys.readouterr().err
+
+
+def test_labs_are_listed_and_opened_as_notebooks(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["study", "lab"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()][:-1] == list(LABS)
+    for number, name in enumerate(LABS, start=1):
+        assert main(["study", "lab", name, "--notebook", "--no-open"]) == 0
+        notebook = json.loads((tmp_path / f"lab_{number}_{name}.ipynb").read_text(encoding="utf-8"))
+        assert any(cell.get("outputs") for cell in notebook["cells"])
+    capsys.readouterr()
+    assert main(["study", "lab", "architecture"]) == 0
+    assert capsys.readouterr().out.rstrip().endswith("lab 4 holds")
 
 
 def test_labs(tmp_path, monkeypatch, capsys):

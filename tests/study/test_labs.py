@@ -14,7 +14,7 @@ def run():
 
 def maps(model, run):
     ids = np.array([run.tokenizer.encode(labs.TEXT[:25])])
-    with labs.shown(model), trace(model) as t:
+    with trace(model) as t:
         loss = model.loss(ids[:, :-1], ids[:, 1:])
         return loss, [t[f"h.{i}.attn.weights"].value[0] for i in range(model.config.n_layer)]
 

@@ -1,3 +1,5 @@
+import types
+
 import numpy as np
 import pytest
 
@@ -5,6 +7,8 @@ from gpt_numpy import GPT, GPTConfig, kernels, layers
 from gpt_numpy.errors import GPTNumpyError
 from gpt_numpy.model import IGNORE_INDEX, DropoutAt
 from gpt_numpy.study import trace
+from gpt_numpy.study.bugs import BUGS, plant
+from gpt_numpy.study.microscope import build_page
 from gpt_numpy.study.trace import kind
 from gpt_numpy.study.whole_model import unit_scale
 from gpt_numpy.workspace import Workspace
@@ -189,3 +193,61 @@ def test_kernels_can_be_traced_and_checked_too():
     np.testing.assert_array_equal(model.grads.flat, expected)
     for name in ("h.0.attn.weights", "h.1.mlp.gelu", "h.0.ln_1.xhat", "lm_head.logits"):
         assert t.check(name, max_entries=20, n_directions=3).passed
+
+
+# ---- what is wrong with the forward ----------------------------------------------------------------------------------
+
+LEAKS = ("attention-mask-leaks-one-key", "attention-documents-not-kept-apart")
+
+
+def traced_with(ops, dtype=np.float64):
+    model = GPT(GPTConfig(V, BLOCK_SIZE, 2, N_HEAD, C), dtype=dtype, ops=ops)
+    unit_scale(model.params, np.random.default_rng(0))
+    return traced(model, first_key=FIRST_KEY)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("ops", [layers, kernels], ids=["layers", "kernels"])
+def test_right_ops_have_no_faults(ops, dtype):
+    assert traced_with(ops, dtype).faults() == []
+
+
+@pytest.mark.parametrize("name", LEAKS)
+def test_a_mask_that_leaks_shows_in_the_weights_and_is_reported(name):
+    t = traced_with(plant(BUGS[name])[0])
+    unseen = ~layers.attention.visible_keys(T, T, FIRST_KEY)
+    for block in (0, 1):
+        weights = t[f"h.{block}.attn.weights"].value
+        assert np.abs(np.where(unseen, weights, 0)).max() > 1e-3
+        assert np.allclose(weights.sum(axis=-1), 1)  # what is shown is what the op computed
+    faults = t.faults()
+    assert faults[0].startswith("h.0.attn.weights: ") and "keys that may not be seen are not 0" in faults[0]
+    assert sum("may not be seen" in fault for fault in faults) == 2
+
+
+@pytest.mark.parametrize("ops", [layers, kernels], ids=["layers", "kernels"])
+def test_an_op_that_computes_something_else_than_its_steps_is_reported(ops):
+    def mlp_forward(*args, **kwargs):
+        out, cache = ops.mlp_forward(*args, **kwargs)
+        return 1.01 * out, cache
+
+    names = {name: getattr(ops, name) for name in ops.__all__}
+    broken = types.SimpleNamespace(**{**names, "mlp_forward": mlp_forward}, __all__=ops.__all__)
+    faults = traced_with(broken, np.float32).faults()
+    assert [fault.partition(":")[0] for fault in faults] == ["h.0.mlp", "h.1.mlp"]
+    masked_late = traced_with(plant(BUGS["attention-mask-after-softmax"])[0]).faults()
+    assert [fault.partition(":")[0] for fault in masked_late] == ["h.0.attn", "h.1.attn"]
+
+
+def test_the_microscope_says_so_at_the_top():
+    class Letters:
+        def encode(self, text):
+            return [ord(c) - ord("a") for c in text]
+
+        def decode(self, ids):
+            return "".join(chr(ord("a") + i) for i in ids)
+
+    for ops, expected in ((layers, False), (plant(BUGS[LEAKS[0]])[0], True)):
+        model = GPT(GPTConfig(V, BLOCK_SIZE, 1, N_HEAD, C), dtype=np.float64, ops=ops)
+        assert ("keys that may not be seen" in build_page(model, Letters(), "abcdef")) == expected
+        assert "keys that may not be seen" not in build_page(model, Letters(), "abcdef", say_faults=False)

@@ -12,6 +12,9 @@ import types
 
 import numpy as np
 
+from ... import layers
+from ...errors import ConfigError
+
 WRAPPERS: dict = {}
 
 
@@ -56,6 +59,22 @@ def _changed_gradients(name, layer):
         return change
 
     return register
+
+
+def with_functions(**functions):
+    """``layers`` with some functions replaced by others of the same names, as a namespace for ``GPT(config, ops=…)``.
+
+    A backward in ``functions`` need not have the keyword ``into``, which is added here. Raises ``ConfigError`` for a name
+    that ``layers`` does not have.
+    """
+    unknown = sorted(set(functions) - set(layers.__all__))
+    if unknown:
+        raise ConfigError("not a function of layers", found=", ".join(unknown), expected=", ".join(layers.__all__))
+    names = {name: getattr(layers, name) for name in layers.__all__}
+    for name, function in functions.items():
+        own = function is not names[name] and ("backward" in name or "gradients" in name)
+        names[name] = with_into(function) if own else function
+    return types.SimpleNamespace(**names, __all__=layers.__all__)
 
 
 def with_into(backward):

@@ -17,7 +17,7 @@ import numpy as np
 
 from ... import layers
 from .. import cases, whole_model
-from ..bugs.at_the_interface import with_into
+from ..bugs.at_the_interface import with_functions
 from . import terms
 
 
@@ -96,11 +96,7 @@ def _run_case(number, chosen, seed):
 
 def _as_ops(functions):
     """``layers`` with the reader's functions instead of its own."""
-    names = {name: getattr(layers, name) for name in layers.__all__}
-    for name, function in vars(functions).items():
-        if name in names and function is not names[name]:
-            names[name] = with_into(function) if "backward" in name or "gradients" in name else function
-    return types.SimpleNamespace(**names, __all__=layers.__all__)
+    return with_functions(**{n: f for n, f in vars(functions).items() if n in layers.__all__})
 
 
 def _in_order(gradients, names):

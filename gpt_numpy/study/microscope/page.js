@@ -329,6 +329,8 @@ function changeTheme() {
   repaint();
 }
 
+$("faults").hidden = !data.faults.length;
+$("faults").append(...data.faults.map((fault) => make("li", {}, fault)));
 $("summary").textContent = `${data.model}: ${data.shape}. Loss ${number(data.loss)} nats a token over ${data.tokens.length} tokens` +
   (data.cut ? " (the text's beginning)." : ".");
 document.body.style.setProperty("--rows", data.tokens.length);

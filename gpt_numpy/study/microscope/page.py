@@ -23,10 +23,11 @@ BYTES = 3_000_000  # of all codes together; base64 and the rest bring the page t
 _TOP = 5  # predictions listed for a token
 
 
-def build_page(model, tokenizer, text, name="model", max_tokens=32):
+def build_page(model, tokenizer, text, name="model", max_tokens=32, say_faults=True):
     """The page's HTML for the first ``max_tokens`` tokens of ``text`` (and the one after them as last target).
 
-    Afterwards the model's gradients are those of this text.
+    The page begins with what ``Trace.faults`` finds, unless ``say_faults`` is false. Afterwards the model's gradients are
+    those of this text.
     """
     ids = tokenizer.encode(text)
     length = min(max_tokens, model.config.block_size, len(ids) - 1)
@@ -42,6 +43,7 @@ def build_page(model, tokenizer, text, name="model", max_tokens=32):
         "shape": f"{model.config.n_layer} blocks, {model.config.n_head} heads, width {model.config.n_embd}",
         "loss": loss,
         "cut": len(ids) - 1 > length,
+        "faults": traced.faults() if say_faults else [],
         "lens": _lens(model, tokenizer, traced, targets[0]),
         "tokens": _tokens(tokenizer, ids[: length + 1], traced),
         "stages": _stages(traced, model.config.n_layer),

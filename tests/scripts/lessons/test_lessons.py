@@ -1,6 +1,7 @@
 """Every lesson runs, becomes a notebook of the same code, and ends in an assertion that a broken layer fails."""
 
 import ast
+import functools
 import importlib.util
 import io
 import json
@@ -28,47 +29,74 @@ spec = importlib.util.spec_from_file_location("lessons_run", RUN)
 run = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(run)
 LESSONS = {path.stem: path for path in run.lessons()}
+LABS = {path.stem: path for path in lesson_files.labs(run.FOLDER).values()}
+EVERYTHING = {**LESSONS, **LABS}
+NOTEBOOKS = run.FOLDER / "notebooks"
+
+
+@functools.cache
+def executed(name):
+    return json.loads(json.dumps(run.notebook(EVERYTHING[name], executed=True)))
 
 
 def code_cells(path):
     return ["".join(cell["source"]) for cell in run.notebook(path)["cells"] if cell["cell_type"] == "code"]
 
 
-@pytest.mark.parametrize("name", LESSONS)
+@pytest.mark.parametrize("name", EVERYTHING)
 def test_the_notebook_is_the_script(name):
-    notebook = json.loads(json.dumps(run.notebook(LESSONS[name])))
+    notebook = json.loads(json.dumps(run.notebook(EVERYTHING[name])))
     assert not any(cell.get("outputs") for cell in notebook["cells"])
-    code = "\n".join(code_cells(LESSONS[name]))
-    assert ast.dump(ast.parse(code)) == ast.dump(ast.parse(LESSONS[name].read_text(encoding="utf-8")))
+    code = "\n".join(code_cells(EVERYTHING[name]))
+    assert ast.dump(ast.parse(code)) == ast.dump(ast.parse(EVERYTHING[name].read_text(encoding="utf-8")))
     assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
     ids = [cell["id"] for cell in notebook["cells"]]
     assert len(set(ids)) == len(ids)
     first = notebook["cells"][0]
-    assert first["cell_type"] == "markdown" and "".join(first["source"]).startswith(f"# {int(name[:2])}. ")
+    number = f"# Lab {name[4]}. " if name in LABS else f"# {int(name[:2])}. "
+    assert first["cell_type"] == "markdown" and "".join(first["source"]).startswith(number)
     text = "".join(line for cell in notebook["cells"] if cell["cell_type"] == "markdown" for line in cell["source"])
-    for part in ("**Symbols.**", "**Predict.**", "by hand", "## Exercise", "Answer:", "Break it"):
+    of_lessons = () if name in LABS else ("by hand", "Break it")
+    for part in ("**Symbols.**", "**Predict.**", "## Exercise", "Answer:", *of_lessons):
         assert part.lower() in text.lower() or (part == "Break it" and "and break" in text), part
 
 
 # ---- answers, pictures, symbols --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", LESSONS)
+@pytest.mark.parametrize("name", EVERYTHING)
 def test_answers_are_folded_away_and_nowhere_else(name):
     """One for the prediction, one for the exercise, at least; no sentence that begins with "Answer" outside."""
-    cells = run.notebook(LESSONS[name])["cells"]
+    cells = run.notebook(EVERYTHING[name])["cells"]
     texts = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
     folded = [text for text in texts if text.startswith("<details><summary>")]
     assert len(folded) >= 2 and all(text.endswith("</details>") and "**Answer:**" in text for text in folded)
     assert not [text for text in texts if "nswer:" in text and text not in folded]
-    answers = [text for kind, text in run.cells(LESSONS[name]) if kind == "answer"]
+    answers = [text for kind, text in run.cells(EVERYTHING[name]) if kind == "answer"]
     assert len(answers) == len(folded)
 
 
-@pytest.mark.parametrize("name", LESSONS)
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_code_and_outputs_that_give_an_answer_away_are_collapsed(name):
+    """Code that proves an answer follows the answer, and its source and outputs are hidden; the last cell is such code."""
+    kinds = [kind for kind, _ in run.cells(EVERYTHING[name])]
+    assert kinds[-1] == "proof" and all(a in ("answer", "proof") for a, b in zip(kinds, kinds[1:]) if b == "proof")
+    for kind, cell in zip(kinds, executed(name)["cells"]):
+        collapsed = cell["metadata"].get("jupyter", {})
+        assert collapsed == ({"source_hidden": True, "outputs_hidden": True} if kind == "proof" else {})
+    shown = [cell for kind, cell in zip(kinds, executed(name)["cells"]) if kind != "proof"]
+    printed = "".join("".join(o.get("text", ())) for cell in shown for o in cell.get("outputs", ()))
+    assert "nswer" not in printed
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
 def test_a_lesson_runs_top_to_bottom_and_shows_a_picture(name):
-    notebook = json.loads(json.dumps(run.notebook(LESSONS[name], executed=True)))
+    notebook = executed(name)
+    kinds = [kind for kind, _ in run.cells(EVERYTHING[name])]
     outputs = [output for cell in notebook["cells"] for output in cell.get("outputs", ())]
+    assert any(
+        "svg" in str(o.get("data")) for k, c in zip(kinds, notebook["cells"]) if k == "code" for o in c["outputs"]
+    )
     pictures = ["".join(o["data"]["image/svg+xml"]) for o in outputs if o["output_type"] == "display_data"]
     assert pictures
     for picture in pictures:
@@ -76,11 +104,68 @@ def test_a_lesson_runs_top_to_bottom_and_shows_a_picture(name):
         assert root.tag.endswith("svg") and len(root) > 3
         assert_texts_fit(root)
     printed = "".join(line for o in outputs if o["output_type"] == "stream" for line in o["text"])
-    assert printed.endswith(f"lesson {int(name[:2])} holds\n")
+    number = f"lab {name[4]}" if name in LABS else f"lesson {int(name[:2])}"
+    assert printed.endswith(f"{number} holds\n")
     if importlib.util.find_spec("nbformat"):
         import nbformat
 
         nbformat.validate(nbformat.from_dict(notebook))
+
+
+# ---- the notebooks that are shipped ----------------------------------------------------------------------------------
+
+MEASURING = re.compile(r"milliseconds\(|perf_counter|measured\(|peak_flops|phase\.|shares|useful|peak /")
+FIGURE = re.compile(r"[+-]?\d[\d,]*\.?\d*(?:e[+-]?\d+)?")
+
+
+def test_one_notebook_is_shipped_for_each_lesson_and_lab():
+    assert {path.stem for path in NOTEBOOKS.iterdir()} == set(EVERYTHING)
+    assert sum(path.stat().st_size for path in NOTEBOOKS.iterdir()) < 2e6
+
+
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_a_shipped_notebook_is_what_its_lesson_gives(name):
+    """To make them anew: ``python scripts/lessons/run.py --to-notebook scripts/lessons/notebooks``."""
+    shipped = json.loads((NOTEBOOKS / f"{name}.ipynb").read_text(encoding="utf-8"))
+    found = executed(name)
+    assert {**shipped, "cells": None} == {**found, "cells": None}
+    assert len(shipped["cells"]) == len(found["cells"])
+    for old, new in zip(shipped["cells"], found["cells"]):
+        assert {**old, "outputs": None} == {**new, "outputs": None}
+        if not MEASURING.search("".join(new["source"])):
+            assert_same_outputs(old.get("outputs", []), new.get("outputs", []))
+
+
+def assert_same_outputs(old, new):
+    """The same words and pictures, and figures that agree to what another machine's rounding may change."""
+    assert [o["output_type"] for o in old] == [o["output_type"] for o in new]
+    for a, b in zip(old, new):
+        slack = 1e-6 if a["output_type"] == "stream" else 4  # pixels
+        if a["output_type"] == "stream":
+            a, b = "".join(a["text"]), "".join(b["text"])
+        else:
+            a, b = (re.sub(r"#[0-9a-f]{6}", "", "".join(o["data"]["image/svg+xml"])) for o in (a, b))
+        assert FIGURE.sub("#", a) == FIGURE.sub("#", b)
+        for x, y in zip(FIGURE.findall(a), FIGURE.findall(b)):
+            x, y = float(x.replace(",", "")), float(y.replace(",", ""))
+            assert abs(x - y) <= 0.02 * max(abs(x), abs(y)) + slack, (a, b)
+
+
+def test_a_shipped_notebook_that_is_out_of_date_is_noticed():
+    old = [{"output_type": "stream", "name": "stdout", "text": ["loss 2.398, error 3e-11\n"]}]
+    assert_same_outputs(old, [{**old[0], "text": ["loss 2.399, error 7e-10\n"]}])
+    for text in ("loss 2.5, error 3e-11\n", "Loss 2.398, error 3e-11\n", "loss 2.398\n"):
+        with pytest.raises(AssertionError):
+            assert_same_outputs(old, [{**old[0], "text": [text]}])
+
+
+def test_a_copy_of_a_shipped_notebook_is_the_readers(tmp_path):
+    path = LESSONS["04_chain_rule"]
+    copy, new = lesson_files.copy_notebook(path, tmp_path)
+    assert new and copy.read_bytes() == (NOTEBOOKS / "04_chain_rule.ipynb").read_bytes()
+    copy.write_text("worked on")
+    assert lesson_files.copy_notebook(path, tmp_path) == (copy, False) and copy.read_text() == "worked on"
+    assert lesson_files.copy_notebook(path, tmp_path, again=True) == (copy, True) and copy.stat().st_size > 1000
 
 
 def assert_texts_fit(svg):
@@ -88,7 +173,11 @@ def assert_texts_fit(svg):
     width, height = (float(part) for part in svg.get("viewBox").split()[2:])
     boxes = [e for e in svg.iter() if e.tag.endswith("rect") and e.get("fill") == "#f4f1ea"]
     for text in (e for e in svg.iter() if e.tag.endswith("}text")):
-        x, y, long = float(text.get("x")), float(text.get("y")), 6.0 * len(text.text or "")  # most letters are 6 pixels wide
+        x, y, long = (
+            float(text.get("x")),
+            float(text.get("y")),
+            6.0 * len(text.text or ""),
+        )  # most letters are 6 pixels wide
         left = x - long * {"start": 0, "middle": 0.5, "end": 1}[text.get("text-anchor")]
         assert left >= 0 and left + long <= width and 0 < y <= height, text.text
         if text.get("fill") == "#b2182b":
@@ -119,11 +208,11 @@ def defined_in(text):
     return found
 
 
-@pytest.mark.parametrize("name", LESSONS)
+@pytest.mark.parametrize("name", EVERYTHING)
 def test_every_symbol_is_defined_before_its_first_formula(name):
     defined, text = set(), ""
-    for kind, cell in run.cells(LESSONS[name]):
-        if kind == "code":
+    for kind, cell in run.cells(EVERYTHING[name]):
+        if kind in lesson_files.CODE:
             continue
         text += cell + "\n\n"
         defined |= defined_in(cell)
@@ -144,9 +233,9 @@ def test_the_symbols_test_can_fail():
 WORDS = ("the way back", "undoes", "collects one term", "at the place", "each place", "places see", "gives it away")
 
 
-@pytest.mark.parametrize("name", LESSONS)
+@pytest.mark.parametrize("name", EVERYTHING)
 def test_words_that_were_replaced_stay_out(name):
-    text = LESSONS[name].read_text(encoding="utf-8").lower()
+    text = EVERYTHING[name].read_text(encoding="utf-8").lower()
     assert not [word for word in WORDS if word in text]
     assert not re.findall(r"\bplaces?\b", text)
 
