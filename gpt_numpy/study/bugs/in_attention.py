@@ -38,8 +38,8 @@ BUGS = [
     Bug(
         "attention-dk-transposed",
         _FILE,
-        "np.matmul(dscores.swapaxes(-1, -2), _heads_first(q), out=_heads_first(dk))",
-        "np.matmul(dscores, _heads_first(q), out=_heads_first(dk))",
+        "np.matmul(dscores.swapaxes(-1, -2), heads_first(q), out=heads_first(dk))",
+        "np.matmul(dscores, heads_first(q), out=heads_first(dk))",
         "attention: differences of k",
         "dq is right, dk is wrong, and with more keys than queries nothing runs at all. Which index is summed in dk?",
         "dk_j = s · Σ_i dS_ij q_i sums over queries, the rows of dS: dSᵀ q. Written dS · q it sums over keys. With "
@@ -120,8 +120,8 @@ BUGS = [
     Bug(
         "attention-dv-from-undropped-weights",
         _FILE,
-        "np.matmul(dropped.swapaxes(-1, -2), dout, out=_heads_first(dv))",
-        "np.matmul(weights.swapaxes(-1, -2), dout, out=_heads_first(dv))",
+        "np.matmul(dropped.swapaxes(-1, -2), dout, out=heads_first(dv))",
+        "np.matmul(weights.swapaxes(-1, -2), dout, out=heads_first(dv))",
         "attention (dropout): differences of v",
         "Which of the two matrices, P or P̃, was v multiplied by in the forward?",
         "out = P̃ v, so dv = P̃ᵀ dout; P is what the softmax made before dropout.",
@@ -139,8 +139,8 @@ BUGS = [
     Bug(
         "attention-dq-from-values",
         _FILE,
-        "np.matmul(dscores, _heads_first(k), out=_heads_first(dq))",
-        "np.matmul(dscores, _heads_first(v), out=_heads_first(dq))",
+        "np.matmul(dscores, heads_first(k), out=heads_first(dq))",
+        "np.matmul(dscores, heads_first(v), out=heads_first(dq))",
         "attention: differences of q",
         "Only dq is wrong. S = s · q kᵀ: by which matrix is a query multiplied?",
         "dq = s · dS · k. The line has v instead of k: both have the same shape, so no other check fails.",

@@ -102,7 +102,7 @@ BOXES = {
         "q: the first third, a head at a time",
         "dq = s · dS · k,  s = 1/√head_size",
         ("attention", "q, k, v = split_heads(qkv"),
-        ("attention", "np.matmul(dscores, _heads_first(k)"),
+        ("attention", "np.matmul(dscores, heads_first(k)"),
         _ATTENTION,
     ),
     "attn.k": Box(
@@ -122,7 +122,7 @@ BOXES = {
     "attn.products": Box(
         "q · kᵀ",
         "d(q kᵀ) = s · dS",
-        ("attention", "scores = _heads_first(q) @"),
+        ("attention", "scores = heads_first(q) @"),
         ("attention", "dscores *= "),
         _ATTENTION,
     ),
@@ -143,7 +143,7 @@ BOXES = {
     "attn.heads": Box(
         "heads = P · v",
         "dheads = dout · Wᵀ",
-        ("attention", "np.matmul(dropped, _heads_first(v)"),
+        ("attention", "np.matmul(dropped, heads_first(v)"),
         ("attention", "dheads, dproj_weight"),
         _ATTENTION,
     ),
