@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import sys
+import threading
 import warnings
 from collections.abc import Callable
 from typing import TextIO
@@ -104,13 +105,29 @@ def unescaped(stream: TextIO | Output) -> TextIO | Output:
     return Output(stream.stream, False, stream.survives) if isinstance(stream, Output) else stream
 
 
-def bar(**options):
-    """A tqdm bar on standard error, which shows nothing unless standard error is a terminal; ``desc`` may be foreign text."""
+@functools.cache
+def _bar_class():
+    """tqdm's bar with a lock of its own, which processes do not share.
+
+    tqdm's own lock is a semaphore that a fork inherits: a process that is killed while it draws keeps it for ever,
+    and every other process of the family then waits for it. It also starts a process that watches the semaphore.
+    """
     from tqdm import tqdm
 
+    class Bar(tqdm):
+        pass
+
+    Bar.set_lock(threading.RLock())
+    if hasattr(os, "register_at_fork"):  # a thread that holds the lock does not exist in the child
+        os.register_at_fork(after_in_child=lambda: Bar.set_lock(threading.RLock()))
+    return Bar
+
+
+def bar(**options):
+    """A tqdm bar on standard error, which shows nothing unless standard error is a terminal; ``desc`` may be foreign text."""
     options.setdefault("disable", not is_interactive(sys.stderr))
     options["desc"] = printable(options.get("desc") or "") or None
-    return tqdm(file=unescaped(sys.stderr), dynamic_ncols=True, **options)
+    return _bar_class()(file=unescaped(sys.stderr), dynamic_ncols=True, **options)
 
 
 def discard(stream: TextIO) -> None:

@@ -4,8 +4,10 @@ import io
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 import types
 from pathlib import Path
 
@@ -134,6 +136,20 @@ def test_no_bar_is_made_elsewhere():
         if re.search(r"\btqdm\(", path.read_text(encoding="utf-8")) and path.name != "terminal.py"
     ]
     assert making == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="only on systems with os.fork")
+def test_a_process_that_is_killed_while_it_draws_stops_no_other_process():
+    lock = type(terminal.bar()).get_lock()
+    child = os.fork()
+    if child == 0:
+        lock.acquire()
+        os.kill(os.getpid(), signal.SIGKILL)
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
+    drawing = threading.Thread(target=lambda: terminal.bar(disable=False, total=1).close(), daemon=True)
+    drawing.start()
+    drawing.join(10)
+    assert not drawing.is_alive(), "the bar waits for the process that was killed"
 
 
 # ---- colours and widths ------------------------------------------------------------------------------------------
