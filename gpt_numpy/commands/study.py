@@ -368,11 +368,19 @@ def _symptom(bug, seed):
 
 
 def _hint(bug, seed):
-    print(textwrap.fill(bug.hint, min(100, terminal.columns())))
+    _explain(bug.hint, bug.layer)
+
+
+def _explain(text, layer):
+    from ..study import glossary
+
+    symbols = glossary.explained(text, layer)
+    for part in (text, f"({symbols})" if symbols else ""):
+        print(textwrap.fill(part, min(100, terminal.columns())), end="\n" if part else "")
 
 
 def _answer(bug, seed):
-    print(textwrap.fill(bug.answer, min(100, terminal.columns())))
+    _explain(bug.answer, bug.layer)
     print(f"\n{bug.diff()}")
 
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..randomness import Dropout
+from .dot_product import dot_product_errors
 from .gradients import GradientReport, Violation, check_gradients
 
 B, T, N_HEAD, HEAD_SIZE, V, BLOCK_SIZE = 2, 5, 3, 4, 11, 7
@@ -114,11 +115,17 @@ def is_analytic(case):
     return "cross-entropy" not in case.layer and case.layer != OPTIMIZER
 
 
-def check_case(case, **options):
-    """``check_gradients`` of a case, then of its ``into=`` and of its mask: a ``GradientReport``."""
+def check_case(case, dot_product=False, **options):
+    """``check_gradients`` of a case, then of its ``into=`` and of its mask: a ``GradientReport``.
+
+    dot_product: also test ⟨u, Jv⟩ = ⟨Jᵀu, v⟩ for each tensor; for an analytic case of ``layers``.
+    """
     report = check_gradients(case.forward, case.backward, case.inputs, **options)
     if any(v.check == "shapes" for v in report.violations):
         return report  # nothing else can be compared
+    if dot_product:
+        errors = dot_product_errors(case, options.get("seed", 0))
+        report = report._replace(tensors=[t._replace(dot_product=errors.get(t.tensor)) for t in report.tensors])
     rng = np.random.default_rng(options.get("seed", 0))
     found = [_broken_value(case), _broken_accumulation(case, rng), _broken_visibility(case, rng)]
     return GradientReport(report.tensors, report.violations + [v for v in found if v])

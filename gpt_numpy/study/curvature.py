@@ -6,9 +6,6 @@ g(p + ih·v) = g(p) + ih · H·v + O(h²), with H the Hessian, and
     H · v = Im g(p + ih·v) / h,
 
 exact to rounding for an h as small as 1e-30 (Squire and Trapp 1998). No second derivative is written by hand.
-
-The complex step of a forward gives the product of its Jacobian J with a vector. Comparing ⟨u, J·v⟩ with ⟨Jᵀ·u, v⟩ for
-random u and v checks a backward without any choice of step size.
 """
 
 from __future__ import annotations
@@ -22,6 +19,7 @@ from ..errors import ConfigError
 from ..layers.cross_entropy import CrossEntropyCache
 from ..model import GPT, IGNORE_INDEX
 from ..parameters import Parameters
+from .dot_product import dot_product_errors as dot_product_errors
 
 _H = 1e-30  # nothing is subtracted, so nothing is lost however small it is
 
@@ -132,29 +130,3 @@ def _gradient(model, tokens, targets):
 
 def _unit(x):
     return x / np.linalg.norm(x)
-
-
-# ---- the dot-product test --------------------------------------------------------------------------------------------
-
-
-def dot_product_errors(case, seed: int = 0) -> dict[str, float]:
-    """Input's name → |⟨u, J·v⟩ − ⟨Jᵀ·u, v⟩| / (‖Jᵀ·u‖ · ‖v‖) for random u and v; for an analytic ``cases.Case``.
-
-    J·v is the forward's derivative along v, by the complex step; Jᵀ·u is what the backward returns for dout = u.
-    """
-    rng = np.random.default_rng(seed)
-    names = [n for n, value in case.inputs.items() if isinstance(value, np.ndarray) and value.dtype.kind == "f"]
-    out, cache = case.forward(**case.inputs)
-    u = rng.standard_normal(np.shape(out))
-    gradients = case.backward(u, cache)
-    gradients = gradients if isinstance(gradients, tuple) else (gradients,)
-    complex_inputs = {n: value.astype(np.complex128) if n in names else value for n, value in case.inputs.items()}
-    errors = {}
-    for name, gradient in zip(names, gradients):
-        v = rng.standard_normal(gradient.shape)
-        shifted = {**complex_inputs, name: complex_inputs[name] + 1j * _H * v}
-        along = np.imag(case.forward(**shifted)[0]) / _H
-        scale = float(np.linalg.norm(gradient) * np.linalg.norm(v))
-        difference = abs(float(np.sum(u * along)) - float(np.sum(gradient * v)))
-        errors[name] = difference / scale if scale else difference
-    return errors

@@ -25,6 +25,7 @@ from ..errors import ConfigError
 STEP = 1e-5  # near ε^(1/3), where truncation (∝ h²) and rounding (∝ ε/h) cross: see ``v_curve``
 COMPLEX_STEP = 1e-30  # nothing is subtracted, so nothing is lost however small it is
 TOLERANCE = 1e-6
+DOT_TOLERANCE = 1e-13  # relative: rounding of two sums of a few hundred products
 MAX_ENTRIES = 600  # a tensor with more entries is checked along directions
 N_DIRECTIONS = 12
 _ROUNDING = 4 * np.finfo(np.float64).eps  # relative rounding error allowed to one evaluation of L
@@ -42,10 +43,16 @@ class TensorCheck(NamedTuple):
     analytic: float  # at ``where``
     numeric: float
     tolerance: float
+    dot_product: float | None = None  # error of ⟨u, Jv⟩ = ⟨Jᵀu, v⟩, relative; None where this test was not made
+
+    @property
+    def agrees(self):
+        """Whether differences agree. False for a NaN."""
+        return self.error <= self.tolerance
 
     @property
     def passed(self):
-        return self.error <= self.tolerance  # False for a NaN
+        return self.agrees and (self.dot_product is None or self.dot_product <= DOT_TOLERANCE)
 
     @property
     def ulps(self):
@@ -69,7 +76,8 @@ class GradientReport(NamedTuple):
     def __str__(self):
         from . import table
 
-        return "\n".join([table.heading(""), *table.lines("", self), table.LEGEND])
+        dots = table.has_dots(self)
+        return "\n".join([table.heading("", dots=dots), *table.lines("", self, dots=dots), table.legend(dots)])
 
     __repr__ = __str__
 
@@ -88,8 +96,13 @@ class GradientReport(NamedTuple):
         return sum(t.checked for t in self.tensors)
 
     def failed_checks(self):
-        """Names of the checks that did not pass: ``differences of x``, ``repeat`` and so on."""
-        return [f"differences of {t.tensor}" for t in self.tensors if not t.passed] + [v.check for v in self.violations]
+        """Names of the checks that did not pass: ``differences of x``, ``repeat`` and so on.
+
+        ``dot product of x`` is named only where differences agree: they are too coarse for what the other test found.
+        """
+        wrong = [t for t in self.tensors if not t.passed]
+        found = [f"{'dot product' if t.agrees else 'differences'} of {t.tensor}" for t in wrong]
+        return found + [v.check for v in self.violations]
 
 
 def check_gradients(

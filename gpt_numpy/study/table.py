@@ -1,6 +1,6 @@
 """A gradient report as a table: a line a tensor and a line for every broken rule, in text and in HTML.
 
-The table has two forms: all columns where a line has 140 characters or more, five columns where a line is shorter. FAILED
+The table has two forms: all columns where a line has ``WIDE`` characters or more, six columns where a line is shorter. FAILED
 is red on a terminal (never with ``NO_COLOR`` in the environment).
 """
 
@@ -11,48 +11,70 @@ import os
 import shutil
 import sys
 
-WIDE = 140  # characters that all columns take
-_FULL = "{:<38} {:<24} {:>13} {:>8}  {:<14} {:>13} {:>13} {:>9}  {}"
-_NARROW = "{:<{room}} {:>11} {:>8}  {:<14} {}"
-_NAMES = ("layer", "tensor", "checked", "error", "worst at", "analytic", "numeric", "ulps", "")
+WIDE = 152  # characters that all columns take
+_FULL = "{:<38} {:<24} {:>13} {:>8}  {:<14} {:>13} {:>13} {:>9} {:>11}  {}"
+_NARROW = "{:<{room}} {:>11} {:>8}  {:<14}{:>12} {}"
+_NAMES = ("layer", "tensor", "checked", "error", "worst at", "analytic", "numeric", "ulps", "dot product", "")
 LEGEND = (
     "error: ‖analytic − numeric‖ / the larger norm, over what was checked; worst at: the\n"
     "entry, or random direction, that disagrees most; ulps: the distance of its two values\n"
     "in units of their last binary digit"
 )
+DOT_LEGEND = (
+    "dot product: |⟨u, Jv⟩ − ⟨Jᵀu, v⟩| / (‖Jᵀu‖ · ‖v‖) for random u and v, J the Jacobian of\n"
+    "the forward: Jv from the complex step, Jᵀu from the backward. There is no step size, so\n"
+    "1e-13 is the limit (–: the forward takes no complex numbers). Differences and dot\n"
+    "product both pass where the forward itself is wrong: with a mask that shows a key too\n"
+    "many, the gradient is the right gradient of the wrong function. The check 'visibility'\n"
+    "finds it: it compares the keys that get a gradient with those that may be seen."
+)
 
 
-def heading(layer=None, width=None):
-    """The table's first line. ``layer``: "" for a table of one layer, which leaves out the layer's name."""
-    columns = _columns(width)
+def legend(dots=True):
+    """What the columns mean; ``dots``: also the dot product's, and what it cannot see."""
+    return f"{LEGEND}\n{DOT_LEGEND}" if dots else LEGEND
+
+
+def heading(layer=None, width=None, dots=True):
+    """The table's first line. ``layer``: "" for a table of one layer, which leaves out the layer's name.
+
+    dots: whether a column shows the error of the dot-product test.
+    """
+    columns, names = _columns(width), _NAMES if dots else (*_NAMES[:-2], "", "")
     if columns >= WIDE and layer is None:
-        return _FULL.format(*_NAMES).rstrip()
+        return _FULL.format(*names).rstrip()
     if columns >= WIDE - 39 and layer == "":
-        return _FULL.format(*_NAMES)[39:].rstrip()
+        return _FULL.format(*names)[39:].rstrip()
     first = "tensor" if layer == "" else "layer, tensor"
-    return _NARROW.format(first, "checked", "error", "worst at", "", room=_room(columns)).rstrip()
+    return _NARROW.format(first, "checked", "error", "worst at", names[-2], "", room=_room(columns)).rstrip()
 
 
-def lines(layer, report, width=None):
+def has_dots(report):
+    """Whether the dot-product test was made for any tensor of the report."""
+    return any(check.dot_product is not None for check in report.tensors)
+
+
+def lines(layer, report, width=None, dots=True):
     """The lines of one ``GradientReport``; ``layer`` names what was checked ("": the table is of one layer)."""
     columns = _columns(width)
     for check in report.tensors:
-        layer_name, tensor, count, error, where, analytic, numeric, ulps, verdict = cells(layer, check)
+        layer_name, tensor, count, error, where, analytic, numeric, ulps, dot, verdict = cells(layer, check)
+        dot = dot if dots else ""
         if columns >= WIDE or (layer == "" and columns >= WIDE - 39):
-            text = _FULL.format(layer_name, tensor, count, error, where, analytic, numeric, ulps, "")
+            text = _FULL.format(layer_name, tensor, count, error, where, analytic, numeric, ulps, dot, "")
             text = text[39:] if layer == "" else text
         else:
             room = _room(columns)
             name = tensor if layer == "" else f"{layer}: {tensor}"
             name = name if len(name) <= room else f"{name[: room - 1]}…"
-            text = _NARROW.format(name, count, error, where, "", room=room)
+            text = _NARROW.format(name, count, error, where, dot, "", room=room)
         yield text + verdict_text(verdict)
     for violation in report.violations:
         yield f"{layer}{': ' * bool(layer)}{violation.check}: {violation.message}  {verdict_text('FAILED')}"
 
 
 def cells(layer, check):
-    """The nine texts of one ``TensorCheck``."""
+    """The ten texts of one ``TensorCheck``."""
     size = 1
     for extent in check.shape:
         size *= extent
@@ -67,6 +89,7 @@ def cells(layer, check):
         f"{check.analytic:+.6e}",
         f"{check.numeric:+.6e}",
         f"{check.ulps:.2g}",
+        "–" if check.dot_product is None else f"{check.dot_product:.1e}",
         "ok" if check.passed else "FAILED",
     )
 
@@ -79,17 +102,19 @@ def verdict_text(verdict):
 
 def html(report):
     """The table as HTML, for notebooks."""
-    rows = ["".join(f"<th>{name}</th>" for name in _NAMES[1:])]
+    dots = has_dots(report)
+    rows = ["".join(f"<th>{name}</th>" for name in (_NAMES if dots else (*_NAMES[:-2], ""))[1:])]
     for check in report.tensors:
-        *texts, verdict = cells("", check)[1:]
+        *texts, dot, verdict = cells("", check)[1:]
+        texts += [dot] if dots else []
         style = "" if verdict == "ok" else ' style="color: #c00; font-weight: bold"'
         body = "".join(f"<td>{_html.escape(text)}</td>" for text in texts)
         rows.append(f"{body}<td{style}>{verdict}</td>")
     for violation in report.violations:
         text = _html.escape(f"{violation.check}: {violation.message}")
-        rows.append(f'<td colspan="7">{text}</td><td style="color: #c00; font-weight: bold">FAILED</td>')
+        rows.append(f'<td colspan="{7 + dots}">{text}</td><td style="color: #c00; font-weight: bold">FAILED</td>')
     table = "".join(f"<tr>{row}</tr>" for row in rows)
-    return f"<table>{table}</table><p><small>{_html.escape(LEGEND)}</small></p>"
+    return f"<table>{table}</table><p><small>{_html.escape(legend(dots))}</small></p>"
 
 
 def _columns(width):
@@ -101,4 +126,4 @@ def _columns(width):
 
 def _room(columns):
     """Characters for the name of a tensor in the narrow form."""
-    return max(20, min(63, columns - 46))
+    return max(20, min(63, columns - 58))

@@ -140,11 +140,11 @@ assert forgotten.shape == dX.shape and not np.allclose(forgotten, dX)
 # %% [markdown]
 # ## Exercise
 #
-# L = p · p · q with p = 3 and q = 2. Find dp and dq by going back through the graph, where p is used
-# twice.
+# L = p · p · q with p = 3 and q = 2 (p, q: two parameters). Find dp and dq by going back through the
+# graph, where p is used twice.
 
 # %% [answer]
-# **Answer:** L = (p · p) · q. With s = p · p: ds = q = 2 and dq = s = 9. Each use of p in p · p
+# **Answer:** L = (p · p) · q. With s = p · p (s: the square): ds = q = 2 and dq = s = 9. Each use of p in p · p
 # contributes p · ds = 6, so dp = 12.
 
 # %% [proof]

@@ -1,10 +1,10 @@
 # %% [markdown]
 # # 4. The chain rule, once and for all: the linear layer
 #
-# Training needs ∂loss/∂p for every parameter p. Nobody writes that formula down for a whole model.
-# Instead every layer answers one question: *given the gradient of the loss with respect to my
-# output, what is it with respect to my inputs?* `dout` stands for ∂loss/∂out, has the shape of
-# `out`, and is handed from layer to layer, last to first.
+# Training needs the gradient of the loss with respect to every parameter. Nobody writes that formula
+# down for a whole model. Instead every layer answers one question: *given the gradient of the loss with
+# respect to my output, what is it with respect to my inputs?* `dout` stands for ∂loss/∂out, has the
+# shape of `out`, and is handed from layer to layer, last to first.
 #
 # **Symbols.** x: the input, one row for each position of each sequence; W: the weight; b: the bias;
 # out: the output; L: the loss; r: a row of x and out; k: a column of x and a row of W; n: a column of

@@ -7,9 +7,9 @@
 #
 # It multiplies x by a gate between 0 and 1 that opens as x grows. It approximates x · Φ(x).
 #
-# **Symbols.** x: the input; Φ: the distribution function of the normal distribution, Φ(x) = ½ (1 + erf(x/√2)); u:
-# the argument of tanh; t: tanh u; f: any function; h: a small step; i: the imaginary unit; O(h²):
-# terms that vanish as fast as h².
+# **Symbols.** x: the input; Φ: the distribution function of the normal distribution, Φ(x) = ½ (1 +
+# erf(x/√2)); u: the argument of tanh; t: tanh u; f: any function; h: a small step; i: the imaginary
+# unit; O(h²): terms that vanish as fast as h².
 #
 # **Predict.** What is gelu'(0)? Where does gelu have its minimum, and what is gelu' there? What are
 # the slopes far out?

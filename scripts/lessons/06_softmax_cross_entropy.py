@@ -6,7 +6,7 @@
 #
 # **Symbols.** x: the logits of one position; i, j: tokens; y: the target, the token that really came;
 # p: the probabilities, p_i = exp(x_i) / Σ_j exp(x_j); δ_iy: 1 if i = y, else 0; N: number of positions
-# that count; m: any constant; Σ_j: the sum over all tokens j.
+# that count; m: any constant; ε: AdamW's small constant; loss: −log p_y; Σ_j: the sum over all tokens j.
 #
 # **Predict.** The gradient of the loss with respect to the logits of one position sums to what? Is
 # it ever 0?

@@ -6,10 +6,11 @@
 # Mean and variance are taken over the channels of one position, so every output of a row depends on
 # every input of it.
 #
-# **Symbols.** C: number of channels; x: a row of C numbers; ε: a small constant (`epsilon`) that
-# keeps the root away from 0; m: the mean of the row; c: x − m; v: the variance, mean(c²); r: (v +
-# ε)^(−½); xhat: c · r; dout, dxhat, dr, dv, dc, dm, dx: the loss's gradients of out, xhat, r and so
-# on; Σ: the sum over the channels of a row, mean: Σ divided by C; ∘: entry by entry.
+# **Symbols.** C: number of channels; x: a row of C numbers; out: the output; weight, bias: C numbers
+# each; ε: a small constant (`epsilon`) that keeps the root away from 0; m: the mean of the row; c: x −
+# m; v, variance: mean(c²); r: (v + ε)^(−½); xhat: c · r; dout, dxhat, dr, dv, dc, dm, dx: the
+# loss's gradients of out, xhat, r and so on; Σ: the sum over the channels of a row; mean: Σ divided by
+# C; ∘: entry by entry.
 #
 # **Predict.** Add 5 to every entry of a row: how does out change? Double the row: how (for ε = 0)?
 # What does that say about the directions in which the gradient can point?
@@ -107,7 +108,7 @@ the_long_way = dc + dm / C
 #     dx = dc − mean(dc) = r · (dxhat − mean(dxhat) − xhat · mean(dxhat ∘ xhat))
 #
 # The weight multiplies xhat and the bias is added, in every row. If a value is used several times, its
-# gradient is the sum over its uses, here over the rows. For channel k (a column of out),
+# gradient is the sum over its uses, here over the rows. For a channel (k: a column of out),
 #
 #     out_k = xhat_k · weight_k + bias_k
 #     dweight_k = Σ_rows dout_k · xhat_k

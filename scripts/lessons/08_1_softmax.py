@@ -5,9 +5,9 @@
 # scores into weights that are positive and add up to 1, so each weight depends on all scores of the
 # row.
 #
-# **Symbols.** s: the scores of one row; p: the weights, softmax(s); i, j: positions in the row; δ_ij:
-# 1 if i = j, else 0; J: the Jacobian, J_ij = ∂p_i/∂s_j; Σ_j: the sum over the row; dp, ds: the loss's
-# gradients of p and s.
+# **Symbols.** s: the scores of one row; p: the weights, softmax(s); i, j: positions in the row; δ_ij: 1
+# if i = j, else 0; J: the Jacobian, J_ij = ∂p_i/∂s_j; ∂: a partial derivative; ∘: entry by entry; Σ_j: the sum over the
+# row; dp, ds: the loss's gradients of p and s.
 #
 # **Predict.** Raise one score. Which weights rise, which fall, and by how much together?
 

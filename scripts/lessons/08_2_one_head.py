@@ -11,8 +11,9 @@
 #
 # **Symbols.** T: positions; d: width of the head; q, k, v: queries, keys, values, (T, d) each; i: a
 # query's position, a row of S; j: a key's position, a column of S; S: scores, (T, T); P: weights, (T,
-# T); 1/√d: the scale of the scores; D: dout, the gradient of out, (T, d); dP, dS, dq, dk, dv: the
-# loss's gradients; rowsum: the sum over a row; ∘: entry by entry.
+# T); 1/√d: the scale of the scores; out: the output, (T, d); D: dout, its gradient; Σ: a sum over the
+# index below it; dP, dS, dq, dk, dv: the loss's gradients; rowsum: the sum over a row; ∘: entry by
+# entry.
 #
 # **Predict.** Position 0 sees only itself. What is its weight, and what are dq₀ and the part of dk₀
 # that comes from it?
@@ -36,7 +37,7 @@ from gpt_numpy.study.drawing import heat, show
 #     S = q kᵀ / √d      dq = dS · k / √d,   dk = dSᵀ · q / √d
 #
 # Each product is a linear layer (lesson 4). For dk_j the sum runs over the queries i, the rows of dS:
-# dk_j = Σ_i dS_ij q_i / √d, where Σ_i is that sum, and this is dSᵀ · q.
+# dk_j = Σ_i dS_ij q_i / √d, which is dSᵀ · q.
 
 # %%
 rng = np.random.default_rng(0)

@@ -9,11 +9,11 @@
 #     head_h = attention(q_h, k_h, v_h)
 #     out = [head_1 … head_H] · Wo + bo
 #
-# **Symbols.** B: sequences; T: positions; C: channels; H: number of heads; d = C/H: width of a head;
-# h: a head; x: the input, (B, T, C); W, b: weight and bias of the three projections, whose thirds are
-# Wq, Wk, Wv and bq, bk, bv; q, k, v: queries, keys, values, (B, T, C) each; q_h: the d columns of q
-# that belong to head h; Wo, bo: weight and bias of the output projection; dq, dk, dv, dx, dW and so on:
-# the loss's gradients.
+# **Symbols.** B: sequences; T: positions; C: channels; H: number of heads; d = C/H: width of a head; h:
+# a head; x: the input, (B, T, C); W, b: weight and bias of the three projections, whose thirds are Wq,
+# Wk, Wv and bq, bk, bv; q, k, v: queries, keys, values, (B, T, C) each; q_h: the d columns of q that
+# belong to head h; Wo, bo: weight and bias of the output projection; heads: the heads' outputs side by
+# side; out: the output; dq, dk, dv, dx, dW and so on: the loss's gradients.
 #
 # **Predict.** x is used three times: for q, for k and for v. How many terms has dx?
 

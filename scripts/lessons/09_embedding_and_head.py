@@ -5,12 +5,12 @@
 # same table the other way round: logits = x · wteᵀ, the product of the final state with every
 # token's embedding.
 #
-# **Symbols.** B: sequences; T: positions; V: tokens in the vocabulary; C: channels; wte: the table of
-# token embeddings, (V, C); wpe: the table of position embeddings, (T, C); v: a token, a row of wte; c:
-# a channel; t: a position; O: a one-hot matrix; x: the final state, a row of C numbers for each
-# position; y: the target at a position; p: the probabilities, softmax of the logits; δ_vy: 1 if v = y,
-# else 0; N: number of positions that count; Σ_t: the sum over all positions of all sequences; dwte,
-# dwpe, dx, dlogits, dout: the loss's gradients.
+# **Symbols.** B: sequences; b: one of them; T: positions; V: tokens in the vocabulary; C: channels;
+# wte: the table of token embeddings, (V, C); wpe: the table of position embeddings, (T, C); v: a token,
+# a row of wte; c: a channel; t: a position; out: the output; O: a one-hot matrix; x: the final state, a
+# row of C numbers for each position; y: the target at a position; p: the probabilities, softmax of the
+# logits; δ_vy: 1 if v = y, else 0; N: number of positions that count; Σ_t: the sum over all positions
+# of all sequences; dwte, dwpe, dx, dlogits, dout: the loss's gradients.
 #
 # **Predict.** In the sentence "a b a", which rows of dwte are not 0 coming from the embedding, and
 # which coming from the head?

@@ -4,8 +4,9 @@
 # out = x + branch(x). In the backward a sum hands its gradient to both terms unchanged, so the
 # gradient of x is what comes past the branch plus what comes through it.
 #
-# **Symbols.** x: the stream; branch: what is added to it; m: dropout's factors, 0 or 1/(1 − p); p: the
-# probability of dropping an element; ∘: entry by entry; dout, dx, dbranch: the loss's gradients.
+# **Symbols.** x: the stream; branch: what is added to it; out: the sum; m: dropout's factors, 0 or 1/(1
+# − p); p: the probability of dropping an element; ∘: entry by entry; dout, dx, dbranch: the loss's
+# gradients.
 #
 # **Predict.** Stack 20 layers out = 0.5 · x. What is the gradient of the first input? And with
 # residuals, out = x + 0.5 · x?

@@ -8,8 +8,8 @@
 # layer(inputs, parameters)` write `dinputs, dparameters = layer_backward(dout)`. If a value is used
 # several times, its gradient is the sum over its uses.
 #
-# **Symbols.** L: number of blocks; x: the stream; h: a block; ln_1, ln_2, ln_f: layernorms; d and a
-# name: the loss's gradient of it; q·b: the product of a query with the key bias.
+# **Symbols.** L: number of blocks; x: the stream; P: attention weights; h: a block; ln_1, ln_2, ln_f:
+# layernorms; d and a name: the loss's gradient of it; q·b: the product of a query with the key bias.
 #
 # **Predict.** The stream before block 0 reaches the last layernorm along many paths: at each branch it
 # can go through or past. How many paths are there in a model of L blocks?
@@ -208,7 +208,7 @@ assert "differences of embedding" in failed and "differences of ln_f.weight" not
 # ## Exercise
 #
 # Write it yourself, with dropout and recomputed blocks: `gpt-numpy study exercise block`, then
-# `model`. And a question: the gradient of the key bias (the middle third of c_attn.bias) is 0, whatever
+# `model`. And a question: the gradient of the key bias (the middle third of `c_attn.bias`) is 0, whatever
 # the data. Why?
 
 # %% [answer]

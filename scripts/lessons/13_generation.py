@@ -6,7 +6,7 @@
 # has changed: no position sees a later one.
 #
 # **Symbols.** t: a position; k, v: keys and values of all positions so far; q: the query of one
-# position; C: channels; L: blocks; row: the C numbers of one position.
+# position; C: channels; L: blocks; row: the C numbers of one position; d: the width of a head; out: attention's output.
 #
 # **Predict.** Generating the 100th token naively multiplies how many rows with every weight? And with
 # the keys and values of the first 98 kept?
@@ -33,7 +33,7 @@ unit_scale(model.params, np.random.default_rng(0))
 # values of earlier positions never change once computed. So keep them: the *key-value cache*. A new
 # token then needs one row through every matrix, and one query against the kept keys:
 #
-#     out_t = softmax(q_t · kᵀ / √d) · v        k, v: positions 0 … t;  d: width of a head
+#     out_t = softmax(q_t · kᵀ / √d) · v        k, v: positions 0 … t
 
 # %% [answer]
 # **Answer:** the 100th token is predicted from the 99 before it: naively, 99 rows go through every

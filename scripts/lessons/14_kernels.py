@@ -5,9 +5,9 @@
 # numba. NumPy's arithmetic is fast; its memory traffic is what costs: every operation reads whole arrays
 # and writes a whole array.
 #
-# **Symbols.** x: the input, an array of S numbers; u: tanh's argument in GELU (lesson 5); r, dxhat,
-# xhat: the layernorm of lesson 7; M, K, N: sizes of a matrix product, (M, K) · (K, N); n: the size of
-# square matrices.
+# **Symbols.** x: the input, an array of S numbers; S: how many they are; u: tanh's argument in GELU (lesson 5);
+# r, dxhat, xhat: the layernorm of lesson 7; M, K, N: sizes of a matrix product, (M, K) · (K, N); n: the
+# size of square matrices; mean: over a row; ∘: entry by entry; s: seconds.
 #
 # **Predict.** Count every array of x's size that is read or written, each time. `layers.gelu_forward`
 # has about a dozen operations. How many reads and writes are these? How many does one need at least?
@@ -80,7 +80,7 @@ assert abs(megabytes - 6.3) < 0.01 and abs(2 * megabytes / 20 - 0.63) < 0.01 and
 # %% [markdown]
 # ## Derive: fusing the layernorm's backward
 #
-#     dx = r · (dxhat − mean(dxhat) − xhat · mean(dxhat ∘ xhat))         mean: over a row; ∘: entry by entry
+#     dx = r · (dxhat − mean(dxhat) − xhat · mean(dxhat ∘ xhat))
 #
 # This needs two sums over a row and then one pass. The row is still in the processor's cache when it is
 # read again, so memory delivers it once. The specification makes a dozen arrays for the same result.

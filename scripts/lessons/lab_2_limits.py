@@ -6,8 +6,9 @@
 # (*decode*), and writing a token without one do the same arithmetic with the same weights. They meet
 # different limits. This lab measures both limits, counts, predicts, and compares.
 #
-# **Symbols.** N: the model's weights that a token is multiplied with; P: tokens of the prompt; R: the
-# machine's operations a second; W: bytes a second from memory; n: sequences that are written at once.
+# **Symbols.** s: seconds; N: the model's weights that a token is multiplied with; P: tokens of the
+# prompt; R: the machine's operations a second; W: bytes a second from memory; n: sequences that are
+# written at once.
 #
 # ## Derive
 #

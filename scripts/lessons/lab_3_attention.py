@@ -103,7 +103,7 @@ for model, causal in ((run.model, True), (leaking, False)):
 
 # %% [answer]
 # **Answer:** maps show what changes queries, keys or what they are computed from: the position embedding and
-# the first layernorm do. The rows of c_proj come after the weights, so exchanging them changes no map of that
+# the first layernorm do. The rows of `c_proj` come after the weights, so exchanging them changes no map of that
 # block, only those of later blocks and the loss.
 
 # %% [proof]

@@ -7,9 +7,10 @@
 # parameter. `with_functions` gives the package's layers with some of them replaced by yours; `GPT(config,
 # ops=…)` computes with them.
 #
-# **Symbols.** x: the input, C numbers a row; f: the activation; h: the hidden layer of the MLP; w: the weight
-# of the norm, b: its bias; ε: a small constant; r: (mean(x²) + ε)^(−½); xhat: x · r; dout, dx, dxhat, dr: the
-# loss's gradients; mean: over the C numbers of a row, Σ: their sum; ∘: entry by entry.
+# **Symbols.** x: the input, a row of numbers; C: how many they are; f: the activation; h: the hidden
+# layer of the MLP; w: the weight of the norm; b: its bias; ε: a small constant; r: (mean(x²) + ε)^(−½);
+# xhat: x · r; dout, dx, dxhat, dr: the loss's gradients; mean: over the C numbers of a row; Σ: their
+# sum; ∘: entry by entry.
 #
 # ## First change: f(x) = max(x, 0)²
 #
@@ -184,8 +185,9 @@ assert all(run.losses[-1] < 0.6 * run.losses[0] for run in trained.values())
 # %% [markdown]
 # ## Exercise
 #
-# A gated activation: out = (x · W₁) ∘ sigmoid(x · W₂), where W₁ and W₂ are weights of one shape and sigmoid(u)
-# = 1/(1 + exp(−u)). Derive dx, and check it. How many terms has it?
+# A gated activation: out = (x · W₁) ∘ sigmoid(x · W₂), with sigmoid(u) = 1/(1 + exp(−u)) (W₁, W₂:
+# weights of one shape; u: any number; a, s: the two factors of out). Derive dx, and check it. How many
+# terms has it?
 
 # %% [answer]
 # **Answer:** two, since x is used twice. With a = x · W₁ and s = sigmoid(x · W₂): da = dout ∘ s, and sigmoid' =

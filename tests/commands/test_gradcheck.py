@@ -12,7 +12,8 @@ from gpt_numpy.study import cases
 def test_chosen_layers_are_printed_and_pass(capsys):
     assert main(["gradcheck", "linear", "gelu"]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[1].split() == ["layer", "tensor", "checked", "error", "worst", "at", "analytic", "numeric", "ulps"]
+    names = ["layer", "tensor", "checked", "error", "worst", "at", "analytic", "numeric", "ulps", "dot", "product"]
+    assert out[1].split() == names
     rows = [line.split() for line in out[2:-1]]
     assert [row[:3] for row in rows] == [
         ["linear", "x", "120/120"],
@@ -20,7 +21,7 @@ def test_chosen_layers_are_printed_and_pass(capsys):
         ["linear", "bias", "11/11"],
         ["gelu", "x", "120/120"],
     ]
-    assert all(row[-1] == "ok" and float(row[3]) < 1e-6 for row in rows)
+    assert all(row[-1] == "ok" and float(row[3]) < 1e-6 and float(row[-2]) <= 1e-13 for row in rows)
     assert re.fullmatch(r"4 tensors, 383 entries and 0 directions in \S+ s: largest error \S+, 0 failed", out[-1])
 
 
@@ -97,6 +98,8 @@ def test_what_is_checked_is_named_and_a_terminal_gets_the_legend(capsys, monkeyp
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f"{Path(layers.__file__).parent}: float64")
     assert any("ulps: " in line for line in lines) and max(map(len, lines[1:])) < 90
+    text = " ".join(lines)
+    assert "dot product: |⟨u, Jv⟩ − ⟨Jᵀu, v⟩|" in text and "with a mask that shows a key too" in text
     assert "1 tensor, 120 entries and 0 directions" in lines[-1]
 
 
@@ -106,17 +109,22 @@ def test_json(capsys):
     assert report["layer"] == "gelu" and report["passed"] and report["tensors"][0]["checked"] == 120
 
 
-def test_the_dot_product_is_another_column(capsys, monkeypatch):
-    assert main(["gradcheck", "linear", "cross-entropy", "--dot-product"]) == 0
+def test_the_dot_product_is_a_column_where_the_forward_takes_complex_numbers(capsys, monkeypatch):
+    assert main(["gradcheck", "linear", "cross-entropy"]) == 0
     out = capsys.readouterr().out.splitlines()
-    assert out[1].endswith("dot product")
-    assert all(float(line.split()[-1]) <= 1e-13 for line in out if line.startswith("linear"))
-    assert all(line.rstrip().endswith("ok") for line in out if line.startswith("cross-entropy"))
+    assert all(float(line.split()[-2]) <= 1e-13 for line in out if line.startswith("linear"))
+    assert all(line.split()[-2:] == ["–", "ok"] for line in out if line.startswith("cross-entropy"))
+    assert main(["gradcheck", "linear", "--no-dot-product"]) == 0
+    assert "dot product" not in capsys.readouterr().out
     assert main(["gradcheck", "linear", "--dot-product", "--ops", "kernels"]) == 2
+    capsys.readouterr()
 
     def gelu_backward(dout, cache, alloc=None):
         return layers.gelu.gelu_backward(dout, cache) * (1 + 1e-8)
 
     monkeypatch.setattr(layers, "gelu_backward", gelu_backward)
-    assert main(["gradcheck", "gelu"]) == 0  # differences cannot see it
-    assert main(["gradcheck", "gelu", "--dot-product"]) == 1
+    assert main(["gradcheck", "gelu", "--no-dot-product"]) == 0  # differences cannot see it
+    assert main(["gradcheck", "gelu"]) == 1
+    assert main(["gradcheck", "gelu", "--json"]) == 1
+    case = next(case for case in cases.layer_cases(layers) if case.name == "gelu")
+    assert cases.check_case(case, dot_product=True).failed_checks() == ["dot product of x"]

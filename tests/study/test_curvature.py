@@ -6,6 +6,7 @@ import pytest
 from gpt_numpy import GPT, GPTConfig, kernels, layers
 from gpt_numpy.errors import ConfigError
 from gpt_numpy.study import cases, curvature
+from gpt_numpy.study.dot_product import dot_product_errors
 from gpt_numpy.study.whole_model import unit_scale
 
 CONFIG = GPTConfig(5, 4, n_layer=1, n_head=2, n_embd=4)
@@ -97,7 +98,7 @@ def test_the_noise_scale_is_the_ratio_of_variance_and_squared_mean():
 @pytest.mark.parametrize("name", [case.name for case in cases.layer_cases(layers) if cases.is_analytic(case)])
 def test_the_dot_product_test_needs_no_step(name):
     case = next(case for case in cases.layer_cases(layers) if case.name == name)
-    errors = [curvature.dot_product_errors(case, seed) for seed in range(5)]
+    errors = [dot_product_errors(case, seed) for seed in range(5)]
     assert errors[0] and max(max(e.values()) for e in errors) <= 1e-13
 
 
@@ -108,7 +109,7 @@ def test_the_dot_product_test_sees_a_small_error():
         dx, dweight, dbias = layers.linear_backward(dout, cache)
         return dx, dweight * (1 + 1e-9), dbias
 
-    errors = curvature.dot_product_errors(case._replace(backward=backward))
+    errors = dot_product_errors(case._replace(backward=backward))
     assert errors["weight"] > 1e-11 and errors["x"] <= 1e-13
 
 

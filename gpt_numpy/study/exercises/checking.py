@@ -14,7 +14,7 @@ import numpy as np
 
 from ... import layers
 from ...errors import ConfigError
-from .. import cases
+from .. import cases, glossary
 from . import diagnosis, levels, problems, rivals, stubs
 from .catalogue import Exercise, exercise_named, originals
 from .diagnosis import Diagnosis, Wrong
@@ -44,6 +44,8 @@ class Verdict(NamedTuple):
         lines = [f"{self.exercise}: {self.state}", *(f"  {line}" for line in self.findings)]
         if hint and self.hint:
             lines.append(f"  hint: {self.hint}")
+            symbols = glossary.explained(self.hint, self.exercise)
+            lines += [f"  ({symbols})"] if symbols else []
         return "\n".join(lines)
 
     def __repr__(self):

@@ -16,6 +16,7 @@ import re
 import textwrap
 
 from ...errors import ConfigError
+from .. import glossary
 
 LEVELS = ("function", "steps", "blank")
 _BLANK_BODY = "raise NotImplementedError"
@@ -36,15 +37,15 @@ def stub(exercise, level: str = "function") -> str:
     if level not in LEVELS:
         raise ConfigError("no such level", field="level", found=level, expected=", ".join(LEVELS))
     if level == "blank":
-        return _header(exercise, level, _task(exercise)) + "\nimport numpy as np\n"
+        return _with_header(exercise, level, _task(exercise), "import numpy as np\n")
     if level == "steps" and exercise.steps is not None:
-        return _header(exercise, level, _STEPS_TEXT) + "\n" + _steps_stub(exercise)
+        return _with_header(exercise, level, _STEPS_TEXT, _steps_stub(exercise))
     source = _Source(exercise)
     text = source.class_text if exercise.of_class else source.module_text
     if level == "steps" and not exercise.of_class:
-        return _header(exercise, level, _GAPS_TEXT) + "\n" + text(dict.fromkeys(exercise.written, _with_gaps))
+        return _with_header(exercise, level, _GAPS_TEXT, text(dict.fromkeys(exercise.written, _with_gaps)))
     blank = functools.partial(_without_body, exercise=exercise, outline=level == "steps")
-    return _header(exercise, level, "") + "\n" + text(dict.fromkeys(exercise.written, blank))
+    return _with_header(exercise, level, "", text(dict.fromkeys(exercise.written, blank)))
 
 
 def patched(exercise, old: str, new: str) -> str | None:
@@ -309,11 +310,22 @@ def _task(exercise):
     return "\n\n".join(part if "\n" in part else textwrap.fill(part, 112) for part in parts)
 
 
-def _header(exercise, level, text):
+def _with_header(exercise, level, text, body):
+    """The file: what is asked, the symbols of its docstrings and comments, the commands; then ``body``."""
     command = f"gpt-numpy study exercise {exercise.name}"
     lines = [f'"""Exercise {exercise.name}, level {level}: {exercise.title} (lesson {exercise.lesson}).', ""]
     if text:
         lines += [text if "\n" in text else textwrap.fill(text, 112), ""]
+    explained = glossary.explained("\n".join([text, *_prose(body)]), exercise.name)
+    if explained:
+        lines += [textwrap.fill(f"Symbols. {explained}.", 112), ""]
     lines += [f"    {command} --check         says what is right, and where the first difference is"]
     lines += [f"    {command} --check --hint  says more about a mistake that is recognised", '"""', ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, body])
+
+
+def _prose(body):
+    """The docstrings and comments of a text of code."""
+    documented = (ast.Module, ast.FunctionDef, ast.ClassDef)
+    yield from (ast.get_docstring(n) or "" for n in ast.walk(ast.parse(body)) if isinstance(n, documented))
+    yield from re.findall(r"#(.*)", body)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from ... import layers
 from ...errors import ConfigError
+from .. import glossary
 
 
 class Box(NamedTuple):
@@ -263,6 +264,7 @@ def described(name):
     return {
         "formula": box.formula,
         "gradient": box.gradient,
+        "symbols": glossary.explained(f"{box.formula}  {box.gradient}", name.partition(".")[0]),
         "forward": _source(*box.forward),
         "backward": _source(*box.backward),
         "derivation": (inspect.getdoc(getattr(home, function)) or "").replace("``", ""),

@@ -89,7 +89,7 @@ function explanation(about) {
   return make("details", {},
     make("summary", {}, `gradient: ${about.gradient}`),
     make("pre", {}, `forward    ${place(about.forward)}\nbackward   ${place(about.backward)}`),
-    make("pre", {}, about.derivation));
+    make("p", { class: "symbols" }, about.symbols), make("pre", {}, about.derivation));
 }
 
 function figure(name, side, colors) {

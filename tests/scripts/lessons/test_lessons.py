@@ -61,7 +61,7 @@ def test_the_notebook_is_the_script(name):
         assert part.lower() in text.lower() or (part == "Break it" and "and break" in text), part
 
 
-# ---- answers, pictures, symbols --------------------------------------------------------------------------------------
+# ---- answers, pictures ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", EVERYTHING)
@@ -184,50 +184,6 @@ def assert_texts_fit(svg):
             for box in boxes:
                 bx, by, bw, bh = (float(box.get(name)) for name in ("x", "y", "width", "height"))
                 assert left > bx + bw - 2 or left + long < bx + 2 or not by < y < by + bh, text.text
-
-
-SYMBOL = re.compile(r"(?<![\w'’])d?([A-Za-zΑ-Ωα-ωηλβδεπΦ])(?:[₀-₉_̂'²³ᵗ]|(?![\w]))")
-NO_SYMBOLS = set("aIi") | set("eπ")  # words, the imaginary unit where it is defined, and the two constants
-
-
-def symbols_of(text):
-    """Single letters, Latin or Greek, in the indented lines of a text (formulas), with d for a gradient taken off."""
-    lines = [line for line in text.split("\n") if line.startswith("    ")]
-    return {found[1] for line in lines for found in SYMBOL.finditer(line)} - NO_SYMBOLS
-
-
-def defined_in(text):
-    """The letters that a text introduces: ``**Symbols.** x: …; y, z: …``, and ``(Σ_j: …)`` beside a formula."""
-    found = set()
-    for part in re.findall(r"\*\*Symbols\.\*\*(.*?)(?:\n\n|$)", text, re.DOTALL):
-        for item in part.split(";"):
-            names = item.split(":")[0]
-            found |= set(re.findall(r"[A-Za-zΑ-Ωα-ω∂Σ∘δ]", " ".join(n for n in re.split(r"[,\s]+", names) if n)))
-    for names in re.findall(r"([^\s();,]+):\s", text):
-        found |= set(re.findall(r"[A-Za-zΑ-Ωα-ωΣ]", names)) if len(names) <= 4 else set()
-    return found
-
-
-@pytest.mark.parametrize("name", EVERYTHING)
-def test_every_symbol_is_defined_before_its_first_formula(name):
-    defined, text = set(), ""
-    for kind, cell in run.cells(EVERYTHING[name]):
-        if kind in lesson_files.CODE:
-            continue
-        text += cell + "\n\n"
-        defined |= defined_in(cell)
-        if name == "01_tokenizer":
-            continue  # its indented lines are bytes and a regular expression
-        assert symbols_of(cell) <= defined, (sorted(symbols_of(cell) - defined), cell)
-        for sign in "Σ∘Φ∂":
-            if any(sign in line for line in cell.split("\n") if line.startswith("    ")):
-                assert sign in text.replace("    ", ""), sign
-
-
-def test_the_symbols_test_can_fail():
-    assert symbols_of("text\n\n    dx = r · q_k") == {"x", "r", "q"}
-    assert defined_in("**Symbols.** x: the input; r, q: numbers") >= {"x", "r", "q"}
-    assert "z" not in defined_in("**Symbols.** x: the input; r, q: numbers")
 
 
 WORDS = ("the way back", "undoes", "collects one term", "at the place", "each place", "places see", "gives it away")
