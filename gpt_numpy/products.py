@@ -35,14 +35,19 @@ from .errors import ConfigError
 PRODUCTS = ("float32", "bfloat16")
 
 
+def check_products(products):
+    """``products``; raises ``ConfigError`` if it is none of PRODUCTS."""
+    if products not in PRODUCTS:
+        raise ConfigError("no such products", field="products", found=products, expected=" or ".join(PRODUCTS))
+    return products
+
+
 def with_products(ops, products):
     """The module of layer functions whose matrix products are ``products``: ``ops``, or its module ``rounded``.
 
     ops: ``gpt_numpy.layers`` or ``gpt_numpy.kernels`` for "bfloat16", anything for "float32".
     """
-    if products not in PRODUCTS:
-        raise ConfigError("no such products", field="products", found=products, expected=" or ".join(PRODUCTS))
-    if products == "float32":
+    if check_products(products) == "float32":
         return ops
     name = getattr(ops, "__name__", type(ops).__name__)
     if name not in ("gpt_numpy.layers", "gpt_numpy.kernels"):

@@ -6,6 +6,7 @@ from pathlib import Path
 from ..config import check_integer
 from ..errors import ConfigError, DataError
 from ..host import terminal
+from ..products import PRODUCTS
 
 EXAMPLES = (
     ("gpt-numpy eval --model runs/notes-1 --text chapter.txt", "loss, perplexity, bits per byte"),
@@ -41,6 +42,12 @@ def configure(parser):
     parser.add_argument(
         "--format", choices=["float32", "bfloat16", "int8"], help="how the weights are kept (default: as saved)"
     )
+    parser.add_argument(
+        "--products",
+        choices=PRODUCTS,
+        default="float32",
+        help="bfloat16: round operands while reading texts, which is faster (default: float32)",
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of the table")
 
 
@@ -61,7 +68,7 @@ def run(args):
     passages = tasks.read_passages(args.next_word)[: args.limit] if args.next_word else ()
     questions = tasks.read_questions(args.choices)[: args.limit] if args.choices else ()
     say_checkpoint(args.model)
-    model, tokenizer = load_decoder(args.model, args.format)
+    model, tokenizer = load_decoder(args.model, args.format, args.products)
     folder = find_model(args.model)
 
     def read(text):

@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from ..errors import ConfigError, GenerationError, TokenizerError
+from ..products import PRODUCTS
 
 EXAMPLES = (
     ("gpt-numpy generate --model runs/python-docs-1", "on a terminal: asks for prompts"),
@@ -47,6 +48,12 @@ def configure(parser):
         help="how the weights are kept: fewer bytes are read faster (default: as saved)",
     )
     parser.add_argument(
+        "--products",
+        choices=PRODUCTS,
+        default="float32",
+        help="bfloat16: round operands while reading a prompt, which is faster (default: float32)",
+    )
+    parser.add_argument(
         "--draft",
         metavar="FOLDER",
         help="a smaller model that proposes tokens, which the model checks: faster, the same text at temperature 0, "
@@ -73,9 +80,9 @@ def run(args):
 
     sampling = sampling_options(args)
     say_checkpoint(args.model)
-    decoder, tokenizer = load_decoder(args.model, args.format)
+    decoder, tokenizer = load_decoder(args.model, args.format, args.products)
     model = Meter(decoder)
-    draft = None if args.draft is None else load_decoder(args.draft, args.format)[0]
+    draft = None if args.draft is None else load_decoder(args.draft, args.format, args.products)[0]
     use_utf8()
     if interactive:
         converse(args, lambda prompt, seed: write(args, model, draft, tokenizer, prompt, {**sampling, "seed": seed}))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import DataError, GenerationError
 from ..host import terminal
+from ..products import PRODUCTS
 
 EXAMPLES = (
     ('gpt-numpy score --model runs/notes-1 "The cat sat on the mat."', "a text"),
@@ -23,6 +24,12 @@ def configure(parser):
         "--format",
         choices=["float32", "bfloat16", "int8"],
         help="how the weights are kept (default: as saved, float32 where the file leaves the choice)",
+    )
+    parser.add_argument(
+        "--products",
+        choices=PRODUCTS,
+        default="float32",
+        help="bfloat16: round operands while reading the text, which is faster (default: float32)",
     )
     parser.add_argument("--json", action="store_true", help="print all figures, token by token, as JSON")
     parser.add_argument("--tokens", action="store_true", help="list every token with its probability")
@@ -43,7 +50,7 @@ def run(args):
     from .generate import use_utf8
 
     say_checkpoint(args.model)
-    model, tokenizer = load_decoder(args.model, args.format)
+    model, tokenizer = load_decoder(args.model, args.format, args.products)
     text, steps = read_as_trained(find_model(args.model), text)
     if steps:
         print(f"normalised as the model's training text was: {', '.join(steps)}")

@@ -70,12 +70,21 @@ class Meter:
             self.prefill = self.prefill.plus(n * T, seconds, flops, weights)
         return result
 
+    @property
+    def _rounded(self):
+        """ "bfloat16 " where prompts are read with such products, else nothing."""
+        return "bfloat16 " if getattr(self.inner, "products", "float32") == "bfloat16" else ""
+
+    def _peak(self):
+        """The limit of a prompt's products."""
+        return machine.peak_flops(products="bfloat16") if self._rounded else machine.peak_flops()
+
     def report(self):
         """Lines with the speed of each phase, its share of the machine's measured limits, and the reason they differ.
 
         Measuring takes a fifth of a second. The call resets the totals.
         """
-        peak, bandwidth = machine.peak_flops(), machine.read_bandwidth()
+        peak, bandwidth = self._peak(), machine.read_bandwidth()
         lines = []
         for name, phase in (("prefill", self.prefill), ("decode", self.decode)):
             if phase.tokens:
@@ -83,10 +92,12 @@ class Meter:
                 lines.append(
                     f"{name:7s} {phase.tokens} tokens, {rate:,.1f} a second; a token takes"
                     f" {phase.flops / phase.tokens / 1e6:,.0f} MFLOP and {phase.bytes / phase.tokens / 1e6:,.1f} MB:"
-                    f" {flops / 1e9:,.1f} GFLOP/s ({flops / peak:.0%} of peak),"
+                    f" {flops / 1e9:,.1f} GFLOP/s ({flops / peak:.0%} of {self._rounded}peak),"
                     f" {read / 1e9:,.1f} GB/s ({read / bandwidth:.0%} of the memory's)"
                 )
-        lines.append(f"this machine, measured now: {peak / 1e9:,.0f} GFLOP/s, {bandwidth / 1e9:,.1f} GB/s")
+        lines.append(
+            f"this machine, measured now: {peak / 1e9:,.0f} {self._rounded}GFLOP/s, {bandwidth / 1e9:,.1f} GB/s"
+        )
         lines.append(
             "(a prompt's tokens share every weight that is read, so arithmetic limits prefill; a new token"
             " reads every weight for two operations, so memory limits decode)"
@@ -99,11 +110,11 @@ class Meter:
 
         Measuring takes a fifth of a second. The call resets the totals.
         """
-        peak, bandwidth = machine.peak_flops(), machine.read_bandwidth()
+        peak, bandwidth = self._peak(), machine.read_bandwidth()
         parts = []
         if self.prefill.tokens:
             share = self.prefill.flops / self.prefill.seconds / peak
-            parts.append(f"prompt {_rate(self.prefill)}, {share:.0%} of this machine's arithmetic")
+            parts.append(f"prompt {_rate(self.prefill)}, {share:.0%} of this machine's {self._rounded}arithmetic")
         if self.decode.tokens:
             share = self.decode.bytes / self.decode.seconds / bandwidth
             parts.append(f"new {_rate(self.decode)}, {share:.0%} of its memory's speed")

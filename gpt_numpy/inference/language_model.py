@@ -26,15 +26,16 @@ from .score import Score, score_text
 from .text import encode_prompts, start_of_text, stream_text
 
 
-def load(path: str | os.PathLike, format: str | None = None) -> LanguageModel:
+def load(path: str | os.PathLike, format: str | None = None, products: str = "float32") -> LanguageModel:
     """The model at ``path``: a run's folder (its best checkpoint), a Hugging Face GPT-2 folder, or a packed one.
 
     format: number format of the weights for generating and scoring: ``float32``, ``bfloat16`` or ``int8``; default: as
     saved.
+    products: "bfloat16" reads prompts, and texts that are scored, with rounded operands (``gpt_numpy.products``): faster.
     Raises ``ModelNotFound`` where there is no model, and the errors of the files for one that is damaged.
     """
     folder = find_model(path)
-    decoder, tokenizer = load_decoder(folder, format)
+    decoder, tokenizer = load_decoder(folder, format, products)
     return LanguageModel(folder, decoder, tokenizer)
 
 

@@ -10,7 +10,6 @@ from ..locating import find_model
 from ..model import GPT
 from ..tokenizer import load_tokenizer
 from . import packed_file
-from .packed import PackedWeights
 from .panel_decoder import PanelDecoder
 
 
@@ -26,8 +25,11 @@ def stop_tokens_of(path, tokenizer):
     return tuple(dict.fromkeys((*huggingface.end_of_text_ids(find_model(path)), *own)))
 
 
-def load_decoder(path, format=None):
-    """``(PanelDecoder, tokenizer)`` from ``path``; weights in ``format`` (see ``packed``), by default as saved."""
+def load_decoder(path, format=None, products="float32"):
+    """``(PanelDecoder, tokenizer)`` from ``path``; weights in ``format`` (see ``packed``), by default as saved.
+
+    products: of the prompts, "float32" or "bfloat16" (see ``PanelDecoder``).
+    """
     folder = find_model(path)
     tokenizer = load_tokenizer(folder)
     if (folder / packed_file.NAME).exists():
@@ -40,6 +42,5 @@ def load_decoder(path, format=None):
                 found=weights.format,
                 expected=format,
             )
-    else:
-        weights = PackedWeights.pack(*huggingface.load_views(folder), format or "float32")
-    return PanelDecoder(weights), tokenizer
+        return PanelDecoder(weights, products), tokenizer
+    return PanelDecoder.pack_parameters(*huggingface.load_views(folder), format or "float32", products), tokenizer

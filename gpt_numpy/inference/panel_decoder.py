@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import ConfigError
+from ..products import check_products
 from ..workspace import aligned_empty
 from .cache import KVCache
 from .decoder import begin_extension, check_logits, largest_of_each
@@ -26,12 +27,22 @@ _NO_LOGITS = np.empty((0, 0), np.float32)
 class PanelDecoder:
     """A ``Decoder`` with packed weights in float32, bfloat16 or int8; activations are float32.
 
-    ``OpsDecoder`` is the specification of the results.
+    ``OpsDecoder`` is the specification of the results. With ``products="bfloat16"``, what is read as a prompt (at least
+    PROMPT_TOKENS new tokens of a sequence) has the products of ``layers.rounded``; float32 weights are then kept a second
+    time, rounded. Fewer tokens are read as without it: memory limits them, not arithmetic.
     """
 
-    def __init__(self, weights: PackedWeights):
-        self.weights = weights
+    def __init__(self, weights: PackedWeights, products: str = "float32", rounded: PackedWeights | None = None):
+        """rounded: the same weights in bfloat16, if there are any already."""
+        self.weights, self.products = weights, check_products(products)
         self.config, self.dtype = weights.config, np.dtype(np.float32)
+        self._prompt_weights = weights
+        if products == "bfloat16" and weights.format == "int8":
+            raise ConfigError(
+                "weights in int8 are multiplied as integers", field="products", found=products, expected="float32"
+            )
+        if products == "bfloat16" and weights.format == "float32":
+            self._prompt_weights = rounded or PackedWeights.pack(weights.config, weights.unpacked(), "bfloat16")
 
     @property
     def identity(self) -> object:
@@ -42,11 +53,18 @@ class PanelDecoder:
         return f"<PanelDecoder of {self.weights!r}>"
 
     @classmethod
-    def pack(cls, model, format="float32"):
+    def pack(cls, model, format="float32", products="float32"):
         """From a float32 ``GPT``, whose parameters are copied."""
         if model.dtype != np.float32:
             raise ConfigError("packed weights are made from float32", field="dtype", found=str(model.dtype))
-        return cls(PackedWeights.pack(model.config, model.params, format))
+        return cls.pack_parameters(model.config, model.params, format, products)
+
+    @classmethod
+    def pack_parameters(cls, config, params, format="float32", products="float32"):
+        """From a mapping name → contiguous float32 array, each read without a copy."""
+        twice = products == "bfloat16" and format == "float32"
+        rounded = PackedWeights.pack(config, params, "bfloat16") if twice else None
+        return cls(PackedWeights.pack(config, params, format), products, rounded)
 
     def extend(self, tokens, cache: KVCache, sequences=None, every: bool = False) -> np.ndarray:
         """See ``Decoder.extend``."""
@@ -95,7 +113,7 @@ class PanelDecoder:
         buffers = self._buffers_for(cache, len(tokens), count)
         self._begin(buffers, tokens, sequences, positions)
         buffers = buffers._replace(logits=logits)
-        weights, shape = self._arguments(one_token.CHUNK, cache, len(tokens), wanted, largest)
+        weights, shape = self._arguments(self.weights, one_token.CHUNK, cache, len(tokens), wanted, largest)
         one_token.decode_rows(count, weights, shape, buffers, cache.keys.reshape(-1), cache.values.reshape(-1))
         return buffers
 
@@ -103,14 +121,18 @@ class PanelDecoder:
         """Logits after the last new token (or ``every`` one) of one sequence, for ``PROMPT_ROWS`` new tokens or more."""
         from ..kernels import attention
         from ..kernels.decoding import one_token, prompt
+        from ..kernels.gemm import with_operands
         from ..kernels.runtime import threads
 
         config, count, rows = self.config, threads.count(), len(tokens)
-        buffers = make_buffers(self.weights, rows, count, cache.capacity, prompt.ROWS, prompt.ROWS * prompt.RANGE)
+        words = self.products == "bfloat16"
+        buffers = make_buffers(
+            self.weights, rows, count, cache.capacity, prompt.ROWS, prompt.ROWS * prompt.RANGE, words
+        )
         self._begin(buffers, tokens, sequence, positions)
         wanted = rows if every else 1
         buffers = buffers._replace(logits=np.empty((wanted, config.vocab_size), np.float32))
-        weights, shape = self._arguments(prompt.DEPTH, cache, rows, wanted, 0)
+        weights, shape = self._arguments(self._prompt_weights, prompt.DEPTH, cache, rows, wanted, 0)
         keys, values = cache.keys.reshape(-1), cache.values.reshape(-1)
 
         def multiply(layer, kind, rows=rows):
@@ -122,7 +144,10 @@ class PanelDecoder:
         for layer in range(config.n_layer):
             multiply(layer, one_token.QKV)
             k, v = (a[layer, sequence, None, :, seen].swapaxes(1, 2) for a in (cache.keys, cache.values))
-            attention.attention_forward(buffers.q.reshape(heads), k, v, alloc=lambda *_: buffers.heads.reshape(heads))
+            with with_operands(self.products):
+                attention.attention_forward(
+                    buffers.q.reshape(heads), k, v, alloc=lambda *_: buffers.heads.reshape(heads)
+                )
             for kind in (one_token.PROJ, one_token.FC, one_token.MLP_PROJ):
                 multiply(layer, kind)
         multiply(config.n_layer, one_token.HEAD, wanted)
@@ -132,11 +157,11 @@ class PanelDecoder:
         buffers.sequences[:], buffers.positions[:] = sequences, positions
         np.add(self.weights.embed(tokens), self.weights.positions[positions], out=buffers.x)
 
-    def _arguments(self, chunk, cache, rows, wanted, largest):
+    def _arguments(self, w, chunk, cache, rows, wanted, largest):
         """The ``Weights`` (for kernels that take ``chunk`` rows of a panel at a time) and ``Shape`` of the kernels."""
         from ..kernels.decoding import one_token
 
-        w, config = self.weights, self.config
+        config = self.config
         weights = one_token.Weights(w.data, w.offsets, w.panel_sizes, panel_size(w.format, chunk), w.vectors)
         return weights, one_token.Shape(
             rows,
@@ -171,10 +196,11 @@ def _merge(best, count):
     )
 
 
-def make_buffers(weights, rows, threads, capacity, block=None, sums=None):
+def make_buffers(weights, rows, threads, capacity, block=None, sums=None, words=False):
     """``kernels.decoding.one_token.Buffers`` for the given numbers of rows, threads and cached tokens.
 
-    A thread has memory for the activations of ``block`` rows and for ``sums`` rows of sums; default: all rows.
+    A thread has memory for the activations of ``block`` rows and for ``sums`` rows of sums; default: all rows. words:
+    activations are words of two bfloat16.
     """
     from ..kernels.decoding.one_token import MOST_LARGEST, STAGES, Buffers
     from ..kernels.decoding.panel_tile import STREAMS
@@ -200,6 +226,6 @@ def make_buffers(weights, rows, threads, capacity, block=None, sums=None):
         "scratch": (threads, max(capacity, C)),
     }
     others = dict.fromkeys(("counters", "sequences", "positions"), np.int64) | {"best": np.float64}
-    if quantised:
-        others["activations"] = np.int16
+    if quantised or words:
+        others["activations"] = np.int16 if quantised else np.uint32
     return Buffers(**{name: aligned_empty(shape, others.get(name, np.float32)) for name, shape in shapes.items()})

@@ -7,7 +7,7 @@ import functools
 
 from .. import kernels
 from ..errors import KernelError
-from .gemm import rounded_operands
+from .gemm import with_operands
 from .runtime.checks import FLOATS
 
 __all__ = list(kernels.__all__)
@@ -23,7 +23,7 @@ def _rounded(name):
     def rounded(*args, **kwargs):
         if getattr(args[0], "dtype", None) == FLOATS[1]:
             raise KernelError("products in bfloat16 take float32 arrays", found="float64", expected="float32")
-        with rounded_operands():
+        with with_operands("bfloat16"):
             return op(*args, **kwargs)
 
     return rounded

@@ -223,3 +223,41 @@ def test_a_prompt_that_is_read_in_one_piece(format):
             assert np.array_equal(fast.extend(tokens[row : row + 1], KVCache(config))[0], together[row])
     finally:
         threads.set_count(before)
+
+
+@pytest.mark.parametrize("format", ["float32", "bfloat16"])
+def test_a_prompt_with_products_in_bfloat16(format):
+    """Read as ``layers.rounded`` reads it, on one thread as on two; a few tokens are read as ever."""
+    config = GPTConfig(vocab_size=53, block_size=140, n_layer=2, n_head=3, n_embd=45)  # an odd width, and hidden layer
+    model = GPT(config, ops=layers)
+    rng = np.random.default_rng(5)
+    for name, view in model.params.items():
+        view[...] = rng.standard_normal(view.shape) * 0.2 + (1 if ".ln_" in f".{name}" and "weight" in name else 0)
+    fast, plain = (PanelDecoder.pack(model, format, products) for products in ("bfloat16", "float32"))
+    exact = GPT(config, dtype=np.float64, ops=layers, products="bfloat16")
+    unrounded = GPT(config, dtype=np.float64, ops=layers)
+    for name, values in fast.weights.unpacked().items():
+        exact.params[name][...] = unrounded.params[name][...] = values
+    tokens = rng.integers(0, 53, (2, 131))
+    found = fast.extend(tokens, KVCache(config, 2), every=True)
+    expected, other = (
+        OpsDecoder(gpt).extend(tokens, KVCache(config, 2, dtype=np.float64), every=True) for gpt in (exact, unrounded)
+    )
+    # A rounding that falls to the other side of a tie changes what follows by a unit in 2⁻⁸ of one number.
+    error = np.abs(found - expected)
+    assert np.median(error) < 0.1 * np.median(np.abs(found - other)) and error.max() < 0.03 * expected.std()
+    before = threads.set_count(1)
+    try:
+        assert np.array_equal(fast.extend(tokens, KVCache(config, 2), every=True), found)
+    finally:
+        threads.set_count(before)
+    caches = KVCache(config, 2), KVCache(config, 2)
+    few = [decoder.extend(tokens[:, :20], cache) for decoder, cache in zip((fast, plain), caches)]
+    np.testing.assert_array_equal(*few)
+
+
+def test_products_that_there_are_not():
+    with pytest.raises(ConfigError, match="products: found 'float16'"):
+        PanelDecoder.pack(random_model(), "float32", "float16")
+    with pytest.raises(ConfigError, match="int8 are multiplied as integers"):
+        PanelDecoder.pack(random_model(), "int8", "bfloat16")

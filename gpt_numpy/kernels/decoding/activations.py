@@ -1,8 +1,10 @@
 """The other operands of a panel's product: prepared rows of activations, and rows of sums that begin with biases."""
 
 import numpy as np
+from numba import types
 from numba.extending import overload
 
+from ..runtime.bfloat16 import store_row
 from ..runtime.decorators import part
 from ..runtime.vectors import (
     absolute,
@@ -52,7 +54,15 @@ def prepare(source, activations, scales):
 
 @overload(prepare)
 def _prepare(source, activations, scales):
+    if activations.dtype is types.uint32:
+        return _round_row
     return _quantise_row if activations.dtype.bitwidth == 16 else _copy_row
+
+
+def _round_row(source, activations, scales):
+    width, n = lanes(source), len(source)
+    for i in range(0, n, width):
+        store_row(activations, 0, i, load_tail(source, i, n - i))
 
 
 def _copy_row(source, activations, scales):

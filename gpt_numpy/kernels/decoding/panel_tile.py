@@ -16,6 +16,9 @@ each block, so that what is lost is the weights' rounding alone: a pair of produ
 block's sum (64 · 127 · 32767 < 2³¹). The layout puts the pair in neighbouring elements of a vector because the CPU
 multiplies and adds such pairs in one instruction (pmaddwd).
 
+bfloat16 weights may also meet activations in words of two bfloat16 (``runtime.bfloat16``): products in bfloat16, for prompts,
+which arithmetic limits.
+
 The specification is ``inference.packed``, which unpacks a panel again.
 """
 
@@ -25,6 +28,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..runtime import emitting
+from ..runtime.bfloat16 import dot_pairs
 from ..runtime.emitting import VECTOR_BYTES, Lanes, Vector
 
 PANEL = 16  # columns: a cache line of float32
@@ -82,6 +86,11 @@ class _Sums:
         slot = self.slots[i][j]
         total = Lanes(self.builder, self.builder.load(slot), _FLOATS)
         self.builder.store(emitting.fma(x, weight, total).value, slot)
+
+    def add_pairs(self, i, j, x, weight):
+        slot = self.slots[i][j]
+        total = Lanes(self.builder, self.builder.load(slot), _FLOATS)
+        self.builder.store(dot_pairs(total, x, weight).value, slot)
 
     def write_back(self):
         self._each(
@@ -145,6 +154,18 @@ def _emit_bfloat16(builder, rows, panels, x, x_step, depth, out, out_step):
     sums.write_back()
 
 
+def _emit_words(builder, rows, panels, x, x_step, depth, out, out_step):
+    sums, x_rows = _Sums(builder, rows, len(panels), out, out_step), _rows_of(builder, x, rows, x_step)
+    panels = [_cast(builder, panel, ir.IntType(32)) for panel in panels]
+    with cgutils.for_range(builder, builder.sdiv(builder.add(depth, _I64(1)), _I64(2))) as loop:
+        columns = _vectors_at(builder, panels, builder.mul(loop.index, _I64(PANEL)), _WORDS)
+        for i, row in enumerate(x_rows):
+            number = emitting.splat(builder, builder.load(_at(builder, row, loop.index)), _WORDS)
+            for j, column in enumerate(columns):
+                sums.add_pairs(i, j, number, column)
+    sums.write_back()
+
+
 def _multiply_pairs(x, y):
     """x and y, lanes of int16: the int32 sums of neighbouring products. LLVM makes pmaddwd of it where it can."""
     builder, count = x.builder, x.type.lanes
@@ -202,13 +223,14 @@ def panel_tile(typingctx, rows, panels, weights, x, scales, depth, out):
     """out[i, p · PANEL + column] += Σ_k x[i, k] · panel p[k, column]; rows · panels <= TILE_ROWS, panels <= STREAMS.
 
     ``weights``, ``x``, ``scales`` and ``out`` are ``Rows``; a row of ``weights`` is a panel. The format is told by the
-    element types: weights float32, uint16 (bfloat16) or int8; x float32 or, for int8, int16 with its scales, one a
-    block. x is padded with zeros to the format's multiple of k; scales are read for int8 only.
+    element types: weights float32, uint16 (bfloat16) or int8; x float32, or for int8 int16 with its scales, one a block,
+    or for bfloat16 words (uint32) of two k. x is padded with zeros to the format's multiple of k; scales are read for
+    int8 only.
     """
     size = types.int64
     sig = types.void(size, size, weights, x, scales, size, out)
     emitters = {types.float32: _emit_float32, types.uint16: _emit_bfloat16, types.int8: _emit_int8}
-    emit = emitters[weights.types[0].dtype]
+    emit = _emit_words if x.types[0].dtype is types.uint32 else emitters[weights.types[0].dtype]
 
     def codegen(context, builder, sig, args):
         (first, w_step), (x_first, x_step), (scales_first, scales_step), (out_first, out_step) = (

@@ -5,10 +5,12 @@ memory. A task takes a block of rows, prepares their activations once, and multi
 ``DEPTH`` deep: the rows' part of that depth stays in the second-level cache, the panel's is read from the third and
 serves all of them. Panels are used as they are stored; there is no second copy of a weight.
 
-Each number is added up by the very chain of operations that ``one_token`` uses, so that it has the same bits. Attention
+Each number is added up by the very chain of operations that ``one_token`` uses, so that it has the same bits (unless the
+products are in bfloat16: activations are then rounded into words). Attention
 runs between two of these launches, in tiles (``attention.forward``), and agrees with ``one_token``'s to rounding.
 """
 
+from ..runtime.bfloat16 import numbers_in
 from ..runtime.decorators import part
 from ..runtime.emitting import Rows
 from ..runtime.threads import launcher, parallel_for
@@ -58,7 +60,7 @@ def _multiply_block(worker, run, matrix, part):
                     min(TILE_ROWS, part.rows - i),
                     1,
                     panel_weights,
-                    Rows(buffers.activations, x + i * x_step + k, x_step),
+                    Rows(buffers.activations, x + i * x_step + k // numbers_in(buffers.activations), x_step),
                     Rows(buffers.scales, scales + i * scales_step + k // BLOCK, scales_step),
                     min(DEPTH, matrix.depth - k),
                     Rows(buffers.sums, sums + i * PANEL, PANEL),

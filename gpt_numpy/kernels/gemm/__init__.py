@@ -24,7 +24,7 @@ from .plan import PANEL_BYTES, Tiling, panels_size, plan
 from .tile import TILE, columns_of
 
 __all__ = ["BIAS", "BIAS_GELU", "BIAS_GELU_KEEP", "GELU_BACKWARD", "NOTHING"]
-__all__ += ["gemm", "gemm_numpy", "gemm_vectors", "products_of", "rounded_operands"]
+__all__ += ["gemm", "gemm_numpy", "gemm_vectors", "products_of", "with_operands"]
 
 _DTYPES = tuple(map(np.dtype, (np.float32, np.float64)))
 _ABSENT = {dtype: np.empty(0, dtype) for dtype in _DTYPES}  # for arrays that are not used
@@ -116,10 +116,10 @@ _setting = threading.local()
 
 
 @contextlib.contextmanager
-def rounded_operands():
-    """Within it, products of this Python thread's float32 arrays are ``products="bfloat16"``."""
+def with_operands(products):
+    """Within it, ``products`` ("float32" or "bfloat16") is the default for this Python thread's float32 arrays."""
     before = getattr(_setting, "products", "float32")
-    _setting.products = "bfloat16"
+    _setting.products = products
     try:
         yield
     finally:
@@ -140,7 +140,7 @@ def gemm(a, b, out, **options):
                                   activation like out
     sums, add_sums                sums (N,) = (+=) the column sums of B: a bias's gradient, where B is dout
     products                      "float32", or for float32 arrays "bfloat16": the elements of A and B are rounded to
-                                  bfloat16 first; everything else stays float32 (default: as `rounded_operands` says)
+                                  bfloat16 first; everything else stays float32 (default: as `with_operands` says)
     """
     if out.dtype == np.float32:
         options.setdefault("products", products_of(out.dtype))
