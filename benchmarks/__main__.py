@@ -1,22 +1,51 @@
-"""``python -m benchmarks list | run | peers | tokenizer | recipe | step | assembly``; the last line is JSON."""
+"""``python -m benchmarks list | run | peers | tokenizer | recipe | step | assembly``; ``gpt-numpy bench`` is the same.
 
-import argparse
+``--json FILE`` writes the results for a program to read, with the facts of this machine.
+"""
+
 import json
 import sys
+import textwrap
+import time
+import types
+from collections.abc import Sequence
+from pathlib import Path
 
+from gpt_numpy.command_line import Parser
+from gpt_numpy.commands import execute, prepare
+from gpt_numpy.errors import ConfigError
+from gpt_numpy.host.processors import others_busy
+from gpt_numpy.host.terminal import columns
 from gpt_numpy.machine import environment, hindrances
+from gpt_numpy.training import plots
 
 from . import assembly, bpe, ladder, peers, recipe, step, timing
 
+_GLANCE = 0.3  # seconds in which other programs' load is measured beforehand
 
-def main(argv=None):
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="name the ladders and the peer runs")
-    run = commands.add_parser("run", help="climb ladders: every rung checked against float64, then timed")
+
+def main(argv: Sequence[str] | None = None, prog: str = "python -m benchmarks") -> int:
+    """Run the command line ``argv`` (default: the process's own); returns the exit code."""
+    return execute(build_parser(prog).parse_args(argv))
+
+
+def build_parser(prog: str) -> Parser:
+    """The parser of all commands; errors and help name the program ``prog``."""
+    parser = Parser(
+        prog=prog, description="Measurements: operations up a ladder of rungs, programs next to their peers."
+    )
+    commands = parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True, title="commands")
+
+    def add(name, summary, measure, known=()):
+        command = commands.add_parser(name, help=summary, description=summary)
+        command.set_defaults(measure=measure, known=known, names=())
+        return command
+
+    listing = add("list", "name the ladders and the peer runs", None)
+    run = add("run", "climb ladders: every rung checked against float64, then timed", _run, ladder.CASES)
     run.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ladder.CASES)}; all when none is given")
     run.add_argument("--plot", metavar="FILE", help="draw the rungs on this machine's roofline (needs matplotlib)")
-    against = commands.add_parser("peers", help="whole programs next to other libraries, each in its own process")
+    against = add("peers", "whole programs next to other libraries, each in its own process", _peers, peers.RUNS)
     against.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(peers.RUNS)}; all when none is given")
     against.add_argument(
         "--only",
@@ -24,55 +53,73 @@ def main(argv=None):
         metavar="CONTENDER",
         help="run this contender alone, named as in `list`; may be repeated (all contenders of a run are in memory together)",
     )
-    against.add_argument("--rounds", type=int, default=7, help="timed rounds of each contender (default 7)")
-    tokenizer = commands.add_parser("tokenizer", help="the tokenizer next to tiktoken, tokenizers and rustbpe")
+    against.add_argument("--rounds", type=int, default=7, help="timed rounds of each contender")
+    tokenizer = add("tokenizer", "the tokenizer next to tiktoken, tokenizers and rustbpe", _tokenizer, bpe.CASES)
     bpe.configure(tokenizer)
-    whole = commands.add_parser("recipe", help="a whole training run, start-up included, next to PyTorch")
-    recipe.configure(whole)
-    parts = commands.add_parser("step", help="one training step by operation: time, share of the limit, Python's part")
-    step.configure(parts)
-    code = commands.add_parser(
-        "assembly", help="a kernel's machine code: vector width, spills, instructions of its loops"
+    recipe.configure(add("recipe", "a whole training run, start-up included, next to PyTorch", _recipe))
+    parts = add(
+        "step", "one training step by operation: time, share of the limit, Python's part", step.run, step.SHAPES
     )
-    assembly.configure(code)
-    run.set_defaults(measure=_run, known=ladder.CASES)
-    against.set_defaults(measure=_peers, known=peers.RUNS)
-    tokenizer.set_defaults(measure=_tokenizer, known=bpe.CASES)
-    whole.set_defaults(measure=_recipe, known=(), names=())
-    parts.set_defaults(measure=step.run, known=step.SHAPES)
-    code.set_defaults(measure=assembly.run, known=assembly.NAMES)
-    for command in (run, against, tokenizer, whole, parts, code):
-        command.add_argument("--json", metavar="FILE", help="also write the results to FILE")
-    args = parser.parse_args(argv)
-    if args.command == "list":
-        return _list()
-    unknown = [name for name in args.names if name not in args.known]
-    if unknown:
-        parser.error(f"unknown name {unknown[0]!r}; known: {', '.join(args.known)}")
-    for line in hindrances():
+    step.configure(parts)
+    loops = "a kernel's machine code: vector width, spills, instructions of its loops"
+    assembly.configure(add("assembly", loops, assembly.run, assembly.NAMES))
+    for command in commands.choices.values():
+        if command is not listing:
+            command.add_argument("--json", metavar="FILE", help="write the results to this file, for a program to read")
+        prepare(command, types.SimpleNamespace(run=_list if command is listing else _measure))
+    return parser
+
+
+def _measure(args):
+    """Say what slows this machine down, run the command, and write what it found to the file of ``--json``."""
+    for name in args.names:
+        if name not in args.known:
+            raise ConfigError("no such name", found=name, expected=f"one of {', '.join(args.known)}")
+    _check_files(args)
+    notes = list(hindrances())
+    time.sleep(_GLANCE)
+    busy = others_busy()
+    if busy > 0.5:
+        notes.append(_busy_note(busy))
+    for line in notes:
         print(f"note: {line}", file=sys.stderr)
-    results = args.measure(args)
-    document = {"environment": environment(), **results}
+    document = {"environment": environment(), **args.measure(args)}
+    if busy <= 0.5 < (during := others_busy()):
+        print(f"note: {_busy_note(during)}", file=sys.stderr)
     if args.json:
         with open(args.json, "w", encoding="utf-8") as file:
             json.dump(document, file, indent=1)
-    print(json.dumps(document))
-    return 0
+        print(f"\nwrote {args.json}")
 
 
-def _list():
-    for name in ladder.CASES:
-        case = ladder.load(name)
-        print(f"run       {name:20} {case.summary}: {', '.join(rung.name for rung in case.rungs)}")
-    for name, run in peers.RUNS.items():
-        print(f"peers     {name:20} {run.summary}: {', '.join(run.contenders)}")
-    for name, summary in bpe.CASES.items():
-        print(f"tokenizer {name:20} {summary}")
-    print("recipe    --data FILE          a whole training run, start-up included, next to PyTorch")
-    for name, spec in step.SHAPES.items():
-        print(f"step      {name:20} {_sizes(spec)}")
-    print(f"assembly  {', '.join(assembly.NAMES)}")
-    return 0
+def _check_files(args):
+    """Refuse, before minutes of measuring, files that cannot be written afterwards."""
+    for flag, path in (("--json", args.json), ("--plot", getattr(args, "plot", None))):
+        if path and not Path(path).absolute().parent.is_dir():
+            raise ConfigError("there is no such folder", field=flag, path=Path(path).parent)
+    if getattr(args, "plot", None) and not plots.available():
+        raise ConfigError("matplotlib is not installed", field="--plot", expected='pip install ".[plot]"')
+
+
+def _busy_note(busy):
+    return f"other programs keep {busy:.1f} processors busy: figures are lower than they could be, and vary"
+
+
+def _list(args):
+    rows = [("run", name, ladder.load(name).summary, _names(ladder.load(name).rungs)) for name in ladder.CASES]
+    rows += [("peers", name, run.summary, ", ".join(run.contenders)) for name, run in peers.RUNS.items()]
+    rows += [("tokenizer", name, summary, "") for name, summary in bpe.CASES.items()]
+    rows.append(("recipe", "--data FILE", "a whole training run, start-up included, next to PyTorch", ""))
+    rows += [("step", name, _sizes(spec), "") for name, spec in step.SHAPES.items()]
+    rows += [("assembly", name, "", "") for name in assembly.NAMES]
+    for command, name, summary, contenders in rows:
+        text = f"{summary}: {contenders}" if contenders else summary
+        head = f"{command:10}{name:20} "
+        print(textwrap.fill(text, columns(), initial_indent=head, subsequent_indent=" " * len(head)) if text else head)
+
+
+def _names(rungs):
+    return ", ".join(rung.name for rung in rungs)
 
 
 def _run(args):
@@ -82,8 +129,8 @@ def _run(args):
     for name in args.names or ladder.CASES:
         case = ladder.load(name)
         print(f"\n{case.name}: {case.summary}   {_sizes(case.size)}   (* on {_sizes(case.small_size)})")
-        heads = f"{'GFLOP/s':>10}{'GB/s':>10}{'of limit':>10}{'in':>10}{'memory':>10}{'compile':>9}"
-        print(f"  {'rung':28}{'error':>10}{'time':>12}{heads}")
+        heads = f"{'GFLOP/s':>9}{'GB/s':>8}{'of limit':>9}{'in':>9}" + f"{'memory':>11}{'compile':>9}" * _has_room()
+        print(f"  {'rung':24}{'error':>9}{'time':>10}{heads}")
         results += ladder.climb(case, limits, _print_rung)
     if args.plot:
         from . import plot
@@ -93,15 +140,21 @@ def _run(args):
     return {"limits": limits, "results": [result._asdict() for result in results]}
 
 
+def _has_room():
+    """Whether the table's last two columns fit the terminal; in a pipe or file they do."""
+    return not sys.stdout.isatty() or columns() >= 98
+
+
 def _print_rung(result):
     star = "*" if result.size != ladder.load(result.case).size else " "
+    head = f"  {result.rung + star:24}{result.error:>9.1e}"
     if result.seconds is None:
-        print(f"  {result.rung + star:28}{result.error:>10.1e}   fails its oracle, not timed")
+        print(f"{head}   fails its oracle, not timed")
         return
+    memory = f"{result.memory / 1e6:>8.1f} MB{result.compile_seconds:>7.1f} s" * _has_room()
     print(
-        f"  {result.rung + star:28}{result.error:>10.1e}{timing.format_seconds(result.seconds['median']):>12}"
-        f"{result.gflops:>10.3g}{result.gbytes:>10.3g}{result.share:>10.1%}{result.products:>10}{result.memory / 1e6:>7.1f} MB"
-        f"{result.compile_seconds:>7.1f} s"
+        f"{head}{timing.format_seconds(result.seconds['median']):>10}"
+        f"{result.gflops:>9.3g}{result.gbytes:>8.3g}{result.share:>9.1%}{result.products:>9}{memory}"
     )
 
 
@@ -110,7 +163,12 @@ def _peers(args):
     contenders = {contender for run in chosen.values() for contender in run.contenders}
     unknown = set(args.only or ()) - contenders
     if unknown:
-        sys.exit(f"error: --only: no contender {sorted(unknown)[0]!r}; known: {', '.join(sorted(contenders))}")
+        raise ConfigError(
+            "no such contender",
+            field="--only",
+            found=sorted(unknown)[0],
+            expected=f"one of {', '.join(sorted(contenders))}",
+        )
     for name, run in chosen.items():
         print(f"\n{name}: {run.summary}")
         limits = timing.limits(0.1)

@@ -26,6 +26,8 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
+from gpt_numpy.commands.download import find
+from gpt_numpy.errors import ConfigError
 from gpt_numpy.host.processors import cores
 from gpt_numpy.tokenizer import GPT2_PATTERN, Tokenizer
 
@@ -57,7 +59,7 @@ def standard_library(limit=SOURCE_BYTES):
 
 def documents_of(data, generated=GENERATED_BYTES):
     """name → list of documents: the play's speeches, the library's files, the kinds of generated text."""
-    play = (data / "tinyshakespeare.txt").read_bytes().decode()
+    play = find("shakespeare", data)[0].read_bytes().decode()
     kinds = corpus.generate(generated)
     return {
         "Tiny Shakespeare": play.split("\n\n"),
@@ -332,7 +334,7 @@ CASES = {
 def configure(parser):
     """Declare the arguments of ``python -m benchmarks tokenizer``."""
     parser.add_argument("names", nargs="*", metavar="CASE", help=f"of {', '.join(CASES)}; all when none is given")
-    parser.add_argument("--rounds", type=int, default=5, help="timed rounds (default 5)")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds")
     sizes = ", ".join(map(str, VOCAB_SIZES))
     parser.add_argument("--vocab-size", type=int, action="append", help=f"to train to, repeatable (default {sizes})")
     parser.add_argument(
@@ -342,14 +344,24 @@ def configure(parser):
         metavar="BYTES",
         help=f"size of the generated text (default {GENERATED_BYTES:,}; 200000000 for one that no cache holds)",
     )
-    parser.add_argument("--data", type=Path, default=os.environ.get("GPT_NUMPY_TEST_DATA"), help="folder of the texts")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=os.environ.get("GPT_NUMPY_TEST_DATA"),
+        help="folder of the texts and of GPT-2's vocabulary (default: $GPT_NUMPY_TEST_DATA)",
+    )
 
 
 def run(args):
     """Measure what ``args`` name; case → results."""
     if args.data is None:
-        raise SystemExit("--data: a folder with gpt2/ and tinyshakespeare.txt")
-    documents, tokenizer = documents_of(Path(args.data), args.generated), Tokenizer.load(Path(args.data) / "gpt2")
+        raise ConfigError(
+            "is missing",
+            field="--data",
+            expected="a folder with what 'gpt-numpy download' fetches as shakespeare and gpt2-vocabulary",
+        )
+    data = Path(args.data)
+    documents, tokenizer = documents_of(data, args.generated), Tokenizer.load(find("gpt2-vocabulary", data)[0].parent)
     natural = {title: parts for title, parts in documents.items() if "generated" not in title}
     cases = {
         "encode": lambda: encode(tokenizer, documents, args.rounds),

@@ -24,8 +24,8 @@ from .peers import INSTALL, ROOT
 
 def configure(parser):
     """Declare the arguments of ``python -m benchmarks recipe``."""
-    parser.add_argument("--data", type=Path, required=True, help="tinyshakespeare.txt")
-    parser.add_argument("--rounds", type=int, default=1, help="runs of either (default 1)")
+    parser.add_argument("--data", type=Path, required=True, help="the text to train on, such as tinyshakespeare.txt")
+    parser.add_argument("--rounds", type=int, default=1, help="runs of either program")
 
 
 def run(args):

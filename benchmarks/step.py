@@ -28,12 +28,14 @@ SHAPES = {
 def configure(parser):
     """Add the command's arguments to its parser."""
     parser.add_argument("names", nargs="*", metavar="SHAPE", help=f"of {', '.join(SHAPES)} (default: small)")
-    parser.add_argument("--products", default="float32", choices=PRODUCTS, help="of the step (default float32)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="for each shape (default 3)")
+    parser.add_argument(
+        "--products", default="float32", choices=PRODUCTS, help="arithmetic of the step's matrix products"
+    )
+    parser.add_argument("--seconds", type=float, default=3.0, help="seconds of measuring for each shape")
 
 
 def run(args):
-    """Measure and print each shape; returns what the command reports as JSON."""
+    """Measure and print each shape; returns what ``--json`` writes."""
     limits = timing.limits()
     print(timing.limits_line(limits))
     results = {}

@@ -76,6 +76,7 @@ MOVED = {
 }
 MOVED |= {
     "gpt_numpy.accounting": "gpt_numpy.machine.cost",
+    "gpt_numpy.commands.parsing": "gpt_numpy.command_line",
     "gpt_numpy.cores": "gpt_numpy.host.processors",
     "gpt_numpy.kernels.peak": "gpt_numpy.machine.limit_kernels",
     "gpt_numpy.training.throughput": "gpt_numpy.machine.memory",

@@ -67,16 +67,21 @@ def pytest_sessionfinish(session, exitstatus):
 
 @pytest.fixture(scope="session")
 def test_data():
-    """Folder with GPT-2's vocabulary and Tiny Shakespeare; the test is skipped where there is none."""
+    """A function: paths of the files of one entry of `gpt-numpy download`; the test is skipped where no folder is set.
+
+    The folder is $GPT_NUMPY_TEST_DATA, laid out as the command does with --out or without, or with OpenAI's names.
+    """
     folder = os.environ.get("GPT_NUMPY_TEST_DATA")
     if not folder:
         pytest.skip("GPT_NUMPY_TEST_DATA is not set")
-    return pathlib.Path(folder)
+    from gpt_numpy.commands import download
+
+    return lambda what: download.find(what, pathlib.Path(folder))
 
 
 @pytest.fixture(scope="session")
 def shakespeare(test_data):
-    return (test_data / "tinyshakespeare.txt").read_text(encoding="utf-8")
+    return test_data("shakespeare")[0].read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +89,7 @@ def gpt2(test_data):
     """GPT-2's own tokenizer."""
     from gpt_numpy.tokenizer import Tokenizer
 
-    return Tokenizer.load(test_data / "gpt2")
+    return Tokenizer.load(test_data("gpt2-vocabulary")[0].parent)
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ FLOORS = [
     {"machine", "interop", "model"},
     {"inference", "study", "evaluating"},
     {"training"},
-    {"sweeping"},
+    {"sweeping", "command_line"},
     {"commands", "__main__", "__init__"},
 ]
 

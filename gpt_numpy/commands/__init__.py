@@ -13,10 +13,10 @@ import signal
 import sys
 
 from .. import __version__
+from ..command_line import Parser, in_flags
 from ..errors import GPTNumpyError
 from ..host import compiling, terminal
 from ..wording import in_words
-from .parsing import Parser, in_flags
 
 # name → one line of help; the module of the same name (dashes as underscores) does the work
 SUBCOMMANDS = {
@@ -34,6 +34,7 @@ SUBCOMMANDS = {
     "microscope": "write one page that shows every value and gradient of a model for a text",
     "study": "planted gradient bugs as riddles: the symptom, a hint, the answer",
     "tokenizer": "train a vocabulary, encode, decode, show a text by token, compare two",
+    "bench": "measure kernels, training steps and the tokenizer next to other libraries",
     "info": "what a model costs in parameters, operations, bytes and time, and what holds this machine back",
 }
 

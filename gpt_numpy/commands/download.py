@@ -50,12 +50,36 @@ CATALOGUE = {
     ],
 }
 _CONFIGS = {"gpt2": "gpt2"}  # a model's config.json is written, from the preset, not downloaded
+_OTHER_NAMES = {"vocab.json": "encoder.json", "merges.txt": "vocab.bpe"}  # OpenAI's, for the same bytes
 
 
 EXAMPLES = (
     ("gpt-numpy download shakespeare", "Tiny Shakespeare, 1.1 MB, into data/shakespeare"),
     ("gpt-numpy download gpt2", "GPT-2 124M, 548 MB, into data/gpt2"),
+    ("gpt-numpy download gpt2-vocabulary --out data", "its vocabulary alone; then GPT_NUMPY_TEST_DATA=data pytest"),
 )
+
+
+def find(what: str, folder: Path) -> list[Path]:
+    """The files of ``what`` in ``folder``, or in its subfolder ``what`` or ``gpt2``; ``DataError`` where one is missing.
+
+    OpenAI's names for a file are taken as well.
+    """
+    from ..errors import DataError
+
+    for place in (folder, folder / what, folder / "gpt2"):
+        found = []
+        for file in CATALOGUE[what]:
+            names = (file.name, _OTHER_NAMES.get(file.name, file.name))
+            found += [path for name in names if (path := place / name).is_file()][:1]
+        if len(found) == len(CATALOGUE[what]):
+            return found
+    wanted = " and ".join(file.name for file in CATALOGUE[what])
+    raise DataError(
+        f"{wanted} are not there" if len(CATALOGUE[what]) > 1 else f"{wanted} is not there",
+        path=folder,
+        expected=f"after 'gpt-numpy download {what} --out {folder}'",
+    )
 
 
 def configure(parser):
@@ -64,7 +88,7 @@ def configure(parser):
     parser.add_argument("--out", metavar="DIR", help="folder to download into (default: data/NAME)")
 
 
-def run(args):
+def run(args) -> None:
     folder = Path(args.out or Path("data") / args.what)
     for file in CATALOGUE[args.what]:
         fetch(file, folder)
@@ -84,7 +108,7 @@ def _write_config(folder, preset):
     return folder / "config.json"
 
 
-def fetch(file, folder, attempts=_ATTEMPTS):
+def fetch(file: File, folder: Path, attempts: int = _ATTEMPTS) -> Path:
     """Put ``file`` into ``folder`` unless it is there; ``DataError`` if the received bytes are not the pinned ones.
 
     A broken connection is opened again, up to ``attempts`` times. The bytes received so far are kept for the next call.
@@ -97,7 +121,9 @@ def fetch(file, folder, attempts=_ATTEMPTS):
     if final.exists():
         if _sha256(final) == file.sha256:
             return final
-        raise DataError("there already, with other content", path=final, expected=f"SHA-256 {file.sha256}")
+        raise DataError(
+            "a file of this name is there already, with other content", path=final, expected=f"SHA-256 {file.sha256}"
+        )
     for attempt in range(attempts):
         try:
             _receive(file, part)

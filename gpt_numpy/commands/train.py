@@ -50,8 +50,8 @@ def recipe(settings):
     The script takes all flags of the command, its --help shows the script's own values, and --config FILE and flags win
     over ``settings``. Ends the process with the command's exit code.
     """
+    from ..command_line import Parser
     from . import execute, prepare
-    from .parsing import Parser
 
     parser = Parser(description=f"gpt-numpy train with the settings of {sys.argv[0]}; flags win over them.")
     configure(parser, settings)

@@ -28,8 +28,38 @@ def _quota():
 
 
 def others_busy() -> float:
-    """The number of processors that others kept busy in the last minute; 0 where the system does not report it."""
-    try:
-        return max(0.0, os.getloadavg()[0] - 1.0)  # this process is one of those that are counted
-    except (AttributeError, OSError):
+    """The number of processors that others have kept busy since this process began, where that slows this process.
+
+    0 where enough processors are left for all threads of this process, or where the system does not report it.
+    """
+    now, before = _times(), _at_the_start
+    if now is None or before is None:
+        try:
+            return max(
+                0.0, os.getloadavg()[0] - 1.0
+            )  # of the last minute; this process is one of those that are counted
+        except (AttributeError, OSError):
+            return 0.0
+    busy, idle, own = (new - old for new, old in zip(now, before))
+    if busy + idle <= 0:
         return 0.0
+    others = max(0.0, busy - own) / (busy + idle) * len(cores())
+    return others if len(cores()) - others < thread_count() else 0.0
+
+
+def _times() -> tuple[float, float, float] | None:
+    """Seconds that the processors of `cores` were busy, were idle, and worked for this process; None where unknown."""
+    try:
+        with open("/proc/stat", encoding="ascii") as lines:
+            rows = [line.split() for line in lines if line.startswith("cpu")]
+        ours = {f"cpu{number}" for number in cores()}
+        counts = [list(map(int, row[1:9])) for row in rows if row[0] in ours]
+        tick = 1 / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, AttributeError):
+        return None
+    idle = sum(row[3] + row[4] for row in counts) * tick  # the fourth is idle, the fifth waits for a disk
+    own = os.times()
+    return sum(map(sum, counts)) * tick - idle, idle, own.user + own.system + own.children_user + own.children_system
+
+
+_at_the_start = _times()

@@ -6,6 +6,8 @@ import pytest
 
 from benchmarks import __main__ as command
 from benchmarks import assembly, step
+from gpt_numpy.commands import bench
+from gpt_numpy.commands import main as gpt_numpy_command
 
 SPEC = dict(vocab_size=65, n_layer=2, n_head=2, n_embd=16, batch_size=3, block_size=8)
 
@@ -30,12 +32,43 @@ def test_the_parts_make_up_the_step(result):
     assert 0 < result["python"] < result["seconds"] and 0 < launches < 2 * result["seconds"]
 
 
-def test_the_command_prints_a_table_and_json(capsys, monkeypatch):
+def test_the_command_prints_a_table_and_writes_json_where_it_is_told(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr(step, "SHAPES", {"small": SPEC})
-    assert command.main(["step", "--seconds", "0"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert any("a whole step" in line for line in lines) and any("Python" in line for line in lines)
-    assert set(json.loads(lines[-1])["steps"]) == {"small"}
+    assert command.main(["step", "--seconds", "0", "--json", str(tmp_path / "step.json")]) == 0
+    printed = capsys.readouterr().out
+    assert "a whole step" in printed and "Python" in printed and "{" not in printed
+    assert set(json.loads((tmp_path / "step.json").read_text())["steps"]) == {"small"}
+
+
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(step, "measure", lambda *_: pytest.fail("measured"))
+    assert command.main(["step", "--json", str(tmp_path / "no" / "step.json")]) == 2
+    assert "no such folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("busy,said", [(0.2, False), (1.7, True)])
+def test_a_busy_machine_is_mentioned(busy, said, capsys, monkeypatch):
+    monkeypatch.setattr(step, "SHAPES", {"small": SPEC})
+    monkeypatch.setattr(command, "others_busy", lambda: busy)
+    command.main(["step", "--seconds", "0"])
+    assert ("other programs keep 1.7 processors busy" in capsys.readouterr().err) == said
+
+
+def test_gpt_numpy_bench_is_the_same_from_any_folder(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert gpt_numpy_command(["bench", "list"]) == 0
+    assert "train-small" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        gpt_numpy_command(["bench", "run", "--plott", "x"])
+    assert stop.value.code == 2 and "did you mean --plot?" in capsys.readouterr().err
+
+
+def test_gpt_numpy_bench_says_where_the_benchmarks_are_when_only_the_package_is_installed(
+    capsys, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(bench, "_FOLDER", tmp_path)
+    assert gpt_numpy_command(["bench", "list"]) == 2
+    assert "a clone of the project" in capsys.readouterr().err
 
 
 LISTING = """
@@ -65,15 +98,13 @@ def test_a_loop_is_taken_apart():
     assert loop.mix["vfmadd231ps"] == 2
 
 
-def test_a_kernel_that_is_compiled_here(capsys):
-    assert command.main(["assembly", "layernorm"]) == 0
-    printed = capsys.readouterr().out
-    loops = json.loads(printed.splitlines()[-1])["assembly"]["layernorm"]
+def test_a_kernel_that_is_compiled_here(tmp_path):
+    assert command.main(["assembly", "layernorm", "--json", str(tmp_path / "loops.json")]) == 0
+    loops = json.loads((tmp_path / "loops.json").read_text())["assembly"]["layernorm"]
     assert loops and all(loop["instructions"] > 0 for loop in loops)
     assert max(loop["multiplies"] for loop in loops) > 0
 
 
 def test_an_unknown_kernel_is_refused(capsys):
-    with pytest.raises(SystemExit) as stop:
-        command.main(["assembly", "gem"])
-    assert stop.value.code == 2 and "gem" in capsys.readouterr().err
+    assert command.main(["assembly", "gem"]) == 2
+    assert "'gem'" in capsys.readouterr().err

@@ -129,11 +129,19 @@ def test_everything_is_pinned():
 
 
 def test_pins_are_those_of_the_test_data(test_data):
-    for name, path in (
-        ("tinyshakespeare.txt", "tinyshakespeare.txt"),
-        ("vocab.json", "gpt2/encoder.json"),
-        ("merges.txt", "gpt2/vocab.bpe"),
-    ):
-        file = next(file for files in CATALOGUE.values() for file in files if file.name == name)
-        assert download._sha256(test_data / path) == file.sha256
-        assert file.size in (None, (test_data / path).stat().st_size)
+    for what in ("shakespeare", "gpt2-vocabulary"):
+        for file, path in zip(CATALOGUE[what], test_data(what)):
+            assert download._sha256(path) == file.sha256
+            assert file.size in (None, path.stat().st_size)
+
+
+@pytest.mark.parametrize("inner", ["", "gpt2-vocabulary", "gpt2"])
+@pytest.mark.parametrize("names", [("vocab.json", "merges.txt"), ("encoder.json", "vocab.bpe")])
+def test_what_was_downloaded_is_found_however_it_is_laid_out(inner, names, tmp_path):
+    """`download … --out DIR`, without --out in data/NAME, and folders with OpenAI's names: all are test data."""
+    with pytest.raises(DataError, match=r"vocab.json and merges.txt are not there.*gpt-numpy download gpt2-vocabulary"):
+        download.find("gpt2-vocabulary", tmp_path)
+    (tmp_path / inner).mkdir(exist_ok=True)
+    for name in names:
+        (tmp_path / inner / name).write_text("")
+    assert download.find("gpt2-vocabulary", tmp_path) == [tmp_path / inner / name for name in names]

@@ -12,8 +12,8 @@ import difflib
 import re
 import sys
 
-from ..errors import ConfigError, GenerationError, GPTNumpyError
-from ..host.terminal import columns
+from .errors import ConfigError, GenerationError, GPTNumpyError
+from .host.terminal import columns
 
 FLAG = "[FLAG ...]"
 _WIDEST_HELP = 110
@@ -136,8 +136,9 @@ class Parser(argparse.ArgumentParser):
 
     def _refuse_unknown_flags(self, args):
         known = [name for action in self._actions for name in action.option_strings]
+        hands_on = any(action.nargs in (argparse.PARSER, argparse.REMAINDER) for action in self._actions)
         for word in args:
-            if word == "--" or (self._branches() is not None and not word.startswith("-")):
+            if word == "--" or (hands_on and not word.startswith("-")):
                 return  # the rest holds no flags, or another parser's
             name = word.split("=", 1)[0]
             if not word.startswith("-") or word == "-" or " " in name or _NUMBER.match(word) or name in known:

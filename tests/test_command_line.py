@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from gpt_numpy.command_line import in_flags
 from gpt_numpy.commands import SUBCOMMANDS, build_parser, main
-from gpt_numpy.commands.parsing import in_flags
 from gpt_numpy.errors import CheckpointMismatch, ConfigError, DataError, GenerationError
 
 
