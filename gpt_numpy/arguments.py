@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 
+from .config import GATED_ACTIVATIONS, PLAIN_ACTIVATIONS
 from .errors import KernelError
 
 
@@ -30,12 +31,18 @@ def check_shape(name, array, shape):
 
 
 def check_into(into, dtype, **shapes):
-    """Raise ``KernelError`` unless ``into`` holds one array for each of ``shapes`` that can be added to."""
+    """Raise ``KernelError`` unless ``into`` holds one array for each of ``shapes`` that can be added to.
+
+    A shape that is None belongs to a parameter that the layer does not have: ``into`` has None there.
+    """
     if not isinstance(into, (tuple, list)) or len(into) != len(shapes):
         found = len(into) if isinstance(into, (tuple, list)) else type(into).__name__
         raise KernelError("one array for each parameter gradient", field="into", found=found, expected=len(shapes))
     for (name, shape), array in zip(shapes.items(), into):
-        check_target(name, array, shape, dtype)
+        if shape is not None:
+            check_target(name, array, shape, dtype)
+        elif array is not None:
+            raise KernelError("there is no such parameter", field=name, found=type(array).__name__, expected=None)
 
 
 def check_target(name, array, shape, dtype):
@@ -99,20 +106,44 @@ def check_layernorm(x, weight, bias):
 
 
 def check_linear(x, weight, bias):
-    """Raise ``KernelError`` unless x (..., K), weight (K, N) and bias (N,) fit."""
-    check_axes(1, x=x, weight=weight, bias=bias)
+    """Raise ``KernelError`` unless x (..., K), weight (K, N) and bias (N,) or None fit."""
+    check_axes(1, x=x, weight=weight)
     check_shape("weight", weight, (x.shape[-1], weight.shape[-1]))
-    check_shape("bias", bias, weight.shape[-1:])
+    check_bias("bias", bias, weight.shape[-1])
 
 
-def check_mlp(x, fc_weight, fc_bias, proj_weight, proj_bias):
-    """Raise ``KernelError`` unless x (..., C), fc_weight (C, W), fc_bias, proj_weight (W, N) and proj_bias fit."""
-    check_axes(1, x=x, fc_weight=fc_weight, fc_bias=fc_bias, proj_weight=proj_weight, proj_bias=proj_bias)
-    wide, N = fc_weight.shape[-1], proj_weight.shape[-1]
-    check_shape("fc_weight", fc_weight, (x.shape[-1], wide))
-    check_shape("fc_bias", fc_bias, (wide,))
-    check_shape("proj_weight", proj_weight, (wide, N))
-    check_shape("proj_bias", proj_bias, (N,))
+def check_bias(name, bias, columns):
+    """Raise ``KernelError`` unless ``bias`` is (columns,) or None."""
+    if bias is not None:
+        check_axes(1, **{name: bias})
+        check_shape(name, bias, (columns,))
+
+
+def check_mlp(x, fc_weight, fc_bias, proj_weight, proj_bias, activation="gelu"):
+    """Raise ``KernelError`` unless x (..., C), fc_weight (C, W or 2W), fc_bias, proj_weight (W, N) and proj_bias fit."""
+    check_choice("activation", activation, (*PLAIN_ACTIVATIONS, *GATED_ACTIVATIONS))
+    check_axes(1, x=x, fc_weight=fc_weight, proj_weight=proj_weight)
+    columns = fc_weight.shape[-1]
+    wide = columns // 2 if activation in GATED_ACTIVATIONS else columns
+    check_shape("fc_weight", fc_weight, (x.shape[-1], 2 * wide if activation in GATED_ACTIVATIONS else wide))
+    check_bias("fc_bias", fc_bias, columns)
+    check_shape("proj_weight", proj_weight, (wide, proj_weight.shape[-1]))
+    check_bias("proj_bias", proj_bias, proj_weight.shape[-1])
+
+
+def check_choice(name, value, choices):
+    """Raise ``KernelError`` unless ``value`` is one of ``choices``."""
+    if value not in choices:
+        raise KernelError("no such choice", field=name, found=value, expected=", ".join(choices))
+
+
+def halves(hidden):
+    """Views of the left and of the right half of the last axis: gate and up of a gated layer."""
+    check_axes(1, hidden=hidden)
+    wide, odd = divmod(hidden.shape[-1], 2)
+    if odd:
+        raise KernelError("gate and up have the same width", field="hidden", found=hidden.shape, expected="(..., 2W)")
+    return hidden[..., :wide], hidden[..., wide:]
 
 
 def check_head(x, wte):

@@ -1,7 +1,8 @@
-"""The shape of a GPT-2: six numbers, the published presets, and the checks that a shape makes sense.
+"""The shape of a model: its sizes, the kind of each part, the presets, and the checks that a shape makes sense.
 
-Field names are GPT-2's and nanoGPT's, except that Hugging Face's ``config.json`` calls ``block_size``
-``n_positions``; the translation is in ``interop.huggingface``.
+The defaults are GPT-2. Field names are GPT-2's and nanoGPT's, except that Hugging Face's ``config.json`` calls
+``block_size`` ``n_positions``; the translation is in ``interop``. Each other field says what one part of a block is;
+``parts`` turns the fields into functions.
 """
 
 from __future__ import annotations
@@ -9,12 +10,21 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
+import types
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .errors import ConfigError
 
 LARGEST_SIZE = 2**63 - 1  # bound of every field
+PLAIN_ACTIVATIONS = (
+    *("gelu", "gelu_erf", "gelu_10", "quick_gelu", "silu", "mish", "hardswish", "relu", "relu2", "relu6"),
+    *("leaky_relu", "tanh", "sigmoid", "laplace", "linear"),
+)
+# name of a gated MLP → the activation of its gate
+GATED_ACTIVATIONS = types.MappingProxyType(
+    {"swiglu": "silu", "geglu": "gelu", "geglu_erf": "gelu_erf", "reglu": "relu"}
+)
 
 # n_layer, n_head, n_embd, block_size, vocab_size
 _PRESETS = {
@@ -32,7 +42,7 @@ _PRESETS = {
 
 @dataclasses.dataclass(frozen=True)
 class GPTConfig:
-    """Sizes of a GPT-2.
+    """Sizes of a model, and the kind of each of its parts. The defaults are GPT-2's.
 
     vocab_size  V, number of token ids
     block_size  longest sequence: the number of learned positions
@@ -40,6 +50,13 @@ class GPTConfig:
     n_head      attention heads in each block; divides n_embd
     n_embd      C, width of the residual stream
     dropout     probability of dropping an activation while training (embedding, attention, residual)
+
+    mlp         the activation of the feed-forward layer, or a gated one (``layers.activation``)
+    n_inner     width of the feed-forward layer between its two products; None: 4 n_embd
+    norm_epsilon  added to the variance under the root of a norm
+    tied        whether the output head is the token embedding
+    scale_attn_weights  whether scores are divided by the root of head_size
+    scale_attn_by_inverse_layer_idx  whether the scores of block i are divided by i + 1 as well
 
     Raises ``ConfigError`` for a value that no model can have.
     """
@@ -50,6 +67,12 @@ class GPTConfig:
     n_head: int
     n_embd: int
     dropout: float = 0.0
+    mlp: str = "gelu"
+    n_inner: int | None = None
+    norm_epsilon: float = 1e-5
+    tied: bool = True
+    scale_attn_weights: bool = True
+    scale_attn_by_inverse_layer_idx: bool = False
 
     def __post_init__(self) -> None:
         for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd"):
@@ -57,6 +80,7 @@ class GPTConfig:
             if getattr(self, name) > LARGEST_SIZE:
                 raise ConfigError("not a size", field=name, found=getattr(self, name), expected=f"1 to {LARGEST_SIZE}")
         check_number("dropout", self.dropout, minimum=0.0, below=1.0)
+        self._check_parts()
         if self.n_embd % self.n_head:
             raise ConfigError(
                 "the heads share the width evenly, so n_head must divide n_embd",
@@ -65,10 +89,49 @@ class GPTConfig:
                 expected=f"a divisor of n_embd = {self.n_embd}",
             )
 
+    def _check_parts(self):
+        check_choice("mlp", self.mlp, (*PLAIN_ACTIVATIONS, *GATED_ACTIVATIONS))
+        if self.n_inner is not None and check_integer("n_inner", self.n_inner, minimum=1) > LARGEST_SIZE:
+            raise ConfigError("not a size", field="n_inner", found=self.n_inner, expected=f"1 to {LARGEST_SIZE}")
+        check_number("norm_epsilon", self.norm_epsilon, minimum=0.0, below=1.0)
+        for name in ("tied", "scale_attn_weights", "scale_attn_by_inverse_layer_idx"):
+            check_truth(name, getattr(self, name))
+
     @property
     def head_size(self) -> int:
         """Width of one head, n_embd / n_head."""
         return self.n_embd // self.n_head
+
+    @property
+    def is_gated(self) -> bool:
+        """Whether the feed-forward layer has a gate."""
+        return self.mlp in GATED_ACTIVATIONS
+
+    @property
+    def mlp_width(self) -> int:
+        """Width of the feed-forward layer between its two products."""
+        return 4 * self.n_embd if self.n_inner is None else self.n_inner
+
+    @property
+    def hidden_columns(self) -> int:
+        """Columns of the feed-forward layer's first product: its width, twice where a gate lies beside it."""
+        return 2 * self.mlp_width if self.is_gated else self.mlp_width
+
+    def attention_scale(self, layer: int) -> float | None:
+        """What block ``layer`` multiplies its scores by; None for 1/√head_size."""
+        if self.scale_attn_weights and not self.scale_attn_by_inverse_layer_idx:
+            return None
+        scale = 1 / math.sqrt(self.head_size) if self.scale_attn_weights else 1.0
+        return scale / (layer + 1) if self.scale_attn_by_inverse_layer_idx else scale
+
+    def differing(self) -> dict[str, Any]:
+        """The fields of the parts that differ from GPT-2's, by name."""
+        parts = [field for field in dataclasses.fields(self) if field.default is not dataclasses.MISSING]
+        return {
+            field.name: getattr(self, field.name)
+            for field in parts
+            if field.name != "dropout" and getattr(self, field.name) != field.default
+        }
 
     @classmethod
     def preset(cls, name: str, **changes) -> GPTConfig:
@@ -115,6 +178,23 @@ def check_integer(name: str, value: Any, minimum: int) -> int:
     """``value`` if it is an integer of at least ``minimum``; ``True`` is not an integer here."""
     if isinstance(value, bool) or not hasattr(value, "__index__") or value < minimum:
         raise ConfigError("not a size", field=name, found=value, expected=f"an integer >= {minimum}")
+    return value
+
+
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
+    """``value`` if it is one of ``choices``."""
+    known = tuple(choices)
+    if not isinstance(value, str) or value not in known:
+        raise ConfigError(
+            f"no such choice{nearest(value, known)}", field=name, found=value, expected=", ".join(map(str, known))
+        )
+    return value
+
+
+def check_truth(name: str, value: Any) -> bool:
+    """``value`` if it is True or False."""
+    if not isinstance(value, bool):
+        raise ConfigError("not a truth value", field=name, found=value, expected="true or false")
     return value
 
 

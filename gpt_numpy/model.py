@@ -1,12 +1,13 @@
-"""GPT-2: the forward pass from tokens to a loss, and the backward pass as its mirror image.
+"""The model: the forward pass from tokens to a loss, and the backward pass as its mirror image.
 
 The model owns the configuration, the parameters (one flat array with named views) and their
-gradients. Its layer functions come from a module, ``layers`` or ``kernels``, which export the same names.
+gradients. Its layer functions come from a module, ``layers`` or ``kernels``, which export the same names. ``parts``
+chooses among them once, as the configuration says: GPT-2 by default.
 Read ``_block_forward`` next to ``_block_backward``: the second passes gradients back through the same
 steps, from the last line to the first.
-Gradients are added up in this module alone: every backward receives with ``into=`` the
-arrays of ``self.grads`` that its parameter gradients are added to. ``wte`` is passed twice, to the backward of the
-output head and to that of the embedding, because the two share it.
+Gradients are added up here alone: every backward receives ``self.grads``, to whose arrays its parameter gradients are
+added. A tied ``wte`` is added to twice, by the backward of the output head and by that of the embedding, because the two
+share it.
 """
 
 from __future__ import annotations
@@ -18,8 +19,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .architecture.model_inputs import IGNORE_INDEX as IGNORE_INDEX
+from .architecture.model_inputs import check_inputs, check_targets
+from .architecture.model_inputs import check_tokens as check_tokens
+from .architecture.parts import Parts
 from .config import GPTConfig
-from .errors import ContextLengthError, DataError
 from .host import compiler
 from .parameters import Parameters, initialise
 from .products import with_products
@@ -27,7 +31,6 @@ from .randomness import Dropout, dropout_key
 from .wording import counted
 from .workspace import Workspace
 
-IGNORE_INDEX = -1  # a target with this value counts neither in the loss nor in the gradient
 _EMBEDDING, _ATTENTION, _RESIDUAL_1, _RESIDUAL_2 = range(4)  # dropout's sites
 
 
@@ -99,7 +102,8 @@ class GPT:
         products="float32",
     ):
         ops = with_products(compiler.default_ops() if ops is None else ops, products)
-        self.config, self.ops, self.recompute, self.workspace = config, ops, recompute, workspace
+        self.config, self.recompute, self.workspace = config, recompute, workspace
+        self.ops = ops
         self.params = params
         if params is None:
             self.params = Parameters(config, dtype)
@@ -120,15 +124,25 @@ class GPT:
         """The state that is copied or pickled: without the last pass, and without sharing the workspace."""
         ops = self.ops.__name__ if inspect.ismodule(self.ops) else self.ops
         workspace = None if self.workspace is None else Workspace()
-        return {**self.__dict__, "ops": ops, "workspace": workspace, "on_gradients": None, "_pass": None}
+        own = {**self.__dict__, "workspace": workspace, "on_gradients": None, "_pass": None, "_ops": ops}
+        return {name: value for name, value in own.items() if name != "parts"}
 
     def __setstate__(self, state):
         self.__dict__.update(state)
-        if isinstance(self.ops, str):
-            self.ops = importlib.import_module(self.ops)
+        ops = state["_ops"]
+        self.ops = importlib.import_module(ops) if isinstance(ops, str) else ops
 
     def __copy__(self):
         return copy.deepcopy(self)  # two models that share gradients would add into each other's
+
+    @property
+    def ops(self):
+        """The module of layer functions; setting it chooses the parts anew."""
+        return self._ops
+
+    @ops.setter
+    def ops(self, ops):
+        self._ops, self.parts = ops, Parts.of(self.config, ops)
 
     @property
     def dtype(self):
@@ -154,8 +168,8 @@ class GPT:
         sees (default 0). dropout_at: a ``DropoutAt`` while training, None otherwise.
         """
         x = self._trunk_forward(tokens, positions, first_key, dropout_at)
-        logits, head = self.ops.lm_head_forward(x, self.params["wte.weight"])
-        self._pass = self._pass._replace(head=(self.ops.lm_head_backward, head))
+        logits, head = self.parts.head.forward(x, self.params)
+        self._pass = self._pass._replace(head=head)
         return logits
 
     def loss(self, tokens, targets, *, positions=None, first_key=None, dropout_at=None):
@@ -163,12 +177,10 @@ class GPT:
 
         Targets equal to ``IGNORE_INDEX`` do not count.
         """
-        targets = self._check_targets(targets, np.shape(tokens))
+        targets = check_targets(self.config, targets, np.shape(tokens))
         x = self._trunk_forward(tokens, positions, first_key, dropout_at)
-        loss, head = self.ops.lm_head_cross_entropy_forward(
-            x, self.params["wte.weight"], targets, IGNORE_INDEX, self._alloc("activations head")
-        )
-        self._pass = self._pass._replace(head=(self.ops.lm_head_cross_entropy_backward, head))
+        loss, head = self.parts.head.loss(x, self.params, targets, IGNORE_INDEX, self._alloc("activations head"))
+        self._pass = self._pass._replace(head=head)
         return loss
 
     def backward(self, dout=1.0):
@@ -180,22 +192,15 @@ class GPT:
         """
         if self._pass is None or self._pass.head is None:
             raise RuntimeError("backward() needs a forward() or loss() before it")
-        head_backward, head_cache = self._pass.head
-        dx, _ = head_backward(dout, head_cache, into=(self.grads["wte.weight"],), alloc=self._alloc("backward head"))
+        dx = self.parts.head.backward(dout, self._pass.head, self.grads, self._alloc("backward head"))
         return self._trunk_backward(dx)
 
     def loss_and_gradients(self, tokens, targets, dloss=1.0, *, positions=None, first_key=None, dropout_at=None):
         """``loss`` and ``backward(dloss)`` in one call, in which the head's logits never exist all at once."""
-        targets = self._check_targets(targets, np.shape(tokens))
+        targets = check_targets(self.config, targets, np.shape(tokens))
         x = self._trunk_forward(tokens, positions, first_key, dropout_at)
-        loss, dx, _ = self.ops.lm_head_cross_entropy_gradients(
-            x,
-            self.params["wte.weight"],
-            targets,
-            dloss,
-            IGNORE_INDEX,
-            into=(self.grads["wte.weight"],),
-            alloc=self._alloc("backward head"),
+        loss, dx = self.parts.head.loss_and_gradients(
+            x, self.params, self.grads, targets, dloss, IGNORE_INDEX, self._alloc("backward head")
         )
         self._trunk_backward(dx)
         return loss
@@ -203,7 +208,7 @@ class GPT:
     # ---- everything below the head -----------------------------------------------------------------------
 
     def _trunk_forward(self, tokens, positions, first_key, dropout_at):
-        tokens, positions, first_key = self._check_inputs(tokens, positions, first_key)
+        tokens, positions, first_key = check_inputs(self.config, tokens, positions, first_key)
         ops, p = self.ops, self.params
         self._pass = None  # its arrays can go before the next ones come, where the workspace has yet to grow
         alloc = self._alloc("activations")
@@ -224,7 +229,7 @@ class GPT:
             else:
                 x, cache = self._block_forward(i, x, first_key, dropout_at, alloc)
                 blocks.append(cache)
-        x, ln_f = ops.layernorm_forward(x, p["ln_f.weight"], p["ln_f.bias"], alloc=alloc)
+        x, ln_f = self.parts.norm.forward(x, p, "ln_f.", alloc)
         self._pass = Pass(embedding, dropout_cache, blocks, ln_f, None, (first_key, dropout_at))
         return x
 
@@ -232,7 +237,7 @@ class GPT:
         ops, g = self.ops, self.grads
         embedding, dropout_cache, blocks, ln_f, _, context = self._pass
         alloc = self._alloc("backward ln_f")
-        dx, *_ = ops.layernorm_backward(dx, ln_f, into=(g["ln_f.weight"], g["ln_f.bias"]), alloc=alloc)
+        dx = self.parts.norm.backward(dx, ln_f, g, "ln_f.", alloc)
         for i in reversed(range(self.config.n_layer)):
             cache = blocks[i]
             if self.recompute:
@@ -247,67 +252,25 @@ class GPT:
         return dx
 
     def _block_forward(self, i, x, first_key, dropout_at, alloc):
-        ops, p, h = self.ops, self.params, f"h.{i}."
-        normed, ln_1 = ops.layernorm_forward(x, p[h + "ln_1.weight"], p[h + "ln_1.bias"], alloc=alloc)
-        branch, attn = ops.multi_head_attention_forward(
-            normed,
-            p[h + "attn.c_attn.weight"],
-            p[h + "attn.c_attn.bias"],
-            p[h + "attn.c_proj.weight"],
-            p[h + "attn.c_proj.bias"],
-            self.config.n_head,
-            first_key,
-            self._dropout(dropout_at, i, _ATTENTION),
-            alloc,
-            self._alloc("branch"),
-        )
+        ops, (norm, attention, mlp, _), p, h = self.ops, self.parts, self.params, f"h.{i}."
+        normed, ln_1 = norm.forward(x, p, h + "ln_1.", alloc)
+        dropout = self._dropout(dropout_at, i, _ATTENTION)
+        branch, attn = attention.forward(normed, p, h + "attn.", i, first_key, dropout, alloc, self._alloc("branch"))
         x, residual_1 = ops.residual_forward(x, branch, self._dropout(dropout_at, i, _RESIDUAL_1), alloc)
-        normed, ln_2 = ops.layernorm_forward(x, p[h + "ln_2.weight"], p[h + "ln_2.bias"], alloc=alloc)
-        branch, mlp = ops.mlp_forward(
-            normed,
-            p[h + "mlp.c_fc.weight"],
-            p[h + "mlp.c_fc.bias"],
-            p[h + "mlp.c_proj.weight"],
-            p[h + "mlp.c_proj.bias"],
-            alloc,
-            self._alloc("branch"),
-        )
+        normed, ln_2 = norm.forward(x, p, h + "ln_2.", alloc)
+        branch, mlp_cache = mlp.forward(normed, p, h + "mlp.", alloc, self._alloc("branch"))
         x, residual_2 = ops.residual_forward(x, branch, self._dropout(dropout_at, i, _RESIDUAL_2), alloc)
-        return x, BlockCache(ln_1, attn, residual_1, ln_2, mlp, residual_2)
+        return x, BlockCache(ln_1, attn, residual_1, ln_2, mlp_cache, residual_2)
 
     def _block_backward(self, i, dout, cache, alloc, alloc_dx):
-        ops, g, h = self.ops, self.grads, f"h.{i}."
+        ops, (norm, attention, mlp, _), g, h = self.ops, self.parts, self.grads, f"h.{i}."
         dstream, dbranch = ops.residual_backward(dout, cache.residual_2, alloc)
-        dnormed, *_ = ops.mlp_backward(
-            dbranch,
-            cache.mlp,
-            into=(
-                g[h + "mlp.c_fc.weight"],
-                g[h + "mlp.c_fc.bias"],
-                g[h + "mlp.c_proj.weight"],
-                g[h + "mlp.c_proj.bias"],
-            ),
-            alloc=alloc,
-        )
-        dx, *_ = ops.layernorm_backward(
-            dnormed, cache.ln_2, into=(g[h + "ln_2.weight"], g[h + "ln_2.bias"]), alloc=alloc
-        )
+        dnormed = mlp.backward(dbranch, cache.mlp, g, h + "mlp.", alloc)
+        dx = norm.backward(dnormed, cache.ln_2, g, h + "ln_2.", alloc)
         dx += dstream  # x went two ways, into the branch and past it: its gradients add up
         dstream, dbranch = ops.residual_backward(dx, cache.residual_1, alloc)
-        dnormed, *_ = ops.multi_head_attention_backward(
-            dbranch,
-            cache.attn,
-            into=(
-                g[h + "attn.c_attn.weight"],
-                g[h + "attn.c_attn.bias"],
-                g[h + "attn.c_proj.weight"],
-                g[h + "attn.c_proj.bias"],
-            ),
-            alloc=alloc,
-        )
-        dx, *_ = ops.layernorm_backward(
-            dnormed, cache.ln_1, into=(g[h + "ln_1.weight"], g[h + "ln_1.bias"]), alloc=alloc_dx
-        )
+        dnormed = attention.backward(dbranch, cache.attn, g, h + "attn.", alloc)
+        dx = norm.backward(dnormed, cache.ln_1, g, h + "ln_1.", alloc_dx)
         dx += dstream
         return dx
 
@@ -321,42 +284,6 @@ class GPT:
             return None
         key = dropout_key(dropout_at.seed, dropout_at.step, layer, site)
         return Dropout(self.config.dropout, key, dropout_at.first_sequence)
-
-    def _check_inputs(self, tokens, positions, first_key):
-        tokens = check_tokens(tokens, self.config.vocab_size)
-        B, T = tokens.shape
-        limit = self.config.block_size
-        if positions is None:
-            if T > limit:
-                raise ContextLengthError("sequence too long", field="tokens", found=T, expected=f"at most {limit}")
-            positions = np.arange(T)
-        positions = np.array(positions)
-        if positions.shape not in ((T,), (B, T)):
-            raise DataError("wrong shape", field="positions", found=positions.shape, expected=f"{(T,)} or {(B, T)}")
-        if positions.dtype.kind not in "iu":
-            raise DataError("not positions", field="positions", found=str(positions.dtype), expected="integers")
-        if positions.size and not 0 <= int(positions.min()) <= int(positions.max()) < limit:
-            raise ContextLengthError("position out of range", found=int(positions.max()), expected=f"0 to {limit - 1}")
-        if first_key is not None:
-            first_key = np.array(first_key)
-            valid = (
-                first_key.shape == (B, T)
-                and first_key.dtype.kind in "iu"
-                and np.all((first_key >= 0) & (first_key <= np.arange(T)))
-            )
-            if not valid:
-                raise DataError(
-                    "every query sees at least itself",
-                    field="first_key",
-                    expected=f"integers of shape {(B, T)}, 0 <= first_key <= t",
-                )
-        return tokens, positions, first_key
-
-    def _check_targets(self, targets, shape):
-        targets = np.array(targets)
-        if targets.shape != tuple(shape):
-            raise DataError("wrong shape", field="targets", found=targets.shape, expected=str(tuple(shape)))
-        return check_tokens(targets, self.config.vocab_size, lowest=IGNORE_INDEX, name="targets")
 
     # ---- files -------------------------------------------------------------------------------------------
 
@@ -377,19 +304,3 @@ class GPT:
 
         config, params = huggingface.load(find_model(folder), dtype)
         return cls(config, dtype=dtype, ops=ops, params=params, **options)
-
-
-def check_tokens(tokens, vocab_size, lowest=0, name="tokens"):
-    """``tokens`` as a new int64 array (B, T) with every id in range, or a ``DataError`` naming the first bad one.
-
-    The copy is checked, not the caller's array, which the caller may fill with the next batch at any time.
-    """
-    array = np.array(tokens)
-    if array.dtype.kind not in "iu" or array.ndim != 2:
-        found = f"{array.dtype} {array.shape}"
-        raise DataError("not a batch of token ids", field=name, found=found, expected="integers (B, T)")
-    if array.size and not (int(array.min()) >= lowest and int(array.max()) < vocab_size):
-        bad = np.argwhere((array < lowest) | (array >= vocab_size))[0]
-        where = f"{name}[{', '.join(map(str, bad))}]"
-        raise DataError("no such token", field=where, found=int(array[tuple(bad)]), expected=f"0 to {vocab_size - 1}")
-    return array.astype(np.int64, copy=False)

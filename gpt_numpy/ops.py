@@ -32,11 +32,19 @@ class Ops(Protocol):
     ) -> tuple[Any, Any]: ...
     def layernorm_backward(self, dout: Array, cache: Any, alloc: Alloc = np.empty, *, into: Into = None) -> tuple: ...
 
-    def linear_forward(self, x: Array, weight: Array, bias: Array, alloc: Alloc = np.empty) -> tuple[Any, Any]: ...
+    def linear_forward(
+        self, x: Array, weight: Array, bias: Array | None, alloc: Alloc = np.empty
+    ) -> tuple[Any, Any]: ...
     def linear_backward(self, dout: Array, cache: Any, alloc: Alloc = np.empty, *, into: Into = None) -> tuple: ...
 
     def gelu_forward(self, x: Array, alloc: Alloc = np.empty) -> tuple[Any, Any]: ...
     def gelu_backward(self, dout: Array, cache: Any, alloc: Alloc = np.empty) -> Array: ...
+
+    def activation_forward(self, x: Array, name: str, alloc: Alloc = np.empty) -> tuple[Any, Any]: ...
+    def activation_backward(self, dout: Array, cache: Any, alloc: Alloc = np.empty) -> Array: ...
+
+    def swiglu_forward(self, hidden: Array, activation: str = "silu", alloc: Alloc = np.empty) -> tuple[Any, Any]: ...
+    def swiglu_backward(self, dout: Array, cache: Any, alloc: Alloc = np.empty) -> Array: ...
 
     def attention_forward(
         self,
@@ -46,6 +54,7 @@ class Ops(Protocol):
         first_key: Array | None = None,
         dropout: Dropout | None = None,
         alloc: Alloc = np.empty,
+        scale: float | None = None,
     ) -> tuple[Any, Any]: ...
     def attention_backward(self, dout: Array, cache: Any, alloc: Alloc = np.empty) -> tuple: ...
 
@@ -53,14 +62,16 @@ class Ops(Protocol):
         self,
         x: Array,
         attn_weight: Array,
-        attn_bias: Array,
+        attn_bias: Array | None,
         proj_weight: Array,
-        proj_bias: Array,
+        proj_bias: Array | None,
         n_head: int,
         first_key: Array | None = None,
         dropout: Dropout | None = None,
         alloc: Alloc = np.empty,
         alloc_out: Alloc | None = None,
+        *,
+        scale: float | None = None,
     ) -> tuple[Any, Any]: ...
     def multi_head_attention_backward(
         self, dout: Array, cache: Any, alloc: Alloc = np.empty, *, into: Into = None
@@ -70,11 +81,12 @@ class Ops(Protocol):
         self,
         x: Array,
         fc_weight: Array,
-        fc_bias: Array,
+        fc_bias: Array | None,
         proj_weight: Array,
-        proj_bias: Array,
+        proj_bias: Array | None,
         alloc: Alloc = np.empty,
         alloc_out: Alloc | None = None,
+        activation: str = "gelu",
     ) -> tuple[Any, Any]: ...
     def mlp_backward(self, dout: Array, cache: Any, alloc: Alloc = np.empty, *, into: Into = None) -> tuple: ...
 

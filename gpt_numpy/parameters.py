@@ -1,11 +1,11 @@
-"""The one table of a GPT-2's parameters, flat storage for it, and the initial values.
+"""The one table of a model's parameters, flat storage for it, and the initial values.
 
 ``table(config)`` lists name → shape in GPT-2's own order and with GPT-2's own names; weights are
 (in, out), so that a published checkpoint loads without a transpose. Parameters, gradients and both of the
 optimizer's moments are each a ``Parameters``: one flat array, with a named view for every row of the table.
 The optimizer, checkpoints, imports and reports all walk this table; there is no second list.
 
-The output head is tied to the token embedding ``wte`` and therefore has no row of its own.
+A tied output head is the token embedding ``wte`` and has no row of its own.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .workspace import aligned_zeros
 
 def table(config: GPTConfig) -> dict[str, tuple[int, ...]]:
     """Ordered dict name → shape of every parameter of ``config``."""
-    C = config.n_embd
+    C, W, H = config.n_embd, config.mlp_width, config.hidden_columns
     shapes: dict[str, tuple[int, ...]] = {"wte.weight": (config.vocab_size, C), "wpe.weight": (config.block_size, C)}
     for i in range(config.n_layer):
         block = {
@@ -34,15 +34,22 @@ def table(config: GPTConfig) -> dict[str, tuple[int, ...]]:
             "attn.c_proj.bias": (C,),
             "ln_2.weight": (C,),
             "ln_2.bias": (C,),
-            "mlp.c_fc.weight": (C, 4 * C),
-            "mlp.c_fc.bias": (4 * C,),
-            "mlp.c_proj.weight": (4 * C, C),
+            "mlp.c_fc.weight": (C, H),  # where gated: gate, then up
+            "mlp.c_fc.bias": (H,),
+            "mlp.c_proj.weight": (W, C),
             "mlp.c_proj.bias": (C,),
         }
         shapes.update({f"h.{i}.{name}": shape for name, shape in block.items()})
     shapes["ln_f.weight"] = (C,)
     shapes["ln_f.bias"] = (C,)
+    if not config.tied:
+        shapes["lm_head.weight"] = (config.vocab_size, C)
     return shapes
+
+
+def head_name(config: GPTConfig) -> str:
+    """Name of the tensor (V, C) that the output head multiplies by."""
+    return "wte.weight" if config.tied else "lm_head.weight"
 
 
 def count(config: GPTConfig) -> int:

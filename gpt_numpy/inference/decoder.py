@@ -75,8 +75,8 @@ class OpsDecoder:
         cache.lengths[sequences] += tokens.shape[1]
         if not every:
             x = np.ascontiguousarray(x[:, -1:])
-        x, _ = ops.layernorm_forward(x, p["ln_f.weight"], p["ln_f.bias"])
-        logits, _ = ops.lm_head_forward(x, p["wte.weight"])
+        x, _ = self.model.parts.norm.forward(x, p, "ln_f.", np.empty)
+        logits, _ = self.model.parts.head.forward(x, p)
         return logits if every else logits[:, 0]
 
     def step_to_largest(self, tokens, cache: KVCache, count: int, sequences=None) -> tuple[np.ndarray, np.ndarray]:
@@ -87,20 +87,14 @@ class OpsDecoder:
         return begin_extension(self, tokens, cache, sequences)
 
     def _block(self, i, x, cache, sequences):
-        ops, p, h = self.model.ops, self.model.params, f"h.{i}."
-        normed, _ = ops.layernorm_forward(x, p[h + "ln_1.weight"], p[h + "ln_1.bias"])
-        qkv, _ = ops.linear_forward(normed, p[h + "attn.c_attn.weight"], p[h + "attn.c_attn.bias"])
+        ops, (norm, _, mlp, _), p, h = self.model.ops, self.model.parts, self.model.params, f"h.{i}."
+        normed, _ = norm.forward(x, p, h + "ln_1.", np.empty)
+        qkv, _ = ops.linear_forward(normed, p[h + "attn.c_attn.weight"], p.get(h + "attn.c_attn.bias"))
         heads = self._attend(i, qkv, cache, sequences)
-        branch, _ = ops.linear_forward(heads, p[h + "attn.c_proj.weight"], p[h + "attn.c_proj.bias"])
+        branch, _ = ops.linear_forward(heads, p[h + "attn.c_proj.weight"], p.get(h + "attn.c_proj.bias"))
         x, _ = ops.residual_forward(x, branch)
-        normed, _ = ops.layernorm_forward(x, p[h + "ln_2.weight"], p[h + "ln_2.bias"])
-        branch, _ = ops.mlp_forward(
-            normed,
-            p[h + "mlp.c_fc.weight"],
-            p[h + "mlp.c_fc.bias"],
-            p[h + "mlp.c_proj.weight"],
-            p[h + "mlp.c_proj.bias"],
-        )
+        normed, _ = norm.forward(x, p, h + "ln_2.", np.empty)
+        branch, _ = mlp.forward(normed, p, h + "mlp.", np.empty, None)
         x, _ = ops.residual_forward(x, branch)
         return x
 
@@ -115,7 +109,8 @@ class OpsDecoder:
             keys = cache.keys[i, sequence].swapaxes(0, 1)  # (capacity, n_head, head_size)
             values = cache.values[i, sequence].swapaxes(0, 1)
             keys[start:stop], values[start:stop] = k[row], v[row]
-            out, _ = self.model.ops.attention_forward(q[row, None], keys[None, :stop], values[None, :stop])
+            scale = self.config.attention_scale(i)
+            out, _ = self.model.ops.attention_forward(q[row, None], keys[None, :stop], values[None, :stop], scale=scale)
             heads[row] = out.reshape(T, -1)
         return heads
 

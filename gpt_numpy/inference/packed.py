@@ -4,7 +4,8 @@
     bfloat16  rounded to 8 bits of mantissa: half the bytes, half the time a token
     int8      rounded to 127 steps either way, with a scale for every 64 inputs of a column: a quarter
 
-Token embeddings are read from the output head, to which they are tied. Biases, layernorm weights and position
+Token embeddings are read from the output head where they are tied to it, else from panels of their own.
+Biases, layernorm weights and position
 embeddings stay float32. ``kernels.decoding.panel_tile`` describes the layout and multiplies panels.
 ``PackedWeights.columns`` is the specification of the layout: it turns bytes back into numbers.
 """
@@ -15,7 +16,7 @@ import numpy as np
 
 from ..errors import ConfigError
 from ..interop.safetensors import bfloat16_to_float32
-from ..parameters import table
+from ..parameters import head_name, table
 from ..wording import counted, in_bytes
 from ..workspace import aligned_empty
 
@@ -47,8 +48,8 @@ def _ceil(count):
 
 
 def _shapes(config):
-    C = config.n_embd
-    return ((C, 3 * C), (C, C), (C, 4 * C), (4 * C, C), (C, config.vocab_size))
+    C, W = config.n_embd, config.mlp_width
+    return ((C, 3 * C), (C, C), (C, W), (W, C), (C, config.vocab_size))
 
 
 def _vector_names(config):
@@ -66,25 +67,35 @@ def check_format(format):
     return format
 
 
-class PackedWeights:
-    """All weights of a GPT-2 of shape ``config`` in ``format``.
+def check_packable(config):
+    """``config``; raises ``ConfigError`` for a model whose parts the packed decoder does not have."""
+    if config.is_gated:
+        raise ConfigError("packed weights have no gated MLP", field="mlp", found=config.mlp, expected="--ops kernels")
+    return config
 
-    data       every panel: layer by layer c_attn, c_proj, c_fc, mlp.c_proj; last the output head
-    offsets    (4 n_layer + 1,) where each matrix begins in data
+
+class PackedWeights:
+    """All weights of a model of shape ``config`` in ``format``.
+
+    data       every panel: layer by layer c_attn, c_proj, c_fc, mlp.c_proj; then the output head; last the token
+               embedding, where it is not the head
+    offsets    (4 n_layer + 1 or 2,) where each matrix begins in data
     shapes     (K, N) of each of the five kinds of matrix
-    vectors    (13 C n_layer + 2 C,) float32, biases and layernorm weights, in the order of use
+    vectors    ((9 C + W) n_layer + 2 C,) float32, biases and layernorm weights, in the order of use
     positions  (block_size, C) float32
     """
 
     def __init__(self, config, format):
-        self.config, self.format = config, check_format(format)
+        self.config, self.format = check_packable(config), check_format(format)
         C = config.n_embd
         self.shapes = _shapes(config)
         self.panel_sizes = np.array([panel_size(format, depth) for depth, _ in self.shapes], np.int64)
         sizes = _matrix_sizes(config, format)
-        self.offsets = np.concatenate([[0], np.cumsum(sizes[:4] * config.n_layer)]).astype(np.int64)
+        heads = [] if config.tied else sizes[4:]
+        self.offsets = np.concatenate([[0], np.cumsum(sizes[:4] * config.n_layer + heads)]).astype(np.int64)
+        self.embedding = len(self.offsets) - 1  # number of the matrix that holds the token embedding
         self.data = aligned_empty((self.data_size(config, format),), DTYPES[format])
-        self.vectors = np.empty((13 * config.n_layer + 2) * C, np.float32)
+        self.vectors = np.empty(self.vectors_size(config), np.float32)
         self.positions = np.empty((config.block_size, C), np.float32)
 
     def __repr__(self):
@@ -102,7 +113,12 @@ class PackedWeights:
     def data_size(config, format):
         """Elements of ``data``."""
         sizes = _matrix_sizes(config, format)
-        return sum(sizes[:4]) * config.n_layer + sizes[4]
+        return sum(sizes[:4]) * config.n_layer + (1 if config.tied else 2) * sizes[4]
+
+    @staticmethod
+    def vectors_size(config):
+        """Elements of ``vectors``."""
+        return (9 * config.n_embd + config.mlp_width) * config.n_layer + 2 * config.n_embd
 
     @classmethod
     def pack(cls, config, params, format):
@@ -113,7 +129,9 @@ class PackedWeights:
         for i in range(config.n_layer):
             for kind, name in enumerate(_MATRICES):
                 packed._pack_matrix(4 * i + kind, kind, params[f"h.{i}.{name}"])
-        packed._pack_matrix(4 * config.n_layer, 4, params["wte.weight"], transposed=True)
+        packed._pack_matrix(4 * config.n_layer, 4, params[head_name(config)], transposed=True)
+        if not config.tied:
+            packed._pack_matrix(packed.embedding, 4, params["wte.weight"], transposed=True)
         return packed
 
     def _pack_matrix(self, index, kind, source, transposed=False):
@@ -134,7 +152,8 @@ class PackedWeights:
     @property
     def bytes_per_token(self):
         """Bytes of weights that one token's decoding reads."""
-        return self.data.nbytes + self.vectors.nbytes
+        embedding = 0 if self.config.tied else self.data[self.offsets[-1] :].nbytes
+        return self.data.nbytes - embedding + self.vectors.nbytes
 
     def columns(self, index, kind, indices):
         """float32 (len(indices), K): the columns ``indices`` of matrix number ``index``, of kind 0 … 4."""
@@ -154,14 +173,15 @@ class PackedWeights:
         return numbers.reshape(len(indices), -1)[:, :depth]
 
     def embed(self, tokens):
-        """Token embeddings, float32 (*tokens.shape, C): columns of the output head."""
-        rows = self.columns(4 * self.config.n_layer, 4, tokens.reshape(-1))
+        """Token embeddings, float32 (*tokens.shape, C)."""
+        rows = self.columns(self.embedding, 4, tokens.reshape(-1))
         return rows.reshape(*tokens.shape, -1)
 
     def unpacked(self):
         """A dict name → float32 array of all parameters, with the values that the kernels compute with."""
         params = {"wpe.weight": self.positions}
-        params["wte.weight"] = self.columns(4 * self.config.n_layer, 4, np.arange(self.config.vocab_size))
+        params["wte.weight"] = self.columns(self.embedding, 4, np.arange(self.config.vocab_size))
+        params[head_name(self.config)] = self.columns(4 * self.config.n_layer, 4, np.arange(self.config.vocab_size))
         shapes, start = table(self.config), 0
         for name in _vector_names(self.config):
             params[name] = self.vectors[start : start + shapes[name][0]]

@@ -56,7 +56,7 @@ def load_packed(folder):
         wanted = {
             "data": (PackedWeights.data_size(config, format),),
             "positions": (config.block_size, C),
-            "vectors": ((13 * config.n_layer + 2) * C,),
+            "vectors": (PackedWeights.vectors_size(config),),
         }
         if shapes != wanted:
             raise CheckpointMismatch("not the tensors of this model", path=path, found=shapes, expected=str(wanted))

@@ -7,6 +7,8 @@ A few new tokens, of one or several sequences, are rows of one launch for the wh
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ..errors import ConfigError
@@ -144,10 +146,9 @@ class PanelDecoder:
         for layer in range(config.n_layer):
             multiply(layer, one_token.QKV)
             k, v = (a[layer, sequence, None, :, seen].swapaxes(1, 2) for a in (cache.keys, cache.values))
+            scale, q = config.attention_scale(layer), buffers.q.reshape(heads)
             with with_operands(self.products):
-                attention.attention_forward(
-                    buffers.q.reshape(heads), k, v, alloc=lambda *_: buffers.heads.reshape(heads)
-                )
+                attention.attention_forward(q, k, v, alloc=lambda *_: buffers.heads.reshape(heads), scale=scale)
             for kind in (one_token.PROJ, one_token.FC, one_token.MLP_PROJ):
                 multiply(layer, kind)
         multiply(config.n_layer, one_token.HEAD, wanted)
@@ -159,6 +160,7 @@ class PanelDecoder:
 
     def _arguments(self, w, chunk, cache, rows, wanted, largest):
         """The ``Weights`` (for kernels that take ``chunk`` rows of a panel at a time) and ``Shape`` of the kernels."""
+        from ..kernels.activation import KINDS
         from ..kernels.decoding import one_token
 
         config = self.config
@@ -171,9 +173,14 @@ class PanelDecoder:
             config.n_head,
             config.head_size,
             config.n_embd,
+            config.mlp_width,
             config.vocab_size,
             cache.batch,
             cache.capacity,
+            KINDS[config.mlp],
+            np.float32(config.norm_epsilon),
+            np.float32(1 / math.sqrt(config.head_size) if config.scale_attn_weights else 1),
+            config.scale_attn_by_inverse_layer_idx,
         )
 
     def _buffers_for(self, cache, rows, n_threads):
@@ -208,7 +215,7 @@ def make_buffers(weights, rows, threads, capacity, block=None, sums=None, words=
 
     config, C = weights.config, weights.config.n_embd
     # One block more than needed: rows a power of two apart would compete for the same sets of the CPU's cache.
-    step = (-(-4 * C // BLOCK) + 1) * BLOCK
+    step = (-(-max(C, config.mlp_width) // BLOCK) + 1) * BLOCK
     quantised = weights.format == "int8"
     shapes = {
         "counters": ((STAGES * config.n_layer + 1) * STAGE_WORDS,),
@@ -217,7 +224,7 @@ def make_buffers(weights, rows, threads, capacity, block=None, sums=None, words=
         "x": (rows, C),
         "q": (rows, C),
         "heads": (rows, C),
-        "hidden": (rows, 4 * C),
+        "hidden": (rows, config.mlp_width),
         "logits": (0, 0),  # given with each call
         "best": (threads, block or rows, 1 + MOST_LARGEST, 2),
         "activations": (threads, block or rows, step),

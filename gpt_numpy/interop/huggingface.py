@@ -5,12 +5,12 @@ opens what ``transformers`` writes, in one file or in shards. Tensor names are G
 ``parameters.table`` and as in the published ``gpt2``; those written by ``save_pretrained`` start with
 ``transformer.``, those saved from a compiled or wrapped model with ``_orig_mod.``, ``module.`` or ``model.``: such
 prefixes are taken off. Published files also carry each layer's causal mask as a tensor
-(``attn.bias``, ``attn.masked_bias``); masks are no parameters and are skipped. The output head is tied
-to ``wte``: a stored ``lm_head.weight`` has to equal ``wte.weight``, or replaces a missing ``wte.weight``.
+(``attn.bias``, ``attn.masked_bias``); masks are no parameters and are skipped. Where the output head is tied
+to ``wte``, a stored ``lm_head.weight`` has to equal ``wte.weight``, or replaces a missing ``wte.weight``.
 
-A model that computes another function is refused, with the field of ``config.json`` that says so. ``save`` writes the
-sizes a second time, into the metadata of the weights: a ``config.json`` of another model is refused even where it fits
-the same tensors.
+A model that computes another function than a ``GPTConfig`` can describe is refused, with the field of ``config.json``
+that says so. ``save`` writes the configuration a second time, into the metadata of the weights: a ``config.json`` of
+another model is refused even where it fits the same tensors.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from ..config import LARGEST_SIZE, GPTConfig, check_number
+from ..config import LARGEST_SIZE, PLAIN_ACTIVATIONS, GPTConfig, check_choice, check_number, check_truth
 from ..errors import CheckpointCorrupt, CheckpointMismatch, ConfigError, ModelNotFound
 from ..files.durable import replace_files
 from ..parameters import Parameters, count, table
@@ -48,6 +48,12 @@ _SIZES = {  # our name → transformers' own name, and its synonyms
     "n_head": ("n_head", "num_attention_heads"),
     "n_embd": ("n_embd", "hidden_size"),
 }
+_PARTS = {  # the same for the fields that say what the parts are
+    "mlp": ("activation_function",),
+    "n_inner": ("n_inner",),
+    "norm_epsilon": ("layer_norm_epsilon",),
+    "tied": ("tie_word_embeddings",),
+}
 _TO_SAFETENSORS = (
     "python -c \"from transformers import AutoModelForCausalLM as M; M.from_pretrained('{0}').save_pretrained('{0}')\""
 )
@@ -62,15 +68,17 @@ _FOREIGN = {
     "packed.safetensors": ("packed weights", "gpt-numpy generate and score, which read them as they are"),
 }
 # Values that describe this model's function; other values in a config.json describe another function.
-_FIXED = {
-    "model_type": ("gpt2",),
-    # five names of one function
-    "activation_function": ("gelu_new", "gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast", "gelu_accurate"),
-    "layer_norm_epsilon": (1e-5,),
-    "scale_attn_weights": (True,),
-    "scale_attn_by_inverse_layer_idx": (False,),
-    "add_cross_attention": (False,),
+_FIXED = {"model_type": ("gpt2",), "add_cross_attention": (False,)}
+# transformers' name of an activation → ours; the first of several names of one function is the one that is written
+_ACTIVATIONS = {
+    "gelu_new": "gelu",
+    **dict.fromkeys(("gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast", "gelu_accurate"), "gelu"),
+    "gelu": "gelu_erf",
+    "gelu_python": "gelu_erf",
+    "swish": "silu",
+    **{name: name for name in PLAIN_ACTIVATIONS if name not in ("gelu", "gelu_erf")},
 }
+_TRUTHS = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "reorder_and_upcast_attn": False}
 
 
 # ---- out ---------------------------------------------------------------------------------------------------
@@ -98,16 +106,25 @@ def save(folder, config, params, eos_token_id=None):
 
 def identity(config: GPTConfig) -> dict[str, str]:
     """Metadata for the safetensors file, from which a ``config.json`` of another model is recognised."""
-    return {_IDENTITY: json.dumps({name: getattr(config, name) for name in _SIZES}, sort_keys=True)}
+    own = {name: getattr(config, name) for name in _SIZES} | config.differing()
+    return {_IDENTITY: json.dumps(own, sort_keys=True)}
 
 
-def check_identity(config, metadata, path):
-    """Raise ``CheckpointMismatch`` where ``metadata``, of the weights in ``path``, was written with another config."""
+def check_identity(config, metadata, path, parts=False):
+    """Raise ``CheckpointMismatch`` where ``metadata``, of the weights in ``path``, was written with another config.
+
+    The sizes are compared, or with ``parts`` the fields that say what the parts are.
+    """
     if _IDENTITY not in metadata:
         return
     try:
         kept = json.loads(metadata[_IDENTITY])
-        differing = [name for name in _SIZES if kept[name] != getattr(config, name)]
+        if parts:
+            own = config.differing()
+            differing = [n for n in {**own, **kept} if n not in _SIZES and kept.get(n, own.get(n)) != own.get(n)]
+            differing += [n for n in own if n not in kept]
+        else:
+            differing = [name for name in _SIZES if kept[name] != getattr(config, name)]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise CheckpointCorrupt("not the sizes of a model", path=path, field=_IDENTITY) from None
     if differing:
@@ -115,9 +132,9 @@ def check_identity(config, metadata, path):
         raise CheckpointMismatch(
             f"these weights were saved with another {CONFIG}",
             path=path,
-            field=_SIZES[name][0],
-            found=getattr(config, name),
-            expected=str(kept[name]),
+            field={**_SIZES, **_PARTS}.get(name, (name,))[0],
+            found=getattr(config, name, None),
+            expected=str(kept.get(name, "GPT-2's own")),
         )
 
 
@@ -132,16 +149,16 @@ def config_fields(config, dtype=np.float32, eos_token_id=None):
         "n_embd": config.n_embd,
         "n_layer": config.n_layer,
         "n_head": config.n_head,
-        "n_inner": None,
-        "activation_function": "gelu_new",
-        "layer_norm_epsilon": 1e-5,
+        "n_inner": config.n_inner,
+        "activation_function": next(theirs for theirs, ours in _ACTIVATIONS.items() if ours == config.mlp),
+        "layer_norm_epsilon": config.norm_epsilon,
         "initializer_range": 0.02,
         **dict.fromkeys(_DROPOUTS, config.dropout),
-        "scale_attn_weights": True,
-        "scale_attn_by_inverse_layer_idx": False,
+        "scale_attn_weights": config.scale_attn_weights,
+        "scale_attn_by_inverse_layer_idx": config.scale_attn_by_inverse_layer_idx,
         "reorder_and_upcast_attn": False,
         "add_cross_attention": False,
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": config.tied,
         "bos_token_id": eos_token_id[0] if isinstance(eos_token_id, list) else eos_token_id,
         "eos_token_id": eos_token_id,
         "pad_token_id": None,
@@ -181,14 +198,17 @@ def load_views(folder: str | os.PathLike) -> tuple[GPTConfig, dict[str, np.ndarr
 def _opened(folder):
     """(config, name → (file, stored name) of every parameter); all is checked except the tensors' values."""
     folder = Path(folder)
-    config, fields = load_config(folder)
+    config, _ = load_config(folder)
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(SafetensorsFile(path)) for path in weight_files(folder)]
         found = _by_name(files)
-        if _HEAD in found and "wte.weight" not in found and fields.get("tie_word_embeddings", True) is not False:
+        if _HEAD in found and "wte.weight" not in found and config.tied:
             found["wte.weight"] = found.pop(_HEAD)  # the shared array, stored under the head's name
+        for file in files:
+            check_identity(config, file.metadata, file.path, parts=True)
         check_tensors(config, {name: file.tensors[stored].shape for name, (file, stored) in found.items()}, folder)
-        _check_head(found, fields, folder)
+        if config.tied and _HEAD in found:
+            _check_head(found)
         for file in files:
             check_identity(config, file.metadata, file.path)
         yield config, found
@@ -212,19 +232,30 @@ def load_config(folder: str | os.PathLike) -> tuple[GPTConfig, dict[str, Any]]:
         for name in _DROPOUTS:
             check_number(name, fields.get(name, 0.0), minimum=0.0, below=1.0)
         # The file has three probabilities, a GPTConfig one. Training sets its own, and nothing else drops.
-        config = GPTConfig(**sizes, dropout=fields.get(_DROPOUTS[-1], 0.0))
+        config = GPTConfig(**sizes, dropout=fields.get(_DROPOUTS[-1], 0.0), **_parts(fields))
+        if config.n_inner == 4 * config.n_embd:
+            config = config.replace(n_inner=None)
     except ConfigError as error:
-        field = _SIZES.get(error.field, (error.field,))[0]
-        raise CheckpointMismatch("no model has this", path=path, field=field, found=error.found) from None
-    if fields.get("n_inner") not in (None, 4 * config.n_embd):
+        field = {**_SIZES, **_PARTS}.get(error.field, (error.field,))[0]
+        expected = error.expected if error.field == "activation_function" else None
         raise CheckpointMismatch(
-            "the hidden layer is 4 n_embd wide",
-            path=path,
-            field="n_inner",
-            found=fields["n_inner"],
-            expected=str(4 * config.n_embd),
-        )
+            "no model has this", path=path, field=field, found=error.found, expected=expected
+        ) from None
     return config, fields
+
+
+def _parts(fields):
+    """The fields of a ``GPTConfig`` that say what the parts are; a ``ConfigError`` names the field of the file."""
+    activation = check_choice("activation_function", fields.get("activation_function", "gelu_new"), _ACTIVATIONS)
+    truths = {name: check_truth(name, fields.get(name, usual)) for name, usual in _TRUTHS.items()}
+    truths.pop("reorder_and_upcast_attn")  # the same function, computed in another order
+    return dict(
+        truths,
+        mlp=_ACTIVATIONS[activation],
+        n_inner=fields.get("n_inner"),
+        norm_epsilon=fields.get("layer_norm_epsilon", 1e-5),
+        tied=check_truth("tie_word_embeddings", fields.get("tie_word_embeddings", True)),
+    )
 
 
 def _size(fields, names, path):
@@ -340,11 +371,7 @@ def check_tensors(config, shapes, path):
         raise CheckpointMismatch("; ".join(faults), path=path)
 
 
-def _check_head(found, fields, folder):
-    if _HEAD not in found:
-        if fields.get("tie_word_embeddings", True) is False:
-            raise CheckpointMismatch("missing tensors: lm_head.weight (tie_word_embeddings is false)", path=folder)
-        return
+def _check_head(found):
     pair = [(file, stored, file.tensors[stored]) for file, stored in (found["wte.weight"], found[_HEAD])]
     dtype = np.float64 if any(tensor.dtype == "F64" for *_, tensor in pair) else np.float32
     wte, own = (np.empty(tensor.shape, dtype) for *_, tensor in pair)
@@ -354,7 +381,7 @@ def _check_head(found, fields, folder):
         row = int(np.argmax((own != wte).any(axis=1)))
         file, stored = found[_HEAD]
         raise CheckpointMismatch(
-            f"the output head differs from wte.weight (first in row {row}); this model ties the two",
+            f"the output head differs from wte.weight (first in row {row}), yet tie_word_embeddings is true",
             path=file.path,
             field=stored,
         )

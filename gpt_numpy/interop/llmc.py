@@ -61,6 +61,9 @@ def save(path: str | os.PathLike, config: GPTConfig, params: Parameters, dtype: 
     """Write ``config`` and ``params`` to the file ``path``, in float32 (version 3) or bfloat16 (version 5)."""
     if dtype not in ("float32", "bfloat16"):
         raise ConfigError("llm.c has no such format", field="dtype", found=dtype, expected="float32 or bfloat16")
+    if config.differing():
+        name, value = next(iter(config.differing().items()))
+        raise ConfigError("llm.c's files hold GPT-2 alone", field=name, found=value)
     path = Path(path)
     padded = -(-config.vocab_size // _MULTIPLE) * _MULTIPLE
     header = np.zeros(_HEADER_INTS, "<i4")

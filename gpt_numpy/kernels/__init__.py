@@ -5,6 +5,7 @@ the tools of the kernels: ``vectors`` for arithmetic on vectors, ``threads`` to 
 arguments before they reach compiled code.
 """
 
+from .activation import activation_backward, activation_forward, swiglu_backward, swiglu_forward
 from .adamw import adamw_update, clear_gradients, gradient_norm
 from .attention import (
     attention_backward,
@@ -29,6 +30,8 @@ from .mlp import mlp_backward, mlp_forward
 from .residual import residual_backward, residual_forward
 
 __all__ = [
+    "activation_backward",
+    "activation_forward",
     "adamw_update",
     "attention_backward",
     "attention_forward",
@@ -57,4 +60,6 @@ __all__ = [
     "multi_head_attention_forward",
     "residual_backward",
     "residual_forward",
+    "swiglu_backward",
+    "swiglu_forward",
 ]

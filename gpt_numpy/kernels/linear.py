@@ -8,31 +8,37 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arguments import check_linear
-from .gemm import BIAS, gemm
-from .runtime.checks import check_shape, gradients, matrix, one_dtype
+from .gemm import BIAS, NOTHING, gemm
+from .runtime.checks import check_shape, given, gradients, matrix, one_dtype
 
 
 class LinearCache(NamedTuple):
     x: np.ndarray  # (..., K)
     weight: np.ndarray  # (K, N)
+    biased: bool = True
 
 
 def linear_forward(x, weight, bias, alloc=np.empty):
-    """out = x · weight + bias;  x (..., K), weight (K, N), bias (N,), out (..., N)."""
-    dtype = one_dtype(x=x, weight=weight, bias=bias)
+    """out = x · weight + bias;  x (..., K), weight (K, N), bias (N,) or None, out (..., N)."""
+    dtype = one_dtype(x=x, weight=weight, **given(bias=bias))
     check_linear(x, weight, bias)
     out = alloc((*x.shape[:-1], weight.shape[1]), dtype)
-    gemm(matrix(x), matrix(weight), matrix(out), epilogue=BIAS, bias=np.ascontiguousarray(bias))
-    return out, LinearCache(x, weight)
+    gemm(matrix(x), matrix(weight), matrix(out), **bias_epilogue(bias))
+    return out, LinearCache(x, weight, bias is not None)
+
+
+def bias_epilogue(bias):
+    """The options of ``gemm`` that add ``bias``, which may be None."""
+    return {"epilogue": NOTHING} if bias is None else {"epilogue": BIAS, "bias": np.ascontiguousarray(bias)}
 
 
 def linear_backward(dout, cache, alloc=np.empty, *, into=None):
     """Gradients dx (..., K), dweight (K, N), dbias (N,); the last two added to those of ``into`` where given."""
-    x, weight = cache
+    x, weight, biased = cache
     dtype = one_dtype(x=x, dout=dout)
     K, N = weight.shape
     check_shape("dout", dout, (*x.shape[:-1], N))
-    (dweight, dbias), add = gradients(into, dtype, dweight=(K, N), dbias=(N,))
+    (dweight, dbias), add = gradients(into, dtype, dweight=(K, N), dbias=(N,) if biased else None)
     dx = alloc(x.shape, dtype)
     rows = matrix(dout)
     gemm(rows, matrix(weight), matrix(dx), b_transposed=True)

@@ -1,8 +1,9 @@
 """The feed-forward layer of a block, with GELU and its derivative applied as the matrix products end.
 
-The twin is ``layers.mlp``. The cache for the backward holds GELU's input alone. The backward computes the activation
-again together with GELU's derivative, which needs the same exponential. Rows are taken in chunks, so that
-the wide arrays between the two products (``CHUNK_ROWS`` × 4C) are scratch that stays in the last-level cache.
+The twin is ``layers.mlp``. The cache for the backward holds the activation's input alone. The backward computes the
+activation again together with its derivative, which needs the same exponential. Rows are taken in chunks, so that
+the wide arrays between the two products (``CHUNK_ROWS`` × W) are scratch that stays in the last-level cache. Activations
+other than the tanh GELU are a pass of their own over that scratch.
 """
 
 from typing import NamedTuple
@@ -10,8 +11,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arguments import check_mlp
-from .gemm import BIAS, BIAS_GELU_KEEP, GELU_BACKWARD, gemm
-from .runtime.checks import check_shape, gradients, matrix, one_dtype
+from ..config import GATED_ACTIVATIONS
+from .activation import ActivationCache, activation_backward, activation_forward, gate_rows, gate_rows_backward
+from .gemm import BIAS_GELU_KEEP, GELU_BACKWARD, gemm
+from .linear import bias_epilogue
+from .runtime.checks import check_shape, given, gradients, matrix, one_dtype
 from .runtime.scratch import op_scratch
 
 CHUNK_ROWS = 1024  # rows at a time
@@ -19,9 +23,11 @@ CHUNK_ROWS = 1024  # rows at a time
 
 class MLPCache(NamedTuple):
     x: np.ndarray  # (..., C)
-    hidden: np.ndarray  # (rows, 4C), before GELU
-    fc_weight: np.ndarray  # (C, 4C)
-    proj_weight: np.ndarray  # (4C, C)
+    hidden: np.ndarray  # (rows, W), or (rows, 2W) where gated: before the activation
+    fc_weight: np.ndarray  # (C, W) or (C, 2W)
+    proj_weight: np.ndarray  # (W, C)
+    activation: str
+    biased: tuple[bool, bool]
 
 
 def _chunks(rows):
@@ -30,51 +36,81 @@ def _chunks(rows):
     return [slice(rows * i // count, rows * (i + 1) // count) for i in range(count)]
 
 
-def mlp_forward(x, fc_weight, fc_bias, proj_weight, proj_bias, alloc=np.empty, alloc_out=None):
-    """out = gelu(x · fc_weight + fc_bias) · proj_weight + proj_bias;  x and out (..., C), fc_weight (C, 4C)."""
-    dtype = one_dtype(x=x, fc_weight=fc_weight, fc_bias=fc_bias, proj_weight=proj_weight, proj_bias=proj_bias)
-    check_mlp(x, fc_weight, fc_bias, proj_weight, proj_bias)
+def _activate(rows, fc_weight, fc_bias, activation, hidden, out):
+    """hidden = rows · fc_weight + fc_bias, and out = its activation."""
+    if activation == "gelu" and fc_bias is not None:
+        gemm(rows, fc_weight, out, epilogue=BIAS_GELU_KEEP, bias=fc_bias, extra=hidden)
+        return
+    gemm(rows, fc_weight, hidden, **bias_epilogue(fc_bias))
+    if activation in GATED_ACTIVATIONS:
+        gate_rows(hidden, GATED_ACTIVATIONS[activation], out)
+    else:
+        activation_forward(hidden, activation, alloc=lambda *_: out)
+
+
+def _differentiate(dout, proj_weight, activation, hidden, activated, dhidden):
+    """dhidden from dout, and ``activated`` again, of one chunk of rows."""
+    if activation == "gelu":
+        options = dict(epilogue=GELU_BACKWARD, extra=hidden, activation=activated)
+        gemm(dout, proj_weight, dhidden, b_transposed=True, **options)
+        return
+    if activation in GATED_ACTIVATIONS:
+        (dactivated,) = op_scratch("mlp gate", dout.dtype, activated.shape)
+        gemm(dout, proj_weight, dactivated, b_transposed=True)
+        gate_rows_backward(dactivated, hidden, GATED_ACTIVATIONS[activation], dhidden, activated)
+        return
+    gemm(dout, proj_weight, dhidden, b_transposed=True)
+    activation_forward(hidden, activation, alloc=lambda *_: activated)
+    activation_backward(dhidden, ActivationCache(hidden, activation), alloc=lambda *_: dhidden)
+
+
+def mlp_forward(x, fc_weight, fc_bias, proj_weight, proj_bias, alloc=np.empty, alloc_out=None, activation="gelu"):
+    """out = f(x · fc_weight + fc_bias) · proj_weight + proj_bias;  x and out (..., C), proj_weight (W, C).
+
+    fc_weight is (C, W), or for a gated activation (C, 2W): gate, then up. Biases may be None.
+    """
+    biases = given(fc_bias=fc_bias, proj_bias=proj_bias)
+    dtype = one_dtype(x=x, fc_weight=fc_weight, proj_weight=proj_weight, **biases)
+    check_mlp(x, fc_weight, fc_bias, proj_weight, proj_bias, activation)
     wide, N = proj_weight.shape
     rows, out = matrix(x), (alloc_out or alloc)((*x.shape[:-1], N), dtype)
-    hidden, out_rows = alloc((len(rows), wide), dtype), matrix(out)
+    hidden, out_rows = alloc((len(rows), fc_weight.shape[1]), dtype), matrix(out)
     fc_weight, proj_weight = matrix(fc_weight), matrix(proj_weight)
-    fc_bias, proj_bias = np.ascontiguousarray(fc_bias), np.ascontiguousarray(proj_bias)
+    fc_bias = None if fc_bias is None else np.ascontiguousarray(fc_bias)
     for part in _chunks(len(rows)):
-        (activation,) = op_scratch("mlp", dtype, (part.stop - part.start, wide))
-        gemm(rows[part], fc_weight, activation, epilogue=BIAS_GELU_KEEP, bias=fc_bias, extra=hidden[part])
-        gemm(activation, proj_weight, out_rows[part], epilogue=BIAS, bias=proj_bias)
-    return out, MLPCache(x, hidden, fc_weight, proj_weight)
+        (activated,) = op_scratch("mlp", dtype, (part.stop - part.start, wide))
+        _activate(rows[part], fc_weight, fc_bias, activation, hidden[part], activated)
+        gemm(activated, proj_weight, out_rows[part], **bias_epilogue(proj_bias))
+    biased = fc_bias is not None, proj_bias is not None
+    return out, MLPCache(x, hidden, fc_weight, proj_weight, activation, biased)
 
 
 def mlp_backward(dout, cache, alloc=np.empty, *, into=None):
     """Gradients dx (..., C), dfc_weight, dfc_bias, dproj_weight, dproj_bias; see ``layers.mlp``."""
-    x, hidden, fc_weight, proj_weight = cache
+    x, hidden, fc_weight, proj_weight, kind, (fc_biased, proj_biased) = cache
     dtype = one_dtype(x=x, dout=dout)
     wide, N = proj_weight.shape
     check_shape("dout", dout, (*x.shape[:-1], N))
     arrays, add = gradients(
-        into, dtype, dfc_weight=fc_weight.shape, dfc_bias=(wide,), dproj_weight=(wide, N), dproj_bias=(N,)
+        into,
+        dtype,
+        dfc_weight=fc_weight.shape,
+        dfc_bias=fc_weight.shape[1:] if fc_biased else None,
+        dproj_weight=(wide, N),
+        dproj_bias=(N,) if proj_biased else None,
     )
     dfc_weight, dfc_bias, dproj_weight, dproj_bias = arrays
     dx = alloc(x.shape, dtype)
     rows, dout_rows, dx_rows = matrix(x), matrix(dout), matrix(dx)
     if not len(rows) and not add:
-        for array in arrays:
+        for array in given(**dict(zip("abcd", arrays))).values():
             array.fill(0)
     for part in _chunks(len(rows)):
-        shape = part.stop - part.start, wide
-        activation, dhidden = op_scratch("mlp", dtype, shape, shape)
-        gemm(
-            dout_rows[part],
-            proj_weight,
-            dhidden,
-            b_transposed=True,
-            epilogue=GELU_BACKWARD,
-            extra=hidden[part],
-            activation=activation,
-        )
+        count = part.stop - part.start
+        activated, dhidden = op_scratch("mlp", dtype, (count, wide), (count, hidden.shape[1]))
+        _differentiate(dout_rows[part], proj_weight, kind, hidden[part], activated, dhidden)
         more = add or part.start > 0
-        gemm(activation, dout_rows[part], dproj_weight, a_transposed=True, add=more, sums=dproj_bias, add_sums=more)
+        gemm(activated, dout_rows[part], dproj_weight, a_transposed=True, add=more, sums=dproj_bias, add_sums=more)
         gemm(dhidden, fc_weight, dx_rows[part], b_transposed=True)
         gemm(rows[part], dhidden, dfc_weight, a_transposed=True, add=more, sums=dfc_bias, add_sums=more)
     return dx, *arrays

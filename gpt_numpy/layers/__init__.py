@@ -10,6 +10,7 @@ the caller accumulate parameter gradients.
 or ``ops=kernels`` chooses. The kernels are tested against these functions.
 """
 
+from .activation import activation_backward, activation_forward, swiglu_backward, swiglu_forward
 from .adamw import adamw_update, clear_gradients, gradient_norm
 from .attention import (
     attention_backward,
@@ -34,6 +35,8 @@ from .mlp import mlp_backward, mlp_forward
 from .residual import residual_backward, residual_forward
 
 __all__ = [
+    "activation_backward",
+    "activation_forward",
     "adamw_update",
     "attention_backward",
     "attention_forward",
@@ -62,4 +65,6 @@ __all__ = [
     "multi_head_attention_forward",
     "residual_backward",
     "residual_forward",
+    "swiglu_backward",
+    "swiglu_forward",
 ]

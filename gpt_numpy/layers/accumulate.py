@@ -2,7 +2,8 @@
 
 A backward in this package is written to return new arrays, as its mathematics reads. The decorator gives the
 backward the keyword ``into=(array, …)``: one array for each parameter gradient, in the order of the returned
-gradients. The gradients are added to those arrays, and the call returns those arrays. The kernels implement
+gradients; None for the gradient of a parameter that the layer does not have. The gradients are added to those arrays,
+and the call returns those arrays. The kernels implement
 the same keyword inside their matrix products, where adding costs nothing.
 
 All arrays are checked before the first is changed: a refused call has changed nothing.
@@ -30,9 +31,11 @@ def _with_into(backward, n_parameters):
         if into is None:
             return gradients
         inputs, parameters = gradients[:-n_parameters], gradients[-n_parameters:]
-        check_into(into, parameters[0].dtype, **{f"into[{i}]": g.shape for i, g in enumerate(parameters)})
+        shapes = {f"into[{i}]": None if g is None else g.shape for i, g in enumerate(parameters)}
+        check_into(into, parameters[0].dtype, **shapes)
         for accumulated, gradient in zip(into, parameters):
-            accumulated += gradient
+            if gradient is not None:
+                accumulated += gradient
         return (*inputs, *into)
 
     signature = inspect.signature(backward)

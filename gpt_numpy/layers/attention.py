@@ -27,6 +27,7 @@ class AttentionCache(NamedTuple):
     v: np.ndarray  # (B, Tk, n_head, head_size)
     weights: np.ndarray  # (B, n_head, Tq, Tk), before dropout
     dropout_cache: tuple | None
+    scale: np.floating
 
 
 class MultiHeadAttentionCache(NamedTuple):
@@ -63,16 +64,16 @@ def softmax_backward(dweights, weights):
     return weights * (dweights - (dweights * weights).sum(axis=-1, keepdims=True))
 
 
-def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty):
-    """out = softmax(q · kᵀ / √head_size) · v, each query over the keys that it sees.
+def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty, scale=None):
+    """out = softmax(q · kᵀ · scale) · v, each query over the keys that it sees.
 
     q (B, Tq, n_head, head_size); k and v (B, Tk, n_head, head_size) with Tk >= Tq; out like q.
     first_key (B, Tq): the first key that each query sees, at most the query's own position. dropout: a
-    ``randomness.Dropout`` for the attention weights, or None.
+    ``randomness.Dropout`` for the attention weights, or None. scale: a number; None is 1/√head_size.
     """
     check_attention(q, k, v)
     first_key = own_first_key(first_key, *q.shape[:2], k.shape[1])
-    scale = q.dtype.type(1 / math.sqrt(q.shape[-1]))
+    scale = q.dtype.type(1 / math.sqrt(q.shape[-1]) if scale is None else scale)
     scores = heads_first(q) @ heads_first(k).swapaxes(-1, -2)  # (B, n_head, Tq, Tk)
     scores *= scale
     visible = visible_keys(q.shape[1], k.shape[1], first_key)
@@ -82,13 +83,13 @@ def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty):
         dropped, dropout_cache = dropout_forward(weights, dropout)
     out = alloc(q.shape, q.dtype)
     np.matmul(dropped, heads_first(v), out=heads_first(out))
-    return out, AttentionCache(q, k, v, weights, dropout_cache)
+    return out, AttentionCache(q, k, v, weights, dropout_cache, scale)
 
 
 def attention_backward(dout, cache, alloc=np.empty):
     """Gradients dq (B, Tq, n_head, head_size), dk and dv (B, Tk, n_head, head_size).
 
-    For one head, with scores S = q kᵀ · s where s = 1/√head_size, weights P = softmax(S) over the visible keys, and
+    For one head, with scores S = q kᵀ · s where s is the scale, weights P = softmax(S) over the visible keys, and
     P̃ = dropout(P):
 
         out = P̃ v         dP̃ = dout · vᵀ,   dv = P̃ᵀ · dout
@@ -98,7 +99,7 @@ def attention_backward(dout, cache, alloc=np.empty):
 
     A key after its query has P = 0 and so dS = 0: its gradient from that query is exactly 0.
     """
-    q, k, v, weights, dropout_cache = cache
+    q, k, v, weights, dropout_cache, scale = cache
     check_shape("dout", dout, q.shape)
     dout = heads_first(dout)
     dropped = weights if dropout_cache is None else dropout_forward(weights, dropout_cache.dropout)[0]
@@ -108,7 +109,7 @@ def attention_backward(dout, cache, alloc=np.empty):
     if dropout_cache is not None:
         dweights = dropout_backward(dweights, dropout_cache)
     dscores = softmax_backward(dweights, weights)
-    dscores *= q.dtype.type(1 / math.sqrt(q.shape[-1]))
+    dscores *= scale
     dq = alloc(q.shape, q.dtype)
     np.matmul(dscores, heads_first(k), out=heads_first(dq))
     dk = alloc(k.shape, k.dtype)
@@ -127,18 +128,21 @@ def multi_head_attention_forward(
     dropout: Dropout | None = None,
     alloc=np.empty,
     alloc_out=None,
+    *,
+    scale=None,
 ):
     """Project x to queries, keys and values, attend in each head, project the heads' outputs back.
 
     x and out (B, T, C); attn_weight (C, 3C) and attn_bias (3C,) hold the three projections side by side;
     proj_weight (C, C), proj_bias (C,). Head h owns columns h · head_size … of each third. alloc_out, where given,
-    allocates ``out``: the backward does not read ``out``, so its memory may be reused before the backward.
+    allocates ``out``: the backward does not read ``out``, so its memory may be reused before the backward. scale: what
+    scores are multiplied by; None is 1/√head_size.
     """
     check_axes(2, x=x, attn_weight=attn_weight)
     n_head = check_heads(n_head, attn_weight.shape[-1])
     qkv, attn_cache = linear_forward(x, attn_weight, attn_bias, alloc)
     q, k, v = split_heads(qkv, n_head)
-    heads, attention_cache = attention_forward(q, k, v, first_key, dropout, alloc)
+    heads, attention_cache = attention_forward(q, k, v, first_key, dropout, alloc, scale)
     out, proj_cache = linear_forward(heads.reshape(x.shape), proj_weight, proj_bias, alloc_out or alloc)
     return out, MultiHeadAttentionCache(attn_cache, attention_cache, proj_cache)
 

@@ -12,6 +12,8 @@ import numpy as np
 
 from .. import layers
 from ..arguments import check_attention, check_shape, own_first_key
+from ..layers import activation_backward as activation_backward
+from ..layers import activation_forward as activation_forward
 from ..layers import adamw_update as adamw_update
 from ..layers import clear_gradients as clear_gradients
 from ..layers import cross_entropy_backward as cross_entropy_backward
@@ -27,11 +29,13 @@ from ..layers import layernorm_backward as layernorm_backward
 from ..layers import layernorm_forward as layernorm_forward
 from ..layers import residual_backward as residual_backward
 from ..layers import residual_forward as residual_forward
+from ..layers import swiglu_backward as swiglu_backward
+from ..layers import swiglu_forward as swiglu_forward
 from ..products import round_to_bfloat16
 from .accumulate import adds_into
 from .attention import MultiHeadAttentionCache, heads_first, split_heads, visible_keys
 from .lm_head import LMHeadCrossEntropyCache
-from .mlp import MLPCache
+from .mlp import MLPCache, activate, activate_backward
 
 
 def linear_forward(x, weight, bias, alloc=np.empty):
@@ -45,22 +49,22 @@ def linear_backward(dout, cache, alloc=np.empty):
     """`layers.linear_backward` of rounded operands; dbias is the sum of unrounded rows."""
     rounded = cache._replace(x=round_to_bfloat16(cache.x), weight=round_to_bfloat16(cache.weight))
     dx, dweight, _ = layers.linear_backward(round_to_bfloat16(dout), rounded, alloc)
-    return dx, dweight, dout.reshape(-1, dout.shape[-1]).sum(axis=0)
+    return dx, dweight, dout.reshape(-1, dout.shape[-1]).sum(axis=0) if cache.biased else None
 
 
-def mlp_forward(x, fc_weight, fc_bias, proj_weight, proj_bias, alloc=np.empty, alloc_out=None):
+def mlp_forward(x, fc_weight, fc_bias, proj_weight, proj_bias, alloc=np.empty, alloc_out=None, activation="gelu"):
     """`layers.mlp_forward` with rounded operands."""
     hidden, fc_cache = linear_forward(x, fc_weight, fc_bias, alloc)
-    activation, gelu_cache = gelu_forward(hidden, alloc)
-    out, proj_cache = linear_forward(activation, proj_weight, proj_bias, alloc_out or alloc)
-    return out, MLPCache(fc_cache, gelu_cache, proj_cache)
+    activated, gelu_cache = activate(hidden, activation, alloc)
+    out, proj_cache = linear_forward(activated, proj_weight, proj_bias, alloc_out or alloc)
+    return out, MLPCache(fc_cache, gelu_cache, proj_cache, activation)
 
 
 @adds_into(4)
 def mlp_backward(dout, cache, alloc=np.empty):
     """`layers.mlp_backward` with rounded operands."""
-    dactivation, dproj_weight, dproj_bias = linear_backward(dout, cache.proj, alloc)
-    dhidden = gelu_backward(dactivation, cache.gelu, alloc)
+    dactivated, dproj_weight, dproj_bias = linear_backward(dout, cache.proj, alloc)
+    dhidden = activate_backward(dactivated, cache, alloc)
     dx, dfc_weight, dfc_bias = linear_backward(dhidden, cache.fc, alloc)
     return dx, dfc_weight, dfc_bias, dproj_weight, dproj_bias
 
@@ -72,9 +76,10 @@ class AttentionCache(NamedTuple):
     out: np.ndarray  # (B, Tq, n_head, head_size)
     weights: np.ndarray  # (B, n_head, Tq, Tk), before dropout and unrounded
     dropout_cache: tuple | None
+    scale: float | None
 
 
-def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty):
+def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty, scale=None):
     """`layers.attention_forward` with rounded operands in both products.
 
     The weights that meet v are rounded before they are divided by their sum: as e^s / 2ⁿ, with n the smallest integer for
@@ -83,14 +88,15 @@ def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty):
     check_attention(q, k, v)
     first_key = own_first_key(first_key, *q.shape[:2], k.shape[1])
     scores = heads_first(round_to_bfloat16(q)) @ heads_first(round_to_bfloat16(k)).swapaxes(-1, -2)
-    scores *= q.dtype.type(math.log2(math.e) / math.sqrt(q.shape[-1]))  # for powers of two
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    scores *= q.dtype.type(math.log2(math.e) * scale)  # for powers of two
     scores = np.where(visible_keys(q.shape[1], k.shape[1], first_key), scores, -np.inf)
     powers = np.exp2(scores - np.ceil(scores.max(axis=-1, keepdims=True, initial=-np.inf)))
     total = powers.sum(axis=-1, keepdims=True)
     dropped, dropout_cache = (powers, None) if dropout is None else dropout_forward(powers, dropout)
     out = alloc(q.shape, q.dtype)
     heads_first(out)[...] = round_to_bfloat16(dropped) @ heads_first(round_to_bfloat16(v)) / total
-    return out, AttentionCache(q, k, v, out, powers / total, dropout_cache)
+    return out, AttentionCache(q, k, v, out, powers / total, dropout_cache, scale)
 
 
 def attention_backward(dout, cache, alloc=np.empty):
@@ -99,7 +105,7 @@ def attention_backward(dout, cache, alloc=np.empty):
     The rows' sums Σ_j dP_j P_j are taken as Σ dout · out, with dout rounded and out as it is. The scores' gradients are
     rounded before they are scaled.
     """
-    q, k, v, out, weights, dropout_cache = cache
+    q, k, v, out, weights, dropout_cache, scale = cache
     check_shape("dout", dout, q.shape)
     dout, q, k, v = (heads_first(round_to_bfloat16(x)) for x in (dout, q, k, v))
     sums = (dout * heads_first(out)).sum(axis=-1, keepdims=True)
@@ -108,7 +114,7 @@ def attention_backward(dout, cache, alloc=np.empty):
     if dropout_cache is not None:
         dweights = dropout_backward(dweights, dropout_cache)
     dscores, dropped = round_to_bfloat16(weights * (dweights - sums)), round_to_bfloat16(dropped)
-    scale = dscores.dtype.type(1 / math.sqrt(q.shape[-1]))
+    scale = dscores.dtype.type(scale)
     gradients = dscores @ k * scale, dscores.swapaxes(-1, -2) @ q * scale, dropped.swapaxes(-1, -2) @ dout
     arrays = tuple(alloc(x.shape, x.dtype) for x in cache[:3])
     for array, gradient in zip(arrays, gradients):
@@ -127,11 +133,13 @@ def multi_head_attention_forward(
     dropout=None,
     alloc=np.empty,
     alloc_out=None,
+    *,
+    scale=None,
 ):
     """`layers.multi_head_attention_forward` with rounded operands in both projections and in attention."""
     qkv, attn_cache = linear_forward(x, attn_weight, attn_bias, alloc)
     q, k, v = split_heads(qkv, n_head)
-    heads, attention_cache = attention_forward(q, k, v, first_key, dropout, alloc)
+    heads, attention_cache = attention_forward(q, k, v, first_key, dropout, alloc, scale)
     out, proj_cache = linear_forward(heads.reshape(x.shape), proj_weight, proj_bias, alloc_out or alloc)
     return out, MultiHeadAttentionCache(attn_cache, attention_cache, proj_cache)
 

@@ -1,4 +1,4 @@
-"""What a GPT-2 costs before it runs: parameters by part, operations and bytes of a training step and of one token.
+"""What a model costs before it runs: parameters by part, operations and bytes of a training step and of one token.
 
 Operations are those of matrix products only; a multiply-add counts as two. Work that a kernel repeats to save memory
 counts once. The backward of a product is two products of the same size. Bytes follow the arrays that ``model`` and
@@ -21,7 +21,7 @@ def parameters_by_part(config: GPTConfig) -> dict[str, int]:
         size = 1
         for length in shape:
             size *= length
-        if name == "wte.weight":
+        if name in ("wte.weight", "lm_head.weight"):
             parts["token embedding (and head)"] += size
         elif name == "wpe.weight":
             parts["position embedding"] += size
@@ -36,7 +36,7 @@ def step_flops(config: GPTConfig, batch_size: int, block_size: int) -> dict[str,
     forward = {
         "attention projections": L * 2 * B * T * 4 * C * C,
         "attention": L * 2 * 2 * C * B * T * (T + 1) // 2,  # q · kᵀ and weights · v, over the visible half
-        "mlp": L * 2 * B * T * 8 * C * C,
+        "mlp": L * 2 * B * T * C * (config.hidden_columns + config.mlp_width),
         "head": 2 * B * T * C * config.vocab_size,
     }
     return {name: 3 * number for name, number in forward.items()}
@@ -54,8 +54,8 @@ def training_memory(config: GPTConfig, batch_size: int, block_size: int, recompu
     stream = rows * C * FLOAT32  # one array (B, T, C)
     per_row = rows * FLOAT32
     # Kept by a block: its two normalised inputs (with the mean and deviation of each row), q, k, v, the heads (with
-    # one logarithm a row and head), both sums, and the hidden layer before GELU; a branch lives until it is added.
-    block = 12 * stream + 4 * per_row + config.n_head * per_row
+    # one logarithm a row and head), both sums, and the hidden layer before its activation; a branch lives until added.
+    block = 8 * stream + config.hidden_columns * per_row + 4 * per_row + config.n_head * per_row
     # Made by a block's backward: dx of four layers, dheads, dq, dk and dv. The block's own dx is in the stream's region.
     backward = 6 * stream + stream
     return {
@@ -77,7 +77,8 @@ def _kernel_scratch(config, rows):
 
     mlp_rows = min(rows, mlp.CHUNK_ROWS)
     logits_rows = min(rows, max(1, lm_head.CHUNK_BYTES // (config.vocab_size * FLOAT32)))
-    return (2 * mlp_rows * 4 * config.n_embd + logits_rows * config.vocab_size) * FLOAT32
+    wide = config.hidden_columns + config.mlp_width
+    return (mlp_rows * wide + logits_rows * config.vocab_size) * FLOAT32
 
 
 def expected_seconds(config, batch_size, block_size, flops_per_second, bytes_per_second, recompute=False):
@@ -103,7 +104,8 @@ def generation_flops_per_token(config: GPTConfig, context: int, logits: bool = T
     """Operations of the forward pass of one token with ``context`` tokens before it: two a weight, and attention."""
     L, C = config.n_layer, config.n_embd
     head = 2 * config.vocab_size * C if logits else 0
-    return 2 * 12 * L * C * C + 4 * L * C * context + head
+    weights = 4 * C * C + C * (config.hidden_columns + config.mlp_width)
+    return 2 * L * weights + 4 * L * C * context + head
 
 
 def generation_bytes_per_token(config: GPTConfig, weight_bytes: int, context: int) -> int:

@@ -12,35 +12,14 @@ Values and weights are of unit scale: with GPT-2's standard deviation of 0.02, a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..randomness import Dropout
+from .case import BLOCK_SIZE, HEAD_SIZE, LONG_C, LONG_ROWS, N_HEAD, OPTIMIZER, B, C, Case, Draw, T, V, without
+from .cases_beyond_gpt2 import MAKERS
 from .dot_product import dot_product_errors
 from .gradients import GradientReport, Violation, check_gradients
-
-B, T, N_HEAD, HEAD_SIZE, V, BLOCK_SIZE = 2, 5, 3, 4, 11, 7
-C = N_HEAD * HEAD_SIZE
-OPTIMIZER = "adamw"
-LONG_C = 75  # four vectors of 16, one of 8, and a rest that divides by none
-LONG_ROWS = 233  # rows: several tasks of every kernel at that width, and a rest
-
-
-class Case(NamedTuple):
-    layer: str
-    variant: str  # "" for the plain form
-    inputs: dict
-    forward: Callable[..., Any]
-    backward: Callable[..., Any]  # (dout, cache), and into= where n_parameters > 0
-    n_parameters: int = 0  # how many gradients, the last ones returned, ``into`` accumulates
-    visible: np.ndarray | None = None  # (B, Tq, Tk) bool: which query may see which key; None where nothing is masked
-    value: Callable[..., Any] | None = None  # the output for these inputs, by another road; None where none is known
-
-    @property
-    def name(self):
-        return f"{self.layer} ({self.variant})" if self.variant else self.layer
 
 
 def layer_cases(ops, seed=0):
@@ -50,7 +29,7 @@ def layer_cases(ops, seed=0):
     """
     cases = []
     for number, make in enumerate(_MAKERS.values()):
-        cases += make(ops, _Draw(seed, number))
+        cases += make(ops, Draw(seed, number))
     return _for_ops(ops, cases)
 
 
@@ -66,7 +45,7 @@ def layer_names():
 
 def optimizer_cases(ops, seed=0):
     """A step of AdamW as ``Case``s: its derivatives, and every number of it against the formula in plain Python."""
-    draw = _Draw(seed, 1000)
+    draw = Draw(seed, 1000)
     cases = [_adamw(ops, draw, variant, n, step) for variant, n, step in (("", 7, 3), ("long", 16384 + LONG_C, 1))]
     return _for_ops(ops, cases)
 
@@ -170,37 +149,15 @@ def _broken_accumulation(case, rng):
     dout = float(dout) if np.ndim(out) == 0 else dout
     gradients = case.backward(dout, cache)
     expected = gradients[len(gradients) - case.n_parameters :]
-    starts = [rng.standard_normal(g.shape) for g in expected]
-    into = tuple(s.copy() for s in starts)
+    starts = [None if g is None else rng.standard_normal(g.shape) for g in expected]
+    into = tuple(None if s is None else s.copy() for s in starts)
     returned = case.backward(dout, cache, into=into)
     for i, (start, gradient, accumulated) in enumerate(zip(starts, expected, into)):
-        if not np.allclose(accumulated, start + gradient, rtol=1e-12, atol=1e-12):
+        if gradient is not None and not np.allclose(accumulated, start + gradient, rtol=1e-12, atol=1e-12):
             return Violation("accumulation", f"into[{i}] is not its former value plus the gradient")
     if any(a is not b for a, b in zip(returned[len(returned) - case.n_parameters :], into)):
         return Violation("accumulation", "the backward returned other arrays than those of into")
     return None
-
-
-class _Draw:
-    """Unit-scale values from a generator of its own for each layer."""
-
-    def __init__(self, seed, number):
-        self.rng = np.random.default_rng([seed, number])
-
-    def normal(self, *shape):
-        return self.rng.standard_normal(shape)
-
-    def weight(self, *shape):
-        """A matrix that keeps unit-scale inputs at unit scale."""
-        return self.normal(*shape) / np.sqrt(shape[0])
-
-    def around_one(self, *shape):
-        return 1 + 0.5 * self.normal(*shape)
-
-    def targets(self):
-        targets = self.rng.integers(0, V, (B, T))
-        targets[0, 1] = targets[1, 3] = -1  # two that do not count
-        return targets
 
 
 def _visible(Tq, Tk, first_key=0):
@@ -248,7 +205,11 @@ def _linear(ops, draw):
     # Deeper than a block of the product, wider than several tiles.
     wide = dict(x=draw.normal(1, 13, 800), weight=draw.weight(800, LONG_C + 26), bias=draw.normal(LONG_C + 26))
     pair = ops.linear_forward, ops.linear_backward
-    return [Case("linear", "", inputs, *pair, 2), Case("linear", "long", wide, *pair, 2)]
+    return [
+        Case("linear", "", inputs, *pair, 2),
+        Case("linear", "no bias", without(inputs, "bias"), *pair, 2),
+        Case("linear", "long", wide, *pair, 2),
+    ]
 
 
 def _gelu(ops, draw):
@@ -280,6 +241,7 @@ def _attention(ops, draw):
         Case("attention", "Tk > Tq", longer, *pair, visible=_visible(T, T + 3)),
         Case("attention", "Tk > Tq, first_key, dropout", everything, *pair),
         Case("attention", "few queries", few, *pair),
+        Case("attention", "another scale", dict(**plain, scale=0.3), *pair),
         Case("attention", "long, first_key", many, *pair),
     ]
 
@@ -299,6 +261,13 @@ def _multi_head(ops, draw):
     return [
         Case("multi-head", "", inputs, *pair, 4, visible=_visible(T, T)),
         Case("multi-head", "first_key, dropout", masked, *pair, 4),
+        Case(
+            "multi-head",
+            "no bias, another scale",
+            {**without(inputs, "attn_bias", "proj_bias"), "scale": 0.3},
+            *pair,
+            4,
+        ),
     ]
 
 
@@ -318,7 +287,14 @@ def _mlp(ops, draw):
         proj_bias=draw.normal(6),
     )
     pair = ops.mlp_forward, ops.mlp_backward
-    return [Case("mlp", "", inputs, *pair, 4), Case("mlp", "long", long, *pair, 4)]
+    gated = dict(inputs, fc_weight=draw.weight(C, 34), fc_bias=draw.normal(34), proj_weight=draw.weight(17, C))
+    return [
+        Case("mlp", "", inputs, *pair, 4),
+        Case("mlp", "relu2", dict(**inputs, activation="relu2"), *pair, 4),
+        Case("mlp", "swiglu", dict(**gated, activation="swiglu"), *pair, 4),
+        Case("mlp", "swiglu, no bias", {**without(gated, "fc_bias", "proj_bias"), "activation": "swiglu"}, *pair, 4),
+        Case("mlp", "long", long, *pair, 4),
+    ]
 
 
 def _dropout(ops, draw):
@@ -409,4 +385,5 @@ _MAKERS = {
     "cross-entropy": _cross_entropy,
     "lm-head": _lm_head,
     "lm-head-cross-entropy": _lm_head_cross_entropy,
+    **MAKERS,
 }

@@ -281,7 +281,9 @@ def _in_order(gradients, names):
                 "the backward returned no gradient", field=", ".join(missing), found=", ".join(map(str, gradients))
             )
         return [gradients[_key(gradients, name)] for name in names]
-    return list(gradients) if isinstance(gradients, (tuple, list)) else [gradients]
+    if not isinstance(gradients, (tuple, list)):
+        return [gradients]
+    return [g for g in gradients if g is not None]  # None: the gradient of a parameter that the layer does not have
 
 
 def _same_bits(a, b):

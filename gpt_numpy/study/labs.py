@@ -47,8 +47,8 @@ def train(n_steps: int = 120, text: str = TEXT, seed: int = 0, ops=layers, **set
     cut = len(tokens) - max(len(tokens) // 10, context + 2)
     if cut < context + 2:
         raise ConfigError("too little text", found=len(tokens), expected=f"more than {2 * context + 4} characters")
-    sizes = {"n_layer": int(chosen["layers"]), "n_head": int(chosen["heads"]), "n_embd": int(chosen["width"])}
-    model = GPT(GPTConfig(tokenizer.n_vocab, block_size=context, **sizes), seed=seed, ops=ops)
+    n_layer, n_head, n_embd = (int(chosen[name]) for name in ("layers", "heads", "width"))
+    model = GPT(GPTConfig(tokenizer.n_vocab, context, n_layer, n_head, n_embd), seed=seed, ops=ops)
     flat, edges = model.params.flat, np.array([0, model.params.flat.size])
     moments, losses = (np.zeros_like(flat), np.zeros_like(flat)), []
     for step in range(1, n_steps + 1):

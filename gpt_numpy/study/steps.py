@@ -17,9 +17,11 @@ import math
 
 import numpy as np
 
+from ..config import GATED_ACTIVATIONS
+from ..layers.activation import ACTIVATIONS
 from ..layers.attention import softmax, softmax_backward, split_heads, visible_keys
 from ..layers.dropout import dropout_forward
-from ..layers.gelu import CUBIC, SCALE
+from ..layers.gelu import CUBIC, SCALE, gelu_backward, gelu_forward
 
 
 def embedding_steps(see, tokens, positions, wte, wpe):
@@ -63,22 +65,29 @@ def layernorm_step_gradients(dout, t, x, weight, bias, epsilon=1e-5):
     return d
 
 
-def attention_steps(see, x, attn_weight, attn_bias, proj_weight, proj_bias, n_head, first_key=None, dropout=None):
+def _affine(x, weight, bias):
+    return x @ weight if bias is None else x @ weight + bias
+
+
+def attention_steps(
+    see, x, attn_weight, attn_bias, proj_weight, proj_bias, n_head, first_key=None, dropout=None, *, scale=None
+):
     B, T, C = x.shape
-    qkv = see("c_attn", x @ attn_weight + attn_bias)  # (B, T, 3C)
+    qkv = see("c_attn", _affine(x, attn_weight, attn_bias))  # (B, T, 3C)
     q, k, v = (see(name, part) for name, part in zip("qkv", split_heads(qkv, n_head)))  # (B, T, n_head, head_size)
     products = see("products", _heads_first(q) @ _heads_first(k).swapaxes(-1, -2))  # (B, n_head, T, T)
-    scores = see("scores", products * x.dtype.type(1 / math.sqrt(q.shape[-1])))
+    scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
+    scores = see("scores", products * x.dtype.type(scale))
     weights = see("weights", softmax(np.where(visible_keys(T, T, first_key), scores, -np.inf)))
     dropped = weights
     if dropout is not None:
         dropped = see("weights_dropped", dropout_forward(weights, dropout)[0])
     heads = see("heads", np.ascontiguousarray(_heads_first(dropped @ _heads_first(v))))
-    return see("", heads.reshape(B, T, C) @ proj_weight + proj_bias)
+    return see("", _affine(heads.reshape(B, T, C), proj_weight, proj_bias))
 
 
 def attention_step_gradients(
-    dout, t, x, attn_weight, attn_bias, proj_weight, proj_bias, n_head, first_key=None, dropout=None
+    dout, t, x, attn_weight, attn_bias, proj_weight, proj_bias, n_head, first_key=None, dropout=None, *, scale=None
 ):
     B, T, C = x.shape
     d = {"": dout, "heads": (dout @ proj_weight.T).reshape(t["heads"].shape)}
@@ -90,29 +99,64 @@ def attention_step_gradients(
         d["weights_dropped"] = d["weights"]
         d["weights"] = dropout_forward(d["weights"], dropout)[0]
     d["scores"] = softmax_backward(d["weights"], t["weights"])
-    d["products"] = d["scores"] * x.dtype.type(1 / math.sqrt(t["q"].shape[-1]))
+    d["products"] = d["scores"] * x.dtype.type(1 / math.sqrt(t["q"].shape[-1]) if scale is None else scale)
     d["q"] = _heads_first(d["products"] @ _heads_first(t["k"]))
     d["k"] = _heads_first(d["products"].swapaxes(-1, -2) @ _heads_first(t["q"]))
     d["c_attn"] = np.stack([d["q"], d["k"], d["v"]], axis=2).reshape(B, T, 3 * C)
     return d
 
 
-def mlp_steps(see, x, fc_weight, fc_bias, proj_weight, proj_bias):
-    hidden = see("c_fc", x @ fc_weight + fc_bias)  # (..., 4C)
+def mlp_steps(see, x, fc_weight, fc_bias, proj_weight, proj_bias, activation="gelu"):
+    hidden = see("c_fc", _affine(x, fc_weight, fc_bias))  # (..., W), or (..., 2W): gate, then up
+    if activation == "gelu":
+        activated = gelu_steps(see, hidden)
+    elif activation in GATED_ACTIVATIONS:
+        gate, up = (see(name, half) for name, half in zip(("gate", "up"), np.split(hidden, 2, axis=-1)))
+        opened = see("gate.activated", _value(GATED_ACTIVATIONS[activation], gate))
+        activated = see("activation", opened * up)
+    else:
+        activated = see("activation", _value(activation, hidden))
+    return see("", _affine(activated, proj_weight, proj_bias))
+
+
+def _value(activation, x):
+    return gelu_forward(x)[0] if activation == "gelu" else ACTIVATIONS[activation].value(x)
+
+
+def _times_slope(dout, activation, x):
+    if activation == "gelu":
+        return gelu_backward(dout, gelu_forward(x)[1])
+    return dout * ACTIVATIONS[activation].slope(x)
+
+
+def gelu_steps(see, hidden):
     u = see("gelu.u", SCALE * (hidden + CUBIC * hidden**3))
     tanh = see("gelu.tanh", np.tanh(u))
     gate = see("gelu.gate", 0.5 * (1 + tanh))
-    activation = see("gelu", hidden * gate)
-    return see("", activation @ proj_weight + proj_bias)
+    return see("gelu", hidden * gate)
 
 
-def mlp_step_gradients(dout, t, x, fc_weight, fc_bias, proj_weight, proj_bias):
+def mlp_step_gradients(dout, t, x, fc_weight, fc_bias, proj_weight, proj_bias, activation="gelu"):
+    if activation != "gelu":
+        return other_mlp_step_gradients(dout, t, proj_weight, activation)
     d = {"": dout, "gelu": dout @ proj_weight.T}
     d["gelu.gate"] = d["gelu"] * t["c_fc"]
     d["gelu.tanh"] = d["gelu.gate"] * 0.5
     d["gelu.u"] = d["gelu.tanh"] * (1 - t["gelu.tanh"] ** 2)
     # hidden is used twice: as a factor, and inside u
     d["c_fc"] = d["gelu"] * t["gelu.gate"] + d["gelu.u"] * SCALE * (1 + 3 * CUBIC * t["c_fc"] ** 2)
+    return d
+
+
+def other_mlp_step_gradients(dout, t, proj_weight, activation):
+    d = {"": dout, "activation": dout @ proj_weight.T}
+    if activation not in GATED_ACTIVATIONS:
+        d["c_fc"] = _times_slope(d["activation"], activation, t["c_fc"])
+        return d
+    d["gate.activated"] = d["activation"] * t["up"]
+    d["up"] = d["activation"] * t["gate.activated"]
+    d["gate"] = _times_slope(d["gate.activated"], GATED_ACTIVATIONS[activation], t["gate"])
+    d["c_fc"] = np.concatenate([d["gate"], d["up"]], axis=-1)
     return d
 
 

@@ -232,7 +232,8 @@ def test_sound_file_of_another_model(folder, edit, message):
         ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse"),
         ({"model_type": "llama"}, "model_type.*llama"),
         ({"attn_pdrop": 1.5}, "attn_pdrop"),
-        ({"tie_word_embeddings": False}, "lm_head.weight"),
+        ({"tie_word_embeddings": False}, "tie_word_embeddings"),
+        ({"activation_function": "xielu"}, "activation_function.*xielu.*gelu_new"),
     ],
 )
 def test_config_of_another_model(folder, changes, message):

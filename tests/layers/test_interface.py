@@ -21,6 +21,8 @@ WITH_PARAMETERS = {
 def test_every_layer_of_the_model_is_exported():
     assert {name.removesuffix("_forward") for name in FORWARDS} == WITH_PARAMETERS | {
         "gelu",
+        "activation",
+        "swiglu",
         "attention",
         "dropout",
         "residual",

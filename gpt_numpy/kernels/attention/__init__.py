@@ -38,6 +38,7 @@ class AttentionCache(NamedTuple):
     log_sums: np.ndarray  # (B · n_head · Tq,), log₂ Σ exp of each row's scaled scores
     first_key: np.ndarray  # (B, Tq) int64, or (0, 0) for none
     dropout: Dropout
+    scale: float | None  # None: 1/√head_size
 
 
 class MultiHeadAttentionCache(NamedTuple):
@@ -91,23 +92,23 @@ def _plan(q, n_keys, backward):
     return n_tasks, rows, scratch, panels, ranges.reshape(len(ranges), -1, 2), width
 
 
-def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty):
-    """out = softmax(q · kᵀ / √head_size) · v, each query over the keys that it sees.
+def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty, scale=None):
+    """out = softmax(q · kᵀ · scale) · v, each query over the keys that it sees.
 
     q (B, Tq, n_head, head_size); k and v (B, Tk, n_head, head_size) with Tk >= Tq; out like q. All may be views with
     any strides but the last axis'. first_key (B, Tq): the first key each query sees, none beyond its own position.
-    dropout: a ``randomness.Dropout`` for the attention weights, or None.
+    dropout: a ``randomness.Dropout`` for the attention weights, or None. scale: a number; None is 1/√head_size.
     """
     one_dtype(q=q, k=k, v=v)
     check_attention(q, k, v)
     B, Tq, n_head, head_size = q.shape
     first_key, dropout = _first_key_or_none(first_key, B, Tq, k.shape[1]), dropout or _NO_DROPOUT
     out, log_sums = alloc(q.shape, q.dtype), np.empty(B * n_head * Tq, q.dtype)
-    cache = AttentionCache(_readable(q), _readable(k), _readable(v), out, log_sums, first_key, dropout)
+    cache = AttentionCache(_readable(q), _readable(k), _readable(v), out, log_sums, first_key, dropout, scale)
     if q.size:
         n_tasks, rows, scratch, panels, ranges, width = _plan(q, k.shape[1], backward=False)
         mask = mask_of(dropout, n_head * Tq, q.dtype)
-        shared = first_key, log_sums, *mask, _base2_scale(q), width  # the fields of Shared
+        shared = first_key, log_sums, *mask, _base2_scale(q, scale), width  # the fields of Shared
         if Tq <= few_queries.MOST_QUERIES and not _rounds(q):
             few_queries.forward_few(B * n_head, *cache[:3], out, scratch, ranges, *shared)
         else:
@@ -124,7 +125,7 @@ def attention_backward(dout, cache, alloc=np.empty):
 
 def _backward_into(dout, cache, dq, dk, dv):
     """The gradients, written to dq, dk and dv, which may be strided views."""
-    q, k, v, out, log_sums, first_key, dropout = cache
+    q, k, v, out, log_sums, first_key, dropout, scale = cache
     one_dtype(q=q, dout=dout)
     check_shape("dout", dout, q.shape)
     B, Tq, n_head, head_size = q.shape
@@ -132,15 +133,16 @@ def _backward_into(dout, cache, dq, dk, dv):
         dk[...] = dv[...] = 0
         return
     n_tasks, group_rows, scratch, panels, ranges, width = _plan(q, k.shape[1], backward=True)
-    scale = q.dtype.type(1 / math.sqrt(head_size))
+    factor = q.dtype.type(1 / math.sqrt(head_size) if scale is None else scale)
     arrays = q, k, v, out, np.ascontiguousarray(dout), dq, dk, dv  # the fields of Arrays
     mask = mask_of(dropout, n_head * Tq, q.dtype)
-    shared = first_key, log_sums, *mask, _base2_scale(q), width  # the fields of Shared
-    backward_pass.backward(n_tasks, scratch, panels, ranges, group_rows, scale, *arrays, *shared)
+    shared = first_key, log_sums, *mask, _base2_scale(q, scale), width  # the fields of Shared
+    backward_pass.backward(n_tasks, scratch, panels, ranges, group_rows, factor, *arrays, *shared)
 
 
-def _base2_scale(q):
-    return q.dtype.type(math.log2(math.e) / math.sqrt(q.shape[3]))
+def _base2_scale(q, scale):
+    natural = math.log2(math.e) / math.sqrt(q.shape[3]) if scale is None else math.log2(math.e) * scale
+    return q.dtype.type(natural)
 
 
 def multi_head_attention_forward(
@@ -154,17 +156,20 @@ def multi_head_attention_forward(
     dropout: Dropout | None = None,
     alloc=np.empty,
     alloc_out=None,
+    *,
+    scale=None,
 ):
     """Project x to queries, keys and values, attend in each head, project the heads' outputs back.
 
     x and out (B, T, C); attn_weight (C, 3C) and attn_bias (3C,) hold the three projections side by side;
-    proj_weight (C, C), proj_bias (C,). Head h owns columns h · head_size … of each third.
+    proj_weight (C, C), proj_bias (C,). Head h owns columns h · head_size … of each third. scale: what scores are
+    multiplied by; None is 1/√head_size.
     """
     check_axes(2, x=x, attn_weight=attn_weight)
     n_head = check_heads(n_head, attn_weight.shape[-1])
     qkv, attn_cache = linear_forward(x, attn_weight, attn_bias, alloc)
     q, k, v = split_heads(qkv, n_head)
-    heads, attention_cache = attention_forward(q, k, v, first_key, dropout, alloc)
+    heads, attention_cache = attention_forward(q, k, v, first_key, dropout, alloc, scale)
     out, proj_cache = linear_forward(heads.reshape(x.shape), proj_weight, proj_bias, alloc_out or alloc)
     return out, MultiHeadAttentionCache(attn_cache, attention_cache, proj_cache)
 
@@ -174,7 +179,7 @@ def multi_head_attention_backward(dout, cache, alloc=np.empty, *, into=None):
     attn_into, proj_into = None, None
     if into is not None:  # all four, before the first is added to
         names, caches = ("dattn_weight", "dattn_bias", "dproj_weight", "dproj_bias"), (cache.attn, cache.proj)
-        shapes = [shape for c in caches for shape in (c.weight.shape, c.weight.shape[1:])]
+        shapes = [shape for c in caches for shape in (c.weight.shape, c.weight.shape[1:] if c.biased else None)]
         gradients(into, one_dtype(dout=dout, x=cache.attn.x), **dict(zip(names, shapes)))
         attn_into, proj_into = into[:2], into[2:]
     B, T, n_head, head_size = cache.attention.q.shape

@@ -24,7 +24,7 @@ from .panel_tile import BLOCK
 
 
 @part
-def layernorm_row(x, out, weight, bias, vectors):
+def layernorm_row(x, out, weight, bias, vectors, epsilon):
     """out (C,) = layernorm of x (C,); weight and bias are where they begin in ``vectors``."""
     C, width = len(x), lanes(x)
     total = broadcast(x, np.float32(0))
@@ -43,7 +43,7 @@ def layernorm_row(x, out, weight, bias, vectors):
         total = fma(centred, centred, total)
         i += width
     square = add_lanes(total) / np.float32(C)
-    rstd = np.float32(1) / np.sqrt(square + np.float32(1e-5))
+    rstd = np.float32(1) / np.sqrt(square + epsilon)
     for j in range(C):
         out[j] = out[j] * rstd * vectors[weight + j] + vectors[bias + j]
 

@@ -4,8 +4,6 @@
 everything is float32, keys lie densely in the decoder's cache, and nothing but the output is kept.
 """
 
-import math
-
 import numpy as np
 
 from ..runtime.decorators import part
@@ -25,14 +23,13 @@ from ..runtime.vectors import (
 
 
 @part
-def attend(q, keys, values, start, count, out, scores):
-    """out (head_size,) = softmax(q · kᵀ / √head_size) · v over ``count`` keys.
+def attend(q, keys, values, start, count, scale, out, scores):
+    """out (head_size,) = softmax(q · kᵀ · scale) · v over ``count`` keys.
 
     Key j lies at ``start`` + j · head_size of the flat array ``keys``, its value at the same index of ``values``.
     Four keys are read together, for four independent sums. scores: room for ``count`` numbers.
     """
     size, width = len(q), lanes(q)
-    scale = np.float32(1 / math.sqrt(size))
     j = 0
     while j < count:
         k0 = start + j * size

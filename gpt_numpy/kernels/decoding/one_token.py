@@ -10,7 +10,7 @@ neither on the number of threads nor on the other rows:
     layernorm 1 and c_attn   the queries to a buffer, keys and values straight into the cache
     attention                a piece is one head of one row, over the cached keys up to its own
     c_proj                   added to the residual stream
-    layernorm 2 and c_fc     with GELU
+    layernorm 2 and c_fc     with the activation
     mlp.c_proj               added to the residual stream
 
 and last, layernorm and the output head. Where a few of the largest logits are all that is wanted, each thread keeps its
@@ -26,13 +26,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..activation import activate
 from ..runtime.decorators import part
 from ..runtime.emitting import Rows
 from ..runtime.threads import launcher, parallel_for
 from ..runtime.vectors import (
     add_lanes,
     broadcast,
-    gelu,
     keep_first,
     lanes,
     load,
@@ -70,9 +70,14 @@ class Shape(NamedTuple):
     n_head: int
     head_size: int
     n_embd: int
+    mlp_width: int
     vocab_size: int
     batch: int  # of the cache
     capacity: int  # of the cache
+    activation: NamedTuple  # one of ``activation.KINDS``
+    epsilon: np.float32  # of the norms
+    scale: np.float32  # of attention's scores
+    scale_by_layer: bool  # whether block i divides the scale by i + 1
 
 
 class Buffers(NamedTuple):
@@ -84,7 +89,7 @@ class Buffers(NamedTuple):
     x: np.ndarray  # (rows, C): the residual stream
     q: np.ndarray  # (rows, C)
     heads: np.ndarray  # (rows, C)
-    hidden: np.ndarray  # (rows, 4C)
+    hidden: np.ndarray  # (rows, mlp_width)
     logits: np.ndarray  # (wanted, V), or (0, 0) where only the largest are wanted
     best: np.ndarray  # (threads, rows, 1 + MOST_LARGEST, 2) float64: see `_keep_largest`
     activations: np.ndarray  # (threads, rows, step): what a matrix is multiplied by; float32, or int16 for int8 weights
@@ -142,7 +147,8 @@ def prepare_rows(task, run, matrix, first, count):
         elif kind == MLP_PROJ:
             prepare(buffers.hidden[row], activations, scales)
         else:
-            layernorm_row(buffers.x[row], normed, matrix.vector, matrix.vector + shape.n_embd, run.weights.vectors)
+            vector = matrix.vector
+            layernorm_row(buffers.x[row], normed, vector, vector + shape.n_embd, run.weights.vectors, shape.epsilon)
             prepare(normed, activations, scales)
 
 
@@ -230,8 +236,8 @@ def deliver(task, run, matrix, sums, part):
     for to in range(part.row, part.row + part.rows):
         if kind == FC:
             for i in range(0, part.width, lanes(array)):
-                at, left = to * 4 * C + part.first + i, part.width - i
-                store_tail(buffers.hidden, at, gelu(load(array, start + i)), left)
+                at, left = to * shape.mlp_width + part.first + i, part.width - i
+                store_tail(buffers.hidden, at, activate(shape.activation, load(array, start + i)), left)
         elif kind == HEAD and shape.largest > 0:
             _keep_largest(array, start, part.first, part.width, shape.largest, buffers.best[task, to])
         elif kind == HEAD:
@@ -247,14 +253,14 @@ def deliver(task, run, matrix, sums, part):
 def matrix_of(layer, kind, weights, shape):
     """The ``Matrix`` of this kind in this layer; of the head, layer is n_layer.
 
-    A layer's vectors are ln_1 and c_attn's bias (5C), c_proj's (C), ln_2 and c_fc's (6C), mlp.c_proj's (C). A bias
+    A layer's vectors are ln_1 and c_attn's bias (5C), c_proj's (C), ln_2 and c_fc's (2C + W), mlp.c_proj's (C). A bias
     follows its layernorm, if there is one. The head has no bias.
     """
-    C = shape.n_embd
-    depth = 4 * C if kind == MLP_PROJ else C
-    columns = 3 * C if kind == QKV else 4 * C if kind == FC else shape.vocab_size if kind == HEAD else C
-    before = 5 if kind == PROJ else 6 if kind == FC else 12 if kind == MLP_PROJ else 0
-    vector = (13 * layer + before) * C
+    C, W = shape.n_embd, shape.mlp_width
+    depth = W if kind == MLP_PROJ else C
+    columns = 3 * C if kind == QKV else W if kind == FC else shape.vocab_size if kind == HEAD else C
+    before = 5 * C if kind == PROJ else 6 * C if kind == FC else 8 * C + W if kind == MLP_PROJ else 0
+    vector = layer * (9 * C + W) + before
     bias = vector + 2 * C if kind in (QKV, FC) else vector
     first = weights.offsets[4 * layer + kind % HEAD]
     return Matrix(layer, kind, depth, columns, first, weights.panel_sizes[kind], vector, bias)
@@ -288,6 +294,7 @@ def _matrix_stage(task, run, stage, matrix):
 def _attention_stage(task, run, stage, layer):
     shape, buffers = run.shape, run.buffers
     pieces = shape.rows * shape.n_head
+    scale = shape.scale / np.float32(layer + 1) if shape.scale_by_layer else shape.scale
     piece = claim(buffers.counters, stage)
     while piece < pieces:
         row, head = piece // shape.n_head, piece % shape.n_head
@@ -295,7 +302,7 @@ def _attention_stage(task, run, stage, layer):
         start = cached * shape.capacity * shape.head_size
         first, last = head * shape.head_size, (head + 1) * shape.head_size
         q, out = buffers.q[row, first:last], buffers.heads[row, first:last]
-        attend(q, run.keys, run.values, start, buffers.positions[row] + 1, out, buffers.scratch[task])
+        attend(q, run.keys, run.values, start, buffers.positions[row] + 1, scale, out, buffers.scratch[task])
         finish(buffers.counters, stage)
         piece = claim(buffers.counters, stage)
     wait(buffers.counters, stage, pieces)

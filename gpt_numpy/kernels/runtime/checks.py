@@ -32,6 +32,11 @@ def one_dtype(least_axes=0, **arrays):
     return dtype
 
 
+def given(**arrays):
+    """Those of ``arrays`` that are not None."""
+    return {name: array for name, array in arrays.items() if array is not None}
+
+
 def flat(array):
     """All elements in one row, contiguous and aligned: a view where that is possible, else a copy."""
     return _plain(array).reshape(-1)
@@ -61,10 +66,14 @@ def matrix(array):
 
 
 def gradients(into, dtype, **shapes):
-    """The arrays for an op's parameter gradients: those of ``into``, checked, or new ones; and whether to add."""
+    """The arrays for an op's parameter gradients: those of ``into``, checked, or new ones; and whether to add.
+
+    A shape that is None belongs to a parameter that the op does not have, whose gradient is None.
+    """
     if into is None:
-        return [np.empty(shape, dtype) for shape in shapes.values()], False
+        return [None if shape is None else np.empty(shape, dtype) for shape in shapes.values()], False
     check_into(into, dtype, **shapes)
     for (name, shape), array in zip(shapes.items(), into):
-        target(name, array, shape, dtype)
+        if shape is not None:
+            target(name, array, shape, dtype)
     return list(into), True

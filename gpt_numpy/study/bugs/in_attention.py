@@ -19,7 +19,7 @@ BUGS = [
     Bug(
         "attention-scale-forgotten-in-backward",
         _FILE,
-        "    dscores *= q.dtype.type(1 / math.sqrt(q.shape[-1]))\n",
+        "    dscores *= scale\n",
         "",
         "attention: differences of k",
         "Divide the analytic dq by the numeric one, entry by entry. What number is it, and what is its square?",
@@ -29,7 +29,7 @@ BUGS = [
     Bug(
         "attention-scale-not-a-root",
         _FILE,
-        "    dscores *= q.dtype.type(1 / math.sqrt(q.shape[-1]))\n",
+        "    dscores *= scale\n",
         "    dscores *= q.dtype.type(1 / q.shape[-1])\n",
         "attention: differences of q",
         "The ratio of analytic to numeric is the same everywhere. Is it a ratio you would get from 4 and √4?",
@@ -129,8 +129,8 @@ BUGS = [
     Bug(
         "attention-cache-keeps-dropped-weights",
         _FILE,
-        "return out, AttentionCache(q, k, v, weights, dropout_cache)",
-        "return out, AttentionCache(q, k, v, dropped, dropout_cache)",
+        "return out, AttentionCache(q, k, v, weights, dropout_cache, scale)",
+        "return out, AttentionCache(q, k, v, dropped, dropout_cache, scale)",
         "attention (dropout): differences of q",
         "Every gradient is wrong, but only with dropout. The lines of the backward are right: look at their inputs.",
         "The softmax's backward needs P as the softmax made it. The cache holds P̃; dropout is then applied a "

@@ -70,9 +70,9 @@ BUGS = [
     ),
     Bug(
         "model-tied-head-forgotten",
-        "model.py",
-        'dout, head_cache, into=(self.grads["wte.weight"],), alloc=self._alloc("backward head")',
-        'dout, head_cache, alloc=self._alloc("backward head")',
+        "architecture/parts.py",
+        "dx, _ = backward(dout, cache, into=(g[self._name],), alloc=alloc)",
+        "dx, _ = backward(dout, cache, alloc=alloc)",
         "model: differences of wte.weight",
         "One parameter only. How many times does the model use it?",
         "wte is the embedding and the output head. The head's part, by far the larger, is computed and thrown away.",
@@ -90,8 +90,8 @@ BUGS = [
     Bug(
         "model-wrong-layernorm-cache",
         "model.py",
-        'dnormed, cache.ln_1, into=(g[h + "ln_1.weight"]',
-        'dnormed, cache.ln_2, into=(g[h + "ln_1.weight"]',
+        'dnormed, cache.ln_1, g, h + "ln_1."',
+        'dnormed, cache.ln_2, g, h + "ln_1."',
         "model: differences of h.1.ln_1.weight",
         "Both layernorms have the same shapes. The first wrong tensor from the top is in h.1.ln_1.",
         "The backward of ln_1 receives the cache of ln_2.",

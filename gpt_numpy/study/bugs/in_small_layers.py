@@ -152,8 +152,8 @@ BUGS = [
     Bug(
         "mlp-gelu-derivative-at-the-wrong-place",
         "mlp.py",
-        "dhidden = gelu_backward(dactivation, cache.gelu, alloc)",
-        "dhidden = gelu_backward(dactivation, GeluCache(cache.proj.x), alloc)",
+        "dhidden = activate_backward(dactivated, cache, alloc)",
+        "dhidden = activate_backward(dactivated, cache._replace(gelu=type(cache.gelu)(cache.proj.x)), alloc)",
         "mlp: differences of fc_weight",
         "gelu alone passes. The second projection's gradients are right. At which point is the derivative taken?",
         "gelu' has to be taken at gelu's input. It was taken at its output, which happens to lie in a cache of the "
@@ -162,8 +162,8 @@ BUGS = [
     Bug(
         "mlp-gelu-skipped",
         "mlp.py",
-        "dhidden = gelu_backward(dactivation, cache.gelu, alloc)",
-        "dhidden = dactivation",
+        "dhidden = activate_backward(dactivated, cache, alloc)",
+        "dhidden = dactivated",
         "mlp: differences of x",
         "Everything before the activation is wrong, everything after it right.",
         "The backward of the MLP jumps over the activation: three lines forward need three lines backward.",

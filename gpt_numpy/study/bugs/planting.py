@@ -1,6 +1,6 @@
 """A bug as a named patch of one source file, and the checks that have to catch it.
 
-A ``Bug`` replaces one piece of text that occurs exactly once in a file of ``layers``, or in ``model``. The
+A ``Bug`` replaces one piece of text that occurs exactly once in a file of ``layers``, or in ``model`` or ``parts``. The
 patched file is compiled into a copy of the package under another name. Installed files and imported modules do not
 change. If the text no longer occurs in the file, planting raises an error.
 """
@@ -22,11 +22,12 @@ from .. import cases, whole_model
 from ..gradients import GradientReport, Violation
 
 _serial = itertools.count()
+MODEL_FILES = ("model.py", "architecture/parts.py")
 
 
 class Bug(NamedTuple):
     name: str
-    file: str  # "attention.py" of layers, or "model.py"
+    file: str  # "attention.py" of layers, "model.py", or "architecture/parts.py"
     old: str  # the correct text, which occurs exactly once in the file
     new: str  # the text with the mistake
     caught_by: str  # the check that must fail, as ``failed_checks`` names it
@@ -40,8 +41,8 @@ class Bug(NamedTuple):
 
     @property
     def path(self):
-        home = model_module if self.file == "model.py" else layers
-        return pathlib.Path(home.__file__).with_name(self.file)
+        home = model_module if self.file in MODEL_FILES else layers
+        return pathlib.Path(home.__file__).parent / self.file
 
     def patched_source(self):
         """The file's text with the bug in it."""
@@ -73,6 +74,11 @@ def plant_source(bug, source):
     with _temporary_modules(name):
         if bug.file == "model.py":
             return layers, _execute(name, bug.path, source).GPT
+        if bug.file == "architecture/parts.py":
+            path = pathlib.Path(model_module.__file__)
+            broken = _execute(name, path, path.read_text(encoding="utf-8"))
+            broken.Parts = _execute(f"gpt_numpy.architecture.{name.rpartition('.')[2]}", bug.path, source).Parts
+            return layers, broken.GPT
         return _copy_of_layers(name, bug, source), model_module.GPT
 
 
