@@ -46,9 +46,9 @@ from .vocabulary import Vocabulary, from_merges
 class Tokenizer:
     """Byte-level BPE over ``vocabulary``; made by ``train`` or ``load``.
 
-    Memory beside the vocabulary: the merge tables (some 7 MB for GPT-2's), and for each thread that encodes at
-    the same time a cache of 8 MiB, which holds the tokens of at most 131,072 words of up to 15 bytes and 8,192 words
-    of up to 64. Neither grows with the text.
+    Memory beside the vocabulary: the merge tables (some 6 MB for GPT-2's), and for each thread that encodes at
+    the same time a cache of 5 MiB, which grows with the number of distinct words to 48 MiB at most: the tokens of a
+    million words of up to 15 bytes and 65,536 words of up to 62.
     """
 
     def __init__(self, vocabulary: Vocabulary):

@@ -19,12 +19,13 @@ from numba import typeof
 
 from ...errors import TokenizerError
 from ..runtime.threads import count as thread_count
-from .encoder import encode_texts, encode_texts_by_walk, encode_words
-from .merging import merge_space, merge_tables
+from .encoder import TOO_MANY_WORDS, encode_texts, encode_texts_by_walk, encode_words
+from .merging import merge_space
 from .pretokenizer import character_classes, split
 from .texts import Texts, balanced, many_texts, one_text, surrogate_error
+from .vocabulary_tables import merge_tables
 from .walker import NO_MATCH, walk_tables
-from .word_cache import CHUNK, OUT_SLACK, bench, word_cache
+from .word_cache import CHUNK, OUT_SLACK, bench, grown, known_words, new_cache
 
 LONGEST_WORD = 1 << 29  # bytes; merging it takes 40 times as many
 _PIECE = 1 << 18  # bytes that are worth a task of their own
@@ -39,25 +40,15 @@ class _Desk:
     times as long as encoding. So the code is looked up here, for arguments whose types never change.
     """
 
-    def __init__(self, tables, dtype, finder):
-        self.cache, self.bench = word_cache(tables.new_ids.size), bench()
+    def __init__(self, tables, known, dtype, finder):
+        self.cache, self.bench = new_cache(known, dtype, merge_space(CHUNK, tables.ids.size - 256)), bench()
         buffer = np.zeros(4 * _SHORT_TEXT, dtype=np.uint8)  # a character has four bytes at most
         self._text = memoryview(buffer)
         self._bounds, self._state = np.zeros(2, dtype=np.int64), np.zeros(4, dtype=np.int64)
         self._end, self._out = np.zeros(1, dtype=np.int64), np.empty(buffer.size + OUT_SLACK, dtype=dtype)
         kernel, splitting = finder
-        self._arguments = (
-            buffer,
-            self._bounds,
-            splitting,
-            tables,
-            self.cache,
-            self.bench,
-            self._out,
-            self._end,
-            self._state,
-        )
-        signature = tuple(map(typeof, self._arguments))
+        self._before, self._behind = (buffer, self._bounds, splitting, tables), (self.bench, self._out, self._end)
+        signature = tuple(map(typeof, (*self._before, self.cache, *self._behind, self._state)))
         kernel.compile(signature)
         self._kernel = kernel.get_overload(signature)
 
@@ -69,7 +60,15 @@ class _Desk:
         self._text[: len(data)] = data
         self._bounds[1] = len(data)
         self._state[:] = 0
-        return None if self._kernel(*self._arguments) else self._out[: self._end[0]].tolist()
+        while status := self._kernel(*self._before, self.cache, *self._behind, self._state):
+            if status != TOO_MANY_WORDS:
+                return None
+            self.grow()
+        return self._out[: self._end[0]].tolist()
+
+    def grow(self):
+        """Take a larger cache."""
+        self.cache = grown(self.cache)
 
 
 class BPEEncoder:
@@ -79,15 +78,15 @@ class BPEEncoder:
     new_ids (n_merges,): the id that merge r makes, 256 + r by default; automaton: the ``Automaton`` of a pattern that
     is not GPT-2's. Raises VocabError (see ``merge_tables``).
 
-    Memory: the tables of the vocabulary (some 7 MB for GPT-2's), and 8 MiB of word cache for every thread that has
-    encoded at the same time as others; neither grows with the text.
+    Memory: the tables of the vocabulary (some 6 MB for GPT-2's), and for every thread that has encoded at the same time
+    as others a word cache of 5 MiB, which grows with the number of distinct words to 48 MiB at most.
     """
 
     def __init__(self, byte_ids, pairs, new_ids=None, automaton=None):
         self._pairs = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
         self._byte_ids = np.asarray(byte_ids, dtype=np.int64)
         self._new_ids = 256 + np.arange(len(self._pairs)) if new_ids is None else np.asarray(new_ids, dtype=np.int64)
-        self._tables = merge_tables(self._byte_ids, self._pairs, self._new_ids)
+        self._tables, spelling, lengths = merge_tables(self._byte_ids, self._pairs, self._new_ids)
         self._desks = []
         self._cuts = automaton is None
         self._finder = encode_texts, character_classes()
@@ -95,6 +94,7 @@ class BPEEncoder:
             self._finder = encode_texts_by_walk, walk_tables(automaton)
         largest = max(self._byte_ids.max(), self._new_ids.max(initial=0))
         self.dtype = np.dtype(np.uint16 if largest < 1 << 16 else np.uint32)
+        self._known = known_words(spelling, lengths, self._tables.ids, self.dtype)
 
     def encode(self, text):
         """Token ids of ``text`` as a list, on the calling thread."""
@@ -194,7 +194,7 @@ class BPEEncoder:
         try:
             return self._desks.pop()  # not after looking whether there is one: another thread may be quicker
         except IndexError:
-            return _Desk(self._tables, self.dtype, self._finder)
+            return _Desk(self._tables, self._known, self.dtype, self._finder)
 
     def _encode_short(self, text):
         """``encode`` for texts of at most _SHORT_TEXT characters, which uses the desk's arrays instead of new ones."""
@@ -217,6 +217,10 @@ class BPEEncoder:
         kernel, *splitting = (encode_words,) if whole_words else self._finder
         cache = desk.cache
         while longest := kernel(source, bounds, *splitting, self._tables, cache, desk.bench, out, ends, state):
+            if longest == TOO_MANY_WORDS:
+                desk.grow()
+                cache = desk.cache
+                continue
             if longest < 0:
                 raise _pattern_error(longest, texts, state, numbers)
             if longest > LONGEST_WORD:

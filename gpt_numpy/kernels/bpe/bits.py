@@ -18,6 +18,7 @@ from numba.extending import intrinsic
 
 from ..runtime.decorators import part
 from ..runtime.emitting import element_pointer
+from ..runtime.vectors import read
 
 inlined = part(forceinline=True)  # for what every word needs
 called = part(forceinline=False)  # for the rest; callees would inherit their caller's True
@@ -31,8 +32,9 @@ _MIX_C = np.uint64(0xD6E8FEB86659FD93)
 _SHIFT = np.uint64(29)
 _TOP_BYTE = np.uint64(56)
 
-# Eight bytes from 16 - n on keep the first n bytes of a word; those from 24 - n on keep bytes 8 to n.
-_KEEP = np.array([255] * 16 + [0] * 16, dtype=np.uint8)
+# A word of n bytes keeps the bits of _KEEP_LOW[n] and _KEEP_HIGH[n] of its first sixteen bytes.
+_KEEP_LOW = np.array([(1 << (8 * min(n, 8))) - 1 for n in range(17)], dtype=np.uint64)
+_KEEP_HIGH = np.array([(1 << (8 * min(max(n - 8, 0), 7))) - 1 for n in range(17)], dtype=np.uint64)
 # _LOW[n] keeps the first n bytes of eight.
 _LOW = np.array([(1 << (8 * n)) - 1 for n in range(9)], dtype=np.uint64)
 
@@ -63,6 +65,36 @@ def trailing_zeros(typingctx, value):
 
 
 @intrinsic
+def leading_zeros(typingctx, value):
+    """Number of zero bits above the highest set bit of a uint64; 64 for zero."""
+
+    def codegen(context, builder, signature, args):
+        return builder.ctlz(args[0], ir.Constant(ir.IntType(1), 0))
+
+    return types.int64(types.uint64), codegen
+
+
+@intrinsic
+def count_bits(typingctx, value):
+    """Number of set bits of a uint64."""
+
+    def codegen(context, builder, signature, args):
+        return builder.ctpop(args[0])
+
+    return types.int64(types.uint64), codegen
+
+
+@intrinsic
+def choose(typingctx, condition, yes, no):
+    """``yes`` or ``no``, of one type, without a branch: both have been computed."""
+
+    def codegen(context, builder, signature, args):
+        return builder.select(*args)
+
+    return (yes(types.boolean, yes, yes), codegen) if yes == no else None
+
+
+@intrinsic
 def copy_bytes(typingctx, target, target_start, source, source_start, size):
     """Copy ``size`` bytes between two uint8 arrays that do not overlap."""
 
@@ -79,13 +111,13 @@ def copy_bytes(typingctx, target, target_start, source, source_start, size):
 
 @inlined
 def short_key(buffer, start, length):
-    """The two integers of a word of at most ``SHORT`` bytes; the second carries the length in its top byte.
+    """The two integers of a word of at most ``SHORT`` bytes; the second carries the length in bits 56 to 59.
 
-    The integers of a longer word are unlike those of any short one: bit 60 is set.
+    The four bits above are 0. Those of the length are 0 as well for a longer word, unlike for any short one.
     """
     kept = min(length, SHORT + 1)
-    low = load_u64(buffer, start) & load_u64(_KEEP, 16 - kept)
-    high = load_u64(buffer, start + 8) & load_u64(_KEEP, 24 - kept) | np.uint64(kept) << _TOP_BYTE
+    low = load_u64(buffer, start) & read(_KEEP_LOW, kept)
+    high = load_u64(buffer, start + 8) & read(_KEEP_HIGH, kept) | np.uint64(kept & SHORT) << _TOP_BYTE
     return low, high
 
 

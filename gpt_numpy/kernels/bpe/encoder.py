@@ -5,7 +5,8 @@ in the first cache:
 
 1. ``scanner`` finds where words begin, 64 bytes at once;
 2. for a few hundred words, their keys are cut out and hashed, and the cache lines that may hold them are asked for;
-3. by then the lines have come: keys are compared, and four tokens are copied, of which as many count as the word has.
+3. if the batch before had many new words, those of this one are merged, four at a time (``misses``);
+4. by then the lines have come: keys are compared, and an entry's tokens are copied, of which as many count as the word has.
 
 Natural text repeats its words, so nearly every word is found there (``word_cache``). Words that no entry has room for
 are merged every time.
@@ -18,10 +19,13 @@ import numpy as np
 from ..runtime.decorators import kernel
 from .bits import called, copy_bytes
 from .merging import merge_word
+from .misses import MANY, merge_new_words
 from .pretokenizer import long_word_end
 from .scanner import scan
 from .walker import NO_MATCH, TOO_SLOW, divide, too_slow, walk_word
 from .word_cache import BATCH, CHUNK, MARKS, emit, prepare
+
+TOO_MANY_WORDS = -3  # the result of a kernel that wants a larger cache, beside those of ``walker``
 
 _AHEAD = 2  # bytes behind a chunk that tell whether a quote at its end begins a contraction
 
@@ -40,8 +44,12 @@ def _encode_chunk(bench, chunk, tables, cache, out, at, ends):
     marks, mark = bench.marks, 0
     for first in range(0, chunk.n_words, BATCH):
         count = min(BATCH, chunk.n_words - first)
-        prepare(bench, first, count, cache.short)
+        prepare(bench, first, count, cache)
+        entered = cache.room[0]
+        if cache.room[2] >= MANY:
+            merge_new_words(bench, first, count, tables, cache)
         at = emit(bench, first, count, tables, cache, out, at)
+        cache.room[2] = cache.room[0] - entered
         while mark < chunk.n_marks and marks[mark] < first + count:
             ends[mark] = bench.lines[marks[mark] - first]
             mark += 1
@@ -83,12 +91,15 @@ def encode_texts(source, bounds, classes, tables, cache, bench, out, ends, state
     source uint8, valid UTF-8; bounds (n_texts + 1,) int64; out uint16 or uint32 with room for an id a byte and
     OUT_SLACK more; ends (n_texts,) int64 receives the end of every text's tokens in ``out``; state (4,) int64:
     text, position in ``source``, tokens so far, characters read twice; at first 0, bounds[0], 0, 0. Returns 0 when all is
-    done, else the length of a word that the cache's work space has no room for: with a larger one the next call goes on
-    from there.
+    done, else TOO_MANY_WORDS for the cache, or the length of a word that its work space has no room for: with a larger
+    one the next call goes on from there.
     """
     text, position, at = state[0], state[1], state[2]
     end = bounds[bounds.size - 1]
     while text < bounds.size - 1:
+        if cache.room[0] > cache.room[1]:
+            state[0], state[1], state[2] = text, position, at
+            return TOO_MANY_WORDS
         size = min(end - position, CHUNK + _AHEAD)
         copy_bytes(bench.text, 0, source, position, size)
         chunk = _scan_chunk(bounds, text, position, size, classes, tables.joins, bench)
@@ -141,10 +152,12 @@ def encode_texts_by_walk(source, bounds, walk, tables, cache, bench, out, ends, 
     text, position, at = state[0], state[1], state[2]
     end = bounds[bounds.size - 1]
     while text < bounds.size - 1:
+        state[0], state[1], state[2] = text, position, at
+        if cache.room[0] > cache.room[1]:
+            return TOO_MANY_WORDS
         size = min(end - position, CHUNK)
         copy_bytes(bench.text, 0, source, position, size)
         chunk, wasted = _walk_chunk(bounds, text, position, size, walk, tables.joins, bench)
-        state[0], state[1], state[2] = text, position, at
         if chunk.n_marks == 0 and chunk.size == 0:
             limit = bounds[text + 1]
             stop, walked = walk_word(source, position, limit, limit, walk)
@@ -173,6 +186,9 @@ def encode_words(source, bounds, tables, cache, bench, out, ends, state):
     """As ``encode_texts`` for words that another pattern has split already; only the last of ``ends`` is written."""
     word, at, last = state[0], state[2], bounds.size - 1
     while word < last:
+        if cache.room[0] > cache.room[1]:
+            state[0], state[2] = word, at
+            return TOO_MANY_WORDS
         position, count = bounds[word], 0
         size = min(bounds[last] - position, CHUNK)
         copy_bytes(bench.text, 0, source, position, size)

@@ -15,6 +15,7 @@ from ..runtime.emitting import VECTOR_BYTES, cpu_features, element_pointer
 BLOCK = 64  # bytes whose masks fill an integer
 _BYTES = ir.VectorType(ir.IntType(8), BLOCK)
 _WORD = ir.IntType(64)
+_FACTORS = tuple(pow(0x9E3779B97F4A7C15, n, 1 << 64) for n in range(1, 9))  # odd, of random bits
 _CONTRACTIONS = ("s", "d", "m", "t"), ("ll", "ve", "re")
 _COMPRESSES = "avx512vbmi2" in cpu_features() and VECTOR_BYTES == BLOCK
 
@@ -132,6 +133,41 @@ def character_starts(typingctx, text, offset):
         return builder.ctpop(builder.not_(compare.between(0x80, 0xBF)))
 
     return types.int64(text, types.int64), codegen
+
+
+@intrinsic
+def equal_bytes(typingctx, text, offset, other, other_offset):
+    """The bytes of the block of ``text`` at ``offset`` that equal those of ``other`` at ``other_offset``."""
+
+    def codegen(context, builder, signature, args):
+        first = _load(context, builder, signature.args[0], *args[:2])
+        second = _load(context, builder, signature.args[2], *args[2:])
+        return builder.bitcast(builder.icmp_unsigned("==", first, second), _WORD)
+
+    return types.uint64(text, types.int64, other, types.int64), codegen
+
+
+@intrinsic
+def hash_block(typingctx, text, offset, length):
+    """A 64-bit hash of the ``length`` ≤ BLOCK bytes at ``offset``, good in its high bits; reads BLOCK bytes."""
+
+    def codegen(context, builder, signature, args):
+        array, start, count = args
+        block = _load(context, builder, signature.args[0], array, start)
+        indices = ir.Constant(_BYTES, list(range(BLOCK)))
+        size = builder.trunc(count, ir.IntType(8))
+        first = builder.insert_element(ir.Constant(_BYTES, ir.Undefined), size, ir.IntType(32)(0))
+        order = ir.Constant(ir.VectorType(ir.IntType(32), BLOCK), [0] * BLOCK)
+        inside = builder.icmp_unsigned("<", indices, builder.shuffle_vector(first, first, order))
+        kept = builder.select(inside, block, ir.Constant(_BYTES, [0] * BLOCK))
+        words = ir.VectorType(_WORD, BLOCK // 8)
+        products = builder.mul(builder.bitcast(kept, words), ir.Constant(words, list(_FACTORS)))
+        kind = ir.FunctionType(_WORD, [words])
+        add = cgutils.get_or_insert_function(builder.module, kind, f"llvm.vector.reduce.add.v{BLOCK // 8}i64")
+        total = builder.add(builder.call(add, [products]), builder.mul(count, _WORD(_FACTORS[1])))
+        return builder.mul(builder.xor(total, builder.lshr(total, _WORD(32))), _WORD(_FACTORS[0]))
+
+    return types.uint64(text, types.int64, types.int64), codegen
 
 
 LETTER_LEADS = ((0x400, 0x480), (0x4E00, 0x9000), (0xB000, 0xD000))  # code points that ``lead_masks`` takes as letters

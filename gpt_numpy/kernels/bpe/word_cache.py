@@ -1,14 +1,15 @@
 """The words that a thread has met, with their tokens.
 
-Natural text repeats its words, so nearly every word is found here. The cache is two tables of fixed size, and a new word
-replaces an older one:
+Natural text repeats its words, so nearly every word is found here. The cache has two tables, and a new word replaces an
+older one:
 
-- words of at most fifteen bytes: two entries in each cache line; an entry that is pushed out of the first position
-  moves to the second (so the second is the older). An entry has room for four tokens; that of a word with more names
-  a row of the other table, and the stamp that the row must still have;
-- words of up to sixty-four bytes: one row for every hash.
+- words of at most fifteen bytes: two entries in each cache line, of a word and sixteen bytes of tokens. An entry that is
+  pushed out of the first position moves to the second (so the second is the older). A new cache holds the vocabulary's
+  tokens, which are words as well;
+- words of up to LONG_BYTES, and shorter ones of more tokens than fit into an entry: one row for every hash.
 
-Other words are merged every time. A cache belongs to one thread at a time; see ``bpe.BPEEncoder``.
+Other words are merged every time. Where many words have come that the cache does not hold, the kernels stop and ask for a
+larger one (``grown``), up to MAX_LINES. A cache belongs to one thread at a time; see ``bpe.BPEEncoder``.
 """
 
 from typing import NamedTuple
@@ -18,39 +19,37 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
+from ..runtime.decorators import kernel
 from ..runtime.emitting import element_pointer
 from ..runtime.vectors import prefetch, read, write
-from .bits import SHORT, called, copy_items, hash_bytes, hash_key, inlined, same_bytes, short_key
-from .masks import BLOCK
-from .merging import MergeSpace, merge_space, merge_word, whole_word
+from .bits import SHORT, called, copy_bytes, hash_key, inlined, leading_zeros, short_key
+from .masks import BLOCK, equal_bytes, hash_block
+from .merging import MergeSpace, merge_word
+from .vocabulary_tables import ROW
 
-LINE_BITS = 16
-N_LINES = 1 << LINE_BITS  # of short words, two entries each
-N_LONG = 1 << 13
-LONG_BYTES = 64
-SHORT_TOKENS = 4
+N_LINES, MAX_LINES = 1 << 16, 1 << 19  # of short words, two entries each, in a new cache and in the largest
+LONG_BYTES = 62
 OUT_SLACK = 8  # ids behind the last one that may be overwritten
 CHUNK = 1 << 13  # bytes that go through all stages together
 BATCH = 256  # words whose cache lines are asked for together
+ENTRY_BYTES, _ROW_BYTES = 16, 64  # of tokens in an entry and in a row of the long table
 MARKS = 1 << 10  # texts that may end in one chunk
+COUNT_SHIFT = np.uint64(60)  # the number of tokens in an entry's second integer; 0: the long table has them
 
 _ENTRY, _LINE = 4, 8  # integers of an entry, of a cache line
-_LINE_SHIFT = np.uint64(64 - LINE_BITS)
-_HALF = np.uint64(32)
-_COUNT_SHIFT = np.uint64(56)
-_ROW_BITS = np.uint64(0xFFFFFFFF)
-_TAG_BITS = np.uint64(0xFFFFFFFFFFFF0000)
+_LINES_A_ROW, _GROWTH = 8, 4
+_COUNT, _LENGTH = LONG_BYTES, LONG_BYTES + 1  # bytes of a row's spelling that hold numbers
+_ABOVE = np.uint64(4)
+_ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 class WordCache(NamedTuple):
-    """Words and their tokens; all zero when empty. It never grows."""
+    """Words and their tokens."""
 
-    short: np.ndarray  # (_LINE * N_LINES,) uint64: entries of low, high, two ids, two ids | n_tokens << 56
-    tags: np.ndarray  # (N_LONG,) uint64: hash | n_tokens << 8 | length in the low 16 bits
-    spelling: np.ndarray  # (N_LONG * LONG_BYTES + 8,) uint8
-    tokens: np.ndarray  # (N_LONG * LONG_BYTES,) uint32
-    stamps: np.ndarray  # (N_LONG,) uint64: the number of the writing that filled a row
-    written: np.ndarray  # (1,) uint64: how many rows were written so far
+    short: np.ndarray  # (_LINE * n_lines,) uint64: entries of low, high | n_tokens << 60, two integers of tokens
+    spelling: np.ndarray  # (BLOCK * n_rows,) uint8: a word's bytes, n_tokens, length
+    tokens: np.ndarray  # (n_rows * _ROW_BYTES,) bytes of uint16 or uint32
+    room: np.ndarray  # (3,) int64: words entered; how many make a larger cache worth while; entered by the last batch
     space: MergeSpace  # for merging words
 
 
@@ -63,21 +62,10 @@ class Bench(NamedTuple):
     keys: np.ndarray  # (2 * BATCH,) uint64
     lines: np.ndarray  # (BATCH,) int64: index in ``short`` of the line that may hold a word
     masks: np.ndarray  # (6,) uint64
-
-
-def word_cache(n_merges):
-    """An empty cache: 4 MiB of short words and 2.6 MiB of longer ones, for at most 131,072 and 8,192 words."""
-    memory = np.zeros(_LINE * (N_LINES + 1), dtype=np.uint64)
-    first = -memory.ctypes.data % 64 // memory.itemsize  # entries never lie across two cache lines
-    return WordCache(
-        memory[first : first + _LINE * N_LINES],
-        np.zeros(N_LONG, dtype=np.uint64),
-        np.zeros(N_LONG * LONG_BYTES + 8, dtype=np.uint8),
-        np.zeros(N_LONG * LONG_BYTES, dtype=np.uint32),
-        np.zeros(N_LONG, dtype=np.uint64),
-        np.zeros(1, dtype=np.uint64),
-        merge_space(CHUNK, n_merges),
-    )
+    rows: np.ndarray  # (BATCH,) int64: the row of the long table that may hold a long word
+    misses: np.ndarray  # (BATCH + …,) int64: numbers of long words, then of new ones
+    symbols: np.ndarray  # (128,) uint32: those of four words that are merged
+    pair_keys: np.ndarray  # (128,) uint32
 
 
 def bench():
@@ -89,121 +77,213 @@ def bench():
         np.zeros(2 * BATCH, dtype=np.uint64),
         np.zeros(BATCH, dtype=np.int64),
         np.zeros(6, dtype=np.uint64),
+        np.zeros(BATCH, dtype=np.int64),
+        np.zeros(BATCH + 4, dtype=np.int64),
+        np.zeros(128, dtype=np.uint32),
+        np.zeros(128, dtype=np.uint32),
     )
 
 
-def _copier(n_ids):
-    """An intrinsic that copies ``n_ids`` ids of 24 bits to ``out`` from ``at`` on, whatever lies in their top bytes."""
-
-    @intrinsic
-    def copy(typingctx, source, index, out, at):
-        def codegen(context, builder, signature, args):
-            wide, narrow = (ir.VectorType(ir.IntType(bits), n_ids) for bits in (32, out.dtype.bitwidth))
-            n_items = ir.IntType(64)(n_ids * 32 // source.dtype.bitwidth)
-            ids = element_pointer(context, builder, source, args[0], args[1], n_items)
-            target = element_pointer(context, builder, out, args[2], args[3], ir.IntType(64)(n_ids))
-            vector = builder.load(builder.bitcast(ids, wide.as_pointer()))
-            vector.align = 4
-            kept = builder.and_(vector, ir.Constant(wide, [0xFFFFFF] * n_ids))
-            result = builder.trunc(kept, narrow) if narrow != wide else kept
-            builder.store(result, builder.bitcast(target, narrow.as_pointer())).align = out.dtype.bitwidth // 8
-            return context.get_dummy_value()
-
-        return types.void(source, types.int64, out, types.int64), codegen
-
-    return copy
+def _lines(n_lines):
+    """An empty table of short words. Its entries never lie across two cache lines."""
+    memory = np.zeros(_LINE * (n_lines + 1), dtype=np.uint64)
+    first = -memory.ctypes.data % 64 // memory.itemsize
+    return memory[first : first + _LINE * n_lines]
 
 
-_copy_four = _copier(SHORT_TOKENS)
-_copy_some = _copier(OUT_SLACK)
+def known_words(spelling, lengths, ids, dtype):
+    """The table of short words of a new cache: the tokens of ``merge_tables``. 4 MiB."""
+    short = _lines(N_LINES)
+    _enter_tokens(spelling, lengths, ids, short, np.zeros(ENTRY_BYTES // dtype.itemsize, dtype=dtype))
+    return short
+
+
+def new_cache(known, dtype, space):
+    """A new cache, of 5 MiB, that holds the words of ``known``."""
+    short = _lines(N_LINES)
+    short[:] = known
+    return _with_rows(short, dtype, space)
+
+
+def _with_rows(short, dtype, space):
+    n_lines = short.size // _LINE
+    n_rows = n_lines // _LINES_A_ROW
+    return WordCache(
+        short,
+        np.zeros(n_rows * BLOCK, dtype=np.uint8),
+        np.zeros(n_rows * _ROW_BYTES // dtype.itemsize, dtype=dtype),
+        np.array([0, n_lines if n_lines < MAX_LINES else 2**62, BATCH], dtype=np.int64),
+        space,
+    )
+
+
+def grown(cache):
+    """A larger cache with the short words of ``cache``; at most 48 MiB."""
+    short = _lines(min(_GROWTH * cache.short.size // _LINE, MAX_LINES))
+    _move_words(cache.short, short)
+    return _with_rows(short, cache.tokens.dtype, cache.space)
 
 
 @inlined
-def _copy_row(cache, row, out, at, count):
-    """Write the ``count`` ids of a row of the long table to ``out`` from ``at`` on; returns the end."""
-    for i in range(0, count, OUT_SLACK):
-        _copy_some(cache.tokens, row * LONG_BYTES + i, out, at + i)
-    return at + count
+def _line_of(low, high, shift):
+    """Index of the cache line that may hold a word; shift: 64 less the bits of a line's number."""
+    return np.int64(hash_key(low, high) >> shift) * _LINE
+
+
+@inlined
+def _line_shift(short):
+    return np.uint64(leading_zeros(np.uint64(short.size // _LINE - 1)))
+
+
+@inlined
+def line_difference(short, line, low, high):
+    """(difference between a word and the newer entry of its line, and the older one); 0 for the word itself."""
+    newer = read(short, line) ^ low | (read(short, line + 1) ^ high) << _ABOVE
+    older = read(short, line + _ENTRY) ^ low | (read(short, line + _ENTRY + 1) ^ high) << _ABOVE
+    return newer, older
+
+
+@inlined
+def enter(short, line, low, high, first, second):
+    """Write an entry in front of the newer one, which becomes the older one."""
+    for i in range(_ENTRY):
+        write(short, line + _ENTRY + i, read(short, line + i))
+    write(short, line, low)
+    write(short, line + 1, high)
+    write(short, line + 2, first)
+    write(short, line + 3, second)
+
+
+@kernel(_nrt=False)
+def _enter_tokens(spelling, lengths, ids, short, entry):
+    """Enter every token that its own bytes are merged to; entry: work space of one entry's tokens."""
+    for symbol in range(lengths.size):
+        if lengths[symbol] > 0:
+            low, high = short_key(spelling, symbol * ROW, lengths[symbol])
+            entry[0] = ids[symbol]
+            line = _line_of(low, high, _line_shift(short))
+            enter(short, line, low, high | np.uint64(1) << COUNT_SHIFT, np.uint64(entry[0]), np.uint64(0))
+
+
+@kernel(_nrt=False)
+def _move_words(old, new):
+    shift = _line_shift(new)
+    for entry in range(old.size - _ENTRY, -1, -_ENTRY):  # backwards: in a line the newer entry is in front
+        low, high = old[entry], old[entry + 1]
+        if high != 0:
+            line = _line_of(low, high & (_ALL >> _ABOVE), shift)
+            enter(new, line, low, high, old[entry + 2], old[entry + 3])
+
+
+@intrinsic
+def _copy_entry(typingctx, source, index, out, at):
+    """Copy sixteen bytes from ``source`` to ``out``; indices count the items of each."""
+
+    def codegen(context, builder, signature, args):
+        block = ir.VectorType(ir.IntType(64), 2)
+        pointers = []
+        for array_type, array, first in ((source, *args[:2]), (out, *args[2:])):
+            n_items = ir.IntType(64)(ENTRY_BYTES * 8 // array_type.dtype.bitwidth)
+            pointer = element_pointer(context, builder, array_type, array, first, n_items)
+            pointers.append(builder.bitcast(pointer, block.as_pointer()))
+        items = builder.load(pointers[0])
+        items.align = source.dtype.bitwidth // 8
+        builder.store(items, pointers[1]).align = out.dtype.bitwidth // 8
+        return context.get_dummy_value()
+
+    return types.void(source, types.int64, out, types.int64), codegen
+
+
+@inlined
+def _row_of(buffer, start, length, spelling):
+    """Number of the row of the long table that may hold a word of at most LONG_BYTES bytes."""
+    return np.int64(
+        hash_block(buffer, start, length) >> np.uint64(leading_zeros(np.uint64(spelling.size // BLOCK - 1)))
+    )
 
 
 @called
-def _encode_long(buffer, start, length, tables, cache, out, at):
-    """Tokens of a word of up to LONG_BYTES bytes through the long table: (end, its row there)."""
-    mixed = hash_bytes(buffer, start, length)
-    row = np.int64(mixed >> _HALF) & (N_LONG - 1)
-    tag = cache.tags[row]
-    same = (tag ^ mixed) & _TAG_BITS == 0 and np.int64(tag & np.uint64(0xFF)) == length
-    if same and same_bytes(buffer, start, cache.spelling, row * LONG_BYTES, length):
-        return _copy_row(cache, row, out, at, np.int64(tag >> np.uint64(8) & np.uint64(0xFF))), row
+def _encode_long(buffer, start, length, row, tables, cache, out, at):
+    """Tokens of a word of up to LONG_BYTES bytes through a row of the long table; returns the end."""
+    spelling, tokens, width = cache.spelling, cache.tokens, _ROW_BYTES // out.itemsize
+    word = row * BLOCK
+    if read(spelling, word + _LENGTH) == length:
+        different = ~equal_bytes(buffer, start, spelling, word)
+        if different << np.uint64(BLOCK - length) == 0:
+            count = np.int64(read(spelling, word + _COUNT))
+            for i in range(0, count, ENTRY_BYTES // out.itemsize):
+                _copy_entry(tokens, row * width + i, out, at + i)
+            return at + count
     end = merge_word(buffer, start, length, tables, cache.space, out, at)
-    cache.tags[row] = mixed & _TAG_BITS | np.uint64((end - at) << 8 | length)
-    copy_items(buffer, start, cache.spelling, row * LONG_BYTES, length)
-    copy_items(out, at, cache.tokens, row * LONG_BYTES, end - at)
-    cache.written[0] += 1
-    cache.stamps[row] = cache.written[0]
-    return end, row
+    if end - at <= width:
+        copy_bytes(spelling, word, buffer, start, BLOCK)
+        write(spelling, word + _COUNT, np.uint8(end - at))
+        write(spelling, word + _LENGTH, np.uint8(length))
+        for i in range(0, end - at, ENTRY_BYTES // out.itemsize):
+            _copy_entry(out, at + i, tokens, row * width + i)
+        cache.room[0] += _LINES_A_ROW >> 1
+    return end
 
 
 @called
-def _encode_new(buffer, word, key, line, tables, cache, out, at):
-    """Tokens of a word that its line does not hold; enter a short word there."""
+def _encode_new(buffer, word, key, line, row, tables, cache, out, at):
+    """Tokens of a word that has no entry with all of them; a short word is entered. Returns the end.
+
+    row: that of a long word.
+    """
     start, length = word
     if length > LONG_BYTES:
         return merge_word(buffer, start, length, tables, cache.space, out, at)
-    low, high = key
-    row = np.int64(-1)
-    token = whole_word(low, high, tables.word_slots) if length <= SHORT else -1
-    if token >= 0:
-        out[at] = token
-        end = at + 1
-    else:
-        end, row = _encode_long(buffer, start, length, tables, cache, out, at)
     if length > SHORT:
-        return end
-    short, count = cache.short, end - at
-    for i in range(_ENTRY):
-        short[line + _ENTRY + i] = short[line + i]
-    short[line] = low
-    short[line + 1] = high
-    if count <= SHORT_TOKENS:
-        for i in range(count, SHORT_TOKENS):
-            out[at + i] = 0
-        short[line + 2] = np.uint64(out[at]) | np.uint64(out[at + 1]) << _HALF
-        short[line + 3] = np.uint64(out[at + 2]) | np.uint64(out[at + 3]) << _HALF
-    else:
-        short[line + 2] = cache.stamps[row]
-        short[line + 3] = np.uint64(row)
-    short[line + 3] |= np.uint64(count) << _COUNT_SHIFT
-    return end
-
-
-@called
-def _encode_linked(buffer, word, entry, tables, cache, out, at):
-    """Tokens of a word whose entry names a row of the long table; the row may hold another word by now."""
+        return _encode_long(buffer, start, length, row, tables, cache, out, at)
+    low, high = key
     short = cache.short
-    count = np.int64(short[entry + 3] >> _COUNT_SHIFT)
-    row = np.int64(short[entry + 3] & _ROW_BITS)
-    if cache.stamps[row] == short[entry + 2]:
-        return _copy_row(cache, row, out, at, count)
-    end, row = _encode_long(buffer, word[0], word[1], tables, cache, out, at)
-    short[entry + 2] = cache.stamps[row]
+    for entry in range(line, line + _LINE, _ENTRY):
+        if read(short, entry) == low and read(short, entry + 1) == high:
+            row = _row_of(buffer, start, length, cache.spelling)
+            return _encode_long(buffer, start, length, row, tables, cache, out, at)
+    cache.room[0] += 1
+    end = merge_word(buffer, start, length, tables, cache.space, out, at)
+    enter(short, line, low, high, np.uint64(0), np.uint64(0))
+    if end - at <= ENTRY_BYTES // out.itemsize:
+        _copy_entry(out, at, short, line + 2)
+        write(short, line + 1, high | np.uint64(end - at) << COUNT_SHIFT)
     return end
 
 
 @called
-def prepare(bench, first, count, short):
+def _prepare_long(bench, first, count, cache):
+    """Find the rows of the ``count`` words whose numbers are in ``bench.misses``, and ask for their cache lines."""
+    text, starts = bench.text, bench.starts
+    for i in range(count):
+        number = read(bench.misses, i)
+        start = np.int64(read(starts, first + number))
+        length = np.int64(read(starts, first + number + 1)) - start
+        if length <= LONG_BYTES:
+            row = _row_of(text, start, length, cache.spelling)
+            write(bench.rows, number, row)
+            prefetch(cache.spelling, row * BLOCK)
+            prefetch(cache.tokens, row * (_ROW_BYTES // cache.tokens.itemsize))
+
+
+@called
+def prepare(bench, first, count, cache):
     """Cut out and hash the keys of ``count`` words from word ``first`` on; ask for their cache lines."""
-    text, starts, keys, lines = bench.text, bench.starts, bench.keys, bench.lines
+    text, starts, keys, lines, short = bench.text, bench.starts, bench.keys, bench.lines, cache.short
+    shift, n_long = _line_shift(short), np.int64(0)
     start = np.int64(read(starts, first))
     for i in range(count):
         end = np.int64(read(starts, first + i + 1))
         low, high = short_key(text, start, end - start)
-        line = np.int64(hash_key(low, high) >> _LINE_SHIFT) * _LINE
+        line = _line_of(low, high, shift)
         prefetch(short, line)
         write(keys, 2 * i, low)
         write(keys, 2 * i + 1, high)
         write(lines, i, line)
+        write(bench.misses, n_long, np.int64(i))
+        n_long += end - start > SHORT
         start = end
+    _prepare_long(bench, first, n_long, cache)
 
 
 @called
@@ -216,18 +296,14 @@ def emit(bench, first, count, tables, cache, out, at):
     for i in range(count):
         low, high, line = read(keys, 2 * i), read(keys, 2 * i + 1), read(lines, i)
         write(lines, i, at)
-        newer = read(short, line) ^ low | read(short, line + 1) ^ high
-        older = read(short, line + _ENTRY) ^ low | read(short, line + _ENTRY + 1) ^ high
+        newer, older = line_difference(short, line, low, high)
         entry = line + (np.int64(newer != 0) << 2)
-        _copy_four(short, entry + 2, out, at)
-        n_tokens = np.int64(read(short, entry + 3) >> _COUNT_SHIFT)
-        if (newer != 0) & (older != 0) | (n_tokens > SHORT_TOKENS):
+        _copy_entry(short, entry + 2, out, at)
+        n_tokens = np.int64(read(short, entry + 1) >> COUNT_SHIFT)
+        if (newer != 0) & (older != 0) | (n_tokens == 0):
             start = np.int64(read(bench.starts, first + i))
             word = start, np.int64(read(bench.starts, first + i + 1)) - start
-            if newer != 0 and older != 0:
-                at = _encode_new(bench.text, word, (low, high), line, tables, cache, out, at)
-            else:
-                at = _encode_linked(bench.text, word, entry, tables, cache, out, at)
+            at = _encode_new(bench.text, word, (low, high), line, read(bench.rows, i), tables, cache, out, at)
         else:
             at += n_tokens
     return at

@@ -9,7 +9,7 @@ import pytest
 
 from gpt_numpy.errors import TokenizerError, VocabError
 from gpt_numpy.kernels import bpe
-from gpt_numpy.kernels.bpe import BPEEncoder
+from gpt_numpy.kernels.bpe import BPEEncoder, word_cache
 from gpt_numpy.kernels.bpe.merging import SCAN_LIMIT
 from gpt_numpy.kernels.bpe.word_cache import LONG_BYTES
 from gpt_numpy.tokenizer import GPT2_PATTERN, reference
@@ -134,18 +134,39 @@ def test_a_million_repetitions_take_less_than_two_seconds(encoder, tiktoken_gpt2
     assert encoder.encode_to_array(unit * 1_001_000)[: len(tokens) // 2].tolist() == tokens[: len(tokens) // 2].tolist()
 
 
-def test_a_full_cache_forgets_and_stays_right():
-    encoder = BPEEncoder(BYTES, AAA)
-    rng = random.Random(0)
-    words = ["".join(rng.choices("ab", k=20)) for _ in range(10_000)]  # 8,192 rows of the long table
-    # Some hundred of the 65,536 lines of two entries get a third word. Of the words below 16 bytes many have more than
-    # four tokens, so that their entries name rows, which other words take over.
-    words += [f"{n:b}".replace("0", "a").replace("1", "b") for n in range(1 << 16)]
+def check_words(encoder, words):
+    """Encode the words twice, in both orders, and compare with the plain encoder."""
     for text in (" ".join(words), " ".join(reversed(words))):
         expected = plain(BYTES, AAA, [256, 257, 258], [word.encode() for word in split_by_pattern(text, GPT2_PATTERN)])
         assert encoder.encode(text) == expected
-    cache = encoder._desks[0].cache
-    assert sum(array.nbytes for array in (*cache[:-1], *cache.space)) < 8 << 20
+
+
+def cache_size(encoder):
+    return sum(array.nbytes for array in (*encoder._desks[0].cache[:-1], *encoder._desks[0].cache.space))
+
+
+def many_words():
+    rng = random.Random(0)
+    words = ["".join(rng.choices("ab", k=20)) for _ in range(10_000)]  # more than the long table has rows
+    # Some thousand of the lines of two entries get a third word. Of the words below 16 bytes many have more than eight
+    # tokens, so that the long table has them, where other words replace them.
+    return words + [f"{n:b}".replace("0", "a").replace("1", "b") for n in range(1 << 17)]
+
+
+def test_a_full_cache_forgets_and_stays_right(monkeypatch):
+    monkeypatch.setattr(word_cache, "MAX_LINES", word_cache.N_LINES)
+    encoder = BPEEncoder(BYTES, AAA)
+    check_words(encoder, many_words())
+    assert cache_size(encoder) < 6 << 20
+
+
+def test_a_cache_grows_with_the_words_up_to_its_limit():
+    encoder = BPEEncoder(BYTES, AAA)
+    encoder.encode(" ".join(["ab"] * 300_000))
+    assert cache_size(encoder) < 6 << 20
+    check_words(encoder, many_words())
+    check_words(encoder, many_words())
+    assert 16 << 20 < cache_size(encoder) < 49 << 20
 
 
 def test_every_number_of_threads_gives_the_same_tokens(encoder, hard_strings, monkeypatch):
