@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 from .errors import ModelNotFound
+from .files.regular import read_regular
 from .wording import counted
 
 CHECKPOINTS = "checkpoints"  # the folder in a run's folder
@@ -27,14 +28,14 @@ def find_model(path: str | os.PathLike) -> Path:
     path = Path(path)
     if not path.is_dir():
         raise ModelNotFound(*_missing(path))
-    if (path / "config.json").exists() or not (path / CHECKPOINTS).is_dir():
+    if os.path.lexists(path / "config.json") or not (path / CHECKPOINTS).is_dir():
         return path
     steps = _checkpoints(path)
     if not steps:
         raise ModelNotFound("this run has no checkpoint yet", path)
     newest = steps[max(steps)]
     try:
-        best = json.loads((newest / "trainer_state.json").read_bytes())["best_step"]
+        best = json.loads(read_regular(newest / "trainer_state.json"))["best_step"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         best = None  # another program's folder, or a broken one: loading the folder raises the error
     return steps.get(best, newest)

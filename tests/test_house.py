@@ -77,6 +77,47 @@ def test_files_of_one_name_in_layers_and_kernels_are_twins():
     assert kernels - layers <= without_twin, "a file directly in kernels/ is the fast twin of one in layers/"
 
 
+# Modules, or folders of modules, that open files other than through files/regular.py, and which files these are.
+OPENERS = {
+    "files/regular.py": "the one way of opening for reading",
+    "files/durable.py": "new files, to write",
+    "files/locking.py": "the lock file, to write its holder's name",
+    "commands/download.py": "a download, to write",
+    "kernels/runtime/code_files.py": "a probe, to write",
+    "host/": "/proc, /sys and os.devnull",
+    "machine/": "/proc",
+    "training/run_folder.py": "/proc",
+    "kernels/runtime/decorators.py": "the package's own source",
+    "study/bugs/planting.py": "the package's own source",
+    "study/exercises/stubs.py": "the package's own source",
+    "study/lesson_files.py": "the package's lessons",
+    "study/exercises/folder.py": "the exercise that the reader wrote",
+    "study/bugs/riddles.py": "the riddle that the reader mended",
+    "data/shards/token_files.py": "a file that files/regular.py opened, to map it",
+    "study/microscope/page.py": "the package's page",
+    "study/microscope/boxes.py": "the package's own source",
+    "commands/tokenizer.py": "ids, to write",
+    "interop/llmc.py": "a model, to write",
+}
+
+
+def test_files_that_may_come_from_elsewhere_are_opened_in_one_place():
+    """Opening a FIFO waits for ever and a device never ends: ``files.regular`` refuses them."""
+    by_path = {"open", "memmap", "fromfile", "loadtxt", "load_file", "safe_open"}
+    of_path = {"read_bytes", "read_text"}  # Path's methods; functions of these names are given the path
+    found = set()
+    for name, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                word = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", None)
+                if word in by_path or (word in of_path and not node.args):
+                    name = name.removeprefix("gpt_numpy/")
+                    found.add(
+                        next((folder for folder in OPENERS if folder[-1] == "/" and name.startswith(folder)), name)
+                    )
+    assert found == set(OPENERS)
+
+
 def test_functions_take_few_positional_arguments():
     many = set()
     for name, tree in TREES.items():

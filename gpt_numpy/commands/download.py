@@ -5,12 +5,12 @@ This module lists every file that can be downloaded, with its size and SHA-256. 
 command uses the network.
 """
 
-import hashlib
 import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
+from ..files.regular import sha256_of_file
 from ..host import terminal
 
 _CHUNK = 1 << 20
@@ -119,7 +119,7 @@ def fetch(file: File, folder: Path, attempts: int = _ATTEMPTS) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     final, part = folder / file.name, folder / f"{file.name}.part"
     if final.exists():
-        if _sha256(final) == file.sha256:
+        if sha256_of_file(final) == file.sha256:
             return final
         raise DataError(
             "a file of this name is there already, with other content", path=final, expected=f"SHA-256 {file.sha256}"
@@ -131,7 +131,7 @@ def fetch(file: File, folder: Path, attempts: int = _ATTEMPTS) -> Path:
         except (urllib.error.URLError, ConnectionError, TimeoutError, EOFError) as error:
             if attempt + 1 == attempts or isinstance(error, urllib.error.HTTPError):
                 raise DataError(f"cannot be downloaded ({error})", path=file.url) from None
-    digest = _sha256(part)
+    digest = sha256_of_file(part)
     if digest != file.sha256:
         part.unlink()
         raise DataError("not the pinned content", path=file.url, found=f"SHA-256 {digest}", expected=file.sha256)
@@ -167,8 +167,3 @@ def _receive(file, part):
                 bar.update(len(chunk))
         if total is not None and part.stat().st_size < total:
             raise EOFError(f"the connection ended after {part.stat().st_size:,} of {total:,} bytes")
-
-
-def _sha256(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

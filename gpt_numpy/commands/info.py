@@ -137,13 +137,16 @@ def _print_compiled_code():
         return
     from ..kernels.runtime import code_files
 
-    held = code_files.contents()
+    held, kept_in = code_files.contents(), code_files.writable_folder()
     if not held:
-        print(f"compiled kernels: none yet; they will be kept in {code_files.folders()[0]}")
+        where = "can be kept: see the warning" if kept_in is None else f"yet; they will be kept in {kept_in}"
+        print(f"compiled kernels: none {where}")
     for folder, functions, codes, nbytes, damaged in held:
         state = f"{damaged} damaged, which will be compiled anew" if damaged else "all sound"
         print(f"compiled kernels in {folder}")
-        print(f"  {functions} functions, {codes} files of code, {nbytes:,} bytes, {state}")
+        print(f"  {counted(functions, 'function')}, {counted(codes, 'file')} of code, {nbytes:,} bytes, {state}")
+    if held and kept_in not in [one.folder for one in held]:
+        print(f"  read only: new code is kept in {kept_in}" if kept_in else "  read only: new code cannot be kept")
 
 
 def measured_step(config, B, T, recompute, seconds, products="float32"):

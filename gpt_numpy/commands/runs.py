@@ -71,7 +71,7 @@ def figures(run):
     train = [r for r in records if r.get("kind") == "train"]
     validation = [r for r in records if r.get("kind") in ("validation", "final")]
     last, final = (train or [{}])[-1], (validation or [{}])[-1]
-    speeds = sorted(r["tokens_per_second"] for r in train)
+    speeds = sorted(r["tokens_per_second"] for r in train if "tokens_per_second" in r)
     return {
         "run": str(run),
         "step": max((r["step"] for r in records), default=0),
@@ -207,7 +207,7 @@ def frame(args):
 
 def chart(records, columns, rows=_CHART_ROWS):
     """Losses against steps in ``columns`` × ``rows`` characters, with their range at the left."""
-    points = [(r["step"], r["loss"], r["kind"]) for r in records if "loss" in r and r.get("kind") != "final"]
+    points = [(r["step"], r["loss"], r["kind"]) for r in records if r.get("kind") in ("train", "validation")]
     points = [(step, loss, kind) for step, loss, kind in points if loss == loss]
     if not points:
         return "(nothing measured yet)"

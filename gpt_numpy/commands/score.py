@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from ..errors import DataError, GenerationError
+from ..files.regular import read_regular
 from ..host import terminal
 from ..products import PRODUCTS
 
@@ -86,7 +87,7 @@ def read_text(args):
 def decode_utf8(path):
     """The text of a UTF-8 file, or a ``DataError`` with the offset of a byte that is not UTF-8."""
     try:
-        return path.read_bytes().decode("utf-8")
+        return read_regular(path).decode("utf-8")
     except UnicodeDecodeError as error:
         raise DataError("not UTF-8", path=path, offset=error.start) from None
 

@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 
 from ..errors import ConfigError, TokenizerError
+from ..files.regular import open_regular
 from ..host import terminal
 
 EXAMPLES = (
@@ -272,7 +273,7 @@ def _chunks(args):
     elif args.file == "-":
         yield from read_chunks(sys.stdin.buffer, "standard input")
     else:
-        with open(args.file, "rb") as file:
+        with open_regular(args.file, expected="a file, or - for standard input") as file:
             yield from read_chunks(file, args.file)
 
 

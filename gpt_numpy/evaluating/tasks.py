@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..errors import DataError
+from ..files.regular import read_regular
 from .likelihood import BATCH, continuations, text_logprobs
 
 
@@ -205,6 +206,6 @@ def _field(record, names, kinds, path, number):
 
 def _lines(path) -> list[str]:
     try:
-        return Path(path).read_bytes().decode("utf-8").split("\n")
+        return read_regular(path).decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise DataError("not UTF-8", path=path, offset=error.start) from None

@@ -97,7 +97,8 @@ def write_new(path: str | os.PathLike, pieces: Iterable) -> None:
 
 def append(path: str | os.PathLike, content: bytes, size: int) -> None:
     """Append ``content`` to the file of ``size`` bytes at ``path``; after a failure, the file has ``size`` bytes again."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0)
+    # A FIFO in the file's place is refused (ENXIO) instead of waiting for a reader.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
     descriptor = os.open(path, flags, 0o666)
     try:
         try:

@@ -15,7 +15,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, LockUnsupported, RunLocked
+from ..errors import ConfigError, DataError, LockUnsupported, RunLocked
+from .regular import read_regular
 
 VARIABLE = "GPT_NUMPY_LOCK"
 KINDS = ("system", "soft")
@@ -85,8 +86,8 @@ class Lock:
 
     def _holder(self):
         try:
-            return self.path.read_text(encoding="utf-8", errors="replace").strip()[:64] or "another process"
-        except OSError:  # Windows does not allow reading a locked file
+            return read_regular(self.path).decode("utf-8", "replace").strip()[:64] or "another process"
+        except (OSError, DataError):  # Windows does not allow reading a locked file
             return "another process"
 
     def _name_holder(self, text):

@@ -60,7 +60,7 @@ class LanguageModel:
     @functools.cached_property
     def model(self) -> GPT | PanelDecoder:
         """The ``GPT`` in the folder; the decoder, if the folder holds packed weights alone."""
-        return self.decoder if (self.folder / packed_file.NAME).exists() else GPT.load(self.folder)
+        return self.decoder if os.path.lexists(self.folder / packed_file.NAME) else GPT.load(self.folder)
 
     def generate(
         self,

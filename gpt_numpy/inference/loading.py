@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 
 from ..errors import ConfigError
@@ -32,7 +34,7 @@ def load_decoder(path, format=None, products="float32"):
     """
     folder = find_model(path)
     tokenizer = load_tokenizer(folder)
-    if (folder / packed_file.NAME).exists():
+    if os.path.lexists(folder / packed_file.NAME):
         weights = packed_file.load_packed(folder)
         if format not in (None, weights.format):
             raise ConfigError(

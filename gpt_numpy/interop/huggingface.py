@@ -275,7 +275,7 @@ def end_of_text_ids(folder: str | os.PathLike) -> tuple[int, ...]:
     ``config.json``. An empty tuple where neither names one."""
     for name in (GENERATION, CONFIG):
         path = Path(folder) / name
-        if path.exists():
+        if os.path.lexists(path):
             found = read_json(path).get("eos_token_id")
             ids = found if isinstance(found, list) else [] if found is None else [found]
             if not all(type(i) is int and 0 <= i <= LARGEST_SIZE for i in ids):
@@ -325,7 +325,7 @@ def weight_files(folder):
     for name in names:
         if Path(name).name != name or name in ("", ".", ".."):
             raise CheckpointCorrupt("a shard lies beside its index", path=path, field="weight_map", found=name)
-        if not (folder / name).is_file():
+        if not os.path.lexists(folder / name):
             raise CheckpointMismatch("the shard is missing", path=folder / name)
     return [folder / name for name in names]
 

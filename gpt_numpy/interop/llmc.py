@@ -29,7 +29,7 @@ from ..config import GPTConfig
 from ..errors import CheckpointCorrupt, CheckpointMismatch, ConfigError
 from ..files.durable import replace_files
 from ..parameters import Parameters
-from .safetensors import bfloat16_to_float32, float32_to_bfloat16, open_regular
+from .safetensors import bfloat16_to_float32, float32_to_bfloat16, open_weights
 
 MAGIC = 20240326
 _HEADER_INTS = 256
@@ -95,7 +95,7 @@ def save(path: str | os.PathLike, config: GPTConfig, params: Parameters, dtype: 
 
 def load(path: str | os.PathLike, dtype: Any = np.float32) -> tuple[GPTConfig, Parameters]:
     """``(GPTConfig, Parameters)`` of an llm.c file."""
-    with open_regular(path) as file:
+    with open_weights(path) as file:
         config, version, rows = _read_header(file, path)
         params = Parameters(config, dtype)
         for name in _names(config):

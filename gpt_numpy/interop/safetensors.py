@@ -15,13 +15,13 @@ import json
 import math
 import mmap
 import os
-import stat
 import sys
 from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import CheckpointCorrupt, CheckpointMismatch, ModelNotFound
+from ..files.regular import open_regular
 
 _ITEM_BYTES = {
     "BOOL": 1,
@@ -64,7 +64,7 @@ class SafetensorsFile:
 
     def __init__(self, path):
         self.path = path
-        self._file = open_regular(path)  # closed by __exit__
+        self._file = open_weights(path)  # closed by __exit__
         self._map = None  # of the whole file, made for the first view; the map lives as long as its views
         try:
             self.tensors, self.metadata = _read_header(self._file, path)
@@ -148,15 +148,12 @@ class SafetensorsFile:
             raise CheckpointCorrupt("the file ends inside a tensor", path=self.path, field=name)
 
 
-def open_regular(path):
-    """``path`` opened for reading bytes; a FIFO or a device, which may never end, is refused."""
+def open_weights(path):
+    """The file of weights at ``path``, opened for reading bytes; ``ModelNotFound`` where there is none."""
     try:
-        mode = os.stat(path).st_mode
+        return open_regular(path, CheckpointCorrupt)
     except FileNotFoundError:
         raise ModelNotFound("there is no such file", path=path) from None
-    if not stat.S_ISREG(mode):
-        raise CheckpointCorrupt("not a regular file", path=path)
-    return open(path, "rb")
 
 
 def bfloat16_to_float32(bits: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 from ..config import nearest
 from ..errors import CheckpointCorrupt, ConfigError, NonFinite
 from ..files import durable
+from ..files.regular import read_regular
 from ..training import Settings, resume, start
 from ..training.metrics import FILE_NAME, read_metrics
 from ..training.settings import kind_of, sections
@@ -39,7 +41,7 @@ class Run(NamedTuple):
     def records(self) -> list[dict]:
         """The records of the run so far; empty for a run that has not begun."""
         path = self.folder / FILE_NAME
-        return read_metrics(path) if path.exists() else []
+        return read_metrics(path) if os.path.lexists(path) else []
 
     def state(self) -> str:
         """``finished``, ``begun`` or ``waiting``."""
@@ -69,8 +71,8 @@ class Sweep(NamedTuple):
         """Make the folder; ``ConfigError`` where the folder belongs to another sweep."""
         path = self.folder / DEFINITION
         wanted = self._definition()
-        if path.exists():
-            if json.loads(path.read_bytes()) != wanted:
+        if os.path.lexists(path):
+            if not self.is_in(self.folder):
                 raise ConfigError("another sweep is in this folder", path=self.folder, expected="another --out")
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -79,8 +81,8 @@ class Sweep(NamedTuple):
     def is_in(self, folder: Path) -> bool:
         """Whether ``folder`` holds a sweep with the same settings and values."""
         try:
-            return json.loads((folder / DEFINITION).read_bytes()) == self._definition()
-        except (OSError, ValueError):
+            return json.loads(read_regular(folder / DEFINITION)) == self._definition()
+        except (OSError, ValueError, RecursionError):
             return False
 
     def _definition(self):

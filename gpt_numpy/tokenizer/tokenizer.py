@@ -27,6 +27,7 @@ import numpy as np
 
 from ..errors import TokenizerError
 from ..files.durable import write_files
+from ..files.regular import open_regular
 from ..host import compiler
 from ..wording import counted
 from . import plain_encoder, ragged
@@ -242,7 +243,7 @@ class Tokenizer:
         disallowed_special: str | Collection[str] = "all",
     ) -> Iterator[np.ndarray]:
         """``encode_stream`` of a file in UTF-8, newlines as they are; ``DataError`` with the offset of a bad byte."""
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             yield from self.encode_stream(
                 read_chunks(file, path), allowed_special=allowed_special, disallowed_special=disallowed_special
             )

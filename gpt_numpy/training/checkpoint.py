@@ -26,6 +26,7 @@ from ..data.text.reading_record import NAME as READING
 from ..data.text.reading_record import Reading
 from ..errors import CheckpointCorrupt, CheckpointMismatch, VocabError
 from ..files import durable
+from ..files.regular import read_regular, sha256_of_file, size_of_regular
 from ..interop import huggingface
 from ..interop.safetensors import SafetensorsFile
 from ..parameters import Parameters, table
@@ -115,7 +116,7 @@ def _optimizer_file(checkpoint):
 
 def _write_manifest(folder):
     names = sorted(entry.name for entry in os.scandir(folder))
-    files = {name: {"bytes": (folder / name).stat().st_size, "sha256": _sha256(folder / name)} for name in names}
+    files = {name: {"bytes": (folder / name).stat().st_size, "sha256": sha256_of_file(folder / name)} for name in names}
     for name in names:
         durable.sync_file(folder / name)
     durable.write_new(folder / MANIFEST, [_manifest_text(files)])
@@ -126,11 +127,6 @@ def _manifest_text(files):
     listed = json.dumps(files, sort_keys=True)
     fields = {"format": FORMAT, "files": files, "sha256": hashlib.sha256(listed.encode()).hexdigest()}
     return (json.dumps(fields, indent=2, sort_keys=True) + "\n").encode()
-
-
-def _sha256(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def prune(folder, keep, best_step=None):
@@ -162,8 +158,8 @@ def verify(path):
     """Raise ``CheckpointCorrupt`` unless every file of the manifest is there, byte for byte."""
     path = Path(path)
     try:
-        content = (path / MANIFEST).read_bytes()
-    except OSError as error:
+        content = read_regular(path / MANIFEST, CheckpointCorrupt)
+    except FileNotFoundError as error:
         raise CheckpointCorrupt(f"no manifest ({error.strerror})", path=path / MANIFEST) from None
     try:
         files = json.loads(content)["files"]
@@ -174,14 +170,11 @@ def verify(path):
     if not sound:
         raise CheckpointCorrupt("not as it was written", path=path / MANIFEST)
     for file, size, digest in entries:
-        try:
-            found = file.stat().st_size if file.is_file() else None
-            if found == size and _sha256(file) == digest:
-                continue
-        except OSError as error:
-            raise CheckpointCorrupt(f"cannot be read ({error.strerror})", path=file) from None
-        if found is None:
+        if not os.path.lexists(file):
             raise CheckpointCorrupt("missing", path=file)
+        found = size_of_regular(file, CheckpointCorrupt)
+        if found == size and sha256_of_file(file, CheckpointCorrupt) == digest:
+            continue
         if found != size:
             raise CheckpointCorrupt("wrong size", path=file, found=f"{found} bytes", expected=f"{size} bytes")
         raise CheckpointCorrupt("other bytes than were written (SHA-256)", path=file)

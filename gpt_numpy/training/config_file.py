@@ -9,6 +9,7 @@ from types import MappingProxyType
 
 from ..config import nearest
 from ..errors import ConfigError
+from ..files.regular import read_regular
 from .settings import sections
 
 
@@ -16,7 +17,7 @@ def read(path):
     """name → value from the TOML file at ``path``; ``ConfigError`` for invalid TOML or an unknown setting."""
     path = Path(path)
     try:
-        content = tomllib.loads(path.read_bytes().decode("utf-8"))
+        content = tomllib.loads(read_regular(path, ConfigError).decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"not TOML ({error})", path=path) from None
     home = {field.name: section for section, fields in sections().items() for field in fields}

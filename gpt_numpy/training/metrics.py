@@ -7,12 +7,17 @@ cannot be written (a full disk) wait in memory and are written with the next lin
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
 from ..files import durable
+from ..files.regular import read_regular
 
 FILE_NAME = "metrics.jsonl"
+_MEASURED = ("train", "validation", "final")  # kinds of records that have a loss
+_NUMBERS = ("loss", "bits_per_byte", "gradient_norm", "learning_rate", "tokens_per_second", "seconds")
+_LARGEST, _LARGEST_STEP = 1e30, 1 << 63
 
 
 class MetricsLog:
@@ -26,7 +31,7 @@ class MetricsLog:
         self.path = Path(folder) / FILE_NAME
         self._waiting = b""
         self._complained = False
-        if self.path.exists():
+        if os.path.lexists(self.path):
             kept = [r for r in read_metrics(self.path) if r["step"] <= step and step and r.get("kind") != "final"]
             durable.write_file(self.path, b"".join(map(_line, kept)))
 
@@ -45,16 +50,32 @@ class MetricsLog:
 
 
 def read_metrics(path):
-    """The records of a metrics file, in order, without a last line cut short by a kill and without invalid lines."""
+    """The records of a metrics file, in order, without a last line cut short by a kill and without invalid lines.
+
+    ``DataError`` where ``path`` is not a regular file.
+    """
     records = []
-    for line in Path(path).read_bytes().splitlines():
+    for line in read_regular(path).splitlines():
         try:
             record = json.loads(line)
         except (ValueError, RecursionError):
             continue
-        if isinstance(record, dict) and type(record.get("step")) is int:
+        if _is_record(record):
             records.append(record)
     return records
+
+
+def _is_record(record):
+    """Whether a line's value has a step, and numbers where figures and pictures need numbers."""
+    if not isinstance(record, dict) or type(record.get("step")) is not int or not 0 <= record["step"] < _LARGEST_STEP:
+        return False
+    if record.get("kind") in _MEASURED and "loss" not in record:
+        return False
+    return all(_is_measurement(record[name]) for name in _NUMBERS if name in record)
+
+
+def _is_measurement(value):
+    return type(value) in (int, float) and -_LARGEST <= value <= _LARGEST  # NaN is not
 
 
 def _line(record):

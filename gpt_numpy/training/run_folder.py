@@ -28,6 +28,7 @@ from ..data.text.reading_record import NAME as READING
 from ..errors import ConfigError, LockUnsupported
 from ..files import durable
 from ..files.locking import Lock
+from ..files.regular import read_regular
 from ..host.processors import cores
 from . import checkpoint, config_file
 from .plan.record import plan_record
@@ -100,14 +101,14 @@ class RunFolder:
             durable.write_file(self.path / READING, plan.reading.to_json())
         path = self.path / ENVIRONMENT
         try:
-            sessions = json.loads(path.read_bytes()) if step else []
-        except (OSError, ValueError, RecursionError):
+            sessions = json.loads(read_regular(path)) if step else []
+        except (OSError, ValueError, RecursionError):  # DataError among them
             sessions = []
         sessions = [*(sessions if isinstance(sessions, list) else []), {"from_step": step, **environment()}]
         durable.write_file(path, (json.dumps(sessions, indent=2) + "\n").encode())
         path = self.path / SAMPLES
-        if path.exists():
-            kept = [part for part in _SAMPLE.split(path.read_bytes()) if part and int(part.split()[2]) <= step]
+        if os.path.lexists(path):
+            kept = [part for part in _SAMPLE.split(read_regular(path)) if part and int(part.split()[2]) <= step]
             durable.write_file(path, b"".join(kept))
 
     def append_sample(self, step, text):

@@ -1,5 +1,9 @@
 """``gpt-numpy info``: the figures it prints, and the arguments it refuses."""
 
+import pathlib
+
+import pytest
+
 from gpt_numpy import GPT, GPTConfig, layers
 from gpt_numpy.commands import main
 from gpt_numpy.tokenizer import Tokenizer
@@ -56,3 +60,49 @@ def test_a_model_is_run_and_measured(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "weights in int8" in out and "prefill 5 tokens" in out and "decode  4 tokens" in out
     assert "of peak" in out and "memory limits decode" in out
+
+
+@pytest.fixture
+def compiled(tmp_path, monkeypatch):
+    """A folder of compiled code with two functions."""
+    from gpt_numpy.kernels.runtime import code_files
+
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(code_files, "_warned", set())
+    code_files._writable_folder.cache_clear()
+    yield code_files
+    code_files._writable_folder.cache_clear()
+
+
+def test_the_compiled_kernels_place_size_and_state(compiled, capsys):
+    folder = compiled.folders()[0]
+    assert main(["info", "--preset", "tiny", "--no-measure"]) == 0
+    assert f"compiled kernels: none yet; they will be kept in {folder}" in capsys.readouterr().out
+    for name in ("one", "two"):
+        compiled.CodeFiles(name, "version", "stamp").save("key", b"x" * 1000)
+    sizes = sum(path.stat().st_size for path in folder.iterdir())
+    assert main(["info", "--preset", "tiny", "--no-measure"]) == 0
+    out = capsys.readouterr().out
+    assert f"compiled kernels in {folder}" in out and "2 functions, 2 files of code" in out
+    assert f"{sizes:,} bytes, all sound" in out
+    next(folder.glob("*.nbc")).write_bytes(b"")
+    assert main(["info", "--preset", "tiny", "--no-measure"]) == 0
+    assert "1 damaged, which will be compiled anew" in capsys.readouterr().out
+
+
+def test_compiled_kernels_that_can_only_be_read(compiled, capsys, monkeypatch):
+    compiled.CodeFiles("one", "version", "stamp").save("key", b"x")
+    compiled._writable_folder.cache_clear()
+    plain = pathlib.Path.mkdir
+
+    def refuse(path, *arguments, **options):
+        if path == compiled.folders()[0]:
+            raise PermissionError(13, "Permission denied")
+        plain(path, *arguments, **options)
+
+    monkeypatch.setattr(pathlib.Path, "mkdir", refuse)
+    with pytest.warns(RuntimeWarning, match="Permission denied") as given:
+        assert main(["info", "--preset", "tiny", "--no-measure"]) == 0
+    assert len(given) == 1
+    out = capsys.readouterr().out
+    assert "1 function, 1 file of code" in out and "read only: new code cannot be kept" in out

@@ -32,6 +32,17 @@ def test_torn_and_foreign_lines_are_passed_over(tmp_path):
     assert [r["step"] for r in read_metrics(path)] == [0, 1, 2, 9]
 
 
+def test_lines_without_measurements_are_passed_over(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    wrong = ['{"step": 1, "kind": "train"}', '{"step": -1}', '{"step": 1%s}' % ("0" * 400)]
+    for name in ("loss", "seconds", "tokens_per_second", "bits_per_byte", "gradient_norm"):
+        wrong += [
+            f'{{"step": 1, "{name}": {value}}}' for value in ("null", '"1"', "[]", "true", "NaN", "1e999", "1e40")
+        ]
+    path.write_text("\n".join([*wrong, '{"step": 2, "kind": "train", "loss": 1, "note": null}']))
+    assert [record["step"] for record in read_metrics(path)] == [2]
+
+
 def test_lines_wait_for_a_disk_that_is_full(tmp_path, monkeypatch, capsys):
     log, plain = fill(tmp_path, [0]), durable.append
 

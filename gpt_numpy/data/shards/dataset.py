@@ -5,7 +5,6 @@ that names its shard. ``verify=False`` skips these checks for corpora too large 
 every start; names, sizes and headers are always checked.
 """
 
-import hashlib
 import os
 import stat
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import DataError
+from ...files.regular import sha256_of_file
 from ..rows.packing import check_tokens
 from .manifest import MANIFEST, read_manifest, shard_dtype
 from .token_files import HEADER_BYTES, JoinedTokens, ShardHeader, map_tokens, read_header
@@ -99,7 +99,7 @@ class TokenDataset:
 def open_dataset(folder: str | os.PathLike, verify: bool = True) -> TokenDataset:
     """Open the ``TokenDataset`` in ``folder``. Raises DataError naming the file and field at fault."""
     folder = Path(folder)
-    if not (folder / MANIFEST).exists() and (folder / PROGRESS).exists():
+    if not os.path.lexists(folder / MANIFEST) and (folder / PROGRESS).exists():
         raise DataError("its preparation has not come to its end: run it again to go on", path=folder)
     manifest = read_manifest(folder)
     _check_entries(folder, manifest)
@@ -151,20 +151,13 @@ def _open_shard(path, shard, manifest, verify):
 
 def hash_folder(folder):
     """File name → SHA-256 of the files in ``folder`` that are not hidden."""
-    return {path.name: _hash(path) for path in sorted(Path(folder).iterdir()) if not path.name.startswith(".")}
+    return {path.name: sha256_of_file(path) for path in sorted(Path(folder).iterdir()) if not path.name.startswith(".")}
 
 
 def check_hash(path, expected):
     """Raise DataError where the file ``path`` is missing or its SHA-256 is not ``expected``."""
     if not os.path.lexists(path):
         raise DataError("is missing", path=path)
-    if not stat.S_ISREG(os.lstat(path).st_mode):
-        raise DataError("is not a regular file", path=path)
-    digest = _hash(path)
+    digest = sha256_of_file(path, follow=False)
     if digest != expected:
         raise DataError("its bytes are not the ones that were written", path=path, found=digest, expected=expected)
-
-
-def _hash(path):
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -7,12 +7,11 @@ point outside the folder.
 
 import hashlib
 import json
-import os
-import stat
 from pathlib import Path
 
 from ...errors import DataError
 from ...files.durable import write_durably
+from ...files.regular import read_regular
 from ..rows.packing import token_dtype
 
 MANIFEST = "manifest.json"
@@ -91,7 +90,7 @@ def read_manifest(folder):
             expected=f"{FORMAT}: prepare the data again",
         )
     content = {name: value for name, value in manifest.items() if name != "sha256"}
-    if sha256_of(content) != manifest["sha256"] or path.read_bytes() != canonical_json(manifest):
+    if sha256_of(content) != manifest["sha256"] or read_regular(path, follow=False) != canonical_json(manifest):
         raise DataError("the manifest was changed after it was written", path=path, field="sha256")
     _check_vocabulary(manifest, path)
     for number, record in enumerate(manifest["inputs"]):
@@ -104,13 +103,14 @@ def read_manifest(folder):
     return manifest
 
 
-def load_json(path):
-    """The value in a JSON file of ours. DataError for a file that is missing, too large, not regular or not strict JSON."""
+def load_json(path, follow=False):
+    """The value in a JSON file of ours. DataError for a file that is missing, too large, not regular or not strict JSON.
+
+    follow: whether ``path`` may be a symbolic link, as the files of a downloaded model often are.
+    """
     try:
-        status = os.lstat(path)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_MANIFEST_BYTES:
-            raise DataError("is not a regular file of moderate size", path=path)
-        return json.loads(Path(path).read_bytes().decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant)
+        content = read_regular(path, limit=MAX_MANIFEST_BYTES, follow=follow)
+        return json.loads(content.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant)
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})", path=path) from error
     except (ValueError, RecursionError) as error:

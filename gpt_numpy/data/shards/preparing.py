@@ -19,6 +19,7 @@ from pathlib import Path
 from ...errors import ConfigError, DataError
 from ...files.durable import write_durably
 from ...files.locking import Lock
+from ...files.regular import read_regular
 from ...host.processors import thread_count
 from ..text.normalizing import DEFAULT_STEPS, check_steps
 from ..text.opening import STDIN, find_files
@@ -271,7 +272,7 @@ def _tokenizer_files(tokenizer):
     """Name → bytes of the files that the tokenizer saves."""
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save(folder)
-        return {name: (Path(folder) / name).read_bytes() for name in hash_folder(folder)}
+        return {name: read_regular(Path(folder) / name) for name in hash_folder(folder)}
 
 
 def _clear(folder, restart):

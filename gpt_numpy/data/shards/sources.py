@@ -4,6 +4,7 @@ import hashlib
 import os
 
 from ...errors import DataError
+from ...files.regular import sha256_of_file
 from ..text.corpora import builtin_corpus
 from ..text.opening import STDIN, is_builtin
 
@@ -22,8 +23,7 @@ def hash_source(path):
     """The SHA-256 of an input's bytes: of a file, or of a built-in corpus."""
     if is_builtin(path):
         return hashlib.sha256("".join(builtin_corpus(path)).encode("utf-8")).hexdigest()
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return sha256_of_file(path)
 
 
 class Watch:

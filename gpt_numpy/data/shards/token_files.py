@@ -8,14 +8,13 @@ the row length (0 where documents flow across rows), and llm.c reads such files 
 A shard holds fewer than 2³¹ tokens, little-endian. Files are mapped, not loaded.
 """
 
-import os
-import stat
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ...errors import DataError
+from ...files.regular import open_regular, size_of_regular
 from ..rows.packing import check_tokens
 
 HEADER_BYTES = 1024
@@ -47,8 +46,8 @@ def read_header(path, follow=False):
     Raises DataError for an unknown version, a size that does not agree, or a path that is not a regular file. A symbolic
     link is followed only with ``follow``.
     """
-    size = _regular_size(path, follow)
-    with open(path, "rb") as file:
+    size = size_of_regular(path, follow=follow)
+    with open_regular(path, follow=follow) as file:
         head = file.read(HEADER_BYTES)
     if len(head) < 4 or int.from_bytes(head[:4], "little") not in _FORMATS:
         return None
@@ -79,40 +78,29 @@ def read_token_file(path, vocab_size, dtype=np.uint16):
     header = read_header(path, follow=True)
     if header is None:
         dtype, offset = np.dtype(dtype).newbyteorder("<"), 0
-        if _regular_size(path, True) % dtype.itemsize:
+        if size_of_regular(path) % dtype.itemsize:
             raise DataError(
                 f"not whole {dtype.name} tokens",
                 path=path,
-                found=f"{_regular_size(path, True)} bytes",
+                found=f"{size_of_regular(path)} bytes",
                 expected="an even number of bytes, or another dtype" if dtype.itemsize == 2 else "another dtype",
             )
     else:
         dtype, offset = header.dtype, HEADER_BYTES
     tokens = map_tokens(path, dtype, offset)
     if not len(tokens):
-        raise DataError("the file has no tokens", path=path, found=f"{_regular_size(path, True)} bytes")
+        raise DataError("the file has no tokens", path=path, found=f"{size_of_regular(path)} bytes")
     check_tokens(tokens, vocab_size, str(path))
     return tokens
 
 
 def map_tokens(path, dtype, offset):
     """Tokens (N,) mapped read-only; an empty file gives an empty array, which ``memmap`` alone would refuse."""
-    count = (_regular_size(path, True) - offset) // dtype.itemsize
+    count = (size_of_regular(path) - offset) // dtype.itemsize
     if not count:
         return np.empty(0, dtype)
-    return np.asarray(np.memmap(path, dtype, "r", offset, (count,)))  # a plain array: a memmap's slices are slow
-
-
-def _regular_size(path, follow=False):
-    """The size of a regular file; with ``follow`` also that of a symbolic link's target."""
-    try:
-        status = os.stat(path) if follow else os.lstat(path)
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", path=path) from error
-    if not stat.S_ISREG(status.st_mode):
-        kind = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "something else"
-        raise DataError("is not a regular file", path=path, found=kind)
-    return status.st_size
+    with open_regular(path) as file:
+        return np.asarray(np.memmap(file, dtype, "r", offset, (count,)))  # a plain array: a memmap's slices are slow
 
 
 class JoinedTokens:

@@ -11,14 +11,15 @@ import glob
 import gzip
 import os
 import re
-import stat
 import sys
 import zlib
 
 from ...errors import DataError
+from ...files.regular import open_regular, size_of_regular
 from .corpora import BUILTIN_CORPORA
 
 STDIN = "-"
+_EXPECTED = "a file (or - for standard input)"
 CHUNK_BYTES = 1 << 20
 
 # suffixes of the files that are read from a folder; a file named by itself or by a glob may have any suffix
@@ -137,15 +138,8 @@ def _raise(error):
 
 
 def _regular(path):
-    """``path`` unchanged, or DataError unless it is a regular file: opening a FIFO would wait for ever, a device never ends."""
-    try:
-        mode = os.stat(path).st_mode
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", path=path) from error
-    if not stat.S_ISREG(mode):
-        kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFDIR: "a folder", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
-        kind = kinds.get(stat.S_IFMT(mode), "a special file")
-        raise DataError("is not a regular file", path=path, found=kind, expected="a file (or - for standard input)")
+    """``path`` unchanged, or DataError unless it is a regular file."""
+    size_of_regular(path, expected=_EXPECTED)
     return path
 
 
@@ -217,9 +211,8 @@ def _read_bytes(path, observe):
     if path == STDIN:
         yield from _chunks(_Observed(sys.stdin.buffer, observe))
         return
-    _regular(path)
     try:
-        with open(path, "rb") as raw:
+        with open_regular(path, expected=_EXPECTED) as raw:
             file = _Observed(raw, observe)
             if str(path).endswith(".gz"):
                 with gzip.GzipFile(fileobj=file) as unpacked:

@@ -88,9 +88,9 @@ def reading_of(folder: str | os.PathLike) -> Reading | None:
     """
     path = Path(folder) / NAME
     if os.path.lexists(path):
-        return Reading.from_fields(load_json(path), path)
+        return Reading.from_fields(load_json(path, follow=True), path)
     state = Path(folder) / _TRAINER_STATE
-    return _of_state(load_json(state), state) if os.path.lexists(state) else None
+    return _of_state(load_json(state, follow=True), state) if os.path.lexists(state) else None
 
 
 def _of_state(state, path):

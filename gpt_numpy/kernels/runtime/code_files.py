@@ -16,6 +16,7 @@ import glob
 import hashlib
 import json
 import os
+import shutil
 import sys
 import uuid
 import warnings
@@ -23,7 +24,9 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
+from ...errors import GPTNumpyError
 from ...files import durable
+from ...files.regular import read_regular
 
 _MAGIC = b"gpt_numpy compiled code 1\n"
 _HEADER = len(_MAGIC) + hashlib.sha256().digest_size
@@ -31,8 +34,11 @@ _KERNELS = Path(__file__).parents[1]
 _warned = set()
 
 
-class Damaged(Exception):
-    """A file that is not what was written."""
+class Damaged(GPTNumpyError):
+    """A file that is not what was written. The message names the file without its folder, which the warning names."""
+
+    def __init__(self, message, *, path, found=None, expected=None):
+        super().__init__(message, path=Path(path).name, found=found, expected=expected)
 
 
 class Contents(NamedTuple):
@@ -124,22 +130,16 @@ def unseal(name, content):
     """The payload of the file called ``name``, whose bytes are ``content``; `Damaged` if they are not as written."""
     payload = content[_HEADER:]
     if content != seal(name, payload):
-        raise Damaged(f"{name} {'does not match its checksum' if content else 'is empty'}")
+        raise Damaged("other bytes than were written" if content else "empty", path=name)
     return payload
 
 
 def _read(path):
     """The payload of the file at ``path``; None where there is no such file; `Damaged` where it cannot be used."""
     try:
-        if not path.is_file():
-            if not path.exists():
-                return None
-            raise Damaged(f"{path.name} is not a regular file")
-        return unseal(path.name, path.read_bytes())
-    except FileNotFoundError:  # thrown away by another process since the line before
+        return unseal(path.name, read_regular(path, Damaged))
+    except FileNotFoundError:
         return None
-    except OSError as error:
-        raise Damaged(f"{path.name} cannot be read ({error.strerror or error})") from None
 
 
 def _write(path, payload):
@@ -147,6 +147,8 @@ def _write(path, payload):
     temporary = path.with_name(f"{path.name}.{uuid.uuid4().hex[:16]}.tmp")
     try:
         temporary.write_bytes(seal(path.name, payload))
+        if path.is_dir() and not path.is_symlink():  # a file replaces everything but a folder
+            shutil.rmtree(path)
         durable.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -217,7 +219,7 @@ class CodeFiles:
             return None
         index = json.loads(payload)
         if index["version"] != self.version:
-            raise Damaged(f"{path.name} was made by {index['version']}; this is {self.version}")
+            raise Damaged(f"made by {index['version']}; this is {self.version}", path=path)
         return index["keys"] if index["stamp"] == self.stamp else None
 
     def _index_or_none(self, folder):
@@ -237,16 +239,22 @@ class CodeFiles:
 
 def contents():
     """What each folder of compiled code holds: one `Contents` for each that exists."""
-    return [_contents(folder) for folder in folders() if folder.is_dir()]
+    return [_contents(folder) for folder in folders() if os.path.isdir(folder)]  # False where it may not be looked at
 
 
 def _contents(folder):
-    paths = [path for path in folder.iterdir() if path.suffix in (".nbi", ".nbc")]
+    try:
+        paths = [path for path in folder.iterdir() if path.suffix in (".nbi", ".nbc")]
+    except OSError:  # a folder that may not be read
+        paths = []
     damaged = nbytes = 0
     for path in paths:
         try:
-            nbytes += len(_read(path) or b"")
+            _read(path)
+            nbytes += path.stat().st_size
         except Damaged:
             damaged += 1
+        except FileNotFoundError:  # removed by another process since the folder was listed
+            pass
     indexes = sum(path.suffix == ".nbi" for path in paths)
     return Contents(folder, indexes, len(paths) - indexes, nbytes, damaged)

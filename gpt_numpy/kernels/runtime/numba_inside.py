@@ -143,7 +143,7 @@ class _Cache:
             return _rebuild(target_context, *pickle.loads(payload))
         except Exception as error:  # whatever is wrong with it: compiling is always possible
             self._files.discard(
-                folders()[0], Damaged(f"{self._files.name} cannot be loaded ({type(error).__name__}: {error})")
+                folders()[0], Damaged(f"cannot be loaded ({type(error).__name__}: {error})", path=self._files.name)
             )
             return None
 

@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 from ...errors import GPTNumpyError, VocabError
+from ...files.regular import read_regular
 
 MAX_DEPTH = 64
 _STRUCTURE = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{\]}]', re.DOTALL)
@@ -60,14 +61,7 @@ def read_text(path: Path, error: type[GPTNumpyError] = VocabError) -> str:
 
     A path that is not a regular file is refused too: a FIFO or device might never end.
     """
-    try:
-        if not path.is_file() and path.exists():
-            raise error("not a regular file", path=path)
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise
-    except OSError as failure:
-        raise error(f"cannot be read ({failure.strerror or failure})", path=path) from failure
+    data = read_regular(path, error)
     if data.startswith(b"\xef\xbb\xbf"):
         raise error("begins with a byte-order mark", path=path, line=1, expected="plain UTF-8")
     try:

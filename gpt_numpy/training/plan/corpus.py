@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,7 +43,7 @@ class Corpus(NamedTuple):
 
 def load_corpus(settings: Settings, tokenizer=None, say=lambda text: None) -> Corpus:
     """The ``Corpus`` of ``settings``. A given ``tokenizer`` is used unchanged; ``say`` receives a line for every stage."""
-    if len(settings.data) == 1 and (Path(settings.data[0]) / MANIFEST).exists():
+    if len(settings.data) == 1 and os.path.lexists(Path(settings.data[0]) / MANIFEST):
         return open_prepared(settings.data[0], say, settings.validation_fraction)
     if tokenizer is None and settings.tokenizer not in TRAINED:
         tokenizer = make_tokenizer(settings, (), ())

@@ -34,7 +34,7 @@ def prepared_folder(data: Sequence[str]) -> str | None:
             expected="this folder alone",
         )
     folder = Path(data[0])
-    if not (folder / MANIFEST).exists():
+    if not os.path.lexists(folder / MANIFEST):
         if (folder / PROGRESS).exists():
             raise DataError("its preparation has not come to its end: run it again to go on", path=folder)
         raise DataError("prepared shards without their manifest: it is missing", path=folder / MANIFEST)
@@ -69,7 +69,7 @@ def circumstances(settings, mpi: bool) -> Circumstances:
     folder = prepared_folder(settings.data)
     if folder is not None:
         manifest = Path(folder, MANIFEST)
-        splits = read_manifest(folder)["splits"] if manifest.exists() else {}
+        splits = read_manifest(folder)["splits"] if os.path.lexists(manifest) else {}
         return Circumstances(True, "validation" in splits, frozenset(), mpi)
     kinds = frozenset(map(_kind, find_files(settings.data)))
     return Circumstances(False, False, kinds, mpi)
