@@ -46,6 +46,7 @@ def run(args):
 
 def configure_train(parser):
     from ..tokenizer import END_OF_TEXT, GPT2_PATTERN
+    from ..tokenizer.reference import TIES
 
     parser.add_argument("files", nargs="+", metavar="FILE", help="text files, folders, globs; - is standard input")
     parser.add_argument(
@@ -56,6 +57,13 @@ def configure_train(parser):
     )
     parser.add_argument(
         "--pattern", default=GPT2_PATTERN, help="pattern that cuts text into words, in the syntax of `regex`"
+    )
+    parser.add_argument(
+        "--ties",
+        choices=TIES,
+        default="lowest",
+        help="which of several pairs of equal count is merged first: that of the lowest ids, the one that Hugging Face's "
+        "tokenizers takes (with its numbering of ids), that of the greatest bytes",
     )
     parser.add_argument("--encoding", default="utf-8", help="of the files")
     parser.add_argument(
@@ -87,7 +95,7 @@ def train(args):
     with _Bars(find_files(args.files)) as bars, warnings.catch_warnings(record=True) as notes:
         warnings.simplefilter("always", UserWarning)
         tokenizer = Tokenizer.train(
-            _texts(args, specials, bars), args.vocab_size, specials, args.pattern, progress=bars.merged
+            _texts(args, specials, bars), args.vocab_size, specials, args.pattern, progress=bars.merged, ties=args.ties
         )
     for note in notes:
         print(f"gpt-numpy tokenizer: {note.message}", file=sys.stderr)

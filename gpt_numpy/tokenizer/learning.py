@@ -6,12 +6,13 @@ import numpy as np
 
 from ..errors import TokenizerError
 from . import reference
+from .byte_alphabet import GPT2_BYTE_ORDER
 from .ids import check_text
 from .pretokenize import GPT2_PATTERN
 from .specials import split_specials
 
 
-def learn_merges(texts, n_merges, special_tokens, pattern, progress=None) -> np.ndarray:
+def learn_merges(texts, n_merges, special_tokens, pattern, progress=None, ties="lowest") -> np.ndarray:
     """`plain_encoder.train_merges` by the kernels."""
     from ..kernels.bpe.counting import WordCounter
     from ..kernels.bpe.training import train_merges
@@ -24,7 +25,21 @@ def learn_merges(texts, n_merges, special_tokens, pattern, progress=None) -> np.
     words = counter.words()
     if not len(words[-1]):
         raise TokenizerError("there is no text to train on")
-    return train_merges(words, n_merges, progress)[0]
+    if ties != "huggingface":
+        return train_merges(words, n_merges, progress, greatest=ties == "greatest")[0]
+    buffer, *others = words
+    numbers = np.empty(256, np.uint8)
+    numbers[list(GPT2_BYTE_ORDER)] = np.arange(256)
+    merges = train_merges((numbers[buffer], *others), n_merges, progress)[0]
+    return np.where(merges < 256, np.array(GPT2_BYTE_ORDER)[np.minimum(merges, 255)], merges)
+
+
+def check_ties(ties) -> str:
+    """``ties``, one of ``reference.TIES``."""
+    if ties not in reference.TIES:
+        expected = "one of " + ", ".join(reference.TIES)
+        raise TokenizerError("no such rule for pairs of equal counts", field="ties", found=ties, expected=expected)
+    return ties
 
 
 def report_merges(progress, n_merges, done):

@@ -73,9 +73,9 @@ class PlainEncoder:
         return _BLANKS.issuperset(self._vocabulary.tokens[token])
 
 
-def train_merges(texts, n_merges, special_tokens, pattern, progress=None) -> np.ndarray:
+def train_merges(texts, n_merges, special_tokens, pattern, progress=None, ties="lowest") -> np.ndarray:
     """The merges (n, 2) learned from ``texts``; n < ``n_merges`` where no pair is left to merge."""
     counts = reference.count_words(texts, pattern, special_tokens)
     if not counts:
         raise TokenizerError("there is no text to train on")
-    return np.array(reference.train_merges(counts, n_merges, progress), np.int64).reshape(-1, 2)
+    return np.array(reference.train_merges(counts, n_merges, progress, ties), np.int64).reshape(-1, 2)

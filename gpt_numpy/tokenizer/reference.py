@@ -17,7 +17,9 @@ the same merges in the same order. By hand, with the bytes a b c d = 97 98 99 10
 [258, 100, 258, 97, 99]
 
 The tie rule: among pairs of equal count the lowest pair is taken, comparing left ids, then right ids.
-Merges therefore depend on the words and their counts only, not on the order of the words.
+Merges therefore depend on the words and their counts only, not on the order of the words. Two other rules are in use
+(``TIES``): ``tokenizers`` takes the lowest pair as well, but numbers the bytes by their characters (``byte_alphabet``), and
+Stanford's CS336 takes the pair of the greatest bytes.
 
 Its fast twins are in ``kernels/bpe/``; ``tokenizer`` uses those.
 """
@@ -28,11 +30,13 @@ import heapq
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
+from .byte_alphabet import GPT2_BYTE_ORDER
 from .pretokenize import split
 from .specials import split_specials
 from .vocabulary import Vocabulary
 
 Pair = tuple[int, int]
+TIES = ("lowest", "huggingface", "greatest")
 NEVER = (float("inf"), -1)  # the rank of a pair that no merge makes
 
 
@@ -59,10 +63,25 @@ def merge_pair(ids: Sequence[int], pair: Pair, new_id: int) -> list[int]:
     return out
 
 
-def train_merges(word_counts: Mapping[bytes, int], n_merges: int, progress=None) -> list[Pair]:
+class _Greatest:
+    """The bytes of a pair's two tokens, in the reverse of their order."""
+
+    def __init__(self, tokens):
+        self.tokens = tokens
+
+    def __lt__(self, other):
+        return self.tokens > other.tokens
+
+    def __eq__(self, other):
+        return self.tokens == other.tokens
+
+
+def train_merges(word_counts: Mapping[bytes, int], n_merges: int, progress=None, ties: str = "lowest") -> list[Pair]:
     """The first ``n_merges`` merges of words that occur ``word_counts`` times (fewer if pairs run out).
 
-    Merge ``k`` makes the token 256 + k. ``progress(k)``, if given, is called after each.
+    Merge ``k`` makes the token 256 + k. ``progress(k)``, if given, is called after each. Among pairs of equal count comes
+    first, by ``ties``: ``"lowest"`` the lowest pair of ids, ``"huggingface"`` the same with the bytes numbered in the order
+    of their characters, ``"greatest"`` the pair of the greatest bytes.
 
     The result equals that of counting every pair again before each merge, but only the words that hold the
     merged pair are counted again. The heap holds every pair with its count at some earlier time. A count only
@@ -81,16 +100,25 @@ def train_merges(word_counts: Mapping[bytes, int], n_merges: int, progress=None)
 
     for w in range(len(words)):
         count_pairs(w, +1)
-    heap = [(-count, pair) for pair, count in pair_counts.items()]
+    tokens = {byte: bytes([byte]) for byte in range(256)}
+    ids = {byte: i for i, byte in enumerate(GPT2_BYTE_ORDER)} if ties == "huggingface" else {}
+
+    def order(pair: Pair):
+        if ties == "greatest":
+            return _Greatest((tokens[pair[0]], tokens[pair[1]]))
+        return ids.get(pair[0], pair[0]), ids.get(pair[1], pair[1])
+
+    heap = [(-count, order(pair), pair) for pair, count in pair_counts.items()]
     heapq.heapify(heap)
     merges = []
     while heap and len(merges) < n_merges:
-        negative_count, best = heapq.heappop(heap)
+        negative_count, place, best = heapq.heappop(heap)
         if -negative_count != pair_counts[best]:
             if pair_counts[best] > 0:
-                heapq.heappush(heap, (-pair_counts[best], best))
+                heapq.heappush(heap, (-pair_counts[best], place, best))
             continue
         new_id = 256 + len(merges)
+        tokens[new_id] = tokens[best[0]] + tokens[best[1]]
         new_pairs = set()
         for w in holders.pop(best):
             count_pairs(w, -1)
@@ -98,7 +126,7 @@ def train_merges(word_counts: Mapping[bytes, int], n_merges: int, progress=None)
             count_pairs(w, +1)
             new_pairs.update(pair for pair in zip(words[w], words[w][1:]) if new_id in pair)
         for pair in new_pairs:
-            heapq.heappush(heap, (-pair_counts[pair], pair))
+            heapq.heappush(heap, (-pair_counts[pair], order(pair), pair))
         merges.append(best)
         if progress:
             progress(len(merges))

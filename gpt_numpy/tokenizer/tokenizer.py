@@ -35,7 +35,7 @@ from .automaton import automaton_of
 from .formats import folders
 from .identity import bpe_identity
 from .ids import TokenJoiner, check_ids, check_text
-from .learning import check_vocab_size, checked_texts, learn_merges, report_merges
+from .learning import check_ties, check_vocab_size, checked_texts, learn_merges, report_merges
 from .plain_encoder import PlainEncoder
 from .pretokenize import GPT2_PATTERN, compile_pattern, split
 from .ragged import RaggedBytes, RaggedIds, join
@@ -68,34 +68,36 @@ class Tokenizer:
         special_tokens: Sequence[str] = (END_OF_TEXT,),
         pattern: str = GPT2_PATTERN,
         progress: Callable[[int, int], None] | None = None,
+        ties: str = "lowest",
     ) -> Tokenizer:
         """Learn merges from ``texts`` (an iterable of str, or one str) until there are ``vocab_size`` tokens.
 
         The ids are the 256 byte values, then the merges in order, then ``special_tokens``. Of the pairs of
-        tokens the one with the highest count is merged next; among equals the lowest pair of ids. The merges
-        therefore depend on the words and their counts only. Specials that occur in the texts divide them, and no
-        merge crosses one. ``progress(done, total)`` is called now and then with the number of merges.
+        tokens the one with the highest count is merged next; among equals, by ``ties``, the lowest pair of ids
+        (``"lowest"``), the pair that ``tokenizers`` takes, with its numbering of ids (``"huggingface"``), or the pair of
+        the greatest bytes (``"greatest"``). The merges depend on the words and their counts only. Specials that occur in
+        the texts divide them. ``progress(done, total)`` is called now and then with the number of merges.
 
-        Memory follows the distinct words, not the texts. Raises ``TokenizerError`` if ``vocab_size`` is below
-        256 + the special tokens or if the texts are empty. If the pairs run out first the vocabulary is
-        smaller, and a ``UserWarning`` says so.
+        Memory follows the distinct words. Raises ``TokenizerError`` if ``vocab_size`` is below 256 + the special tokens
+        or if the texts are empty. If the pairs run out first the vocabulary is smaller, with a ``UserWarning``.
         """
         special_tokens = check_special_tokens(special_tokens)
         n_merges = check_vocab_size(vocab_size, len(special_tokens))
         compile_pattern(pattern)
+        check_ties(ties)
         progress = progress and functools.partial(report_merges, progress, n_merges)
         learn = learn_merges
         if compiler.missing():
             compiler.warn_missing()
             learn = plain_encoder.train_merges
-        merges = learn(checked_texts(texts), n_merges, special_tokens, pattern, progress)
+        merges = learn(checked_texts(texts), n_merges, special_tokens, pattern, progress, ties)
         if len(merges) < n_merges:
             warnings.warn(
                 f"the text has only {len(merges)} merges: the vocabulary has "
                 f"{vocab_size - n_merges + len(merges)} tokens, not {vocab_size}",
                 stacklevel=2,
             )
-        return cls(from_merges(list(zip(*merges.T.tolist())), special_tokens, pattern))
+        return cls(from_merges(list(zip(*merges.T.tolist())), special_tokens, pattern, ties))
 
     def __repr__(self):
         merges, specials = len(self.vocabulary.merges), len(self.vocabulary.special_tokens)

@@ -5,7 +5,7 @@ the bytes of id ``i``. Two kinds of tokens are not made by a merge: the 256 sing
 special tokens. Each of the others is the result of exactly one merge.
 
 A freshly trained vocabulary numbers the bytes by their value (0 … 255), then the merges in order, then
-the special tokens. GPT-2's own numbers the bytes in another order (see ``byte_alphabet``), and other
+the special tokens (``from_merges``). GPT-2's own numbers the bytes in another order (see ``byte_alphabet``), and other
 vocabularies put special tokens first. No code here depends on the order.
 """
 
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field
 
 from ..errors import VocabError
-from .byte_alphabet import spell, unspell
+from .byte_alphabet import GPT2_BYTE_ORDER, spell, unspell
 from .pretokenize import GPT2_PATTERN
 from .specials import END_OF_TEXT
 
@@ -44,6 +44,7 @@ class Vocabulary:
     plain_tokens    text → id of added tokens that are not special: found in every text, before the pattern
     add_prefix_space  whether a part of a text that does not begin with a space gets a space in front
     end_of_text     the special token that ends a text; by default ``<|endoftext|>``, where there is such a token
+    ties            the rule for pairs of equal counts that the merges were trained with (``TIES``); None: unknown
     byte_ids        (derived) byte → id
     merged_ids      (derived) merge → id of the token it makes
     """
@@ -56,6 +57,7 @@ class Vocabulary:
     plain_tokens: dict[str, int] = field(default_factory=dict)
     add_prefix_space: bool = False
     end_of_text: str | None = None
+    ties: str | None = field(default=None, compare=False)
     byte_ids: tuple[int, ...] = field(init=False, repr=False)
     merged_ids: tuple[int, ...] = field(init=False, repr=False)
 
@@ -130,11 +132,26 @@ def _unspelled(text: str) -> bytes:
         return b""  # no token
 
 
-def from_merges(merges: Sequence[tuple[int, int]], special_tokens: Sequence[str], pattern: str) -> Vocabulary:
-    """The vocabulary of freshly trained ``merges``: bytes by value, merges in order, then specials."""
+def from_merges(
+    merges: Sequence[tuple[int, int]], special_tokens: Sequence[str], pattern: str, ties: str = "lowest"
+) -> Vocabulary:
+    """The vocabulary of freshly trained ``merges``, whose parts are byte values and 256 + the number of an earlier merge.
+
+    Ids: bytes by value, merges in order, then specials. With ``ties="huggingface"`` the ids are those of ``tokenizers``:
+    specials, bytes in the order of their characters, merges.
+    """
     tokens = [bytes([byte]) for byte in range(256)]
     for left, right in merges:
         tokens.append(tokens[left] + tokens[right])
-    specials = {text: len(tokens) + i for i, text in enumerate(special_tokens)}
-    tokens += [text.encode("utf-8") for text in special_tokens]
-    return Vocabulary(tuple(tokens), tuple(merges), specials, pattern)
+    specials = [text.encode("utf-8") for text in special_tokens]
+    order = [*(GPT2_BYTE_ORDER if ties == "huggingface" else range(256)), *range(256, len(tokens))]
+    first, first_special = (len(specials), 0) if ties == "huggingface" else (0, len(tokens))
+    ids = {number: first + i for i, number in enumerate(order)}
+    ordinary = [tokens[number] for number in order]
+    return Vocabulary(
+        tuple(specials + ordinary if first else ordinary + specials),
+        tuple((ids[left], ids[right]) for left, right in merges),
+        {text: first_special + i for i, text in enumerate(special_tokens)},
+        pattern,
+        ties=ties,
+    )

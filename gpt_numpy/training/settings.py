@@ -114,6 +114,14 @@ class Settings:
     vocab_size: int | None = _setting(
         "data", None, "tokens of a bpe tokenizer (default: the preset's, but 512 at least)", minimum=1, when="new bpe"
     )
+    ties: str = _setting(
+        "data",
+        "lowest",
+        "the pair of several of equal count that a bpe tokenizer merges first: of the lowest ids, as tokenizers does, or of "
+        "the greatest bytes",
+        choices=("lowest", "huggingface", "greatest"),
+        when="new bpe",
+    )
 
     preset: str = _setting("model", "small-cpu", "the sizes not given below", choices=preset_names(), when="new model")
     n_layer: int | None = _setting("model", None, "blocks (default: the preset's)", minimum=1, when="new model")

@@ -1,7 +1,8 @@
 """Learning merges: the most frequent pair of adjacent tokens becomes a token, again and again.
 
-The next pair is the one with the highest count; of equal counts, the lowest pair of ids (first left, then right).
-Bytes are the ids 0 to 255 and merge r makes 256 + r, so the merges depend on the counts of the words alone.
+The next pair is the one with the highest count; of equal counts, the lowest pair of ids (first left, then right), or the
+pair of the greatest bytes. Bytes are the ids 0 to 255 and merge r makes 256 + r, so the merges depend on the counts of the
+words alone.
 The plain twin is the trainer of ``gpt_numpy.tokenizer``.
 
 All distinct words lie in one array of cells, a separator between each two. A token's first cell holds its id and the
@@ -45,19 +46,46 @@ class Training(NamedTuple):
     merges: np.ndarray  # (n_merges, 2) int32: result
     merge_counts: np.ndarray  # (n_merges,) int64: result
     state: np.ndarray  # (4,) int64
-
-
-@inlined
-def _before(heap, count, key, other):
-    """Whether (count, key) belongs nearer to the top than heap entry ``other``."""
-    return count > heap[other, 0] or (count == heap[other, 0] and key < heap[other, 1])
+    letters: np.ndarray  # (n_cells + 256,) uint8: the bytes of the cells, then every byte
+    samples: np.ndarray  # (n_tokens,) int64: where in ``letters`` a token's bytes are; empty: ties take the lowest ids
 
 
 @called
-def _sift_up(heap, position, count, key, pair):
+def _compare_tokens(training, token, other):
+    """-1, 0 or 1: whether the bytes of a token are less than those of the other, equal or greater."""
+    start, other_start = training.samples[token], training.samples[other]
+    length, other_length = training.lengths[token], training.lengths[other]
+    for i in range(min(length, other_length)):
+        difference = np.int64(training.letters[start + i]) - np.int64(training.letters[other_start + i])
+        if difference != 0:
+            return 1 if difference > 0 else -1
+    return 1 if length > other_length else -1 if length < other_length else 0
+
+
+@called
+def _wins(training, key, other_key):
+    """Whether, of pairs with equal counts, the one of ``key`` (left << 32 | right) is merged before the other."""
+    if training.samples.size == 0:
+        return key < other_key
+    order = _compare_tokens(training, key >> 32, other_key >> 32)
+    if order == 0:
+        order = _compare_tokens(training, key & 0xFFFFFFFF, other_key & 0xFFFFFFFF)
+    return order > 0
+
+
+@inlined
+def _before(training, count, key, other):
+    """Whether (count, key) belongs nearer to the top than heap entry ``other``."""
+    heap = training.heap
+    return count > heap[other, 0] or (count == heap[other, 0] and _wins(training, key, heap[other, 1]))
+
+
+@called
+def _sift_up(training, position, count, key, pair):
+    heap = training.heap
     while position > 0:
         parent = (position - 1) >> 1
-        if not _before(heap, count, key, parent):
+        if not _before(training, count, key, parent):
             break
         heap[position, 0], heap[position, 1], heap[position, 2] = heap[parent, 0], heap[parent, 1], heap[parent, 2]
         position = parent
@@ -65,12 +93,13 @@ def _sift_up(heap, position, count, key, pair):
 
 
 @called
-def _sift_down(heap, size, position, count, key, pair):
+def _sift_down(training, size, position, count, key, pair):
+    heap = training.heap
     child = 2 * position + 1
     while child < size:
-        if child + 1 < size and _before(heap, heap[child + 1, 0], heap[child + 1, 1], child):
+        if child + 1 < size and _before(training, heap[child + 1, 0], heap[child + 1, 1], child):
             child += 1
-        if _before(heap, count, key, child):
+        if _before(training, count, key, child):
             break
         heap[position, 0], heap[position, 1], heap[position, 2] = heap[child, 0], heap[child, 1], heap[child, 2]
         position = child
@@ -79,30 +108,33 @@ def _sift_down(heap, size, position, count, key, pair):
 
 
 @called
-def _push(heap, state, count, left, right, pair):
-    _sift_up(heap, state[_N_HEAP], count, np.int64(left) << 32 | np.int64(right), pair)
+def _push(training, count, left, right, pair):
+    state = training.state
+    _sift_up(training, state[_N_HEAP], count, np.int64(left) << 32 | np.int64(right), pair)
     state[_N_HEAP] += 1
 
 
 @called
-def _drop_top(heap, state):
+def _drop_top(training):
+    heap, state = training.heap, training.state
     state[_N_HEAP] -= 1
     last = state[_N_HEAP]
-    _sift_down(heap, last, 0, heap[last, 0], heap[last, 1], heap[last, 2])
+    _sift_down(training, last, 0, heap[last, 0], heap[last, 1], heap[last, 2])
 
 
 @called
-def _next_pair(heap, state, pair_counts):
+def _next_pair(training):
     """Number of the most frequent pair, which stays on top of the heap, or _NO_PAIR."""
+    heap, state, pair_counts = training.heap, training.state, training.pair_counts
     while state[_N_HEAP] > 0:
         pair = heap[0, 2]
         count = pair_counts[pair]
         if count == heap[0, 0]:
             return pair
         if count > 0:
-            _sift_down(heap, state[_N_HEAP], 0, count, heap[0, 1], pair)
+            _sift_down(training, state[_N_HEAP], 0, count, heap[0, 1], pair)
         else:
-            _drop_top(heap, state)
+            _drop_top(training)
     return _NO_PAIR
 
 
@@ -117,6 +149,7 @@ def _lay_out(buffer, starts, stops, training):
         at += 1
         for i in range(starts[word], stops[word]):
             cells[at, 0], cells[at, 1] = buffer[i], _NO_PAIR
+            training.letters[at] = buffer[i]
             at += 1
             if i + 1 < stops[word]:
                 pair = np.int64(buffer[i]) << 8 | np.int64(buffer[i + 1])
@@ -134,7 +167,7 @@ def _lay_out(buffer, starts, stops, training):
             training.pair_ids[number, 0], training.pair_ids[number, 1] = pair >> 8, pair & 255
             training.pair_occurrences[number, 0] = training.pair_occurrences[number, 1] = occurrence
             occurrence += n_occurrences[pair]
-            _push(training.heap, training.state, counts[pair], pair >> 8, pair & 255, number)
+            _push(training, counts[pair], pair >> 8, pair & 255, number)
     training.state[_N_OCCURRENCES] = occurrence
     at = np.int64(0)
     for word in range(starts.size):
@@ -237,7 +270,7 @@ def _add_pair(training, left, right, count, n_occurrences):
     training.pair_ids[number, 0], training.pair_ids[number, 1] = left, right
     training.pair_occurrences[number, 0] = training.pair_occurrences[number, 1] = training.state[_N_OCCURRENCES]
     training.state[_N_OCCURRENCES] += n_occurrences
-    _push(training.heap, training.state, count, left, right, number)
+    _push(training, count, left, right, number)
     return number
 
 
@@ -280,7 +313,7 @@ def _merge_some(training, limit):
     for _ in range(limit):
         if training.state[_N_MERGES] >= training.merges.shape[0]:
             return FINISHED
-        pair = _next_pair(training.heap, training.state, training.pair_counts)
+        pair = _next_pair(training)
         if pair == _NO_PAIR:
             return EXHAUSTED
         first = training.pair_occurrences[pair, 0]
@@ -295,16 +328,18 @@ def _merge_some(training, limit):
         training.merges[merge, 0], training.merges[merge, 1] = left, right
         training.merge_counts[merge] = training.pair_counts[pair]
         training.lengths[new] = training.lengths[left] + training.lengths[right]
-        _drop_top(training.heap, training.state)
+        _drop_top(training)
         n_occurrences = _replace(training, pair, new)
+        if training.samples.size > 0:
+            training.samples[new] = training.occurrences[first, 0]
         n_left, n_right = _count_beside(training, first, n_occurrences, new)
         _list_beside(training, first, n_occurrences, new, n_left, n_right)
         training.state[_N_MERGES] += 1
     return FINISHED
 
 
-def _start(buffer, starts, stops, counts, n_merges):
-    """Lay out the words for ``n_merges`` merges."""
+def _start(buffer, starts, stops, counts, n_merges, greatest=False):
+    """Lay out the words for ``n_merges`` merges; ``greatest``: of equal counts, the pair of the greatest bytes is next."""
     n_words, n_bytes = len(starts), int((stops - starts).sum())
     n_cells = n_words + n_bytes + 1
     if n_cells > 2**31 - 1:
@@ -325,7 +360,10 @@ def _start(buffer, starts, stops, counts, n_merges):
         merges=np.empty((n_merges, 2), dtype=np.int32),
         merge_counts=np.empty(n_merges, dtype=np.int64),
         state=np.zeros(4, dtype=np.int64),
+        letters=np.concatenate([np.empty(n_cells, dtype=np.uint8), np.arange(256, dtype=np.uint8)]),
+        samples=np.zeros(n_tokens if greatest else 0, dtype=np.int64),
     )
+    training.samples[:256] = n_cells + np.arange(len(training.samples[:256]))
     _lay_out(buffer, starts, stops, training)
     return training
 
@@ -336,15 +374,15 @@ def _enlarged(array):
     return larger
 
 
-def train_merges(words, n_merges, progress=None, chunk=256):
-    """Learn up to ``n_merges`` merges from counted words.
+def train_merges(words, n_merges, progress=None, chunk=256, greatest=False):
+    """Learn up to ``n_merges`` merges from counted words; ``greatest``: see above.
 
     words: (buffer, starts, stops, counts) as of ``WordCounter.words``; progress, if given, is called with the number of
     merges made so far, every ``chunk`` merges (an exception that it raises, or Ctrl-C, ends the training).
     Returns (pairs (n, 2) int64, counts (n,) int64), n < ``n_merges`` where no pair is left to merge.
     """
     buffer, starts, stops, counts = words
-    training = _start(buffer, starts, stops, counts, n_merges)
+    training = _start(buffer, starts, stops, counts, n_merges, greatest)
     done = status = 0
     while done < n_merges and status != EXHAUSTED:
         status = _merge_some(training, chunk)

@@ -58,6 +58,7 @@ def read_tiktoken(path: Path, declared: Declared) -> Vocabulary:
         plain,
         bool(declared.add_prefix_space),
         settled_end_of_text(specials, declared),
+        declared.ties,
     )
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from ... import unicode
 from ...errors import TokenizerError, VocabError
 from ..pretokenize import GPT2_PATTERN, compile_pattern
+from ..reference import TIES
 from ..specials import END_OF_TEXT
 from ..vocabulary import Vocabulary
 from . import strict_json
@@ -44,6 +45,7 @@ class Declared:
     end_of_text: str | None = None
     pattern: str = GPT2_PATTERN
     add_prefix_space: bool | None = None
+    ties: str | None = None
     path: Path | None = None
 
     def settle(self, table: dict[str, int], made: set[str]) -> tuple[dict[str, int], dict[str, int]]:
@@ -96,6 +98,11 @@ def _read_config(settings, path, declared) -> None:
     if prefix is not None and not isinstance(prefix, bool):
         raise VocabError("not a truth value", path=path, field="add_prefix_space", found=prefix)
     declared.add_prefix_space = prefix
+    declared.ties = settings.get("ties")
+    if declared.ties is not None and declared.ties not in TIES:
+        raise VocabError(
+            "no rule for pairs of equal counts", path=path, field="ties", found=declared.ties, expected=", ".join(TIES)
+        )
     _read_names(settings, path, declared)
     entries = settings.get("added_tokens_decoder")
     if entries is None:
@@ -225,6 +232,8 @@ def format_settings(vocabulary: Vocabulary) -> bytes:
         "unk_token": end_of_text,
         "added_tokens_decoder": {str(i): entry for i, entry in added_tokens(vocabulary)},
     }
+    if vocabulary.ties is not None:
+        settings["ties"] = vocabulary.ties
     return json.dumps(settings, ensure_ascii=False, indent=2).encode("utf-8")
 
 

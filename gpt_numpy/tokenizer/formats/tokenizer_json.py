@@ -55,6 +55,7 @@ def read_tokenizer_json(path: Path, declared: Declared | None = None) -> Vocabul
         plain,
         _settled_prefix(add_prefix_space, declared, path),
         settled_end_of_text(specials, declared or Declared()),
+        declared.ties if declared is not None else None,
     )
 
 

@@ -42,6 +42,7 @@ def read_vocabulary(vocab_path: Path, merges_path: Path, declared: Declared | No
         plain,
         bool(declared.add_prefix_space),
         settled_end_of_text(specials, declared),
+        declared.ties,
     )
 
 

@@ -91,7 +91,7 @@ def _check_kind(settings, own):
 def make_tokenizer(settings, training, validation):
     """The tokenizer that ``settings.tokenizer`` names: trained on the texts, or loaded."""
     if settings.tokenizer == "bpe":
-        return Tokenizer.train(training, settings.wanted_vocab_size)
+        return Tokenizer.train(training, settings.wanted_vocab_size, ties=settings.ties)
     if settings.tokenizer == "char":
         # A character has no other spelling, so the vocabulary needs the validation text's characters too.
         specials = (END_OF_TEXT,) if len(training) + len(validation) > 2 else ()
