@@ -77,7 +77,7 @@ def _forward(model, batch):
 def after(run, reason, final, best_loss, best_step, training_loss, step):
     """The lines after a successful run: the meaning of the figures and the next commands.
 
-    final: the ``Evaluation`` of the whole validation text, or None. training_loss: the mean of the last steps, or None.
+    final: the ``Evaluation`` after the last step, or None. training_loss: the mean of the last steps, or None.
     """
     if final is not None and best_step is not None and best_loss < final.loss - APART and best_step < step:
         yield (

@@ -44,7 +44,7 @@ class Outcome(NamedTuple):
 
     folder: Path
     step: int
-    validation_loss: float  # over the whole validation text; NaN where a signal came first
+    validation_loss: float  # of the last validation (``final_tokens``); NaN where a signal came first
     bits_per_byte: float
     unigram_loss: float
     reason: str
@@ -173,7 +173,7 @@ def _train(plan, run, model, saved, state, group, voice, helpers):
         try:
             reason = trainer.run()
             if reason != SIGNALLED:
-                trainer.evaluate("final", 0)
+                trainer.evaluate_last()
         except NonFinite:
             # All ranks come here together; none may end the others while the first still saves.
             if saver is not None:

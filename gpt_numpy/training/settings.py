@@ -44,6 +44,7 @@ RESUMABLE = (
     "max_steps",
     "eval_every",
     "eval_windows",
+    "final_tokens",
     "sample_every",
     "sample_tokens",
     "prompt",
@@ -170,7 +171,10 @@ class Settings:
     )
 
     eval_every: int = _setting("evaluation", 250, "steps between validations", minimum=1)
-    eval_windows: int = _setting("evaluation", 256, "windows of a validation; 0: all. The last one sees all", minimum=0)
+    eval_windows: int = _setting("evaluation", 256, "windows of a validation, spread over the text; 0: all", minimum=0)
+    final_tokens: int = _setting(
+        "evaluation", 262_144, "tokens of the validation after the last step, spread over the text; 0: all", minimum=0
+    )
     patience: int = _setting(
         "evaluation", 0, "validations without a new best before the run stops; 0: never stop", minimum=0
     )

@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 
-from ..data import prefetch
+from ..data import count_validation_windows, prefetch
 from ..errors import NonFinite
 from ..machine.cost import training_flops_per_token
 from ..model import IGNORE_INDEX, DropoutAt
@@ -65,6 +65,7 @@ class Trainer:
         self.flops_per_step = training_flops_per_token(model.config) * self.tokens_per_step
         self.waited = 0.0  # seconds that steps waited for their batches
         self._saved_step = state.step if state.step else None
+        self._tokens_validated, self._seconds_validating = 0, 0.0  # of the newest validation
         self._complained = set()  # names of the observer's methods whose failure has been reported
 
     # ---- one step ----------------------------------------------------------------------------------------
@@ -181,9 +182,11 @@ class Trainer:
         may_stop = kind == "final" and self.group.size == 1
         stopped = (lambda: bool(self.stop.number)) if may_stop else (lambda: False)
         name = None if self.group.rank else "validating"
+        began = time.monotonic()
         result = evaluate(self.model, self.corpus, rows, limit, self.group, self.batches.masked, stopped, name)
         if result is None:
             return False
+        self._tokens_validated, self._seconds_validating = result.tokens, time.monotonic() - began
         improved = kind == "validation" and result.loss < state.best_loss
         if improved:
             state.best_loss, state.best_step, state.evaluations_since_best = result.loss, state.step, 0
@@ -191,6 +194,17 @@ class Trainer:
             state.evaluations_since_best += 1
         self._tell("on_evaluation", kind, result)
         return improved and state.step > 0
+
+    def evaluate_last(self):
+        """The validation after the last step: on about ``final_tokens`` tokens, spread over the text, or on all."""
+        tokens, rows = self.corpus.validation, self.corpus.row_length
+        block_size = min(self.model.config.block_size, max(len(tokens) - 1, 1))
+        windows = count_validation_windows(tokens, block_size, None, rows)
+        limit = -(-self.settings.final_tokens // block_size) or windows
+        chosen = min(limit, windows) * block_size
+        expected = chosen * self._seconds_validating / self._tokens_validated if self._tokens_validated else None
+        self._tell("before_last_evaluation", chosen, limit < windows, expected)
+        self.evaluate("final", limit if limit < windows else 0)
 
     def _tell(self, event, *details):
         """Call the observer's method ``event``. A failure of the observer must not end a run: it becomes one warning."""

@@ -11,6 +11,7 @@ from ..data import normalize
 from ..host import compiler, terminal
 from ..inference import generate
 from ..parameters import count
+from ..wording import in_time
 from . import advice, plots
 from .evaluation import unigram_loss
 from .metrics import MetricsLog, read_metrics
@@ -19,6 +20,7 @@ from .settings import MODEL_SIZES
 from .trainer import warn
 
 _RECENT = 10  # records whose mean is the training loss at the end
+_WORTH_A_WORD = 3.0  # seconds of the last validation from which it is announced
 PICTURE_SECONDS = 300  # drawing stops the training for about a second
 
 
@@ -55,7 +57,7 @@ class Watcher:
     def __init__(self, settings, run, corpus, data_sha256, state, quiet=False, voice=None, plan=None):
         self.settings, self.run, self.corpus, self.data_sha256, self.quiet = settings, run, corpus, data_sha256, quiet
         self.unigram = unigram_loss(corpus.training, corpus.validation, corpus.tokenizer.n_vocab)
-        self.final = None
+        self.final, self._is_part = None, False  # the last validation; whether it read a part of the text only
         self._voice, self._plan, self._failed = voice or Voice(quiet), plan, set()
         self._progress = Progress(state.step, settings.max_steps, quiet)
         self._log = None if quiet else MetricsLog(run.path, state.step)
@@ -141,6 +143,13 @@ class Watcher:
         if self._due(step):
             self._sample(trainer)
 
+    def before_last_evaluation(self, trainer, tokens, is_part, seconds):
+        """Say how long the last validation takes, where that is long; ``is_part``: it does not read the whole text."""
+        self._is_part = is_part
+        if seconds is not None and seconds > _WORTH_A_WORD:
+            part = f" of {len(self.corpus.validation):,}, spread over the text (--final-tokens 0: all)" * is_part
+            self.say(f"the last validation, on {tokens:,} tokens{part}, takes about {in_time(seconds)}")
+
     def on_checkpoint(self, trainer):
         if time.perf_counter() - self._last_picture > PICTURE_SECONDS:
             self._draw()
@@ -203,7 +212,9 @@ class Watcher:
         )
         if self.final is not None:
             figures = f"{self.final.loss:.4f}, {self.final.bits_per_byte:.3f} bits per byte"
-            self.say(f"validation loss over all {self.final.tokens:,} tokens of the validation text: {figures}")
+            tokens = f"{self.final.tokens:,}"
+            which = f"{tokens} of the {len(self.corpus.validation):,}" if self._is_part else f"all {tokens}"
+            self.say(f"validation loss over {which} tokens of the validation text: {figures}")
             self.say(f"the unigram model's: {self.unigram:.4f}")
         self.say(f"{self.run.path}:")
         for name, size in self.run.listing():
