@@ -1,5 +1,6 @@
 """``gpt-numpy info``: the cost of a model shape on this machine, the speed of a trained model, and its limits."""
 
+import json
 import sys
 import time
 
@@ -16,6 +17,7 @@ EXAMPLES = (
     ("gpt-numpy info --model runs/notes-1", "the speed of a trained model, and its limit"),
     ("gpt-numpy info --preset mini --no-measure", "without measuring this machine"),
     ("gpt-numpy info --compile", "compile all kernels now, and say where their code is"),
+    ("gpt-numpy info --preset gpt2 --json", "every figure, for a program to read"),
 )
 FORMATS = ("float32", "bfloat16", "int8")
 
@@ -43,11 +45,12 @@ def configure(parser):
         action="store_true",
         help="compile all kernels now and keep their code on disk, instead of when each is first used",
     )
+    parser.add_argument("--json", action="store_true", help="print every figure as JSON: operations, bytes, seconds")
 
 
 def run(args):
     if args.compile:
-        _compile()
+        _compile(args)
         return
     if args.model is not None:
         _generate(args)
@@ -61,54 +64,81 @@ def run(args):
         raise ConfigError(
             "longer than the model's positions", field="--block-size", found=T, expected=f"at most {config.block_size}"
         )
-    _print_model(args, config, T)
-    print()
-    _print_compiled_code()
+    model = _model_figures(args, config, T)
+    if not args.json:
+        _print_model(args, config, model)
+        print()
+        _print_compiled_code()
+    machine = None
     if not args.no_measure:
-        _print_machine(args, config, T)
+        print("\nmeasuring this machine (the first time, kernels are compiled) …", file=sys.stderr)
+        machine = _machine_figures(args, config, T)
+        if not args.json:
+            _print_machine(args, machine, args.batch_size * T)
+    if args.json:
+        print(json.dumps({"preset": args.preset, **model, "compiled": _compiled_code(), "machine": machine}, indent=2))
 
 
 def _generate(args):
-    from ..inference.figures import measure
+    from ..inference.figures import measured
     from ..inference.loading import load_decoder
     from . import say_checkpoint
 
     say_checkpoint(args.model)
     decoder, _ = load_decoder(args.model, args.format)
     config, weights = decoder.config, decoder.weights
-    print(
-        f"{args.model}: {config.n_layer} layers, {config.n_head} heads, {config.n_embd} wide, "
+    if args.json:
+        kept = {"format": weights.format, "weights_bytes": weights.nbytes}
+        print(json.dumps({"model": args.model, **_shape(config), **kept, **measured(decoder).figures()}, indent=2))
+        return
+    print(f"{args.model}: {_shape_line(config)}")
+    print(f"weights in {weights.format}: {weights.nbytes:,} bytes")
+    print(*measured(decoder).report(), sep="\n")
+
+
+def _shape(config):
+    return {name: getattr(config, name) for name in ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")}
+
+
+def _shape_line(config):
+    return (
+        f"{config.n_layer} layers, {config.n_head} heads, {config.n_embd} wide, "
         f"{config.block_size} positions, {config.vocab_size:,} tokens"
     )
-    print(f"weights in {weights.format}: {weights.nbytes:,} bytes")
-    print(*measure(decoder), sep="\n")
 
 
-def _print_model(args, config, T):
+def _model_figures(args, config, T):
+    """Parameters of the shape; operations and bytes of a training step on ``args.batch_size`` × T tokens."""
     from .. import parameters
     from ..machine import cost
 
-    B = args.batch_size
-    print(
-        f"{args.preset}: {config.n_layer} layers, {config.n_head} heads, {config.n_embd} wide, "
-        f"{config.block_size} positions, {config.vocab_size:,} tokens"
-    )
-    print(f"parameters   {parameters.count(config):>17,}")
-    for name, number in cost.parameters_by_part(config).items():
+    step = {
+        "batch_size": args.batch_size,
+        "block_size": T,
+        "flops": cost.step_flops(config, args.batch_size, T),
+        "memory_bytes": cost.training_memory(config, args.batch_size, T, args.recompute),
+    }
+    counts = {"parameters": parameters.count(config), "parameters_by_part": cost.parameters_by_part(config)}
+    return {**_shape(config), **counts, "step": step}
+
+
+def _print_model(args, config, figures):
+    step = figures["step"]
+    print(f"{args.preset}: {_shape_line(config)}")
+    print(f"parameters   {figures['parameters']:>17,}")
+    for name, number in figures["parameters_by_part"].items():
         print(f"  {name:24}{number:>13,}")
-    flops = cost.step_flops(config, B, T)
-    print(f"\na training step on {B} × {T} tokens (float32)")
-    print(f"operations   {sum(flops.values()) / 1e9:>13,.1f} GFLOP")
-    for name, number in flops.items():
+    print(f"\na training step on {step['batch_size']} × {step['block_size']} tokens (float32)")
+    print(f"operations   {sum(step['flops'].values()) / 1e9:>13,.1f} GFLOP")
+    for name, number in step["flops"].items():
         print(f"  {name:24}{number / 1e9:>9,.1f}")
-    memory = cost.training_memory(config, B, T, args.recompute)
-    total = sum(memory.values())
+    total = sum(step["memory_bytes"].values())
     print(f"memory       {total:>17,} bytes at the peak ({in_bytes(total)}), besides the interpreter's own")
-    for name, number in memory.items():
+    for name, number in step["memory_bytes"].items():
         print(f"  {name:24}{number:>13,}  {in_bytes(number):>9}")
 
 
-def _compile():
+def _compile(args):
     """Call every kernel once, on very small arrays, so that the code of all kernels is on disk."""
     from ..inference import generate
     from ..inference.panel_decoder import PanelDecoder
@@ -126,8 +156,21 @@ def _compile():
         decoder = PanelDecoder.pack(model, format)
         for length in (1, 33):  # a prompt and a few tokens are read by different kernels
             list(generate(decoder, [1] * length, 2, temperature=1.0, top_k=2, seed=0))
-    print(f"compiled, or loaded from disk, in {time.perf_counter() - started:,.0f} s")
+    seconds = time.perf_counter() - started
+    if args.json:
+        print(json.dumps({"seconds": seconds, "compiled": _compiled_code()}, indent=2))
+        return
+    print(f"compiled, or loaded from disk, in {seconds:,.0f} s")
     _print_compiled_code()
+
+
+def _compiled_code():
+    """The folders of compiled code with their sizes, in JSON's types; None where nothing can be compiled."""
+    if compiler.missing():
+        return None
+    from ..kernels.runtime import code_files
+
+    return [{**held._asdict(), "folder": str(held.folder)} for held in code_files.contents()]
 
 
 def _print_compiled_code():
@@ -180,32 +223,47 @@ def measured_step(config, B, T, recompute, seconds, products="float32"):
     return min(passes[1:]) * B / sequences + min(updates[1:]), sequences
 
 
-def _print_machine(args, config, T):
+def _machine_figures(args, config, T):
+    """The machine's facts and limits, and a step's time: by the limits alone, and measured (None: that takes too long)."""
     from .. import machine
     from ..machine.cost import expected_seconds
 
-    print("\nmeasuring this machine (the first time, kernels are compiled) …", file=sys.stderr)
-    facts = machine.environment()
     rates, bandwidth = {kind: machine.peak_flops(products=kind) for kind in PRODUCTS}, machine.read_bandwidth()
+    least = expected_seconds(config, args.batch_size, T, rates[args.products], bandwidth, args.recompute)
+    measured, sequences = measured_step(config, args.batch_size, T, args.recompute, least, args.products)
+    return {
+        **machine.environment(),
+        "peak_flops": rates,
+        "bfloat16_products": machine.bfloat16_products(),
+        "read_bandwidth": bandwidth,
+        "products": args.products,
+        "step_seconds_at_least": least,
+        "step_seconds": measured,
+        "measured_sequences": sequences,
+        "others_busy": others_busy(),
+        "held_back": machine.hindrances(),
+    }
+
+
+def _print_machine(args, figures, tokens):
     print(
-        f"\nthis machine: {facts['cpu']}, {facts['threads']} of {facts['processors']} processors, "
-        f"numba {facts['numba']} on its {facts['threading_layer']} layer"
+        f"\nthis machine: {figures['cpu']}, {figures['threads']} of {figures['processors']} processors, "
+        f"numba {figures['numba']} on its {figures['threading_layer']} layer"
     )
-    for kind, how in (("float32", ""), ("bfloat16", f", pairs {machine.bfloat16_products()}")):
-        print(f"{kind + ' multiply-adds':24}{rates[kind] / 1e9:>8,.0f} GFLOP/s{how}")
-    print(f"reading memory          {bandwidth / 1e9:>8,.1f} GB/s")
-    seconds = expected_seconds(config, args.batch_size, T, rates[args.products], bandwidth, args.recompute)
-    tokens = args.batch_size * T
-    measured, sequences = measured_step(config, args.batch_size, T, args.recompute, seconds, args.products)
+    for kind, how in (("float32", ""), ("bfloat16", f", pairs {figures['bfloat16_products']}")):
+        print(f"{kind + ' multiply-adds':24}{figures['peak_flops'][kind] / 1e9:>8,.0f} GFLOP/s{how}")
+    print(f"reading memory          {figures['read_bandwidth'] / 1e9:>8,.1f} GB/s")
+    seconds, measured = figures["step_seconds_at_least"], figures["step_seconds"]
     if measured is None:
         print(f"a step takes at least {in_time(seconds)}: at most {tokens / seconds:,.0f} tokens/s")
     else:
+        sequences = figures["measured_sequences"]
         how = f"measured on {counted(sequences, 'sequence')}" + " at a time" * (sequences < args.batch_size)
         rounded = "" if args.products == "float32" else f", products in {args.products}"
         print(f"a step takes about {in_time(measured)}: {tokens / measured:,.0f} tokens/s ({how}{rounded})")
         print(f"the limits of {args.products} and of memory alone would allow {in_time(seconds)};")
         print("a small model's step has too little work to reach them")
-    if (load := others_busy()) > 0.5:
+    if (load := figures["others_busy"]) > 0.5:
         print(f"other programs keep {load:.1f} processors busy: all these figures are lower than they could be")
-    for hindrance in machine.hindrances():
+    for hindrance in figures["held_back"]:
         print(f"held back: {hindrance}")

@@ -105,6 +105,16 @@ class Meter:
         self.forget()
         return lines
 
+    def figures(self) -> dict:
+        """The totals of each phase and this machine's measured limits, in units of one: tokens, seconds, operations, bytes."""
+        phases = {"prefill": self.prefill, "decode": self.decode}
+        found = {
+            name: {**phase._asdict(), "tokens_per_second": phase.tokens / phase.seconds}
+            for name, phase in phases.items()
+            if phase.tokens
+        }
+        return {**found, "peak_flops": self._peak(), "read_bandwidth": machine.read_bandwidth()}
+
     def summary(self):
         """The report in one line: tokens a second of each phase, as a share of the limit that holds for that phase.
 
@@ -130,8 +140,13 @@ def _rate(phase):
     return f"{counted(phase.tokens, 'token')} at {phase.tokens / phase.seconds:,.0f}/s"
 
 
-def measure(decoder, prompt_tokens=512, new_tokens=32):
+def measure(decoder, prompt_tokens: int = 512, new_tokens: int = 32) -> list[str]:
     """The report of one generation of about a second: a prompt and new tokens, together within the context."""
+    return measured(decoder, prompt_tokens, new_tokens).report()
+
+
+def measured(decoder, prompt_tokens: int = 512, new_tokens: int = 32) -> Meter:
+    """The ``Meter`` of such a generation."""
     config, meter = decoder.config, Meter(decoder)
     total = min(config.block_size, prompt_tokens + new_tokens)
     new = min(new_tokens, total // 2)
@@ -142,4 +157,4 @@ def measure(decoder, prompt_tokens=512, new_tokens=32):
         meter.extend(prompt, cache)
         for token in range(new):
             meter.extend(np.array([[token % config.vocab_size]]), cache)
-    return meter.report()
+    return meter

@@ -1,11 +1,12 @@
 """``gpt-numpy info``: the figures it prints, and the arguments it refuses."""
 
+import json
 import pathlib
 
 import pytest
 
 from gpt_numpy import GPT, GPTConfig, layers
-from gpt_numpy.commands import main
+from gpt_numpy.commands import info, main
 from gpt_numpy.tokenizer import Tokenizer
 
 
@@ -18,7 +19,7 @@ def test_the_figures_of_gpt2(capsys):
 
 
 def test_this_machine_is_measured(capsys, monkeypatch):
-    monkeypatch.setattr("os.getloadavg", lambda: (3.5, 0, 0))
+    monkeypatch.setattr(info, "others_busy", lambda: 2.5)
     assert main(["info", "--preset", "tiny", "--batch-size", "1"]) == 0
     printed = capsys.readouterr().out
     assert "a step takes about " in printed and "(measured on 1 sequence)" in printed
@@ -41,6 +42,19 @@ def test_what_holds_the_machine_back_is_named(capsys, monkeypatch):
     assert "held back: OPENBLAS_CORETYPE=Haswell" in capsys.readouterr().out
 
 
+def test_every_figure_is_there_for_a_program(capsys):
+    assert main(["info", "--preset", "tiny", "--batch-size", "2", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["parameters"] == sum(figures["parameters_by_part"].values())
+    assert figures["step"]["batch_size"] == 2 and sum(figures["step"]["memory_bytes"].values()) > 1e5
+    machine = figures["machine"]
+    assert machine["step_seconds"] >= machine["step_seconds_at_least"] > 0
+    assert machine["peak_flops"]["float32"] > machine["read_bandwidth"] / 100 and "held_back" in machine
+    assert figures["compiled"][0]["nbytes"] > 0
+    assert main(["info", "--preset", "tiny", "--no-measure", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["machine"] is None
+
+
 def test_wrong_arguments(capsys):
     assert main(["info", "--preset", "gpt3"]) == 2
     assert "did you mean 'gpt2'" in capsys.readouterr().err
@@ -60,6 +74,9 @@ def test_a_model_is_run_and_measured(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "weights in int8" in out and "prefill 5 tokens" in out and "decode  4 tokens" in out
     assert "of peak" in out and "memory limits decode" in out
+    assert main(["info", "--model", str(tmp_path), "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["n_embd"] == 8 and figures["decode"]["tokens_per_second"] > 0 and figures["weights_bytes"] > 0
 
 
 @pytest.fixture
