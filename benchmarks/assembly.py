@@ -34,25 +34,27 @@ def kernels():
     import numpy as np
 
     from gpt_numpy import kernels as ops
-    from gpt_numpy.kernels import gemm, layernorm
+    from gpt_numpy.kernels import gemm, layernorm, rounded
     from gpt_numpy.kernels.attention import backward, forward
 
     a = np.ones((64, 64), np.float32)
     q = np.ones((1, 64, 1, 32), np.float32)
 
-    def attend():
+    def attend(ops):
         out, cache = ops.attention_forward(q, q, q)
         ops.attention_backward(out, cache)
 
     return {
         "gemm": (lambda: gemm.gemm(a, a, a.copy()), gemm.multiply),
-        "attention-forward": (attend, forward.forward),
-        "attention-backward": (attend, backward.backward),
+        "gemm-bfloat16": (lambda: gemm.gemm(a, a, a.copy(), products="bfloat16"), gemm.multiply),
+        "attention-forward": (lambda: attend(ops), forward.forward),
+        "attention-backward": (lambda: attend(ops), backward.backward),
+        "attention-backward-bfloat16": (lambda: attend(rounded), backward.backward),
         "layernorm": (lambda: ops.layernorm_forward(a, a[0], a[0]), layernorm.launch_forward),
     }
 
 
-NAMES = ("gemm", "attention-forward", "attention-backward", "layernorm")
+NAMES = ("gemm", "gemm-bfloat16", "attention-forward", "attention-backward", "attention-backward-bfloat16", "layernorm")
 
 
 def configure(parser):

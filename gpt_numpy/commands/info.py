@@ -250,7 +250,7 @@ def _print_machine(args, figures, tokens):
         f"\nthis machine: {figures['cpu']}, {figures['threads']} of {figures['processors']} processors, "
         f"numba {figures['numba']} on its {figures['threading_layer']} layer"
     )
-    for kind, how in (("float32", ""), ("bfloat16", f", pairs {figures['bfloat16_products']}")):
+    for kind, how in (("float32", ""), ("bfloat16", f", {figures['bfloat16_products']}")):
         print(f"{kind + ' multiply-adds':24}{figures['peak_flops'][kind] / 1e9:>8,.0f} GFLOP/s{how}")
     print(f"reading memory          {figures['read_bandwidth'] / 1e9:>8,.1f} GB/s")
     seconds, measured = figures["step_seconds_at_least"], figures["step_seconds"]

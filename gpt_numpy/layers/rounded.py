@@ -191,4 +191,4 @@ def lm_head_cross_entropy_gradients(x, wte, targets, dloss, ignore_index=-1, all
     return loss, *lm_head_cross_entropy_backward(dloss, cache, alloc)
 
 
-__all__ = [name for name in dir() if name.endswith(("_forward", "_backward", "_gradients", "_update", "_norm"))]
+__all__ = list(layers.__all__)

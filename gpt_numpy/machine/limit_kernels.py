@@ -57,8 +57,8 @@ def multiply_add(n_threads, sums, rounds):
 
 
 @part
-def _multiply_pairs(worker, task, sums, rounds):
-    """Each chain adds the products of pairs of 1 and 0: with ``vdpbf16ps``, or widened as products in bfloat16 are."""
+def _multiply_word_chains(worker, task, sums, rounds):
+    """Each chain adds products of words."""
     zero = broadcast(sums, np.float32(0))
     x, y = bits(zero + np.float32(task), np.uint32), bits(zero, np.uint32)
     a = zero
@@ -71,6 +71,6 @@ def _multiply_pairs(worker, task, sums, rounds):
 
 
 @launcher
-def multiply_pairs(n_threads, sums, rounds):
-    """As `multiply_add` with pairs of bfloat16: four operations for each element of a vector."""
-    parallel_for(_multiply_pairs, n_threads, (sums, rounds))
+def multiply_word_chains(n_threads, sums, rounds):
+    """As `multiply_add` with words of numbers in bfloat16 (``runtime.bfloat16``): two operations for each number."""
+    parallel_for(_multiply_word_chains, n_threads, (sums, rounds))

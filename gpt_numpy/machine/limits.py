@@ -16,23 +16,25 @@ import numpy as np
 def peak_flops(seconds: float = 0.1, products: str = "float32") -> float:
     """Operations a second of all threads' multiply-adds: the upper limit of every kernel.
 
-    products: "float32", or "bfloat16" for pairs multiplied as products in bfloat16 are on this CPU, with ``vdpbf16ps`` or
-    widened. A multiply-add counts as two operations. The result is the best burst of a millisecond or two within about
-    ``seconds``, because other programs on the machine can only slow a burst down.
+    products: "float32", or "bfloat16" as such products are multiplied on this CPU: with ``vdpbf16ps``, or as float32. A
+    multiply-add counts as two operations. The result is the best burst of a millisecond or two within about ``seconds``,
+    because other programs on the machine can only slow a burst down.
     """
     from ..kernels.runtime import emitting, threads
+    from ..kernels.runtime.bfloat16 import TOGETHER
     from . import limit_kernels
 
     count, rounds = threads.count(), 1 << 19
     sums = np.zeros(16 * count, np.float32)
     operations = 2 * count * limit_kernels.CHAINS * emitting.VECTOR_BYTES // 4 * rounds
     if products == "bfloat16":
-        return 2 * operations / best_seconds(lambda: limit_kernels.multiply_pairs(count, sums, rounds), seconds)
+        burst = best_seconds(lambda: limit_kernels.multiply_word_chains(count, sums, rounds), seconds)
+        return TOGETHER * operations / burst
     return operations / best_seconds(lambda: limit_kernels.multiply_add(count, sums, rounds), seconds)
 
 
 def bfloat16_products() -> str:
-    """How kernels multiply pairs of bfloat16 on this CPU: "by vdpbf16ps" or "widened to float32"."""
+    """How kernels multiply numbers rounded to bfloat16 on this CPU: "by vdpbf16ps" or "widened to float32"."""
     from ..kernels.runtime import emitting
 
     return "by vdpbf16ps" if emitting.HAS_BFLOAT16 else "widened to float32"

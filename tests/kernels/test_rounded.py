@@ -2,6 +2,10 @@
 
 import copy
 import inspect
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -99,6 +103,25 @@ def test_attention_on_rounded_operands(rng, shape, masked):
         assert error.max() <= 2e-3 * scale and np.median(error) <= 1e-6 * scale
         if Tk > 1:
             assert np.abs(right - unrounded).max() > 5e-4 * np.abs(unrounded).max()  # rounding is no idle word here
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ("32", "1", "widened"),
+        *(pytest.param(s, marks=pytest.mark.campaign) for s in (("16", "0", "widened"), ("64", "1", ""))),
+    ],
+    ids=" ".join,
+)
+def test_attention_at_other_widths_and_with_every_access_checked(settings):
+    """In a process of its own: the width, and how words are multiplied, are fixed when the kernels are imported."""
+    environment = dict(os.environ, GPT_NUMPY_VECTOR_BYTES=settings[0], GPT_NUMPY_CHECK_BOUNDS=settings[1])
+    if settings[2]:
+        environment["GPT_NUMPY_BFLOAT16"] = settings[2]
+    chosen = "test_attention_on_rounded_operands and (shape3 or shape2)"
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", __file__, "-k", chosen]
+    run = subprocess.run(command, cwd=Path(__file__).parents[2], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0 and "8 passed" in run.stdout, run.stdout[-4000:] + run.stderr[-2000:]
 
 
 def test_attention_to_a_single_key_has_no_gradient_but_that_of_the_value(rng):

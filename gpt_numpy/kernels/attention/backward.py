@@ -10,8 +10,8 @@ where δ = Σ_j dP_j P_j is, for each row, the same as Σ dout·out (Dao et al. 
 sums of dq stay in cache for a group, those of dk and dv are kept for the whole head; scale is applied as they are
 written out.
 
-For products in bfloat16, rows of weights are taken two at a time: P̃ᵀ·dout and dSᵀ·q need words of two neighbouring
-queries, dS·k words of two neighbouring keys. All three fit where the scores of the two rows were.
+Where words hold two numbers (``runtime.bfloat16``), rows of weights are taken two at a time: P̃ᵀ·dout and dSᵀ·q need
+words of two neighbouring queries, dS·k words of two neighbouring keys. All three fit where the scores of the two rows were.
 """
 
 from typing import NamedTuple
@@ -158,12 +158,12 @@ def _differentiate_vector(array, row, j, scale, mask, column):
 
 
 @part
-def _differentiate_row(array, row, scale, mask, column):
+def _differentiate_row(array, panels, row, scale, mask, column):
     """Scores become weights, and the weights' gradients become those of the scores. Keys that are not seen become 0."""
     for j in range(row.low, row.high, lanes(array)):
         weight, dscore = _differentiate_vector(array, row, j, scale, mask, column)
-        store(array, row.scores + j, weight)
-        store(array, row.dscores + j, dscore)
+        store_row(panels, row.scores, j, weight)
+        store_row(panels, row.dscores, j, dscore)
     if row.seen_low > 0 or row.seen_high < KEYS:
         for first in (row.scores, row.dscores):
             fill_zeros(array, first, first + row.seen_low)
@@ -181,7 +181,7 @@ def _only_seen(x, row, j):
 
 @part
 def _differentiate_pair(array, panels, one, two, scale, mask, column):
-    """`_differentiate_row` of two neighbouring rows, into words.
+    """`_differentiate_row` of two neighbouring rows, into words of two numbers.
 
     Row one's scores become words of both rows' weights, row two's scores words of both rows' gradients; each row's
     dscores become words of its own gradients.
@@ -229,7 +229,7 @@ def _differentiate_rows(shared, memory, queries, tile, first):
             two = _row_of(shared, memory, queries, tile, first, r + 1)
             _differentiate_pair(array, panels, one, two, scale, mask, tile)
         else:
-            _differentiate_row(array, one, scale, mask, tile)
+            _differentiate_row(array, panels, one, scale, mask, tile)
 
 
 @part

@@ -23,7 +23,7 @@ import numpy as np
 
 from ..dropout import Mask, keep_factors, row_hash
 from ..gemm.tile import tile_columns
-from ..runtime.bfloat16 import numbers_in, store_row
+from ..runtime.bfloat16 import is_rounded, store_row
 from ..runtime.decorators import part
 from ..runtime.threads import launcher, parallel_for
 from ..runtime.vectors import (
@@ -137,7 +137,7 @@ def _find_maxima(shared, memory, queries, tile, first):
         state = memory.state + 2 * (first + r)
         before = array[state]
         largest = largest_score(array, memory.scores + r * SCORES_STEP, low, high, seen_low, seen_high)
-        m = max(before, np.ceil(largest * shared.scale) if numbers_in(memory.panels) == 2 else largest * shared.scale)
+        m = max(before, np.ceil(largest * shared.scale) if is_rounded(memory.panels) else largest * shared.scale)
         if m <= before + _SLACK:
             continue
         array[state] = m

@@ -10,8 +10,8 @@ is one chain of fused multiply-adds in order of k: an element has the same bits 
 zeros at either end of k do not change it.
 
 Operands lie in ``panels``, the worker's scratch memory once more: the same array, or for products in bfloat16 its elements
-as words of two numbers (``runtime.bfloat16``). A part of the scratch holds numbers or words and begins at the same element
-either way; words take half of it. Scores become words in their own place when they become weights.
+as words (``runtime.bfloat16``). A part of the scratch holds numbers or words and begins at the same element either way;
+words of two numbers take half of it. Scores become words in their own place when they become weights.
 """
 
 import math
@@ -27,7 +27,7 @@ from ..dropout import Mask
 from ..gemm.packing import Source, pack_column_panels, pack_row_panels
 from ..gemm.tile import TILE, Panels, Shift, Target, add_products, columns_of, multiply_tile, tile_columns, words_of
 from ..runtime import emitting
-from ..runtime.bfloat16 import numbers_in, store_paired
+from ..runtime.bfloat16 import TOGETHER, in_words, is_rounded, numbers_in, store_paired, store_row
 from ..runtime.decorators import part
 from ..runtime.emitting import Lanes, Rows, native
 from ..runtime.vectors import broadcast, lanes, load, load_tail, prefetch, store, store_tail
@@ -86,11 +86,11 @@ def _product(turned):
         """out[i, j] += Σ_k A[i, k]·B[k, j] for STRIP_ROWS × `tile_columns` elements, all three given as ``Rows``.
 
         Row k of ``b`` is B[k]; row i of ``a`` is A[i], or where turned row k of ``a`` is A[:, k]. ``depth`` counts rows of
-        ``b``, in numbers a multiple of _K_TOGETHER. Where ``a`` and ``b`` are of words, each k stands for two.
+        ``b``, in numbers a multiple of _K_TOGETHER. ``a`` and ``b`` may be of words.
         """
         vector = native(out.types[0].dtype)
-        pairs = b.types[0].dtype is types.uint32
-        together = 1 if pairs else _K_TOGETHER
+        rounded = in_words(b.types[0])
+        together = 1 if rounded and TOGETHER == 2 else _K_TOGETHER
 
         def codegen(context, builder, sig, args):
             (a_first, a_step), (b_first, b_step), (out_first, out_step) = (
@@ -107,7 +107,7 @@ def _product(turned):
                     k = builder.add(builder.mul(loop.index, _I64(together)), _I64(step))
                     here = [_at(builder, row, builder.mul(k, a_step) if turned else k) for row in rows]
                     columns = _at(builder, b_first, builder.mul(k, b_step))
-                    add_products(builder, here, columns, pointers, vector, pairs)
+                    add_products(builder, here, columns, pointers, vector, rounded)
             for i in range(STRIP_ROWS):
                 row = _at(builder, out_first, builder.mul(_I64(i), out_step))
                 for j in range(TILE.vectors):
@@ -186,11 +186,18 @@ def pack_keys_turned(source, n_keys, count, panels, first, width):
 
 @part
 def pair_rows(array, panels, first, n_rows, step, width):
-    """Rows 2r and 2r + 1 of ``array`` become words of their numbers in the place of row 2r; only where panels hold words."""
+    """Rows of ``array`` become words, where panels hold words.
+
+    Words of two numbers, those of rows 2r and 2r + 1, lie in the place of row 2r; words of one lie where the numbers were.
+    """
     if numbers_in(panels) == 2:
         for row in range(first, first + n_rows * step, 2 * step):
             for j in range(row, row + width, lanes(array)):
                 store_paired(panels, j, load(array, j), load(array, j + step))
+    elif is_rounded(panels):
+        for row in range(first, first + n_rows * step, step):
+            for j in range(0, width, lanes(array)):
+                store_row(panels, row, j, load(array, row + j))
 
 
 @part
@@ -275,7 +282,7 @@ def add_weighted(ranges, n_strips, memory, panels, weights, values, width, out, 
 def add_weighted_turned(ranges, n_strips, memory, panels, weights, rows, n_keys, width, out, step):
     """out += weightsᵀ·rows for a tile's keys, each over the strips that see it; outside a row's range weights are 0.
 
-    Where ``panels`` holds words, a word has the weights of rows 2r and 2r + 1 (see `pair_rows` for ``rows``).
+    Where ``panels`` holds words of two numbers, a word has the weights of rows 2r and 2r + 1 (see `pair_rows` for ``rows``).
     """
     together = numbers_in(panels)
     for key in range(0, n_keys, STRIP_ROWS):

@@ -16,8 +16,8 @@ each block, so that what is lost is the weights' rounding alone: a pair of produ
 block's sum (64 · 127 · 32767 < 2³¹). The layout puts the pair in neighbouring elements of a vector because the CPU
 multiplies and adds such pairs in one instruction (pmaddwd).
 
-bfloat16 weights may also meet activations in words of two bfloat16 (``runtime.bfloat16``): products in bfloat16, for prompts,
-which arithmetic limits.
+bfloat16 weights may also meet activations in words (``runtime.bfloat16``): products in bfloat16, for prompts, which
+arithmetic limits.
 
 The specification is ``inference.packed``, which unpacks a panel again.
 """
@@ -28,7 +28,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..runtime import emitting
-from ..runtime.bfloat16 import dot_pairs
+from ..runtime.bfloat16 import TOGETHER, dot_words
 from ..runtime.emitting import VECTOR_BYTES, Lanes, Vector
 
 PANEL = 16  # columns: a cache line of float32
@@ -90,7 +90,7 @@ class _Sums:
     def add_pairs(self, i, j, x, weight):
         slot = self.slots[i][j]
         total = Lanes(self.builder, self.builder.load(slot), _FLOATS)
-        self.builder.store(dot_pairs(total, x, weight).value, slot)
+        self.builder.store(dot_words(total, x, weight).value, slot)
 
     def write_back(self):
         self._each(
@@ -155,6 +155,9 @@ def _emit_bfloat16(builder, rows, panels, x, x_step, depth, out, out_step):
 
 
 def _emit_words(builder, rows, panels, x, x_step, depth, out, out_step):
+    if TOGETHER == 1:
+        x = _cast(builder, x, ir.FloatType())
+        return _emit_bfloat16(builder, rows, panels, x, x_step, depth, out, out_step)
     sums, x_rows = _Sums(builder, rows, len(panels), out, out_step), _rows_of(builder, x, rows, x_step)
     panels = [_cast(builder, panel, ir.IntType(32)) for panel in panels]
     with cgutils.for_range(builder, builder.sdiv(builder.add(depth, _I64(1)), _I64(2))) as loop:
@@ -224,7 +227,7 @@ def panel_tile(typingctx, rows, panels, weights, x, scales, depth, out):
 
     ``weights``, ``x``, ``scales`` and ``out`` are ``Rows``; a row of ``weights`` is a panel. The format is told by the
     element types: weights float32, uint16 (bfloat16) or int8; x float32, or for int8 int16 with its scales, one a block,
-    or for bfloat16 words (uint32) of two k. x is padded with zeros to the format's multiple of k; scales are read for
+    or for bfloat16 words (uint32). x is padded with zeros to the format's multiple of k; scales are read for
     int8 only.
     """
     size = types.int64

@@ -16,6 +16,7 @@ import numpy as np
 
 from ...errors import ConfigError
 from ..runtime import threads
+from ..runtime.bfloat16 import TOGETHER
 from ..runtime.emitting import cpu_features
 from ..runtime.scratch import worker_scratch
 from .blocked import multiply
@@ -28,8 +29,8 @@ __all__ += ["gemm", "gemm_numpy", "gemm_vectors", "products_of", "with_operands"
 
 _DTYPES = tuple(map(np.dtype, (np.float32, np.float64)))
 _ABSENT = {dtype: np.empty(0, dtype) for dtype in _DTYPES}  # for arrays that are not used
-_WORD = np.dtype(np.uint32)  # of panels in bfloat16: two k
-_ROUNDED = Tiling(TILE.rows, columns_of(4), 2 * PANEL_BYTES // _WORD.itemsize)
+_WORD = np.dtype(np.uint32)  # of panels in bfloat16: TOGETHER k
+_ROUNDED = Tiling(TILE.rows, columns_of(4), TOGETHER * PANEL_BYTES // _WORD.itemsize)
 TILINGS = {dtype: Tiling(TILE.rows, columns_of(dtype.itemsize), PANEL_BYTES // dtype.itemsize) for dtype in _DTYPES}
 
 
@@ -71,7 +72,7 @@ def gemm_vectors(
         return
     absent = _ABSENT[out.dtype]
     if products == "bfloat16":
-        tiling, panels = _ROUNDED, worker_scratch(_WORD, panels_size(_ROUNDED, 0.5))
+        tiling, panels = _ROUNDED, worker_scratch(_WORD, panels_size(_ROUNDED, 1 / TOGETHER))
         tiles = worker_scratch(out.dtype, TILE.rows * tiling.columns)
     else:
         tiling = TILINGS[out.dtype]

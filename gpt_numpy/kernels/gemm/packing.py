@@ -5,8 +5,8 @@ A *line* is a row of A or a column of B; k is the index within a line. A *panel*
 lines, B in panels of ``tile_columns``. Lines outside the matrix are zero, and so is the depth up to a multiple of
 ``DEPTH_STEP``, so that the tile's loop has neither edges nor remainders.
 
-Products in bfloat16 have panels of 32-bit words: two neighbouring k of a line, the lower in the lower half, rounded to
-nearest, ties to even, on their way from the float32 source (``runtime.bfloat16``). Depth in a panel then counts words.
+Products in bfloat16 have panels of words: one or two neighbouring k of a line, rounded to nearest, ties to even, on their
+way from the float32 source (``runtime.bfloat16``). Depth in a panel then counts words.
 
 The source is *deep* where k runs along its rows (A as it is, B transposed): packing then transposes small squares in
 registers. Where it is not, lines lie side by side, and packing copies pieces of rows.
@@ -21,7 +21,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..runtime import emitting
-from ..runtime.bfloat16 import pair_lanes, pair_neighbours
+from ..runtime.bfloat16 import TOGETHER, in_words, pair_lanes, pair_neighbours, round_number
 from ..runtime.emitting import Lanes, Vector, native, unpack
 from .plan import DEPTH_STEP
 from .tile import TILE
@@ -78,7 +78,17 @@ class _Packer(NamedTuple):
     depth: ir.Value
     target: ir.Value  # pointer to the first panel
     panel_step: ir.Value
-    pairs: bool  # two k in each element of a panel
+    rounded: bool  # panels are of words
+
+    @property
+    def pairs(self):
+        """Whether each element of a panel has two k."""
+        return self.rounded and TOGETHER == 2
+
+    @property
+    def panel_vector(self):
+        """The vector type of a panel's elements."""
+        return Vector(types.uint32, self.vector.lanes) if self.rounded else self.vector
 
     def panel_depth(self):
         """Elements of a line in a panel."""
@@ -91,6 +101,11 @@ class _Packer(NamedTuple):
         if mask is None:
             return emitting.load_vector(self.builder, pointer, self.vector)
         return emitting.load_masked(self.builder, pointer, self.vector, mask)
+
+    def load_number(self, pointer, mask=None):
+        """`load`, as elements of a panel that each hold one number."""
+        x = self.load(pointer, mask)
+        return round_number(x) if self.rounded else x
 
     def pieces(self):
         """The lines of a panel as (first, how many) for each vector of them; only the last may be partial."""
@@ -129,7 +144,8 @@ def _copy_rows(packer, panel, count, lines_left=None):
                 if packer.pairs:
                     packed = _pair_of_rows(packer, here, loop.index, first, mask)
                 else:
-                    packed = packer.load(_at(builder, packer.element(here, loop.index, deep=False), first), mask)
+                    pointer = _at(builder, packer.element(here, loop.index, deep=False), first)
+                    packed = packer.load_number(pointer, mask)
                 # A partial vector overwrites the first elements of the next k, which are written next.
                 emitting.store_vector(packed, packer.pointer_to(builder.add(panel, _I64(i)), loop.index, first))
 
@@ -153,7 +169,7 @@ def _turn_square(packer, panel, k, lines_left=None, depth_left=None):
     ``lines_left`` and ``depth_left`` (in k) are given where the source ends; what lies beyond becomes 0.
     """
     builder, vector = packer.builder, packer.vector
-    wanted = Vector(types.uint32, vector.lanes) if packer.pairs else vector
+    wanted = packer.panel_vector
     origin, squares = builder.mul(panel, _I64(packer.width)), []
     for first, lines in packer.pieces():
         rows = []
@@ -162,14 +178,14 @@ def _turn_square(packer, panel, k, lines_left=None, depth_left=None):
                 rows.append(Lanes(builder, ir.Constant(wanted.ir, None), wanted))
                 continue
             pointer = packer.element(builder.add(origin, _I64(line)), k, deep=True)
-            parts = []
+            parts, load = [], packer.load if packer.pairs else packer.load_number
             for start in (0, vector.lanes) if packer.pairs else (0,):
                 mask = None
                 if depth_left is not None:
                     inside = builder.icmp_signed("<", _I64(line), lines_left)
                     count = builder.select(inside, builder.sub(depth_left, _I64(start)), _I64(0))
                     mask = emitting.first_lanes(builder, count, vector)
-                parts.append(packer.load(_at(builder, pointer, start), mask))
+                parts.append(load(_at(builder, pointer, start), mask))
             rows.append(pair_neighbours(*parts) if packer.pairs else parts[0])
         squares.append(_transpose(rows))
     entry = builder.sdiv(k, _I64(2)) if packer.pairs else k
@@ -210,7 +226,7 @@ def _zero_depth(packer, panels):
     """Zero what lies in the panels from their depth up to the next multiple of DEPTH_STEP."""
     builder, depth = packer.builder, packer.panel_depth()
     end = builder.mul(builder.sdiv(builder.add(depth, _I64(DEPTH_STEP - 1)), _I64(DEPTH_STEP)), _I64(DEPTH_STEP))
-    vector = Vector(types.uint32, packer.vector.lanes) if packer.pairs else packer.vector
+    vector = packer.panel_vector
     zero = Lanes(builder, ir.Constant(vector.ir, None), vector)
     with builder.if_then(builder.icmp_signed("<", depth, end)):
         with cgutils.for_range(builder, panels) as loop:
@@ -242,8 +258,8 @@ def _pack(width_of):
                 emitting.element_pointer(context, builder, array_type, array, last, length)
             origin = _at(builder, emitting.data_pointer(context, builder, array_type, array), index)
             target, panel_step = emitting.unpack_rows(context, builder, panels, args[1])
-            pairs = panels.types[0].dtype is types.uint32
-            packer = _Packer(builder, vector, width, origin, step, depth, target, panel_step, pairs)
+            rounded = in_words(panels.types[0])
+            packer = _Packer(builder, vector, width, origin, step, depth, target, panel_step, rounded)
             whole, rest = builder.sdiv(lines, _I64(width)), builder.srem(lines, _I64(width))
             with builder.if_else(deep) as (along, across):
                 with along:

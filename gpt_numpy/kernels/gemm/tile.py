@@ -5,8 +5,8 @@ number of A and multiplies. How many sums fit depends on the CPU: as many as the
 one for A (Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008). Every sum is added up in
 order of k by one chain of fused multiply-adds, so an element has the same bits wherever in a tile it falls.
 
-Where the panels hold pairs of bfloat16 (``packing``), the tile multiplies pairs: with ``vdpbf16ps`` where the CPU has it
-(AVX512_BF16), else each half is widened to float32 in a register, and there are two multiply-adds. Both multiply the same
+Where the panels hold words of numbers rounded to bfloat16 (``runtime.bfloat16``), the tile multiplies words: pairs with
+``vdpbf16ps`` where the CPU has it (AVX512_BF16), else numbers with the multiply-add of float32. Both multiply the same
 operands and add up in float32, the instruction with the two products of a pair in the other order, with denormals taken
 as 0 on both sides, and each addition rounded to nearest: their results differ by rounding, within the same bound.
 ``GPT_NUMPY_BFLOAT16=widened`` asks for the second way where the CPU has the first.
@@ -23,7 +23,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..runtime import emitting
-from ..runtime.bfloat16 import dot_pairs
+from ..runtime.bfloat16 import TOGETHER, dot_words, in_words
 from ..runtime.emitting import Lanes, Vector, native, unpack
 from .plan import DEPTH_STEP
 
@@ -79,7 +79,7 @@ def columns_of(itemsize):
 @intrinsic
 def words_of(typingctx, panels, depth):
     """Elements that ``depth`` k of a line take in an array of panels, up to a multiple of DEPTH_STEP."""
-    per_word = 2 if panels.dtype is types.uint32 else 1
+    per_word = TOGETHER if in_words(panels) else 1
 
     def codegen(context, builder, sig, args):
         step = _I64(per_word * DEPTH_STEP)
@@ -127,7 +127,7 @@ def multiply_tile(typingctx, panels, target, shift):
             rows.append(emitting.element_pointer(context, builder, target.types[0], out, index, width))
             emitting.prefetch(builder, rows[-1])
         a, b = _at(builder, base, a_index), _at(builder, base, b_index)
-        sums = _sum_over_depth(builder, a, b, depth, vector, array_type.dtype is types.uint32)
+        sums = _sum_over_depth(builder, a, b, depth, vector, in_words(array_type))
         with builder.if_then(biased):
             pointer = emitting.element_pointer(context, builder, shift.types[0], bias, bias_index, width)
             for j in range(TILE.vectors):
@@ -154,8 +154,8 @@ def _store_tile(builder, sums, rows, add, vector):
                     emitting.store_vector(sums[i][j], pointer)
 
 
-def _sum_over_depth(builder, a, b, depth, vector, pairs):
-    """The loop over k, or where ``pairs`` over two k at a time; returns pointers to the sums, rows × vectors.
+def _sum_over_depth(builder, a, b, depth, vector, rounded):
+    """The loop over the depth of two panels, of words where ``rounded``; returns pointers to the sums, rows × vectors.
 
     LLVM keeps the sums in registers.
     """
@@ -168,21 +168,21 @@ def _sum_over_depth(builder, a, b, depth, vector, pairs):
         b_here = _at(builder, b, builder.mul(loop.index, _I64(DEPTH_STEP * width)))
         for k in range(DEPTH_STEP):
             numbers = [_at(builder, a_here, k * TILE.rows + i) for i in range(TILE.rows)]
-            add_products(builder, numbers, _at(builder, b_here, k * width), pointers, vector, pairs)
+            add_products(builder, numbers, _at(builder, b_here, k * width), pointers, vector, rounded)
     return pointers
 
 
-def add_products(builder, numbers, columns, sums, vector, pairs):
-    """One k, or where ``pairs`` two: each sum gains the product of its row's number and its column's.
+def add_products(builder, numbers, columns, sums, vector, rounded):
+    """One element of each line: each sum gains the product of its row's and its column's.
 
     numbers: a pointer for each row; columns: the pointer to the first of TILE.vectors vectors; sums: pointers to vectors,
-    rows × TILE.vectors. Where ``pairs``, numbers and columns are words.
+    rows × TILE.vectors. Where ``rounded``, numbers and columns are words.
     """
-    element = Vector(types.uint32, vector.lanes) if pairs else vector
+    element = Vector(types.uint32, vector.lanes) if rounded else vector
     columns = [_vector_at(builder, columns, j * vector.lanes, element) for j in range(TILE.vectors)]
     for number, row in zip(numbers, sums):
         number = emitting.splat(builder, builder.load(number), element)
         for column, pointer in zip(columns, row):
             total = Lanes(builder, builder.load(pointer), vector)
-            total = dot_pairs(total, number, column) if pairs else emitting.fma(number, column, total)
+            total = dot_words(total, number, column) if rounded else emitting.fma(number, column, total)
             builder.store(total.value, pointer)

@@ -1,11 +1,12 @@
-"""Pairs of bfloat16 in 32-bit words: rounding float32 into them, and the product of two words.
+"""Words: operands of a product that are rounded to bfloat16, in arrays of uint32.
 
-A *word* holds two numbers, the first in its lower half. With AVX512_BF16 one instruction rounds two vectors
-(``vcvtne2ps2bf16``), and one adds the products of a pair to a float32 sum (``vdpbf16ps``); both take denormals as 0. Other
-CPUs round in integers and widen each half to a float32 in a register. `emitting.HAS_BFLOAT16` says which way is compiled.
+With AVX512_BF16 a word holds two numbers, the first in its lower half. One instruction rounds two vectors
+(``vcvtne2ps2bf16``), and one adds the products of a pair to a float32 sum (``vdpbf16ps``); both take denormals as 0. On other
+CPUs a word holds one number, as the float32 that it is once rounded, and the product is a float32 multiply-add: to widen
+halves in the inner loop takes registers and half of its time. `emitting.HAS_BFLOAT16` says which way is compiled.
 
-Panels and tiles of scores are arrays either of numbers or of words. The operations for kernels below take both, so that a
-kernel is written once: `numbers_in` is 1 or 2, and a constant to the compiler.
+Panels and tiles of scores are arrays either of float32 or float64, or of words. The operations for kernels below take
+both, so that a kernel is written once: `numbers_in` is 1 or 2, and a constant to the compiler.
 """
 
 import llvmlite.binding as llvm
@@ -16,6 +17,9 @@ from numba.extending import intrinsic
 
 from . import emitting
 from .emitting import Lanes, Vector
+
+TOGETHER = 2 if emitting.HAS_BFLOAT16 else 1  # numbers in a word
+_I64 = ir.IntType(64)
 
 # Before LLVM 16 the operands of the instructions were integers.
 _OLD_LLVM = llvm.llvm_version_info < (16,)
@@ -44,39 +48,28 @@ def _call(builder, name, result, values):
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.avx512bf16.{name}"), values)
 
 
-def dot_pairs(total, x, y):
-    """total + x₀·y₀ + x₁·y₁ for words x and y, each product of a pair added to a sum of float32."""
+def dot_words(total, x, y):
+    """total + x · y for words x and y; of pairs, total + x₀·y₀ + x₁·y₁, each product added to a sum of float32."""
     if not emitting.HAS_BFLOAT16:
-        for left, right in zip(halves(x), halves(y)):
-            total = emitting.fma(left, right, total)
-        return total
+        return emitting.fma(x.bits(types.float32), y.bits(types.float32), total)
     builder, lanes = total.builder, total.type.lanes
     pairs = ir.VectorType(ir.IntType(32), lanes) if _OLD_LLVM else ir.VectorType(_HALF, 2 * lanes)
     x, y = (builder.bitcast(words.value, pairs) for words in (x, y))
     return total.like(_call(builder, "dpbf16ps.512", total.type.ir, [total.value, x, y]))
 
 
-def halves(words):
-    """The two numbers of each word, as float32."""
-    return (words << 16).bits(types.float32), (words & 0xFFFF0000).bits(types.float32)
-
-
-def round_bits(x):
-    """Lanes of float32 as uint32 whose upper half is the nearest bfloat16, ties to even; NaN stays NaN."""
+def round_number(x):
+    """Words of one number: lanes of float32 as uint32, those of the nearest bfloat16, ties to even; NaN stays NaN."""
     bits = x.bits(types.uint32)
-    rounded = bits + 0x7FFF + ((bits >> 16) & 1)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
     return emitting.select(x.differs(x), bits | 0x400000, rounded)
 
 
 def _round_two(low, high):
     """The lanes of ``low``, then those of ``high``, as bfloat16 in lanes of 16 bits."""
     builder, count = low.builder, low.type.lanes
-    halves_of_both = ir.VectorType(ir.IntType(16), 2 * count)
-    if emitting.HAS_BFLOAT16:
-        both = _call(builder, "cvtne2ps2bf16.512", ir.VectorType(_HALF, 2 * count), [high.value, low.value])
-        return builder.bitcast(both, halves_of_both)
-    parts = [(round_bits(x) >> 16).convert(types.uint16) for x in (low, high)]
-    return builder.shuffle_vector(*(part.value for part in parts), _order(range(2 * count)))
+    both = _call(builder, "cvtne2ps2bf16.512", ir.VectorType(_HALF, 2 * count), [high.value, low.value])
+    return builder.bitcast(both, ir.VectorType(ir.IntType(16), 2 * count))
 
 
 def _order(lanes):
@@ -97,8 +90,6 @@ def pair_neighbours(low, high):
 def pair_lanes(first, second):
     """Words of the same lane of two vectors, ``first`` in the lower half."""
     count, builder = first.type.lanes, first.builder
-    if not emitting.HAS_BFLOAT16:
-        return (round_bits(second) & 0xFFFF0000) | (round_bits(first) >> 16)
     both = _round_two(first, second)
     mixed = [lane // 2 + lane % 2 * count for lane in range(2 * count)]
     return _words(first, builder.shuffle_vector(both, both, _order(mixed)), count)
@@ -107,10 +98,22 @@ def pair_lanes(first, second):
 # For kernels.
 
 
+def in_words(array):
+    """Whether the numba type of an array is that of words."""
+    return array.dtype is types.uint32
+
+
+@intrinsic
+def is_rounded(typingctx, array):
+    """Whether ``array`` holds words. A compile-time constant."""
+    value = in_words(array)
+    return types.boolean(array), lambda context, builder, sig, args: context.get_constant(types.boolean, value)
+
+
 @intrinsic
 def numbers_in(typingctx, array):
-    """How many numbers each element of ``array`` holds: 2 in an array of words, else 1. A compile-time constant."""
-    count = 2 if array.dtype is types.uint32 else 1
+    """How many numbers each element of ``array`` holds: in words TOGETHER, else 1. A compile-time constant."""
+    count = TOGETHER if in_words(array) else 1
     return types.int64(array), lambda context, builder, sig, args: context.get_constant(types.int64, count)
 
 
@@ -119,37 +122,37 @@ def as_operand(typingctx, array, x):
     """x, a vector of float32, as ``array`` can hold it: rounded to bfloat16 where that is an array of words."""
 
     def codegen(context, builder, sig, args):
-        if array.dtype is not types.uint32:
-            return args[1]
-        return (round_bits(Lanes(builder, args[1], x)) & 0xFFFF0000).bits(types.float32).value
+        return round_number(Lanes(builder, args[1], x)).bits(types.float32).value if in_words(array) else args[1]
 
     return x(array, x), codegen
 
 
 @intrinsic
 def multiply_words(typingctx, total, x, y):
-    """total + x₀·y₀ + x₁·y₁, lane by lane, for a vector of float32 and two of words."""
+    """`dot_words`, lane by lane, for a vector of float32 and two of words."""
 
     def codegen(context, builder, sig, args):
-        return dot_pairs(*(Lanes(builder, value, type) for value, type in zip(args, sig.args))).value
+        return dot_words(*(Lanes(builder, value, type) for value, type in zip(args, sig.args))).value
 
     return total(total, x, y), codegen
 
 
 @intrinsic
 def store_row(typingctx, array, row, j, vector):
-    """Store numbers j … of the row that begins at element ``row``: a vector, or half as many words. j is even."""
+    """Store numbers j … of the row that begins at element ``row``, in words where ``array`` is of words. j is even."""
 
     def codegen(context, builder, sig, args):
         array_type, x = sig.args[0], Lanes(builder, args[3], sig.args[3])
         offset, count = args[2], x.type.lanes
-        if array_type.dtype is types.uint32:
-            offset, count = builder.sdiv(offset, ir.IntType(64)(2)), count // 2
+        if in_words(array_type) and TOGETHER == 1:
+            x = round_number(x)
+        elif in_words(array_type):
+            offset, count = builder.sdiv(offset, _I64(2)), count // 2
             words = pair_neighbours(x, x)
             low = builder.shuffle_vector(words.value, words.value, _order(range(count)))
             x = words.like(low, Vector(types.uint32, count))
         index = builder.add(args[1], offset)
-        pointer = emitting.element_pointer(context, builder, array_type, args[0], index, ir.IntType(64)(count))
+        pointer = emitting.element_pointer(context, builder, array_type, args[0], index, _I64(count))
         emitting.store_vector(x, pointer)
         return context.get_dummy_value()
 
@@ -158,14 +161,13 @@ def store_row(typingctx, array, row, j, vector):
 
 @intrinsic
 def store_paired(typingctx, array, index, first, second):
-    """Store the words of the same lanes of two vectors from element ``index`` on; nothing where the array has numbers."""
+    """Store the pairs of the same lanes of two vectors from element ``index`` on; nothing where an element is a number."""
 
     def codegen(context, builder, sig, args):
         array_type = sig.args[0]
-        if array_type.dtype is types.uint32:
+        if in_words(array_type) and TOGETHER == 2:
             words = pair_lanes(*(Lanes(builder, value, first) for value in args[2:]))
-            count = ir.IntType(64)(words.type.lanes)
-            pointer = emitting.element_pointer(context, builder, array_type, args[0], args[1], count)
+            pointer = emitting.element_pointer(context, builder, array_type, args[0], args[1], _I64(words.type.lanes))
             emitting.store_vector(words, pointer)
         return context.get_dummy_value()
 
