@@ -111,6 +111,8 @@ def execute(args):
         return _fail(args, error, error.exit_code, in_flags(error, args.flags, args.words))
     except OSError as error:
         return _fail(args, error, 3, in_words(error))
+    except MemoryError as error:
+        return _fail(args, error, 3, f"the memory is used up ({str(error) or 'no more can be taken'})")
     except KeyboardInterrupt as error:
         return _fail(args, error, 128 + signal.SIGINT, "interrupted")
 

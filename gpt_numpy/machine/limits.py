@@ -12,6 +12,8 @@ import time
 
 import numpy as np
 
+from .memory import available_memory
+
 
 def peak_flops(seconds: float = 0.1, products: str = "float32") -> float:
     """Operations a second of all threads' multiply-adds: the upper limit of every kernel.
@@ -43,10 +45,12 @@ def bfloat16_products() -> str:
 def read_bandwidth(seconds: float = 0.1, size: int = 128 << 20) -> float:
     """Bytes a second that all threads together read from ``size`` bytes, far more than a cache holds.
 
-    The result is the best pass within about ``seconds``.
+    The result is the best pass within about ``seconds``. Where memory is scarce, an eighth of what is left is read.
     """
     from ..kernels.runtime import threads
     from . import limit_kernels
+
+    size = min(size, max(1 << 20, (available_memory() or size * 8) // 8))
 
     count = threads.count()
     array, sums = np.ones(size // 4, np.float32), np.empty(16 * count, np.float32)

@@ -9,17 +9,46 @@ from ..errors import ConfigError
 from ..host import control_groups
 from .cost import needed_memory
 
+# What a training run takes beside its arrays, measured on x86-64: bytes of memory, and bytes of addresses, of which the
+# stacks and heaps of threads take many that are never used.
+_TO_BEGIN = (150 << 20, 450 << 20)  # text, tokenizer and kernels, and then the smallest model
+_PROGRAM = (80 << 20, 280 << 20)  # kernels and pictures
+_NARROW = 4 << 30  # a limit of fewer bytes counts the program's own
+
 
 def check_memory(config, batch_size, recompute):
     """``ConfigError``, in bytes, if the machine has less free memory than training needs at least."""
-    needed, free = needed_memory(config, batch_size, recompute), available_memory()
+    check_free(needed_memory(config, batch_size, recompute))
+
+
+def check_free(needed: int, of: str = "") -> None:
+    """``ConfigError``, in bytes, if fewer than ``needed`` bytes are free, with what the program itself takes.
+
+    of: what needs the bytes, for the message.
+    """
+    free = available_memory()
+    needed += _by_limit(_PROGRAM)
     if free is not None and needed > free:
-        raise ConfigError(
-            "more memory needed than there is",
-            field="memory",
-            found=f"{free:,} bytes free{_of_what(free)}",
-            expected=f"at least {needed:,} bytes (a smaller model, --micro-batch-size, --recompute)",
-        )
+        _raise(free, f"at least {needed:,} bytes{of} (a smaller model, --micro-batch-size, --recompute)")
+
+
+def check_start() -> None:
+    """``ConfigError`` if a container or ``ulimit -v`` leaves too little memory to read text and prepare a run."""
+    free, needed = available_memory(), _by_limit(_TO_BEGIN)
+    if free is not None and free < needed:
+        _raise(free, f"at least {needed:,} bytes to begin a run")
+
+
+def _raise(free, expected):
+    found = f"{free:,} bytes free{_of_what(free)}"
+    raise ConfigError("more memory needed than there is", field="memory", found=found, expected=expected)
+
+
+def _by_limit(bytes_of):
+    """The first of ``bytes_of`` in a narrow control group, the second under a narrow ``ulimit -v``; 0 elsewhere."""
+    group, process = control_groups.memory_left(), _process_left()
+    of_group = bytes_of[0] if group is not None and group < _NARROW else 0
+    return max(of_group, bytes_of[1] if process is not None and process < _NARROW else 0)
 
 
 def available_memory() -> int | None:
@@ -34,10 +63,10 @@ def available_memory() -> int | None:
 
 def _of_what(free):
     """The limit that leaves only ``free`` bytes, for a message; "" where the limit is the machine's memory."""
-    machine, group = _machine_left(), control_groups.memory_left()
-    if machine is not None and free >= machine * 0.99:
-        return ""
-    return " of this container or control group" if group is not None and free >= group * 0.99 else " under ulimit -v"
+    group, process = control_groups.memory_left(), _process_left()
+    if group is not None and free >= group * 0.99:  # the group's other processes take and give in the meantime
+        return " of this container or control group"
+    return " under ulimit -v" if process is not None and free >= process * 0.99 else ""
 
 
 def _machine_left():

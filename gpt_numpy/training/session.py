@@ -20,6 +20,7 @@ from typing import NamedTuple
 from ..errors import ConfigError, NonFinite
 from ..host import compiler
 from ..locating import describe
+from ..machine import memory
 from ..model import GPT
 from ..workspace import Workspace
 from . import checkpoint
@@ -57,6 +58,7 @@ def start(settings: Settings, out=None, group=None, given: Iterable[str] = ()) -
     given: names of the settings that were set, even to the default; a setting without effect is a ``ConfigError``
     """
     _check_compiler(settings)
+    memory.check_start()
     group = group or Alone()
     voice = Voice(quiet=group.rank != 0)
     run = RunFolder(out or free_name(settings.data))
@@ -95,6 +97,7 @@ def resume(folder, changes=None, group=None) -> Outcome:
     """
     group = group or Alone()
     voice = Voice(quiet=group.rank != 0)
+    memory.check_start()
     run = RunFolder(folder)
     if not run.path.is_dir():
         raise ConfigError("no such run", path=run.path)

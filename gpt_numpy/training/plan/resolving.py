@@ -219,13 +219,6 @@ def _share(settings, config, group):
     if group.rank == 0:  # rank 0 holds the copy for a checkpoint; with ZeRO it gathers the moments first
         needed += parts["parameters"] + moments + (moments if settings.zero and group.size > 1 else 0)
     together, ranks_here = group.sum_on_machine([needed, 1])
-    free = memory.available_memory()
-    if free is not None and together > free:
-        ranks = "" if group.size == 1 else f" for the {ranks_here:.0f} ranks on this machine, {needed:,} for this one"
-        raise ConfigError(
-            "more memory needed than there is",
-            field="memory",
-            found=f"{free:,} bytes free",
-            expected=f"at least {together:,.0f} bytes{ranks} (a smaller model, --micro-batch-size, --recompute)",
-        )
+    ranks = "" if group.size == 1 else f" for the {ranks_here:.0f} ranks on this machine, {needed:,} for this one"
+    memory.check_free(int(together), ranks)
     return Share(group.size, rows, at_a_time, needed, int(together))
