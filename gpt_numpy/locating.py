@@ -38,7 +38,7 @@ def find_model(path: str | os.PathLike) -> Path:
         best = json.loads(read_regular(newest / "trainer_state.json"))["best_step"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         best = None  # another program's folder, or a broken one: loading the folder raises the error
-    return steps.get(best, newest)
+    return steps.get(best, newest) if type(best) is int else newest
 
 
 def find_tokenizer(path: str | os.PathLike) -> Path:

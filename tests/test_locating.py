@@ -91,3 +91,10 @@ def test_a_run_that_has_saved_nothing(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(ModelNotFound, match="no checkpoint yet"):
         find_model(tmp_path)
+
+
+@pytest.mark.parametrize("best", [{}, [2], "2", 2.0, True, None, 9])
+def test_a_state_that_names_no_best_checkpoint_means_the_newest(run, tmp_path, best):
+    other = shutil.copytree(run, tmp_path / "run")
+    (other / "checkpoints" / "step-3" / "trainer_state.json").write_text(json.dumps({"best_step": best}))
+    assert find_model(other) == other / "checkpoints" / "step-3"

@@ -51,6 +51,7 @@ def load_packed(folder):
         if format not in DTYPES or layout not in (_LAYOUT, {**_LAYOUT, "version": "1"}):
             raise CheckpointMismatch("packed in another way", path=path, found=file.metadata, expected=str(_LAYOUT))
         huggingface.check_identity(config, file.metadata, path)
+        huggingface.check_identity(config, file.metadata, path, parts=True)
         shapes = {name: tensor.shape for name, tensor in file.tensors.items()}
         C = config.n_embd
         wanted = {

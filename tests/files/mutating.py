@@ -101,13 +101,13 @@ def _changed(value, rng):
                 case 1 if isinstance(owner, dict):
                     owner[rng.choice((key.upper(), key + "x", "x", "", "n_head", "special"))] = owner.pop(key)
                 case 2 if isinstance(owner, list):
-                    owner.insert(rng.randrange(len(owner) + 1), owner[key])
+                    owner.insert(rng.randrange(len(owner) + 1), copy.deepcopy(owner[key]))
                 case 3 if type(owner[key]) is int:
                     owner[key] += rng.choice((-1, 1, 7, -7))
                 case 4:
-                    owner[key] = owner[rng.choice(keys)]
+                    owner[key] = copy.deepcopy(owner[rng.choice(keys)])
                 case _:
-                    owner[key] = rng.choice(HOSTILE)
+                    owner[key] = copy.deepcopy(rng.choice(HOSTILE))
             break
     return value
 

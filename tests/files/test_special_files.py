@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import socket
 import tempfile
 from pathlib import Path
@@ -31,9 +32,9 @@ KINDS = {"fifo": "a FIFO", "zero": "a device", "folder": "a folder", "socket": "
 @contextlib.contextmanager
 def in_place_of(path, kind):
     """Something that is no regular file at ``path``, inside the block."""
-    kept = Path(tempfile.mkdtemp(dir=path.parents[-3])) / "kept"
+    kept = Path(tempfile.mkdtemp()) / "kept"
     if path.exists():
-        path.rename(kept)
+        shutil.move(path, kept)
     if kind == "fifo":
         os.mkfifo(path)
     elif kind == "zero":
@@ -55,7 +56,8 @@ def in_place_of(path, kind):
     finally:
         path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
         if kept.exists():
-            kept.rename(path)
+            shutil.move(kept, path)
+        kept.parent.rmdir()
 
 
 @pytest.mark.parametrize("kind", KINDS)

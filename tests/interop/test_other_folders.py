@@ -377,5 +377,6 @@ def test_a_flipped_bit_of_a_packed_folder_is_refused(folder, tmp_path, format):
         )
         assert place < header and decoder.config == made.config, f"byte {place} was not noticed"
     (tmp_path / PACKED).write_bytes(whole)
-    edit_config(tmp_path, n_head=2)
-    message_of(lambda: load_decoder(tmp_path), CheckpointMismatch)
+    for changed in ({"n_head": 2}, {"n_head": 4, "scale_attn_weights": False}, {"activation_function": "relu"}):
+        edit_config(tmp_path, **changed)
+        assert list(changed)[-1] in message_of(lambda: load_decoder(tmp_path), CheckpointMismatch)

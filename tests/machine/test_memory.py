@@ -43,7 +43,9 @@ def test_a_run_does_not_begin_where_it_would_be_killed_before_the_check(monkeypa
     from gpt_numpy.training import Settings, start
 
     monkeypatch.setattr(memory.control_groups, "memory_left", lambda: 100 << 20)
-    with pytest.raises(ConfigError, match=f"{100 << 20:,} bytes free of this container.*at least [0-9,]+ bytes to begin"):
+    with pytest.raises(
+        ConfigError, match=f"{100 << 20:,} bytes free of this container.*at least [0-9,]+ bytes to begin"
+    ):
         start(Settings(data=(str(tmp_path / "missing"),), ops="layers"), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
