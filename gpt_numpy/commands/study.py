@@ -223,13 +223,20 @@ def _list(place):
 
 
 def _train(args, place):
+    from .. import GPT, layers
     from ..study.exercises import folder
 
     check_integer("--steps", args.steps, minimum=1)
     found = folder.written(place)
     print(f"trains on your {', '.join(found.names)}; everything else is the package's own")
     losses = folder.train(found, args.steps)
-    print(f"loss {losses[0]:.3f} → {losses[-1]:.3f}")
+    own = folder.train(folder.Written(gpt=GPT, names=[], ops=layers), args.steps, report=lambda line: None)
+    apart = max(abs(a - b) for a, b in zip(losses, own))
+    print(f"loss {losses[0]:.3f} → {losses[-1]:.3f}; a model that knows nothing has {folder.loss_of_nothing():.3f}")
+    print(
+        f"The package's own functions, from the same start on the same batches: → {own[-1]:.3f}, at most {apart:.0e} apart."
+    )
+    print("So your gradients are those of this model's loss, step after step: each step builds on all steps before it.")
 
 
 # ---- curvature -------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ and VS Code open a lesson without conversion.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import json
 import re
@@ -110,7 +111,16 @@ def copy_notebook(path: Path, folder: Path, again: bool = False) -> tuple[Path, 
     if target.exists() and not again:
         return target, False
     target.write_bytes(shipped_notebook(path).read_bytes())
+    if importlib.util.find_spec("nbformat"):
+        _trust(target)
     return target, True
+
+
+def _trust(path):
+    """Sign a notebook as ``jupyter trust`` does. Jupyter shows no SVG of a notebook that it does not trust."""
+    import nbformat.sign
+
+    nbformat.sign.NotebookNotary().sign(nbformat.read(path, as_version=4))
 
 
 def _outputs(path):

@@ -28,11 +28,13 @@ print("pairs and how often they occur:", Counter(zip(text, text[1:])).most_commo
 # The pair (97, 97), `aa`, occurs four times, but read from left to right only two of these can be
 # merged: in `aaa` the second `a` cannot belong to both. New tokens are numbered from 256.
 #
-#     aaabdaaabac          aa → 256
-#     256 a b d 256 a b a c     now (256, a) and (a, b) both occur twice: a tie. Ties go to the lower pair of ids,
-#                               and (97, 98) < (256, 97), so ab → 257
+#     aaabdaaabac               aa → 256
+#     256 a b d 256 a b a c     ab → 257
 #     256 257 d 256 257 a c     (256, 257) → 258
 #     258 d 258 a c
+#
+# In the second line (256, a) and (a, b) both occur twice: a tie. Ties go to the lower pair of ids, and
+# (97, 98) < (256, 97).
 
 # %% [answer]
 # **Answer:** `aa` is merged first. Eleven bytes have become five tokens.
@@ -63,7 +65,7 @@ show(grid(rows, "Three merges: coloured cells are new tokens"))
 #      ?\p{L}+                     letters, with at most one space before them
 #      ?\p{N}+                     digits, likewise
 #      ?[^\s\p{L}\p{N}]+           other characters that are no white space, likewise
-#     \s+(?!\S)|\s+                white space: a run leaves its last space to the word that follows
+#     \s+(?!\S)|\s+                white space, except the space before a word
 #
 # So a space belongs to the word that follows it.
 

@@ -61,9 +61,9 @@ assert np.array_equal(db, [1, -2])
 #
 #     out_rn = Σ_k x_rk · W_kn + b_n
 #
-#     ∂L/∂x_rk = Σ_n dout_rn · ∂out_rn/∂x_rk = Σ_n dout_rn · W_kn        dx = dout · Wᵀ
-#     ∂L/∂W_kn = Σ_r dout_rn · ∂out_rn/∂W_kn = Σ_r dout_rn · x_rk        dW = xᵀ · dout
-#     ∂L/∂b_n  = Σ_r dout_rn · ∂out_rn/∂b_n  = Σ_r dout_rn               db = column sums of dout
+#     ∂L/∂x_rk = Σ_n dout_rn · ∂out_rn/∂x_rk = Σ_n dout_rn · W_kn   dx = dout · Wᵀ
+#     ∂L/∂W_kn = Σ_r dout_rn · ∂out_rn/∂W_kn = Σ_r dout_rn · x_rk   dW = xᵀ · dout
+#     ∂L/∂b_n  = Σ_r dout_rn · ∂out_rn/∂b_n  = Σ_r dout_rn          db = sum of rows
 
 # %%
 rng = np.random.default_rng(0)

@@ -41,7 +41,8 @@ print(f"gelu'(0) = {slope[200]}, minimum {out.min():.4f} at {x[out.argmin()]:.2f
 #
 # x stands twice in ½ x (1 + tanh u(x)), so the product rule gives two terms:
 #
-#     gelu' = ½ (1 + t) + ½ x · (1 − t²) · u',   t = tanh u,   u' = √(2/π) (1 + 3 · 0.044715 x²)
+#     gelu' = ½ (1 + t) + ½ x · (1 − t²) · u'
+#     t = tanh u,   u' = √(2/π) (1 + 3 · 0.044715 x²)
 #
 # ## By hand, on three numbers: 0, 1, −1
 #

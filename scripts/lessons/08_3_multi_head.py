@@ -69,9 +69,12 @@ print("one position: dx = dout · Woᵀ · Wvᵀ")
 #
 # From the last line to the first. Merging heads is a reshape, and its backward is the reshape back.
 #
-#     dheads = dout · Woᵀ                          dWo = headsᵀ · dout,   dbo = column sums of dout
-#     dq_h, dk_h, dv_h = attention's backward      for each head alone (second part of this lesson)
-#     dW = [xᵀ·dq  xᵀ·dk  xᵀ·dv]                   db = [column sums of dq, of dk, of dv]
+#     dheads = dout · Woᵀ
+#     dWo = headsᵀ · dout
+#     dbo = sum of the rows of dout
+#     dq_h, dk_h, dv_h = attention's backward (second part of this lesson), a head at a time
+#     dW = [xᵀ·dq  xᵀ·dk  xᵀ·dv]
+#     db = [sums of the rows of dq, of dk, of dv]
 #     dx = dq · Wqᵀ + dk · Wkᵀ + dv · Wvᵀ
 #
 # (heads: the heads' outputs side by side, all positions as rows.) The three terms of dx are one

@@ -50,7 +50,8 @@ assert np.array_equal(dwte, [[101, 202], [10, 20], [0, 0]]) and np.array_equal(d
 # It is a linear layer (lesson 4):
 #
 #     out = O · wte
-#     dwte = Oᵀ · dout,   dwte_v = Σ_t O_tv · dout_t = the sum of dout_t over all t whose token is v
+#     dwte = Oᵀ · dout
+#     dwte_v = Σ_t O_tv · dout_t = the sum of dout_t over all t whose token is v
 #
 # Nobody builds O: `np.add.at` adds each row of dout to its row of dwte.
 

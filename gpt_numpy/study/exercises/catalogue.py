@@ -51,7 +51,7 @@ class Exercise:
     step_order: tuple = ()  # names of the steps, in backward order
     gradients: tuple = ()  # names of the gradients that the main function returns
     of_class: str | None = None
-    says: str | None = None  # instead of the first paragraph of the solution's docstring
+    says: dict = dataclasses.field(default_factory=dict)  # function → what stands for its docstring's first paragraph
 
     @property
     def file_name(self):
@@ -68,6 +68,19 @@ class Exercise:
     def _holds(self, bug):
         return self.home.__name__.rpartition(".")[2] + ".py" == bug.file and self.home in _WITH_BUGS
 
+
+_OF_METHODS = {
+    "_block_backward": "Return dx, the gradient of the block's input, from dout, that of its output, and add the gradient of "
+    "each of its parameters to self.grads. cache is the BlockCache of _block_forward. An op's backward adds to arrays "
+    "that it is handed, dx, *_ = self.ops.layernorm_backward(dout, cache.ln_1, into=(self.grads[…], self.grads[…])), one for "
+    "each parameter; without into it returns new arrays, for you to add. alloc and alloc_dx make arrays: ignore them.",
+    "_trunk_backward": "Return the gradient of the embedding's output, from dx, that of the last layernorm's output, and add "
+    "the gradient of every parameter on the way to self.grads. self._pass holds the caches of _trunk_forward. With "
+    "self.recompute, blocks[i] is the block's input instead of its cache: _block_forward gives the cache again.",
+    "backward": "Return the gradient of the embedding's output, and add the gradient of every parameter to self.grads. "
+    "self._pass.head is the head's backward and its cache. After loss, dout is the gradient of the loss, a number; after "
+    "forward, that of the logits, (B, T, V).",
+}
 
 _WITH_BUGS = {
     attention, cross_entropy, dropout, embedding, gelu, layernorm, linear, lm_head, mlp, residual, model_module
@@ -96,7 +109,9 @@ def _of(op):
 
 
 def _method(name, title, written, forwards):
-    return Exercise(name, title, "11", model_module, written, forwards, problems.model, of_class="GPT")
+    return Exercise(
+        name, title, "11", model_module, written, forwards, problems.model, of_class="GPT", says=_OF_METHODS
+    )
 
 
 def _program(name, title, lesson, home, written, make, **more):
@@ -164,7 +179,8 @@ _LIST = [
     ),
     _layer(
         "dropout", "a mask that is a function of the position", "10", dropout, ("dropout_backward",),
-        ("dropout_forward",), dropout.DropoutCache, _of("dropout"), (), says="Gradient dx, of dout's shape.",
+        ("dropout_forward",), dropout.DropoutCache, _of("dropout"), (),
+        says={"dropout_backward": "Gradient dx, of dout's shape."},
     ),
     _method("block", "the backward of one block", ("_block_backward",), ("_block_forward",)),
     _method("model", "the backward of the whole model", ("backward", "_trunk_backward", "_block_backward"),

@@ -44,8 +44,10 @@ class Verdict(NamedTuple):
         lines = [f"{self.exercise}: {self.state}", *(f"  {line}" for line in self.findings)]
         if hint and self.hint:
             lines.append(f"  hint: {self.hint}")
-            symbols = glossary.explained(self.hint, self.exercise)
-            lines += [f"  ({symbols})"] if symbols else []
+            told = [glossary.explained(self.hint, self.exercise)]
+            if "numeric" in self.hint or "analytic" in self.hint:  # the words of a gradient check's table
+                told.insert(0, "numeric: what is expected; analytic: what you return")
+            lines += [f"  ({'; '.join(filter(None, told))})"] if any(told) else []
         return "\n".join(lines)
 
     def __repr__(self):
@@ -113,7 +115,7 @@ def check_functions(exercise: Exercise, given: dict, path: str = "", text: str =
     wrong = diagnosis.wrong_results(mine, expected)
     raised = {problem: result for problem, result in mine.items() if isinstance(result, Exception)}
     if not wrong and not raised:
-        return Verdict(exercise.name, RIGHT, (_praise(expected),))
+        return Verdict(exercise.name, RIGHT, (_praise(mine),))
     return _explain(exercise, mine, expected, wrong, raised, path)
 
 
@@ -151,23 +153,28 @@ def _explain(exercise, mine, expected, wrong, raised, path):
         known = {**known, **rivals.other_axes(exercise, run_all)}
         matched = _matched(mine, expected, known)
     findings, recognised = [], []
-    for error in list(raised.values())[:1]:
-        findings.append(_raised(error, path))
+    for key, error in list(raised.items())[:1]:
+        findings.append(f"{_raised(error, path, exercise.written)} (in {key[1]})")
+    findings += _right_problems(mine, wrong, raised)
     names = list(dict.fromkeys(name for _, name in wrong))
     every = [n for results in expected.values() for n in results]
     right = [_shown(exercise, n) for n in dict.fromkeys(every) if n not in names]
     if right and not raised:
         findings.append(f"right: {', '.join(right[:8])}{' …' if len(right) > 8 else ''}")
-    for name in names[:_SHOWN]:
+    for name in names[: 1 if raised else _SHOWN]:
         key = next(problem for problem, n in wrong if n == name)
-        findings.append(_position(exercise, name, key, mine[key].get(name), expected[key][name]))
+        position = _position(exercise, name, key, mine[key].get(name), expected[key][name])
         found = _diagnose(exercise, name, matched.get(name, ()), mine, expected, wrong, known)
+        if found is not None and found.text.startswith("the shape is") and expected[key][name].dtype.kind in "iu":
+            found = None  # a list of ids has no shape to speak of
+        if found is None or not found.text.startswith("the shape is"):  # which says it all
+            findings.append(position)
         if found is None:
             findings.append(f"{_shown(exercise, name)}: no known mistake gives these numbers")
         else:
             findings.append(f"{_shown(exercise, name)}: {found.text}")
             recognised.append(found)
-    if len(names) > _SHOWN:
+    if len(names) > _SHOWN and not raised:
         findings.append(f"and {len(names) - _SHOWN} more results are wrong; the first in backward order are shown")
     first = next((r for r in recognised if r.mistake), None) or next(iter(recognised), Diagnosis(""))
     return Verdict(exercise.name, WRONG, tuple(findings), first.mistake, first.hint)
@@ -179,9 +186,11 @@ def _matched(mine, expected, known):
 
 def _diagnose(exercise, name, matched, mine, expected, wrong, known):
     slip = known[matched[0]][0] if matched else None
-    if slip is not None and not slip.name.startswith(rivals.ANOTHER_AXIS):
-        return Diagnosis(f"this is what one gets with the mistake {slip.name!r}", slip.name, slip.hint)
     found = diagnosis.of_numbers(_wrongs(exercise, name, mine, expected, wrong))
+    if slip is not None and not slip.name.startswith(rivals.ANOTHER_AXIS):
+        text = f"this is what one gets with the mistake {slip.name!r}"
+        text += f": {found.text}" if found is not None and not found.vague else ""
+        return Diagnosis(text, slip.name, slip.hint)
     if slip is not None and (found is None or found.vague):
         return Diagnosis(f"this is what one gets with {slip.name}", slip.name, slip.hint)
     return found
@@ -206,6 +215,8 @@ def _shown(exercise, name):
 def _position(exercise, name, key, mine, expected):
     shown, problem = _shown(exercise, name), key[1]
     mine = np.asarray(mine)
+    if expected.dtype.kind in "iu" and expected.ndim == 1:
+        return f"{shown}: yours {mine.tolist()}, expected {expected.tolist()}"
     if mine.shape != expected.shape or mine.dtype.kind not in "fiub":
         return f"{shown}: shape {mine.shape}; expected {expected.shape} (in {problem})"
     index, count = diagnosis.position_of(mine, expected)
@@ -214,19 +225,39 @@ def _position(exercise, name, key, mine, expected):
     return f"{shown}{at}: {values} ({count} of {expected.size} entries differ, in {problem})"
 
 
-def _raised(error, path):
+def _right_problems(mine, wrong, raised):
+    """A line with the problems that are right, where some are: what the others have in common is the reason."""
+    every = list(dict.fromkeys(key[1] for key in mine))
+    bad = {key[1] for key, _ in wrong} | {key[1] for key in raised}
+    found = [name for name in every if name in bad]
+    if len(found) == len(every):
+        return []
+    shown = "; ".join(found[:3]) + (" …" if len(found) > 3 else "")
+    return [f"{len(every) - len(found)} of {len(every)} problems are right; wrong in: {shown}"]
+
+
+def _raised(error, path, names=()):
+    if isinstance(error, problems.LeftAsItWas):
+        return f"{error}: write into the array ({error.name}[...] = …); {error.name} = … only names another array"
     if isinstance(error, problems.WrittenTo):
         return f"{error}: a backward must leave its arguments as they are (copy, or make a new array)"
     if isinstance(error, problems.WrongCount):
         return str(error)
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
+    if isinstance(error, problems.TooMuchAtOnce):
+        return str(error)
+    stack = traceback.extract_tb(error.__traceback__)
+    frames = [f for f in stack if (f.filename == path if path else f.name in names and "gpt_numpy" not in f.filename)]
     where = f"line {frames[-1].lineno}: {frames[-1].line}: " if frames else ""
-    return f"{where}{type(error).__name__}: {error}"
+    advice = ""
+    if isinstance(error, ValueError) and "broadcast" in str(error):
+        advice = " (a sum or mean over the last axis needs keepdims=True to be combined with (..., C) again)"
+    return f"{where}{type(error).__name__}: {error}{advice}"
 
 
-def _praise(expected):
-    arrays = [a for results in expected.values() if isinstance(results, dict) for a in results.values()]
-    return f"{sum(np.size(a) for a in arrays)} numbers in {len(expected)} problems agree"
+def _praise(mine):
+    arrays = [np.asarray(a) for results in mine.values() for a in results.values()]
+    said = f"{sum(a.size for a in arrays)} numbers in {len(mine)} problems agree"
+    return said + (" (in float32, to five digits)" if any(a.dtype == np.float32 for a in arrays) else "")
 
 
 # ---- step by step ----------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import numpy as np
 
 CLOSE = 1e-9  # relative to the largest entry: agreement of two computations of the same numbers
 RIGHT = 1e-8  # the same, for a reader's result to be right
+IN_FLOAT32 = 2e-5  # the same, for a result that the reader's function computed in float32
 
 
 class Diagnosis(NamedTuple):
@@ -37,8 +38,13 @@ class Wrong(NamedTuple):
 
 
 def close(a, b, tolerance=CLOSE) -> bool:
-    """Whether two results have one shape and agree to ``tolerance`` of the largest entry; NaN and ∞ must coincide."""
+    """Whether two results have one shape and agree to ``tolerance`` of the largest entry; NaN and ∞ must coincide.
+
+    A result in float32 has 7 digits, and is compared to ``IN_FLOAT32``.
+    """
     a, b = np.asarray(a), np.asarray(b)
+    if a.dtype == np.float32:
+        tolerance = max(tolerance, IN_FLOAT32)
     if a.shape != b.shape or a.dtype.kind not in "fiub" or b.dtype.kind not in "fiub":
         return False
     finite = np.isfinite(b)
@@ -64,7 +70,8 @@ def matching(mine: dict, expected: dict, rivals: dict) -> dict:
     """The rivals that explain each wrong result: name of a result → the rivals' names, best first.
 
     mine, expected and each rival map problem → name → array, or problem → exception. A rival explains a result if it
-    agrees with the reader's in every problem in which the reader's is wrong, and is wrong itself in one of them.
+    agrees with the reader's in every problem in which the reader's is wrong, and is wrong itself in one of them. Results
+    without any finite number agree with nothing.
     """
     wrong = wrong_results(mine, expected)
     names = list(dict.fromkeys(name for _, name in wrong))
@@ -72,6 +79,8 @@ def matching(mine: dict, expected: dict, rivals: dict) -> dict:
     for rival, results in rivals.items():
         for name in names:
             where = [problem for problem, n in wrong if n == name]
+            if not any(np.isfinite(mine[problem][name]).any() for problem in where if _is_numbers(mine[problem], name)):
+                continue  # NaN everywhere comes from too many mistakes to name one
             if all(_agrees(mine, results, problem, name) for problem in where):
                 explains.setdefault(rival, []).append(name)
     order = sorted(explains, key=lambda rival: (-len(explains[rival]), -_agreement(mine, rivals[rival])))
@@ -87,6 +96,10 @@ def wrong_results(mine, expected):
         for name, array in results.items()
         if not close(mine[problem].get(name), array, RIGHT)
     ]
+
+
+def _is_numbers(results, name):
+    return name in results and np.asarray(results[name]).dtype.kind in "fiub"
 
 
 def _agrees(mine, rival, problem, name):
@@ -115,7 +128,7 @@ def of_numbers(found: list[Wrong]) -> Diagnosis | None:
     for kind in _KINDS:
         text = kind(found)
         if text:
-            return Diagnosis(text, vague=kind in (_row_sums, _confined))
+            return Diagnosis(text, vague=kind in _SYMPTOMS)
     return None
 
 
@@ -124,7 +137,11 @@ def of_numbers(found: list[Wrong]) -> Diagnosis | None:
 
 def _not_finite(found):
     bad = [w for w in found if not np.isfinite(w.mine).all()]
-    return f"d{found[0].name} holds NaN or infinity" if bad and np.isfinite(bad[0].expected).all() else None
+    return (
+        "it holds NaN or infinity (an exp of a large number, or 0/0)"
+        if bad and np.isfinite(bad[0].expected).all()
+        else None
+    )
 
 
 def _shape(found):
@@ -149,6 +166,14 @@ def _summed(w):
     extra = w.mine.ndim - w.expected.ndim
     axes = tuple(range(extra))
     return axes if extra > 0 and close(w.mine.sum(axis=axes), w.expected) else None
+
+
+def _float32(found):
+    if all(w.mine.shape == w.expected.shape and close(w.mine, w.expected, IN_FLOAT32) for w in found):
+        return (
+            "it agrees to 7 digits, not to 15: an array inside is float32 (dtype=…), or a constant has too few digits"
+        )
+    return None
 
 
 def _zeros(found):
@@ -221,12 +246,15 @@ def _terms(found):
         factors = [c[number] for c in solved]
         if all(abs(c - 1) < 1e-7 for c in factors):
             continue
+        term = label if label.startswith("the ") else f"the term {label}"
         if all(abs(c) < 1e-7 for c in factors):
-            said.append(f"the term {label} is missing")
+            said.append(f"{term} is missing")
         elif all(abs(c + 1) < 1e-7 for c in factors):
-            said.append(f"the term {label} has the wrong sign")
+            said.append(f"{term} has the wrong sign")
         else:
-            said.append(f"the term {label} has the factor {factors[0]:.6g} too many")
+            names = set.intersection(*(set(_names_of(c, w.sizes)) for c, w in zip(factors, found)))
+            factor = min(names, key=len) if names else f"{factors[0]:.6g}"
+            said.append(f"{term} has the factor {factor} too many")
     return "; ".join(said) or None
 
 
@@ -264,4 +292,17 @@ def _confined(found):
     return None
 
 
-_KINDS = (_not_finite, _shape, _zeros, _factor, _transposed, _terms, _row_sums, _confined)
+def _rows_that_are_zero(found):
+    """Whole rows that must be 0 and are not: positions that do not count, keys that are not seen."""
+    for w in found:
+        if w.mine.shape != w.expected.shape or w.expected.ndim < 2:
+            return None
+        wrong = ~w.expected.any(axis=-1) & w.mine.any(axis=-1)
+        if not wrong.any():
+            return None
+    first = ", ".join(str(int(n)) for n in np.argwhere(wrong)[0])
+    return f"rows that must be 0 are not, for example [{first}]: what is at that position, and does it count?"
+
+
+_SYMPTOMS = (_row_sums, _rows_that_are_zero, _confined)
+_KINDS = (_not_finite, _shape, _float32, _zeros, _factor, _transposed, _terms, *_SYMPTOMS)

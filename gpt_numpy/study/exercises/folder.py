@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 from pathlib import Path
 
@@ -103,6 +104,11 @@ def train(found: Written, n_steps: int = 60, report=print) -> list[float]:
         if step == 1 or step % 10 == 0:
             report(f"step {step:3}  loss {losses[-1]:.3f}")
     return losses
+
+
+def loss_of_nothing() -> float:
+    """Loss of a model that gives every character of the rhyme the same probability: log V."""
+    return math.log(len(set(TEXT)))
 
 
 def _fresh(backward):

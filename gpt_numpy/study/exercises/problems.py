@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import math
+import tracemalloc
 import types
 from collections.abc import Callable
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ... import layers
+from ...wording import counted
 from .. import cases, whole_model
 from ..bugs.at_the_interface import with_functions
 from . import terms
@@ -34,6 +36,18 @@ class WrittenTo(Exception):
     def __init__(self, names):
         super().__init__(f"writes to {', '.join(names)}")
         self.names = names
+
+
+class LeftAsItWas(Exception):
+    """A function that must write to its argument ``name`` did not."""
+
+    def __init__(self, name):
+        super().__init__(f"{name} is left as it was")
+        self.name = name
+
+
+class TooMuchAtOnce(Exception):
+    """A function makes larger arrays than the exercise allows."""
 
 
 class WrongCount(Exception):
@@ -105,7 +119,8 @@ def _in_order(gradients, names):
     gradients = tuple(gradients) if isinstance(gradients, (tuple, list)) else (gradients,)
     if len(gradients) != len(names) or any(g is None for g in gradients):
         expected = ", ".join(f"d{n}" for n in names)
-        raise WrongCount(f"returns {len([g for g in gradients if g is not None])} gradients; expected {expected}")
+        count = len([g for g in gradients if g is not None])
+        raise WrongCount(f"returns {counted(count, 'gradient')}; expected {expected}")
     return gradients
 
 
@@ -258,6 +273,9 @@ def adamw(seed: int = 0) -> list[Problem]:
             g[8] *= 1e-7  # as small as ε, so that the result depends on the position of ε in the formula
             edges, decays = np.array([0, 4, 9]), np.array([0.0, 0.3])
             functions.adamw_update(p, g, m, v, edges, decays, 0.01, 0.9, 0.99, 1e-8, step, 0.7)
+            for name, moved in (("first_moments", m), ("second_moments", v)):
+                if not moved.any():
+                    raise LeftAsItWas(name)
             found.update({f"first_moments, step {step}": m.copy(), f"second_moments, step {step}": v.copy()})
             found[f"params, step {step}"] = p.copy()
         return found
@@ -287,16 +305,20 @@ def merging(seed: int = 0) -> list[Problem]:
 def cache(seed: int = 0) -> list[Problem]:
     """Seven tokens, one at a time, through a cache that holds meaningless numbers beyond its length."""
 
-    def run(functions):
+    def run(size, functions):
         rng = np.random.default_rng(seed)
         q, k, v = rng.standard_normal((3, 7, 3, 4))
+        k *= size
         keys, values = rng.standard_normal((2, 9, 3, 4))
-        found = {}
+        before, found = keys.copy(), {}
         for t in range(7):
             found[f"token {t}"] = np.array(functions.attend_with_cache(q[t], k[t], v[t], keys, values, t))
+        if np.array_equal(before, keys):
+            raise LeftAsItWas("keys")
         return {**found, "keys": keys, "values": values}
 
-    return [Problem("seven tokens", run, {"head_size": 4})]
+    plain = Problem("seven tokens", functools.partial(run, 1), {"head_size": 4})
+    return [plain, Problem("scores near 1,000", functools.partial(run, 1000), {"head_size": 4})]
 
 
 def sampling(seed: int = 0) -> list[Problem]:
@@ -312,35 +334,71 @@ def sampling(seed: int = 0) -> list[Problem]:
     )
     logits = 2 * np.random.default_rng(seed).standard_normal(11)
 
-    def run(chosen, functions):
-        return {"probabilities": np.array(functions.next_token_probabilities(logits.copy(), *chosen))}
+    def run(chosen, shift, functions):
+        before = logits + shift
+        given = before.copy()
+        probabilities = np.array(functions.next_token_probabilities(given, *chosen))
+        if not np.array_equal(before, given):
+            raise WrittenTo(["logits"])
+        return {"probabilities": probabilities}
 
-    return [
-        Problem(f"temperature {t}, top_k {k}, top_p {p}", functools.partial(run, (t, k, p)), {}) for t, k, p in options
+    found = [
+        Problem(f"temperature {t}, top_k {k}, top_p {p}", functools.partial(run, (t, k, p), 0), {})
+        for t, k, p in options
     ]
+    return [*found, Problem("logits near 1,000", functools.partial(run, (1.0, 5, 0.9), 1000), {})]
 
 
 def online_softmax(seed: int = 0) -> list[Problem]:
-    """Tiles that divide the keys and tiles that do not, with scores that grow from tile to tile."""
+    """Tiles that divide the keys and tiles that do not, scores that grow from tile to tile, and many keys."""
 
-    def run(tile, functions):
+    def run(tile, growth, functions):
         q, k, v = np.random.default_rng(seed).standard_normal((3, 10, 4))
-        k = k * np.linspace(1, 40, 10)[:, None]
+        k = k * np.linspace(1, growth, 10)[:, None]
         return {"out": np.array(functions.tiled_attention(q[:6], k, v, tile))}
 
-    return [Problem(f"tile {tile}", functools.partial(run, tile), {"√d": 2, "Tk": 10}) for tile in (1, 3, 5, 10, 16)]
+    found = [
+        Problem(f"tile {tile}", functools.partial(run, tile, 40), {"√d": 2, "Tk": 10}) for tile in (1, 3, 5, 10, 16)
+    ]
+    large = Problem("scores near 10,000", functools.partial(run, 3, 1e4), {"√d": 2, "Tk": 10})
+    return [*found, large, Problem("many keys", _run_many_keys, {"√d": 2, "Tk": 40_000})]
+
+
+def _run_many_keys(functions):
+    """8 queries and 40,000 keys in tiles of 64: all scores at once would take 2.6 MB, a tile takes 4 kB."""
+    rng = np.random.default_rng(0)
+    q, k, v = rng.standard_normal((8, 4)), rng.standard_normal((40_000, 4)), rng.standard_normal((40_000, 4))
+    traced = tracemalloc.is_tracing()
+    if not traced:
+        tracemalloc.start()
+    try:
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        out = np.array(functions.tiled_attention(q, k, v, 64))
+        peak = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        if not traced:
+            tracemalloc.stop()
+    if peak > 8 * 40_000 * 8 / 2:
+        raise TooMuchAtOnce(
+            f"{peak / 1e6:.1f} MB at once for 8 queries and 40,000 keys; no more than (Tq, tile) scores may exist"
+        )
+    return {"out": out}
 
 
 def kernel(seed: int = 0) -> list[Problem]:
-    """Rows of several lengths, one row with logits near 1,000."""
+    """Rows of several lengths, one row with logits near 1,000 and one with logits near −1,000."""
 
     def run(width, functions):
         x = 3 * np.random.default_rng([seed, width]).standard_normal((4, width))
+        x[1] -= 500
         x[2] += 1000
         before, out = x.copy(), np.full(x.shape, np.nan)
         functions.softmax_rows(x, out)
         if not np.array_equal(before, x):
             raise WrittenTo(["x"])
+        if np.isnan(out).all():
+            raise LeftAsItWas("out")
         return {"out": out}
 
     return [Problem(f"width {width}", functools.partial(run, width), {}) for width in (1, 2, 7, 33)]

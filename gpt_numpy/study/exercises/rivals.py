@@ -54,9 +54,12 @@ def _other_axes(exercise):
     """For every line of the solution that names an axis: the solution with each other axis in that line."""
     for line in stubs.written_lines(exercise):
         for match in re.finditer(r"axis=(-?\d|rows)", line):
-            for axis in ("0", "1", "-1", "-2"):
+            for axis in ("0", "1", "-1", "-2", "None"):
                 if axis != match[1]:
                     new = line[: match.start(1)] + axis + line[match.end(1) :]
-                    name = f"{ANOTHER_AXIS}: {axis} where {match[1]} belongs, in the line for {line.strip().split()[0]}"
+                    shown = "all axes" if axis == "None" else axis
+                    name = (
+                        f"{ANOTHER_AXIS}: {shown} where {match[1]} belongs, in the line for {line.strip().split()[0]}"
+                    )
                     hint = "A sum, mean or maximum runs over another axis than it should. Which axis is normalised?"
                     yield Slip(name, line + "\n", new + "\n", hint)

@@ -237,6 +237,30 @@ SLIPS = {
             "A low temperature makes the distribution sharper: the logits are divided by it.",
         ),
         Slip(
+            "sampling-maximum-not-subtracted",
+            "np.exp(scaled - scaled[0])",
+            "np.exp(scaled)",
+            "exp(1000) is infinite in float64: subtract the largest logit first.",
+        ),
+        Slip(
+            "sampling-top-k-ignored",
+            "    scaled = scaled[:top_k]\n",
+            "    top_k = len(logits)\n    scaled = scaled[:top_k]\n",
+            "Only the k largest logits take part; all others have probability 0.",
+        ),
+        Slip(
+            "sampling-top-p-ignored",
+            "before < top_p",
+            "before < 2",
+            "top_p keeps the fewest tokens, most probable first, that reach p; all others have probability 0.",
+        ),
+        Slip(
+            "sampling-nothing-cut",
+            "    scaled = scaled[:top_k]\n",
+            "    top_k, top_p = len(logits), 2.0\n    scaled = scaled[:top_k]\n",
+            "The softmax with a temperature is right. Next come the k largest, then the fewest that reach p.",
+        ),
+        Slip(
             "sampling-not-renormalised",
             "kept = np.where(before < top_p, kept, 0)\n    kept = kept / kept.sum()",
             "kept = np.where(before < top_p, kept, 0)",

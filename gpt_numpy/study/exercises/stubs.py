@@ -195,7 +195,7 @@ def _docstring(text, indent):
 
 def _without_body(source, node, exercise, outline):
     indent = node.col_offset + 4
-    says = exercise.says or _first_paragraph(node)
+    says = exercise.says.get(node.name) or _first_paragraph(node)
     lines = [_signature(source, node), _docstring(says, indent)] if says else [_signature(source, node)]
     if outline:
         lines += [" " * indent + f"# {line}" for line in _outline(source, node.name)]
@@ -301,12 +301,12 @@ def _task(exercise):
             n for n in ast.walk(source.tree) if isinstance(n, ast.FunctionDef) and n.name == name
         )
         arguments = ", ".join(a.arg for a in node.args.args if not a.arg.startswith("alloc"))
-        parts.append(f"{name}({arguments}): {exercise.says or _first_paragraph(node)}")
+        parts.append(f"{name}({arguments}): {exercise.says.get(name) or _first_paragraph(node)}")
     if exercise.of_class:
         parts.append(f"They are methods of a class {exercise.of_class} derived from {exercise.home.__name__}'s.")
     if exercise.cache is not None:
         fields = inspect.getsource(exercise.cache).strip().split("\n", 1)[1]
-        parts.append(f"cache is a {exercise.cache.__name__}:\n\n{textwrap.dedent(fields)}")
+        parts.append(f"cache is a {exercise.cache.__name__}, a named tuple of:\n\n{textwrap.dedent(fields)}")
     return "\n\n".join(part if "\n" in part else textwrap.fill(part, 112) for part in parts)
 
 

@@ -168,6 +168,16 @@ def test_a_copy_of_a_shipped_notebook_is_the_readers(tmp_path):
     assert lesson_files.copy_notebook(path, tmp_path, again=True) == (copy, True) and copy.stat().st_size > 1000
 
 
+def test_jupyter_trusts_a_copy_and_so_shows_its_pictures(tmp_path, monkeypatch):
+    sign = pytest.importorskip("nbformat.sign")
+    monkeypatch.setenv("JUPYTER_DATA_DIR", str(tmp_path / "jupyter"))
+    copy, _ = lesson_files.copy_notebook(LESSONS["07_layernorm"], tmp_path)
+    notebook = sys.modules["nbformat"].read(copy, as_version=4)
+    assert sign.NotebookNotary().check_signature(notebook)
+    notebook["cells"][1]["source"] += "# changed"
+    assert not sign.NotebookNotary().check_signature(notebook)
+
+
 def assert_texts_fit(svg):
     """Every text lies within the picture, and none of a graph's red labels on a box."""
     width, height = (float(part) for part in svg.get("viewBox").split()[2:])

@@ -18,7 +18,7 @@ NO_SYMBOLS = set("aAIi") | set("eπ")  # words, the imaginary unit where it is d
 NAME = re.compile(r"[A-Za-zΑ-Ωα-ω][A-Za-zΑ-Ωα-ω0-9]+")
 FUNCTIONS = {"log", "exp", "max", "min", "mean", "tanh", "softmax", "sum", "sigmoid", "cos", "Im", "attention", "head"}
 # Words of the remarks beside formulas, each next to a sign.
-REMARKS = {"and", "now", "column", "has", "the", "alone", "second"}
+REMARKS = {"and", "sums", "now", "column", "has", "the", "alone", "second"}
 
 
 def without_code(text):
@@ -76,6 +76,17 @@ def test_every_symbol_of_a_lesson_is_defined_by_its_first_use(name):
         assert symbols_of(cell) <= defined, (sorted(symbols_of(cell) - defined), cell)
         unknown = {n for n in names_of(cell) if not is_defined(n, defined)}
         assert not unknown, (unknown, cell)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_formulas_fit_on_a_line_of_a_notebook(name):
+    lines = [
+        line
+        for kind, cell in lesson_files.cells(TEXTS[name])
+        if kind not in lesson_files.CODE
+        for line in cell.split("\n")
+    ]
+    assert not [line for line in lines if line.startswith("    ") and len(line) > 92]
 
 
 def test_the_symbols_test_can_fail():
