@@ -91,7 +91,7 @@ OF = {
     },
     "linear": {"K": "inputs of a row", "N": "outputs of a row"},
     "gelu": _GELU,
-    "mlp": _GELU,
+    "mlp": {**_GELU, "f": "the activation", "a": "the activated hidden layer"},
     "attention": _ATTENTION,
     "attn": _ATTENTION,
     "multi-head": {**_ATTENTION, "h": "a head"},

@@ -47,13 +47,13 @@ two = {"gelu": layers.gelu_forward(grid)[0], "squared ReLU": relu_squared_forwar
 show(curves({name: (grid, y) for name, y in two.items()}, "Two activations", x="x"))
 
 # %% [markdown]
-# The MLP is a chain of three layers, so its backward is the three backwards in reverse (lesson 5). `into` and
-# `alloc`, with which the model saves memory, need not be there: `with_functions` adds the first, and a
-# function that ignores the second makes arrays of its own.
+# The MLP is a chain of three layers, so its backward is the three backwards in reverse (lesson 5). The model hands
+# over more than is needed here: `into`, which `with_functions` takes care of, `alloc`, which saves memory,
+# and the name of GPT-2's activation, both of which may be ignored.
 
 
 # %%
-def mlp_forward(x, fc_weight, fc_bias, proj_weight, proj_bias, alloc=None, alloc_out=None):
+def mlp_forward(x, fc_weight, fc_bias, proj_weight, proj_bias, *options):
     hidden, fc = layers.linear_forward(x, fc_weight, fc_bias)
     activation, kept = relu_squared_forward(hidden)
     out, proj = layers.linear_forward(activation, proj_weight, proj_bias)

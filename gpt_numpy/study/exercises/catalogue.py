@@ -71,15 +71,16 @@ class Exercise:
 
 _OF_METHODS = {
     "_block_backward": "Return dx, the gradient of the block's input, from dout, that of its output, and add the gradient of "
-    "each of its parameters to self.grads. cache is the BlockCache of _block_forward. An op's backward adds to arrays "
-    "that it is handed, dx, *_ = self.ops.layernorm_backward(dout, cache.ln_1, into=(self.grads[…], self.grads[…])), one for "
-    "each parameter; without into it returns new arrays, for you to add. alloc and alloc_dx make arrays: ignore them.",
+    "each of its parameters to self.grads. A part does both: norm.backward(dout, cache.ln_1, g, name, alloc) returns the "
+    "gradient of the norm's input and adds those of its parameters to g[name + 'weight'] and g[name + 'bias']. The "
+    "residuals are functions of ops, without parameters. cache is the BlockCache of _block_forward. alloc and alloc_dx "
+    "make arrays: hand them on.",
     "_trunk_backward": "Return the gradient of the embedding's output, from dx, that of the last layernorm's output, and add "
     "the gradient of every parameter on the way to self.grads. self._pass holds the caches of _trunk_forward. With "
     "self.recompute, blocks[i] is the block's input instead of its cache: _block_forward gives the cache again.",
     "backward": "Return the gradient of the embedding's output, and add the gradient of every parameter to self.grads. "
-    "self._pass.head is the head's backward and its cache. After loss, dout is the gradient of the loss, a number; after "
-    "forward, that of the logits, (B, T, V).",
+    "self._pass.head is what self.parts.head.backward(dout, self._pass.head, g, alloc) needs. After loss, dout is the "
+    "gradient of the loss, a number; after forward, that of the logits, (B, T, V).",
 }
 
 _WITH_BUGS = {

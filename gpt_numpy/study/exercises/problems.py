@@ -141,8 +141,15 @@ def _arrays(cache, prefix=""):
             yield from _arrays(value, f"{prefix}{name}.")
 
 
+def is_gpt2(case) -> bool:
+    """Whether a case is of GPT-2's own form: with biases, GELU, and 1/√head_size as the scale of the scores."""
+    return not {"activation", "scale"} & set(case.inputs) and all(v is not None for v in case.inputs.values())
+
+
 def _is_batch(case):
-    return all(v.ndim >= 2 for n, v in case.inputs.items() if n in ("x", "logits", "branch", "tokens", "q"))
+    return is_gpt2(case) and all(
+        v.ndim >= 2 for n, v in case.inputs.items() if n in ("x", "logits", "branch", "tokens", "q")
+    )
 
 
 def _three_sequences(case):

@@ -125,6 +125,14 @@ SLIPS = {
             "x feeds queries, keys and values; dx is the sum of three terms.",
         ),
     ),
+    "model": (
+        Slip(
+            "model-tied-head-forgotten",
+            "self.parts.head.backward(dout, self._pass.head, self.grads,",
+            "self.parts.head.backward(dout, self._pass.head, {n: g.copy() for n, g in self.grads.items()},",
+            "One parameter only. How many times does the model use it?",
+        ),
+    ),
     "cross-entropy": (
         Slip(
             "cross-entropy-sign",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import itertools
 import pathlib
 import re
 import textwrap
@@ -206,12 +207,12 @@ def _outline(source, name):
     """The forward's calls in reverse, which is the order in which a backward passes through them."""
     forward = "loss" if name == "backward" else name.replace("_backward", "_forward")
     method = next(n for n in ast.walk(source.tree) if isinstance(n, ast.FunctionDef) and n.name == forward)
+    called = [n for n in ast.walk(method) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)]
     calls = sorted(
-        (n.lineno, n.func.attr)
-        for n in ast.walk(method)
-        if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute) and n.func.attr.endswith("_forward")
+        (n.lineno, ast.unparse(n.func)) for n in called if n.func.attr.endswith(("forward", ".loss", "loss"))
     )
-    return [f"{number}. back through {call}" for number, (_, call) in enumerate(reversed(calls), start=1)]
+    names = [name for name, _ in itertools.groupby(call for _, call in reversed(calls))]
+    return [f"{number}. back through {name}" for number, name in enumerate(names, start=1)]
 
 
 def _with_gaps(source, node):

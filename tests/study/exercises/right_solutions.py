@@ -170,7 +170,7 @@ _KEPT = """
 ATTENTION = [
     """
 def attention_backward(dout, cache):
-    q, k, v, P, _ = cache
+    q, k, v, P, *_ = cache
 """
     + _KEPT
     + """
@@ -184,7 +184,7 @@ def attention_backward(dout, cache):
 """,
     """
 def attention_backward(dout, cache):
-    q, k, v, P, _ = cache
+    q, k, v, P, *_ = cache
 """
     + _KEPT
     + """
@@ -203,7 +203,7 @@ def attention_backward(dout, cache):
 """,
     """
 def attention_backward(dout, cache):
-    q, k, v, P, _ = cache
+    q, k, v, P, *_ = cache
 """
     + _KEPT
     + """
@@ -219,7 +219,7 @@ def attention_backward(dout, cache):
 """,
     """
 def attention_backward(dout, cache):
-    q, k, v, P, _ = cache
+    q, k, v, P, *_ = cache
 """
     + _KEPT
     + """
@@ -234,7 +234,7 @@ def attention_backward(dout, cache):
 """,
     """
 def attention_backward(dout, cache):
-    q, k, v, P, _ = cache
+    q, k, v, P, *_ = cache
 """
     + _KEPT
     + """

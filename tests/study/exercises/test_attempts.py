@@ -140,7 +140,7 @@ def test_methods_say_what_they_are_to_return_and_to_add_to():
         for level in stubs.LEVELS:
             text = " ".join(stubs.stub(EXERCISES[name], level).split())
             assert "add the gradient of each of its parameters to self.grads" in text
-            assert "without into it returns new arrays" in text
+            assert "and adds those of its parameters to g[name" in text
 
 
 # ---- right solutions on other arrays ---------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ def filled(name, until=None, wrong=None):
     pair = next((c.forward.__name__, c.backward.__name__) for c in cases.layer_cases(layers) if c.layer == name)
     text = stubs.stub(exercise, "steps").rsplit("    return d", 1)[0]
     arguments = re.search(rf"def {function}\((.*)\):", text)[1]
-    plain = [a.split("=")[0].strip() for a in arguments.split(",")]
+    plain = [a.split("=")[0].strip() for a in arguments.split(", *,")[0].split(",")]
     given = ", ".join(f"{n}={n}" for n in plain[2:])
     return (
         f"{text}    from gpt_numpy import layers\n    from {module} import {function} as right\n"

@@ -240,8 +240,47 @@ def test_formula_and_gradient_of_a_box_are_what_the_trace_holds(name, traced_mod
     assert np.allclose(gradient_of(v, g, w), g[own], rtol=1e-9, atol=1e-12)
 
 
+_SILU = np.vectorize(lambda x: x / (1 + np.exp(-x)))
+_SILU_SLOPE = np.vectorize(lambda x: (1 + np.exp(-x) + x * np.exp(-x)) / (1 + np.exp(-x)) ** 2)
+GATED = {
+    "gate": (
+        lambda v, w: np.split(v["c_fc"], 2, axis=-1)[0],
+        lambda v, g, w: g["gate.activated"] * _SILU_SLOPE(v["gate"]),
+    ),
+    "up": (lambda v, w: np.split(v["c_fc"], 2, axis=-1)[1], lambda v, g, w: g["activation"] * v["gate.activated"]),
+    "gate.activated": (lambda v, w: _SILU(v["gate"]), lambda v, g, w: g["activation"] * v["up"]),
+    "activation": (lambda v, w: v["gate.activated"] * v["up"], lambda v, g, w: g[""] @ w["c_proj.weight"].T),
+}
+
+
+def test_boxes_of_a_gated_layer_are_what_the_trace_holds():
+    model = GPT(GPTConfig(11, 7, n_layer=2, n_head=3, n_embd=12, mlp="swiglu"), dtype=np.float64, ops=layers)
+    rng = np.random.default_rng(0)
+    unit_scale(model.params, rng)
+    tokens, targets = rng.integers(0, 11, (2, 2, 5))
+    with trace(model) as t:
+        model.loss(tokens, targets)
+        model.backward()
+    names = {n.removeprefix("h.1.mlp").removeprefix("."): n for n in t if n.startswith("h.1.mlp")}
+    v, g = {n: t[full].value for n, full in names.items()}, {n: t[full].grad for n, full in names.items()}
+    w = {n.removeprefix("h.1.mlp."): p for n, p in model.params.items()}
+    for own, (value_of, gradient_of) in GATED.items():
+        assert np.allclose(value_of(v, w), v[own]) and np.allclose(gradient_of(v, g, w), g[own]), own
+    assert t.faults() == []
+
+
+@pytest.mark.parametrize("mlp", ["gelu", "relu2", "swiglu", "gelu_erf"])
+def test_every_activation_has_a_page(mlp):
+    model = GPT(GPTConfig(11, 7, n_layer=1, n_head=3, n_embd=12, mlp=mlp), dtype=np.float64, ops=layers)
+    with trace(model) as t:
+        model.loss(np.array([[1, 2, 3]]), np.array([[2, 3, 4]]))
+        model.backward()
+    for kind in t.kinds():
+        assert boxes.described(boxes.box_name(kind))["formula"]
+
+
 def test_what_is_not_evaluated_is_a_sum_or_a_parameter():
-    left = set(boxes.BOXES) - set(EVALUATED)
+    left = set(boxes.BOXES) - set(EVALUATED) - {f"mlp.{name}" for name in GATED}
     assert left == {"embedding", "embedding.tokens", "embedding.positions", "layernorm", "attn", "residual", "mlp"}
 
 
