@@ -223,7 +223,8 @@ def _list(place):
 
 
 def _train(args, place):
-    from .. import GPT, layers
+    from .. import layers
+    from ..model import GPT
     from ..study.exercises import folder
 
     check_integer("--steps", args.steps, minimum=1)

@@ -106,8 +106,8 @@ OF = {
     "dropout": {"p": "the probability of dropping an element"},
     "residual": {"x": "the stream", "p": "dropout's probability"},
     "embedding": {"v": "a token", "t": "a position", "b": "a sequence", "x": "the stream"},
-    "model": {"h": "a block"},
-    "block": {"h": "a block"},
+    "model": {"h": "a block", "g": "the gradients by name, self.grads"},
+    "block": {"h": "a block", "g": "the gradients by name, self.grads"},
     "adamw": {
         "p": "the parameters",
         "g": "their gradient",

@@ -53,16 +53,17 @@ for case in (1, 2, 3, 4):
 show(bars(losses, "Loss on what the model reads"))
 
 # %% [markdown]
-# A low loss proves nothing. One of the four even has a *lower* loss than the right model. Which, and why is
-# that possible? (Write your four diagnoses down first. `gpt-numpy study lab attention --case 1 --answer
-# dead-layer` tells right from wrong without telling the answer, and without `--answer` writes the whole
-# microscope page of a case.)
+# A loss does not say what is wrong: two of the four have nearly the loss of the right model. Write your four
+# diagnoses down first. (`gpt-numpy study lab attention --case 1 --answer dead-layer` tells right from wrong
+# without telling the answer; without `--answer` it writes the whole microscope page of a case.)
+#
+# Then: one of the four is worse than all others, although a model that is *trained* with it has a lower loss
+# than the right one. Which, and why?
 
 # %% [answer]
-# **Answer:** the one that sees the next key. The next key is the token to be predicted; a model that was
-# trained without it uses it only a little, a model trained with the leak would learn nothing but to copy it.
-# That is why a leak is the worst of the four: training looks splendid, and generation, where no next token
-# is there to be seen, fails.
+# **Answer:** the one that sees the next key, which is the token to be predicted. This model was trained without
+# it, so the next key only disturbs. A model that is trained with the leak learns to copy from it: training looks
+# better than it should, and generation, where no next token is there to be seen, fails.
 
 # %% [proof]
 found = {case: labs.fault_of(case) for case in (1, 2, 3, 4)}
@@ -73,6 +74,9 @@ with trace(leaking) as traced:
 above = np.triu_indices(14, 1)
 assert np.abs(traced["h.0.attn.weights"].value[..., above[0], above[1]]).max() > 0
 print(traced.faults()[0])
+copying = labs.train(90, ops=leaking.ops)
+print(f"trained with the leak: {copying.held_out:.3f}; without: {run.held_out:.3f}")
+assert copying.held_out < run.held_out
 dead = labs.damaged(run, "dead-layer")
 with trace(dead) as traced:
     dead.loss(tokens[:, :-1], tokens[:, 1:])

@@ -195,7 +195,7 @@ BOXES = {
     ),
     "mlp.gate": Box(
         "gate: the left half of h",
-        "dgate = d f(gate) ∘ f'(gate)",
+        "dgate = df(gate) ∘ f'(gate)",
         ("activation", "gate, up = halves(hidden"),
         ("activation", "dgate[...] ="),
         "swiglu_backward",
@@ -209,7 +209,7 @@ BOXES = {
     ),
     "mlp.gate.activated": Box(
         "f(gate)",
-        "d f(gate) = da ∘ up",
+        "df(gate) = da ∘ up",
         ("activation", "activated, _ = activation_forward"),
         ("steps", 'd["gate.activated"] ='),
         "swiglu_backward",

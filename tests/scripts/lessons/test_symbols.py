@@ -18,7 +18,7 @@ NO_SYMBOLS = set("aAIi") | set("eπ")  # words, the imaginary unit where it is d
 NAME = re.compile(r"[A-Za-zΑ-Ωα-ω][A-Za-zΑ-Ωα-ω0-9]+")
 FUNCTIONS = {"log", "exp", "max", "min", "mean", "tanh", "softmax", "sum", "sigmoid", "cos", "Im", "attention", "head"}
 # Words of the remarks beside formulas, each next to a sign.
-REMARKS = {"and", "sums", "now", "column", "has", "the", "alone", "second"}
+REMARKS = {"and", "sums", "backward", "now", "column", "has", "the", "alone", "second"}
 
 
 def without_code(text):
