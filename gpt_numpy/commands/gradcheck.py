@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..config import nearest
 from ..errors import ConfigError
+from ..host import terminal
 from ..wording import counted
 
 MODEL = "model"
@@ -70,7 +71,7 @@ def run(args):
 
     def show(name, report):
         if not args.json:
-            print("\n".join(table.lines(name, report, dots=dots)), flush=True)
+            print("\n".join(table.lines(name, report, dots=dots)), file=terminal.unescaped(sys.stdout), flush=True)
         return name, report
 
     if not args.json:

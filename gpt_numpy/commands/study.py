@@ -369,10 +369,10 @@ def _symptom(bug, seed):
     from ..study import table
     from ..study.bugs import reports_of
 
-    print(table.heading())
+    print(table.heading(dots=False))
     for name, report in reports_of(bug, seed).items():
-        for line in table.lines(name, report):
-            print(line)
+        for line in table.lines(name, report, dots=False):
+            print(line, file=terminal.unescaped(sys.stdout))
 
 
 def _hint(bug, seed):

@@ -1,5 +1,9 @@
+import contextlib
+import io
 import json
+import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,7 +18,7 @@ def test_chosen_layers_are_printed_and_pass(capsys):
     out = capsys.readouterr().out.splitlines()
     names = ["layer", "tensor", "checked", "error", "worst", "at", "analytic", "numeric", "ulps", "dot", "product"]
     assert out[1].split() == names
-    rows = [line.split() for line in out[2:-1]]
+    rows = [line.split() for line in out[2:-1] if "(" not in line.split()[1]]  # the plain forms
     assert [row[:3] for row in rows] == [
         ["linear", "x", "120/120"],
         ["linear", "weight", "132/132"],
@@ -22,7 +26,7 @@ def test_chosen_layers_are_printed_and_pass(capsys):
         ["gelu", "x", "120/120"],
     ]
     assert all(row[-1] == "ok" and float(row[3]) < 1e-6 and float(row[-2]) <= 1e-13 for row in rows)
-    assert re.fullmatch(r"4 tensors, 383 entries and 0 directions in \S+ s: largest error \S+, 0 failed", out[-1])
+    assert re.fullmatch(r"\d+ tensors, \d+ entries and 0 directions in \S+ s: largest error \S+, 0 failed", out[-1])
 
 
 def test_a_wrong_gradient_exits_with_one_and_says_where(capsys, monkeypatch):
@@ -65,7 +69,7 @@ def test_another_seed_is_another_check(capsys):
     first = capsys.readouterr().out
     main(["gradcheck", "linear", "--seed", "2"])
     assert first.splitlines()[2:-1] != capsys.readouterr().out.splitlines()[2:-1]
-    assert len(cases.layer_names()) == 12
+    assert len(cases.layer_names()) >= 12
 
 
 def test_the_complex_step_agrees_to_the_last_bits(capsys):
@@ -101,6 +105,28 @@ def test_what_is_checked_is_named_and_a_terminal_gets_the_legend(capsys, monkeyp
     text = " ".join(lines)
     assert "dot product: |⟨u, Jv⟩ − ⟨Jᵀu, v⟩|" in text and "with a mask that shows a key too" in text
     assert "1 tensor, 120 entries and 0 directions" in lines[-1]
+
+
+def test_a_terminal_shows_colours_and_not_their_codes(tmp_path):
+    """Through a pseudo-terminal: the program escapes control characters, but not its own colours."""
+    pty = pytest.importorskip("pty")
+    pieces = []
+
+    def read(descriptor):
+        pieces.append(os.read(descriptor, 4096))
+        return pieces[-1]
+
+    for command in (
+        ["gradcheck", "gelu", "--step", "0.1"],
+        ["study", "bug", "gelu-cubic-factor-forgotten", "--show", "symptom"],
+    ):
+        pieces.clear()
+        environment = {k: v for k, v in os.environ.items() if k != "NO_COLOR"}
+        script = f"import os; os.environ.clear(); os.environ.update({environment!r}); from gpt_numpy.commands import main; main()"
+        with contextlib.redirect_stdout(io.StringIO()):
+            pty.spawn([sys.executable, "-c", script, *command], read)
+        out = b"".join(pieces)
+        assert b"\x1b[1;31mFAILED\x1b[0m" in out and b"\\x1b" not in out
 
 
 def test_json(capsys):
