@@ -116,13 +116,10 @@ def test_a_terminal_shows_colours_and_not_their_codes(tmp_path):
         pieces.append(os.read(descriptor, 4096))
         return pieces[-1]
 
-    for command in (
-        ["gradcheck", "gelu", "--step", "0.1"],
-        ["study", "bug", "gelu-cubic-factor-forgotten", "--show", "symptom"],
-    ):
+    symptom = ["study", "bug", "gelu-cubic-factor-forgotten", "--show", "symptom"]
+    script = "import os; os.environ.pop('NO_COLOR', 0); from gpt_numpy.commands import main; main()"
+    for command in (["gradcheck", "gelu", "--step", "0.1"], symptom):
         pieces.clear()
-        environment = {k: v for k, v in os.environ.items() if k != "NO_COLOR"}
-        script = f"import os; os.environ.clear(); os.environ.update({environment!r}); from gpt_numpy.commands import main; main()"
         with contextlib.redirect_stdout(io.StringIO()):
             pty.spawn([sys.executable, "-c", script, *command], read)
         out = b"".join(pieces)
