@@ -21,6 +21,9 @@ from pathlib import Path
 from . import timing
 from .peers import INSTALL, ROOT
 
+_ROUNDED = ("--products", "bfloat16")
+CONTENDERS = {"gpt_numpy": (), "gpt_numpy bfloat16": _ROUNDED, "pytorch": None}  # name → flags of our script
+
 
 def configure(parser):
     """Declare the arguments of ``python -m benchmarks recipe``."""
@@ -32,16 +35,17 @@ def run(args):
     """Time the runs; name → seconds and loss."""
     data = args.data.resolve()
     _ours(data, "--max-steps", "3")
-    results = {"gpt_numpy": [], "pytorch": []}
+    _ours(data, "--max-steps", "3", *_ROUNDED)
+    results = {name: [] for name in CONTENDERS}
     for _ in range(args.rounds):
-        for name, train in (("gpt_numpy", _ours), ("pytorch", _torch)):
+        for name, flags in CONTENDERS.items():
             start = time.perf_counter()
-            loss = train(data)
+            loss = _torch(data) if flags is None else _ours(data, *flags)
             results[name].append((time.perf_counter() - start, loss))
             if loss is None:
-                print(f"  {name:12}not installed: {INSTALL}")
+                print(f"  {name:20}not installed: {INSTALL}")
             else:
-                print(f"  {name:12}{timing.format_seconds(results[name][-1][0]):>10}   validation loss {loss:.4f}")
+                print(f"  {name:20}{timing.format_seconds(results[name][-1][0]):>10}   validation loss {loss:.4f}")
     return {name: _summary(runs) for name, runs in results.items()}
 
 

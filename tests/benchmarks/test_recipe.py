@@ -1,5 +1,6 @@
 """The whole-run comparison, shortened: either side trains and says its loss over the validation text."""
 
+import argparse
 import json
 
 import pytest
@@ -30,3 +31,14 @@ def test_pytorchs_side(text, monkeypatch, capsys):
 
 def test_a_missing_package_is_no_failure(monkeypatch):
     assert recipe._summary([(1.0, None)]) == {"missing": "torch"}
+
+
+def test_every_contender_runs_and_is_reported(text, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(recipe, "_ours", lambda data, *flags: asked.append(flags) or 1.5 + ("bfloat16" in flags))
+    monkeypatch.setattr(recipe, "_torch", lambda data: None)
+    results = recipe.run(argparse.Namespace(data=text, rounds=2))
+    assert results["gpt_numpy"]["validation_loss"] == 1.5 and results["gpt_numpy bfloat16"]["validation_loss"] == 2.5
+    assert results["pytorch"] == {"missing": "torch"} and "not installed" in capsys.readouterr().out
+    warm, timed = asked[:2], asked[2:]
+    assert all("--max-steps" in flags for flags in warm) and not any("--max-steps" in flags for flags in timed)
