@@ -89,9 +89,11 @@ def _head(dtype):
     kernels.lm_head_cross_entropy_gradients(x, wte, np.zeros((1, 2), np.int64), 1.0)
 
 
-def _rounded_linear(dtype):
+def _rounded(dtype):
     out, cache = rounded.linear_forward(*_arrays(dtype, (2, 4), (4, 4), 4))
     rounded.linear_backward(out, cache)
+    out, cache = rounded.attention_forward(*_arrays(dtype, (1, 8, 1, 4)) * 3)
+    rounded.attention_backward(out, cache)
 
 
 def _optimizer(dtype):
@@ -146,7 +148,8 @@ def compile_kernels(
             if name not in mine:
                 _OPS[name](dtype)
         if products == "bfloat16":
-            _rounded_linear(dtype)
+            bar.set_postfix_str("products in bfloat16")
+            _rounded(dtype)
     return time.perf_counter() - started
 
 

@@ -26,12 +26,12 @@ def compiled_signatures():
     return found
 
 
-@pytest.mark.parametrize("recompute", [False, True])
-def test_a_training_step_after_it_compiles_nothing(recompute):
-    compile_kernels()
+@pytest.mark.parametrize("recompute, products", [(False, "float32"), (True, "float32"), (False, "bfloat16")])
+def test_a_training_step_after_it_compiles_nothing(recompute, products):
+    compile_kernels(products=products)
     before = compiled_signatures()
     config = GPTConfig(n_layer=2, n_head=3, n_embd=12, vocab_size=31, block_size=9, dropout=0.1)
-    model = GPT(config, recompute=recompute)
+    model = GPT(config, recompute=recompute, products=products)
     tokens = np.random.default_rng(0).integers(0, 31, (2, 9))
     model.loss(tokens, tokens)
     model.forward(tokens[:, :4])
