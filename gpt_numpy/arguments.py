@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 
+from .architecture.rotation import PAIRINGS
 from .config import GATED_ACTIVATIONS, PLAIN_ACTIVATIONS
 from .errors import KernelError
 
@@ -84,9 +85,17 @@ def own_indices(name, array, below, also=None):
 
 
 def own_tokens(tokens, positions, wte, wpe):
-    """tokens (B, T) and positions (T,) or (B, T) as new int64 arrays: rows of wte (V, C) and wpe (block_size, C)."""
-    check_axes(2, wte=wte, wpe=wpe)
+    """tokens (B, T) and positions (T,) or (B, T) as new int64 arrays: rows of wte (V, C) and wpe (block_size, C).
+
+    Where wpe is None, there are no learned positions: positions are returned as None.
+    """
+    check_axes(2, wte=wte)
     check_shape("wte", wte, (wte.shape[0], wte.shape[-1]))
+    if wpe is None:
+        if np.ndim(tokens) != 2:
+            raise KernelError("not a batch of tokens", field="tokens", found=np.shape(tokens), expected="(B, T)")
+        return own_indices("tokens", tokens, wte.shape[0]), None
+    check_axes(2, wpe=wpe)
     check_shape("wpe", wpe, (wpe.shape[0], wte.shape[-1]))
     shapes = np.shape(tokens), np.shape(positions)
     if len(shapes[0]) != 2 or shapes[1] not in (shapes[0], shapes[0][1:]):
@@ -97,12 +106,32 @@ def own_tokens(tokens, positions, wte, wpe):
 
 
 def check_layernorm(x, weight, bias):
-    """Raise ``KernelError`` unless x (..., C), weight (C,) and bias (C,) fit, with C > 0."""
-    check_axes(1, x=x, weight=weight, bias=bias)
+    """Raise ``KernelError`` unless x (..., C), weight (C,) and bias (C,) or None fit, with C > 0."""
+    check_rmsnorm(x, weight)
+    check_bias("bias", bias, x.shape[-1])
+
+
+def check_rmsnorm(x, weight):
+    """Raise ``KernelError`` unless x (..., C) and weight (C,) fit, with C > 0."""
+    check_axes(1, x=x, weight=weight)
     if x.shape[-1] == 0:
         raise KernelError("a row of nothing has no mean", field="x", found=x.shape, expected="at least 1 column")
     check_shape("weight", weight, x.shape[-1:])
-    check_shape("bias", bias, x.shape[-1:])
+
+
+def check_rotary(x, rotation):
+    """Raise ``KernelError`` unless x (B, T, n_head, head_size) and the angles of ``rotation`` fit."""
+    check_axes(4, x=x)
+    check_axes(2, cos=rotation.cos, sin=rotation.sin)
+    check_choice("pairing", rotation.pairing, PAIRINGS)
+    B, T, _, head_size = x.shape
+    pairs = head_size // 2
+    if head_size % 2 or rotation.cos.shape not in ((T, pairs), (B, T, pairs)):
+        expected = f"{(T, pairs)} or {(B, T, pairs)}, and an even head_size"
+        raise KernelError("angles do not fit", field="cos", found=rotation.cos.shape, expected=expected)
+    check_shape("sin", rotation.sin, rotation.cos.shape)
+    if rotation.cos.dtype != x.dtype.type(0).real.dtype and x.dtype.kind == "f":
+        raise KernelError("arrays of two types meet", field="cos", found=str(rotation.cos.dtype), expected=str(x.dtype))
 
 
 def check_linear(x, weight, bias):
@@ -152,10 +181,14 @@ def check_head(x, wte):
     check_shape("wte", wte, (wte.shape[0], x.shape[-1]))
 
 
-def check_heads(n_head, columns):
-    """``n_head`` as an int, or a ``KernelError`` unless it is a number of heads that ``columns`` (3C) divide into."""
-    valid = hasattr(n_head, "__index__") and not isinstance(n_head, (bool, np.bool_)) and np.ndim(n_head) == 0
-    if not valid or n_head < 1 or columns % (3 * n_head):
+def check_heads(n_head, columns, n_kv_head=None):
+    """``n_head`` as an int, or a ``KernelError`` unless it is a number of heads that ``columns`` divide into.
+
+    Queries have n_head heads, keys and values n_kv_head each (None: n_head, and ``columns`` are 3C).
+    """
+    if n_kv_head is not None:
+        return _check_groups(n_head, columns, n_kv_head)
+    if not _is_count(n_head) or columns % (3 * n_head):
         raise KernelError(
             "the columns do not divide into heads",
             field="n_head",
@@ -165,8 +198,27 @@ def check_heads(n_head, columns):
     return int(n_head)
 
 
+def _is_count(number):
+    integer = hasattr(number, "__index__") and not isinstance(number, (bool, np.bool_)) and np.ndim(number) == 0
+    return integer and number >= 1
+
+
+def _check_groups(n_head, columns, n_kv_head):
+    if not _is_count(n_head) or not _is_count(n_kv_head) or n_head % n_kv_head or columns % (n_head + 2 * n_kv_head):
+        raise KernelError(
+            "the columns do not divide into heads",
+            field="n_kv_head",
+            found=(n_head, n_kv_head),
+            expected=f"a divisor of n_head, and {columns} columns in n_head + 2 n_kv_head heads",
+        )
+    return int(n_head)
+
+
 def check_attention(q, k, v):
-    """Raise ``KernelError`` unless q (B, Tq, n_head, head_size) and k, v (B, Tk, n_head, head_size) fit, Tk >= Tq."""
+    """Raise ``KernelError`` unless q (B, Tq, n_head, head_size) and k, v (B, Tk, n_kv_head, head_size) fit.
+
+    Tk >= Tq, and n_kv_head divides n_head.
+    """
     check_axes(0, q=q, k=k, v=v)
     for name, array in (("q", q), ("k", k), ("v", v)):
         if array.ndim != 4:
@@ -174,7 +226,15 @@ def check_attention(q, k, v):
                 "attention works on four axes", field=name, found=array.shape, expected="(B, T, n_head, head_size)"
             )
     B, Tq, n_head, head_size = q.shape
-    check_shape("k", k, (B, k.shape[1], n_head, head_size))
+    n_kv_head = k.shape[2]
+    if n_kv_head == 0 or n_head % n_kv_head:
+        raise KernelError(
+            "the query heads do not share the key heads evenly",
+            field="k",
+            found=k.shape,
+            expected=f"a number of heads that divides {n_head}",
+        )
+    check_shape("k", k, (B, k.shape[1], n_kv_head, head_size))
     check_shape("v", v, k.shape)
     if k.shape[1] < Tq or head_size == 0:
         raise KernelError(

@@ -14,6 +14,7 @@ import types
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from .architecture.rotation import PAIRINGS, SCALINGS, RopeScaling
 from .errors import ConfigError
 
 LARGEST_SIZE = 2**63 - 1  # bound of every field
@@ -26,6 +27,10 @@ GATED_ACTIVATIONS = types.MappingProxyType(
     {"swiglu": "silu", "geglu": "gelu", "geglu_erf": "gelu_erf", "reglu": "relu"}
 )
 
+NORMS = ("layernorm", "rmsnorm")
+POSITIONS = ("learned", "rotary")
+BIASES = (True, False, "qkv", "attention", "mlp")
+
 # n_layer, n_head, n_embd, block_size, vocab_size
 _PRESETS = {
     "gpt2": (12, 12, 768, 1024, 50257),
@@ -37,6 +42,16 @@ _PRESETS = {
     "mini": (6, 6, 384, 256, 8192),
     "small-cpu": (4, 4, 128, 64, 1024),
     "tiny": (2, 2, 32, 32, 256),
+    # Llama's parts: SmolLM2's smallest shape, and one for studying.
+    "llama-135m": (30, 9, 576, 2048, 49152),
+    "llama-tiny": (2, 4, 32, 64, 256),
+}
+_LLAMA: dict[str, Any] = dict(
+    norm="rmsnorm", positions="rotary", mlp="swiglu", bias=False, norm_epsilon=1e-5, rope_theta=10_000.0
+)
+_PRESET_PARTS: dict[str, dict[str, Any]] = {
+    "llama-135m": dict(_LLAMA, n_kv_head=3, n_inner=1536, rope_theta=100_000.0),
+    "llama-tiny": dict(_LLAMA, n_kv_head=2, n_inner=88),
 }
 
 
@@ -53,7 +68,19 @@ class GPTConfig:
 
     mlp         the activation of the feed-forward layer, or a gated one (``layers.activation``)
     n_inner     width of the feed-forward layer between its two products; None: 4 n_embd
+    norm        layernorm or rmsnorm
     norm_epsilon  added to the variance under the root of a norm
+    positions   learned, added to the token embedding; or rotary, turning queries and keys (``layers.rotary``)
+    rope_theta  base of the rotary frequencies
+    rope_scaling  a ``architecture.rotation.RopeScaling`` for longer texts, or None
+    rope_pairing  which numbers of a head are turned together: halves or neighbours
+    n_kv_head   heads of keys and values, a divisor of n_head; None: n_head
+    head_dim    width of one head; None: n_embd / n_head
+    qk_norm     whether each query and key has an rmsnorm
+    sliding_window  how many positions a query sees, its own included; None: all
+    window_from  first block with a sliding window
+    bias        which products and layernorms have biases: True (all), False (none), qkv (queries, keys and values),
+                attention (qkv and the projection back), mlp
     tied        whether the output head is the token embedding
     scale_attn_weights  whether scores are divided by the root of head_size
     scale_attn_by_inverse_layer_idx  whether the scores of block i are divided by i + 1 as well
@@ -69,7 +96,18 @@ class GPTConfig:
     dropout: float = 0.0
     mlp: str = "gelu"
     n_inner: int | None = None
+    norm: str = "layernorm"
     norm_epsilon: float = 1e-5
+    positions: str = "learned"
+    rope_theta: float = 10_000.0
+    rope_scaling: RopeScaling | None = None
+    rope_pairing: str = "halves"
+    n_kv_head: int | None = None
+    head_dim: int | None = None
+    qk_norm: bool = False
+    sliding_window: int | None = None
+    window_from: int = 0
+    bias: bool | str = True
     tied: bool = True
     scale_attn_weights: bool = True
     scale_attn_by_inverse_layer_idx: bool = False
@@ -81,7 +119,7 @@ class GPTConfig:
                 raise ConfigError("not a size", field=name, found=getattr(self, name), expected=f"1 to {LARGEST_SIZE}")
         check_number("dropout", self.dropout, minimum=0.0, below=1.0)
         self._check_parts()
-        if self.n_embd % self.n_head:
+        if self.n_embd % self.n_head and self.head_dim is None:
             raise ConfigError(
                 "the heads share the width evenly, so n_head must divide n_embd",
                 field="n_head",
@@ -91,16 +129,73 @@ class GPTConfig:
 
     def _check_parts(self):
         check_choice("mlp", self.mlp, (*PLAIN_ACTIVATIONS, *GATED_ACTIVATIONS))
-        if self.n_inner is not None and check_integer("n_inner", self.n_inner, minimum=1) > LARGEST_SIZE:
-            raise ConfigError("not a size", field="n_inner", found=self.n_inner, expected=f"1 to {LARGEST_SIZE}")
+        check_choice("norm", self.norm, NORMS)
+        check_choice("positions", self.positions, POSITIONS)
+        check_choice("rope_pairing", self.rope_pairing, PAIRINGS)
+        for name in ("n_inner", "n_kv_head", "head_dim", "sliding_window"):
+            value = getattr(self, name)
+            if value is not None and check_integer(name, value, minimum=1) > LARGEST_SIZE:
+                raise ConfigError("not a size", field=name, found=value, expected=f"1 to {LARGEST_SIZE}")
+        check_integer("window_from", self.window_from, minimum=0)
+        if self.n_head % self.key_heads:
+            expected = f"a divisor of n_head = {self.n_head}"
+            raise ConfigError(
+                "query heads share key heads evenly", field="n_kv_head", found=self.n_kv_head, expected=expected
+            )
+        if not any(self.bias is choice or self.bias == choice for choice in BIASES if isinstance(choice, str)):
+            check_truth("bias", self.bias)
+        self._check_rotary()
         check_number("norm_epsilon", self.norm_epsilon, minimum=0.0, below=1.0)
-        for name in ("tied", "scale_attn_weights", "scale_attn_by_inverse_layer_idx"):
+        for name in ("tied", "qk_norm", "scale_attn_weights", "scale_attn_by_inverse_layer_idx"):
             check_truth(name, getattr(self, name))
+
+    def _check_rotary(self):
+        check_number("rope_theta", self.rope_theta, minimum=1.0)
+        if self.positions == "rotary" and self.head_size % 2:
+            raise ConfigError("pairs of numbers are turned", field="head_size", found=self.head_size, expected="even")
+        scaling = self.rope_scaling
+        if scaling is None:
+            return
+        if not isinstance(scaling, (tuple, list)) or not 2 <= len(scaling) <= 5:
+            raise ConfigError("not a scaling", field="rope_scaling", found=scaling, expected="a RopeScaling")
+        scaling = RopeScaling(*scaling)
+        object.__setattr__(self, "rope_scaling", scaling)
+        check_choice("rope_scaling", scaling.kind, SCALINGS)
+        check_number("rope_scaling", scaling.factor, minimum=1e-3)
+        low = check_number("rope_scaling", scaling.low_freq_factor, minimum=1e-3)
+        high = check_number("rope_scaling", scaling.high_freq_factor, minimum=1e-3)
+        check_integer("rope_scaling", scaling.original, minimum=1)
+        if not low < high:
+            raise ConfigError("low_freq_factor is less than high_freq_factor", field="rope_scaling", found=(low, high))
 
     @property
     def head_size(self) -> int:
-        """Width of one head, n_embd / n_head."""
-        return self.n_embd // self.n_head
+        """Width of one head."""
+        return self.n_embd // self.n_head if self.head_dim is None else self.head_dim
+
+    @property
+    def key_heads(self) -> int:
+        """Heads of keys and of values."""
+        return self.n_head if self.n_kv_head is None else self.n_kv_head
+
+    @property
+    def heads_width(self) -> int:
+        """Width of all query heads side by side."""
+        return self.n_head * self.head_size
+
+    @property
+    def qkv_columns(self) -> int:
+        """Columns of the product that makes queries, keys and values."""
+        return (self.n_head + 2 * self.key_heads) * self.head_size
+
+    def has_bias(self, what: str) -> bool:
+        """Whether ``what`` has a bias: "qkv", "proj" (the projection back), "mlp" or "norm"."""
+        biased = {True: ("qkv", "proj", "mlp", "norm"), "qkv": ("qkv",), "attention": ("qkv", "proj"), "mlp": ("mlp",)}
+        return what in biased.get(self.bias, ()) and not (what == "norm" and self.norm == "rmsnorm")
+
+    def window(self, layer: int) -> int | None:
+        """How many positions a query of block ``layer`` sees; None: all before it."""
+        return self.sliding_window if layer >= self.window_from else None
 
     @property
     def is_gated(self) -> bool:
@@ -144,6 +239,7 @@ class GPTConfig:
             raise ConfigError(f"no preset {name!r}{nearest(name, _PRESETS)}", expected=", ".join(_PRESETS))
         n_layer, n_head, n_embd, block_size, vocab_size = _PRESETS[name]
         fields = dict(vocab_size=vocab_size, block_size=block_size, n_layer=n_layer, n_head=n_head, n_embd=n_embd)
+        fields.update(_PRESET_PARTS.get(name, {}))
         return cls.from_dict({**fields, **changes})
 
     @classmethod

@@ -59,7 +59,7 @@ class Pass(NamedTuple):
     blocks: list  # of BlockCache, or of the block's input where blocks are recomputed
     ln_f: Any
     head: Any
-    context: tuple  # dropout_at, first_key
+    context: tuple  # what attention sees, dropout_at
 
 
 class GPT:
@@ -212,7 +212,8 @@ class GPT:
         ops, p = self.ops, self.params
         self._pass = None  # its arrays can go before the next ones come, where the workspace has yet to grow
         alloc = self._alloc("activations")
-        x, embedding = ops.embedding_forward(tokens, positions, p["wte.weight"], p["wpe.weight"], alloc)
+        x, embedding = self.parts.embedding.forward(tokens, positions, p, alloc)
+        seen = self.parts.attention.seen(positions, first_key, tokens.shape, self.dtype)
         dropout = self._dropout(dropout_at, -1, _EMBEDDING)
         dropout_cache = None
         if dropout is not None:
@@ -222,15 +223,15 @@ class GPT:
             block_input = x
             if self.recompute:
                 # One block's activations at a time; only its output has to outlive it.
-                out, _ = self._block_forward(i, x, first_key, dropout_at, self._alloc("recomputed"))
+                out, _ = self._block_forward(i, x, seen, dropout_at, self._alloc("recomputed"))
                 x = alloc(out.shape, out.dtype)
                 x[...] = out
                 blocks.append(block_input)
             else:
-                x, cache = self._block_forward(i, x, first_key, dropout_at, alloc)
+                x, cache = self._block_forward(i, x, seen, dropout_at, alloc)
                 blocks.append(cache)
         x, ln_f = self.parts.norm.forward(x, p, "ln_f.", alloc)
-        self._pass = Pass(embedding, dropout_cache, blocks, ln_f, None, (first_key, dropout_at))
+        self._pass = Pass(embedding, dropout_cache, blocks, ln_f, None, (seen, dropout_at))
         return x
 
     def _trunk_backward(self, dx):
@@ -248,14 +249,14 @@ class GPT:
                 self.on_gradients(f"h.{i}.ln_1.weight")
         if dropout_cache is not None:
             dx = ops.dropout_backward(dx, dropout_cache)
-        ops.embedding_backward(dx, embedding, into=(g["wte.weight"], g["wpe.weight"]))
+        self.parts.embedding.backward(dx, embedding, g)
         return dx
 
-    def _block_forward(self, i, x, first_key, dropout_at, alloc):
-        ops, (norm, attention, mlp, _), p, h = self.ops, self.parts, self.params, f"h.{i}."
+    def _block_forward(self, i, x, seen, dropout_at, alloc):
+        ops, (_, norm, attention, mlp, _), p, h = self.ops, self.parts, self.params, f"h.{i}."
         normed, ln_1 = norm.forward(x, p, h + "ln_1.", alloc)
         dropout = self._dropout(dropout_at, i, _ATTENTION)
-        branch, attn = attention.forward(normed, p, h + "attn.", i, first_key, dropout, alloc, self._alloc("branch"))
+        branch, attn = attention.forward(normed, p, h + "attn.", i, seen, dropout, alloc, self._alloc("branch"))
         x, residual_1 = ops.residual_forward(x, branch, self._dropout(dropout_at, i, _RESIDUAL_1), alloc)
         normed, ln_2 = norm.forward(x, p, h + "ln_2.", alloc)
         branch, mlp_cache = mlp.forward(normed, p, h + "mlp.", alloc, self._alloc("branch"))
@@ -263,7 +264,7 @@ class GPT:
         return x, BlockCache(ln_1, attn, residual_1, ln_2, mlp_cache, residual_2)
 
     def _block_backward(self, i, dout, cache, alloc, alloc_dx):
-        ops, (norm, attention, mlp, _), g, h = self.ops, self.parts, self.grads, f"h.{i}."
+        ops, (_, norm, attention, mlp, _), g, h = self.ops, self.parts, self.grads, f"h.{i}."
         dstream, dbranch = ops.residual_backward(dout, cache.residual_2, alloc)
         dnormed = mlp.backward(dbranch, cache.mlp, g, h + "mlp.", alloc)
         dx = norm.backward(dnormed, cache.ln_2, g, h + "ln_2.", alloc)

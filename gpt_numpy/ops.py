@@ -23,14 +23,22 @@ class Ops(Protocol):
     """Forward and backward of every layer, and the optimizer's update."""
 
     def embedding_forward(
-        self, tokens: Array, positions: Array, wte: Array, wpe: Array, alloc: Alloc = np.empty
+        self, tokens: Array, positions: Array, wte: Array, wpe: Array | None, alloc: Alloc = np.empty
     ) -> tuple[Any, Any]: ...
     def embedding_backward(self, dout: Array, cache: Any, *, into: Into = None) -> tuple: ...
 
     def layernorm_forward(
-        self, x: Array, weight: Array, bias: Array, epsilon: float = 1e-5, alloc: Alloc = np.empty
+        self, x: Array, weight: Array, bias: Array | None, epsilon: float = 1e-5, alloc: Alloc = np.empty
     ) -> tuple[Any, Any]: ...
     def layernorm_backward(self, dout: Array, cache: Any, alloc: Alloc = np.empty, *, into: Into = None) -> tuple: ...
+
+    def rmsnorm_forward(
+        self, x: Array, weight: Array, epsilon: float = 1e-5, alloc: Alloc = np.empty
+    ) -> tuple[Any, Any]: ...
+    def rmsnorm_backward(self, dout: Array, cache: Any, alloc: Alloc = np.empty, *, into: Into = None) -> tuple: ...
+
+    def rotary_forward(self, x: Array, rotation: Any, alloc: Alloc = np.empty) -> tuple[Any, Any]: ...
+    def rotary_backward(self, dout: Array, cache: Any, alloc: Alloc = np.empty) -> Array: ...
 
     def linear_forward(
         self, x: Array, weight: Array, bias: Array | None, alloc: Alloc = np.empty
@@ -72,6 +80,11 @@ class Ops(Protocol):
         alloc_out: Alloc | None = None,
         *,
         scale: float | None = None,
+        n_kv_head: int | None = None,
+        rotation: Any = None,
+        q_norm: Array | None = None,
+        k_norm: Array | None = None,
+        epsilon: float = 1e-5,
     ) -> tuple[Any, Any]: ...
     def multi_head_attention_backward(
         self, dout: Array, cache: Any, alloc: Alloc = np.empty, *, into: Into = None

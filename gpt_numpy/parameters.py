@@ -23,14 +23,19 @@ from .workspace import aligned_zeros
 def table(config: GPTConfig) -> dict[str, tuple[int, ...]]:
     """Ordered dict name → shape of every parameter of ``config``."""
     C, W, H = config.n_embd, config.mlp_width, config.hidden_columns
-    shapes: dict[str, tuple[int, ...]] = {"wte.weight": (config.vocab_size, C), "wpe.weight": (config.block_size, C)}
+    D, A = config.heads_width, config.qkv_columns
+    shapes: dict[str, tuple[int, ...]] = {"wte.weight": (config.vocab_size, C)}
+    if config.positions == "learned":
+        shapes["wpe.weight"] = (config.block_size, C)
     for i in range(config.n_layer):
         block = {
             "ln_1.weight": (C,),
             "ln_1.bias": (C,),
-            "attn.c_attn.weight": (C, 3 * C),  # columns: queries, keys, values
-            "attn.c_attn.bias": (3 * C,),
-            "attn.c_proj.weight": (C, C),
+            "attn.c_attn.weight": (C, A),  # columns: queries, keys, values
+            "attn.c_attn.bias": (A,),
+            "attn.q_norm.weight": (config.head_size,),
+            "attn.k_norm.weight": (config.head_size,),
+            "attn.c_proj.weight": (D, C),
             "attn.c_proj.bias": (C,),
             "ln_2.weight": (C,),
             "ln_2.bias": (C,),
@@ -39,12 +44,21 @@ def table(config: GPTConfig) -> dict[str, tuple[int, ...]]:
             "mlp.c_proj.weight": (W, C),
             "mlp.c_proj.bias": (C,),
         }
-        shapes.update({f"h.{i}.{name}": shape for name, shape in block.items()})
+        shapes.update({f"h.{i}.{name}": shape for name, shape in block.items() if _has(config, name)})
     shapes["ln_f.weight"] = (C,)
-    shapes["ln_f.bias"] = (C,)
+    if config.has_bias("norm"):
+        shapes["ln_f.bias"] = (C,)
     if not config.tied:
         shapes["lm_head.weight"] = (config.vocab_size, C)
     return shapes
+
+
+def _has(config, name):
+    """Whether the parts of ``config`` have the parameter ``name`` of a block."""
+    if "_norm." in name:
+        return config.qk_norm
+    what = {"ln_1": "norm", "ln_2": "norm", "mlp.c_fc": "mlp", "mlp.c_proj": "mlp", "attn.c_attn": "qkv"}
+    return not name.endswith(".bias") or config.has_bias(what.get(name.removesuffix(".bias"), "proj"))
 
 
 def head_name(config: GPTConfig) -> str:
@@ -58,8 +72,8 @@ def count(config: GPTConfig) -> int:
 
 
 def decays(name: str) -> bool:
-    """Whether weight decay applies to the parameter: to matrices only, not to biases and layernorms."""
-    return name.endswith(".weight") and ".ln_" not in f".{name}"
+    """Whether weight decay applies to the parameter: to matrices only, not to biases and norms."""
+    return name.endswith(".weight") and ".ln_" not in f".{name}" and "_norm." not in name
 
 
 class Parameters(Mapping):
@@ -118,7 +132,7 @@ def initialise(params: Parameters, config: GPTConfig, seed: int) -> None:
 
     Matrices are normal with standard deviation 0.02; the two projections of each block that write to the
     residual stream are scaled by 1/√(2·n_layer), so that the stream's variance does not grow with depth
-    (Radford et al. 2019, section 2.3). Layernorm weights are 1, every bias is 0. Each tensor draws from a
+    (Radford et al. 2019, section 2.3). Weights of norms are 1, every bias is 0. Each tensor draws from a
     generator of its own, made from the seed and its position in the table, so that adding a layer changes no
     other tensor's values.
     """

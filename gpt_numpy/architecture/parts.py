@@ -1,4 +1,4 @@
-"""The parts of a model, chosen once from its configuration: norm, attention, feed-forward layer and head.
+"""The parts of a model, chosen once from its configuration: embedding, norm, attention, feed-forward layer and head.
 
 A part binds a pair of functions of ``ops`` to the names of their parameters and to the options that the configuration
 fixes. The model calls every part in the same two ways, whatever the part is:
@@ -8,8 +8,8 @@ fixes. The model calls every part in the same two ways, whatever the part is:
 
 So a block reads the same for every architecture, and no line of a block asks which one it is:
 
-    normed = norm("ln_1.")                 layernorm
-    x      = x + attention("attn.")        heads
+    normed = norm("ln_1.")                 layernorm or rmsnorm
+    x      = x + attention("attn.")        with positions that are learned or rotary, heads that share keys, a window
     normed = norm("ln_2.")
     x      = x + mlp("mlp.")               any activation, gated or not
 """
@@ -18,18 +18,24 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..config import GPTConfig
 from ..parameters import head_name
+from .rotation import Rotation, frequencies, rotation_of
 
+EMBEDDING = ("wte.weight", "wpe.weight")
 NORM = ("weight", "bias")
 ATTENTION = ("c_attn.weight", "c_attn.bias", "c_proj.weight", "c_proj.bias")
+QK_NORM = ("q_norm.weight", "k_norm.weight")
 MLP = ("c_fc.weight", "c_fc.bias", "c_proj.weight", "c_proj.bias")
 
 
 class Parts(NamedTuple):
     """The parts of the model with this configuration, made of the functions of ``ops``."""
 
-    norm: Norm
+    embedding: Embedding
+    norm: Layernorm | RMSNorm
     attention: Attention
     mlp: MLPPart
     head: Head
@@ -37,11 +43,25 @@ class Parts(NamedTuple):
     @classmethod
     def of(cls, config: GPTConfig, ops: Any) -> Parts:
         """Choose the parts."""
-        return cls(Norm(config, ops), Attention(config, ops), MLPPart(config, ops), Head(config, ops))
+        norm = RMSNorm(config, ops) if config.norm == "rmsnorm" else Layernorm(config, ops)
+        return cls(Embedding(config, ops), norm, Attention(config, ops), MLPPart(config, ops), Head(config, ops))
 
 
-class Norm:
-    """A layernorm with weight and bias."""
+class Embedding:
+    """Token embeddings, with those of the positions where positions are learned."""
+
+    def __init__(self, config, ops):
+        self._ops = ops
+
+    def forward(self, tokens, positions, p, alloc):
+        return self._ops.embedding_forward(tokens, positions, *_all(p, "", EMBEDDING), alloc)
+
+    def backward(self, dout, cache, g):
+        self._ops.embedding_backward(dout, cache, into=_all(g, "", EMBEDDING))
+
+
+class Layernorm:
+    """A layernorm with a weight and a bias or none."""
 
     def __init__(self, config, ops):
         self._ops, self._epsilon = ops, config.norm_epsilon
@@ -54,21 +74,66 @@ class Norm:
         return dx
 
 
-class Attention:
-    """Multi-head attention with its projections."""
+class RMSNorm:
+    """An rmsnorm with its weight."""
 
     def __init__(self, config, ops):
-        self._ops, self._n_head, self._scale = ops, config.n_head, config.attention_scale
+        self._ops, self._epsilon = ops, config.norm_epsilon
 
-    def forward(self, x, p, name, layer, first_key, dropout, alloc, alloc_out):
-        weights = _all(p, name, ATTENTION)
-        scale = self._scale(layer)
+    def forward(self, x, p, name, alloc):
+        return self._ops.rmsnorm_forward(x, p[name + "weight"], self._epsilon, alloc=alloc)
+
+    def backward(self, dout, cache, g, name, alloc):
+        dx, _ = self._ops.rmsnorm_backward(dout, cache, into=(g[name + "weight"],), alloc=alloc)
+        return dx
+
+
+class Seen(NamedTuple):
+    """What attention needs to know of the positions of a pass: who sees whom, and by which angles to turn."""
+
+    first_key: Any  # (B, T) or None
+    in_window: Any  # the same for blocks with a sliding window
+    rotation: Rotation | None
+
+
+class Attention:
+    """Multi-head attention with its projections, and with norms, rotation, groups and a window as configured."""
+
+    def __init__(self, config, ops):
+        self._ops, self._config = ops, config
+        self._names = (*ATTENTION, *QK_NORM) if config.qk_norm else ATTENTION
+        self._omega = None
+        if config.positions == "rotary":
+            self._omega = frequencies(config.head_size, config.rope_theta, config.rope_scaling)
+
+    def seen(self, positions, first_key, shape, dtype) -> Seen:
+        """The ``Seen`` of a pass over tokens of ``shape`` (B, T)."""
+        rotation, in_window = None, first_key
+        if self._omega is not None:
+            rotation = rotation_of(positions, self._omega, dtype, self._config.rope_pairing)
+        if self._config.sliding_window is not None and self._config.sliding_window < shape[1]:
+            start = np.maximum(np.arange(shape[1]) - self._config.sliding_window + 1, 0)
+            in_window = np.broadcast_to(start, shape) if first_key is None else np.maximum(first_key, start)
+        return Seen(first_key, in_window, rotation)
+
+    def options(self, p, name, layer, rotation):
+        """The keyword options of the op."""
+        config = self._config
+        options = dict(scale=config.attention_scale(layer), n_kv_head=config.n_kv_head, rotation=rotation)
+        if config.qk_norm:
+            norms = (p[name + norm] for norm in QK_NORM)
+            options.update(zip(("q_norm", "k_norm"), norms), epsilon=config.norm_epsilon)
+        return options
+
+    def forward(self, x, p, name, layer, seen, dropout, alloc, alloc_out):
+        first_key = seen.first_key if self._config.window(layer) is None else seen.in_window
+        weights, options = _all(p, name, ATTENTION), self.options(p, name, layer, seen.rotation)
         return self._ops.multi_head_attention_forward(
-            x, *weights, self._n_head, first_key, dropout, alloc, alloc_out, scale=scale
+            x, *weights, self._config.n_head, first_key, dropout, alloc, alloc_out, **options
         )
 
     def backward(self, dout, cache, g, name, alloc):
-        dx, *_ = self._ops.multi_head_attention_backward(dout, cache, into=_all(g, name, ATTENTION), alloc=alloc)
+        dx, *_ = self._ops.multi_head_attention_backward(dout, cache, into=_all(g, name, self._names), alloc=alloc)
         return dx
 
 

@@ -17,7 +17,7 @@ from ..wording import counted, in_bytes
 class KVCache:
     """Keys and values of ``batch`` independent sequences.
 
-    keys, values  (n_layer, batch, n_head, capacity, head_size): each head's own keys lie together, in order
+    keys, values  (n_layer, batch, key heads, capacity, head_size): each head's own keys lie together, in order
     lengths       (batch,) int64, tokens cached for each sequence; they may differ
 
     Sequence b's token t has position t in the model: positions are absolute, so a cache is never shifted.
@@ -37,7 +37,7 @@ class KVCache:
             )
         if batch < 1:
             raise GenerationError("impossible cache", field="batch", found=batch, expected="at least 1 sequence")
-        shape = (config.n_layer, batch, config.n_head, capacity, config.head_size)
+        shape = (config.n_layer, batch, config.key_heads, capacity, config.head_size)
         self.keys = np.empty(shape, dtype)
         self.values = np.empty(shape, dtype)
         self.lengths = np.zeros(batch, np.int64)
@@ -86,7 +86,7 @@ class KVCache:
         config = decoder.config
         n_layer, batch, n_head, capacity, head_size = self.keys.shape
         found = (n_layer, n_head, head_size, self.keys.dtype)
-        expected = (config.n_layer, config.n_head, config.head_size, decoder.dtype)
+        expected = (config.n_layer, config.key_heads, config.head_size, decoder.dtype)
         if found != expected or (self._owner is not None and self._owner is not decoder.identity):
             raise GenerationError("this cache belongs to another model")
         named = sequences.tolist()  # plain numbers: this is done for every token

@@ -67,11 +67,13 @@ class OpsDecoder:
 
     def extend(self, tokens, cache: KVCache, sequences=None, every: bool = False) -> np.ndarray:
         """See ``Decoder.extend``."""
-        ops, p = self.model.ops, self.model.params
+        p = self.model.params
         tokens, sequences, positions = self._prepare(tokens, cache, sequences)
-        x, _ = ops.embedding_forward(tokens, positions, p["wte.weight"], p["wpe.weight"])
+        parts = self.model.parts
+        x, _ = parts.embedding.forward(tokens, positions, p, np.empty)
+        rotation = parts.attention.seen(positions, None, tokens.shape, self.dtype).rotation
         for i in range(self.config.n_layer):
-            x = self._block(i, x, cache, sequences)
+            x = self._block(i, x, cache, sequences, rotation)
         cache.lengths[sequences] += tokens.shape[1]
         if not every:
             x = np.ascontiguousarray(x[:, -1:])
@@ -86,11 +88,11 @@ class OpsDecoder:
     def _prepare(self, tokens, cache, sequences):
         return begin_extension(self, tokens, cache, sequences)
 
-    def _block(self, i, x, cache, sequences):
-        ops, (norm, _, mlp, _), p, h = self.model.ops, self.model.parts, self.model.params, f"h.{i}."
+    def _block(self, i, x, cache, sequences, rotation):
+        ops, (_, norm, _, mlp, _), p, h = self.model.ops, self.model.parts, self.model.params, f"h.{i}."
         normed, _ = norm.forward(x, p, h + "ln_1.", np.empty)
         qkv, _ = ops.linear_forward(normed, p[h + "attn.c_attn.weight"], p.get(h + "attn.c_attn.bias"))
-        heads = self._attend(i, qkv, cache, sequences)
+        heads = self._attend(i, qkv, cache, sequences, rotation)
         branch, _ = ops.linear_forward(heads, p[h + "attn.c_proj.weight"], p.get(h + "attn.c_proj.bias"))
         x, _ = ops.residual_forward(x, branch)
         normed, _ = norm.forward(x, p, h + "ln_2.", np.empty)
@@ -98,21 +100,32 @@ class OpsDecoder:
         x, _ = ops.residual_forward(x, branch)
         return x
 
-    def _attend(self, i, qkv, cache, sequences):
-        # (n, T, 3C) -> (n, T, C). Sequences have different numbers of keys, so attention is called once for each.
-        n, T, three_C = qkv.shape
-        q, k, v = np.moveaxis(qkv.reshape(n, T, 3, self.config.n_head, self.config.head_size), 2, 0)
-        heads = np.empty((n, T, three_C // 3), qkv.dtype)
+    def _attend(self, i, qkv, cache, sequences, rotation):
+        # (n, T, columns) -> (n, T, heads). Sequences have different numbers of keys, so attention is called once for each.
+        (n, T), config, ops = qkv.shape[:2], self.config, self.model.ops
+        q, k, v = np.split(
+            qkv.reshape(n, T, -1, config.head_size), [config.n_head, config.n_head + config.key_heads], 2
+        )
+        q, k = self._prepared(i, q, "q", rotation), self._prepared(i, k, "k", rotation)
+        heads = np.empty((n, T, config.heads_width), qkv.dtype)
+        scale, window = config.attention_scale(i), config.window(i)
         for row, sequence in enumerate(sequences):
             start = cache.lengths[sequence]
             stop = start + T
-            keys = cache.keys[i, sequence].swapaxes(0, 1)  # (capacity, n_head, head_size)
+            keys = cache.keys[i, sequence].swapaxes(0, 1)  # (capacity, key_heads, head_size)
             values = cache.values[i, sequence].swapaxes(0, 1)
             keys[start:stop], values[start:stop] = k[row], v[row]
-            scale = self.config.attention_scale(i)
-            out, _ = self.model.ops.attention_forward(q[row, None], keys[None, :stop], values[None, :stop], scale=scale)
+            first = None if window is None else np.maximum(np.arange(start, stop) - window + 1, 0)[None]
+            out, _ = ops.attention_forward(q[row, None], keys[None, :stop], values[None, :stop], first, scale=scale)
             heads[row] = out.reshape(T, -1)
         return heads
+
+    def _prepared(self, i, x, which, rotation):
+        """Queries or keys, normalised and turned where the model does so."""
+        if self.config.qk_norm:
+            weight = self.model.params[f"h.{i}.attn.{which}_norm.weight"]
+            x, _ = self.model.ops.rmsnorm_forward(x, weight, self.config.norm_epsilon)
+        return x if rotation is None else self.model.ops.rotary_forward(x, rotation)[0]
 
 
 def begin_extension(decoder: Decoder, tokens, cache: KVCache, sequences=None):

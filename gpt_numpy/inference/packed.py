@@ -23,6 +23,7 @@ from ..workspace import aligned_empty
 PANEL, BLOCK = 16, 64  # columns of a panel, inputs of an int8 block; as in the kernels, without numba
 BLOCK_BYTES = BLOCK * PANEL + 2 * PANEL
 DTYPES = {"float32": np.float32, "bfloat16": np.uint16, "int8": np.int8}
+_PACKABLE = ("mlp", "n_inner", "norm_epsilon", "tied", "scale_attn_weights", "scale_attn_by_inverse_layer_idx")
 _MATRICES = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
 _VECTORS = (
     "ln_1.weight",
@@ -69,8 +70,10 @@ def check_format(format):
 
 def check_packable(config):
     """``config``; raises ``ConfigError`` for a model whose parts the packed decoder does not have."""
-    if config.is_gated:
-        raise ConfigError("packed weights have no gated MLP", field="mlp", found=config.mlp, expected="--ops kernels")
+    own = {name: value for name, value in config.differing().items() if name not in _PACKABLE}
+    if own or config.is_gated:
+        name, value = next(iter(own.items())) if own else ("mlp", config.mlp)
+        raise ConfigError("the packed decoder does not have this part", field=name, found=value)
     return config
 
 

@@ -1,4 +1,4 @@
-"""Hugging Face GPT-2 folders, in and out: ``config.json`` and ``model.safetensors``.
+"""Hugging Face folders of GPT-2 and of Llama's family, in and out: ``config.json`` and ``model.safetensors``.
 
 This is the only form in which gpt_numpy keeps a model: ``transformers`` opens what ``save`` writes, and ``load``
 opens what ``transformers`` writes, in one file or in shards. Tensor names are GPT-2's own, as in
@@ -10,7 +10,8 @@ to ``wte``, a stored ``lm_head.weight`` has to equal ``wte.weight``, or replaces
 
 A model that computes another function than a ``GPTConfig`` can describe is refused, with the field of ``config.json``
 that says so. ``save`` writes the configuration a second time, into the metadata of the weights: a ``config.json`` of
-another model is refused even where it fits the same tensors.
+another model is refused even where it fits the same tensors. ``folder_config`` translates ``config.json``,
+``llama_folders`` the tensors of Llama, Mistral and Qwen.
 """
 
 from __future__ import annotations
@@ -20,40 +21,30 @@ import json
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..config import LARGEST_SIZE, PLAIN_ACTIVATIONS, GPTConfig, check_choice, check_number, check_truth
-from ..errors import CheckpointCorrupt, CheckpointMismatch, ConfigError, ModelNotFound
+from ..config import LARGEST_SIZE, GPTConfig
+from ..errors import CheckpointCorrupt, CheckpointMismatch, ModelNotFound
 from ..files.durable import replace_files
 from ..parameters import Parameters, count, table
-from ..tokenizer.formats import strict_json
 from ..workspace import aligned_empty
+from . import llama_folders
+from .folder_config import CONFIG as CONFIG
+from .folder_config import check_identity as check_identity
+from .folder_config import config_fields as config_fields
+from .folder_config import identity as identity
+from .folder_config import load_config as load_config
+from .folder_config import read_json as read_json
 from .safetensors import SafetensorsFile
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-CONFIG = "config.json"
 GENERATION = "generation_config.json"
 _PREFIXES = ("transformer.", "_orig_mod.", "module.", "model.")
-_IDENTITY = "gpt_numpy_config"  # the key of the metadata
 _HEAD = "lm_head.weight"
-_MASK_BUFFER = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)")
-_DROPOUTS = ("attn_pdrop", "embd_pdrop", "resid_pdrop")
-_SIZES = {  # our name → transformers' own name, and its synonyms
-    "vocab_size": ("vocab_size",),
-    "block_size": ("n_positions", "n_ctx", "max_position_embeddings"),
-    "n_layer": ("n_layer", "num_hidden_layers"),
-    "n_head": ("n_head", "num_attention_heads"),
-    "n_embd": ("n_embd", "hidden_size"),
-}
-_PARTS = {  # the same for the fields that say what the parts are
-    "mlp": ("activation_function",),
-    "n_inner": ("n_inner",),
-    "norm_epsilon": ("layer_norm_epsilon",),
-    "tied": ("tie_word_embeddings",),
-}
+_BUFFER = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)|(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
 _TO_SAFETENSORS = (
     "python -c \"from transformers import AutoModelForCausalLM as M; M.from_pretrained('{0}').save_pretrained('{0}')\""
 )
@@ -67,18 +58,6 @@ _FOREIGN = {
     "model.ckpt.index": ("OpenAI's TensorFlow checkpoint", "transformers-cli convert --model_type gpt2"),
     "packed.safetensors": ("packed weights", "gpt-numpy generate and score, which read them as they are"),
 }
-# Values that describe this model's function; other values in a config.json describe another function.
-_FIXED = {"model_type": ("gpt2",), "add_cross_attention": (False,)}
-# transformers' name of an activation → ours; the first of several names of one function is the one that is written
-_ACTIVATIONS = {
-    "gelu_new": "gelu",
-    **dict.fromkeys(("gelu_pytorch_tanh", "gelu_python_tanh", "gelu_fast", "gelu_accurate"), "gelu"),
-    "gelu": "gelu_erf",
-    "gelu_python": "gelu_erf",
-    "swish": "silu",
-    **{name: name for name in PLAIN_ACTIVATIONS if name not in ("gelu", "gelu_erf")},
-}
-_TRUTHS = {"scale_attn_weights": True, "scale_attn_by_inverse_layer_idx": False, "reorder_and_upcast_attn": False}
 
 
 # ---- out ---------------------------------------------------------------------------------------------------
@@ -92,7 +71,10 @@ def save(folder, config, params, eos_token_id=None):
     """
     from safetensors.numpy import save_file
 
-    tensors = {name: np.ascontiguousarray(params[name]) for name in table(config)}
+    if llama_folders.model_type_of(config) is None:
+        tensors = {name: np.ascontiguousarray(params[name]) for name in table(config)}
+    else:
+        tensors = llama_folders.tensors(config, params)
     text = json.dumps(config_fields(config, params.flat.dtype, eos_token_id), indent=2) + "\n"
     replace_files(
         folder,
@@ -102,69 +84,6 @@ def save(folder, config, params, eos_token_id=None):
             CONFIG: lambda path: path.write_text(text, encoding="utf-8"),
         },
     )
-
-
-def identity(config: GPTConfig) -> dict[str, str]:
-    """Metadata for the safetensors file, from which a ``config.json`` of another model is recognised."""
-    own = {name: getattr(config, name) for name in _SIZES} | config.differing()
-    return {_IDENTITY: json.dumps(own, sort_keys=True)}
-
-
-def check_identity(config, metadata, path, parts=False):
-    """Raise ``CheckpointMismatch`` where ``metadata``, of the weights in ``path``, was written with another config.
-
-    The sizes are compared, or with ``parts`` the fields that say what the parts are.
-    """
-    if _IDENTITY not in metadata:
-        return
-    try:
-        kept = json.loads(metadata[_IDENTITY])
-        if parts:
-            own = config.differing()
-            differing = [n for n in {**own, **kept} if n not in _SIZES and kept.get(n, own.get(n)) != own.get(n)]
-            differing += [n for n in own if n not in kept]
-        else:
-            differing = [name for name in _SIZES if kept[name] != getattr(config, name)]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise CheckpointCorrupt("not the sizes of a model", path=path, field=_IDENTITY) from None
-    if differing:
-        name = differing[0]
-        raise CheckpointMismatch(
-            f"these weights were saved with another {CONFIG}",
-            path=path,
-            field={**_SIZES, **_PARTS}.get(name, (name,))[0],
-            found=getattr(config, name, None),
-            expected=str(kept.get(name, "GPT-2's own")),
-        )
-
-
-def config_fields(config, dtype=np.float32, eos_token_id=None):
-    """The content of ``config.json`` for a ``GPTConfig``: every field that transformers' GPT2Config has."""
-    return {
-        "architectures": ["GPT2LMHeadModel"],
-        "model_type": "gpt2",
-        "vocab_size": config.vocab_size,
-        "n_positions": config.block_size,
-        "n_ctx": config.block_size,
-        "n_embd": config.n_embd,
-        "n_layer": config.n_layer,
-        "n_head": config.n_head,
-        "n_inner": config.n_inner,
-        "activation_function": next(theirs for theirs, ours in _ACTIVATIONS.items() if ours == config.mlp),
-        "layer_norm_epsilon": config.norm_epsilon,
-        "initializer_range": 0.02,
-        **dict.fromkeys(_DROPOUTS, config.dropout),
-        "scale_attn_weights": config.scale_attn_weights,
-        "scale_attn_by_inverse_layer_idx": config.scale_attn_by_inverse_layer_idx,
-        "reorder_and_upcast_attn": False,
-        "add_cross_attention": False,
-        "tie_word_embeddings": config.tied,
-        "bos_token_id": eos_token_id[0] if isinstance(eos_token_id, list) else eos_token_id,
-        "eos_token_id": eos_token_id,
-        "pad_token_id": None,
-        "use_cache": True,
-        "torch_dtype": np.dtype(dtype).name,
-    }
 
 
 # ---- in ----------------------------------------------------------------------------------------------------
@@ -180,8 +99,7 @@ def load(folder: str | os.PathLike, dtype: Any = np.float32) -> tuple[GPTConfig,
     with _opened(folder) as (config, found):
         params = Parameters(config, flat=aligned_empty((count(config),), dtype))
         for name, view in params.items():
-            file, stored = found[name]
-            file.read_into(stored, view)
+            found[name].read_into(view)
     return config, params
 
 
@@ -191,83 +109,62 @@ def load_views(folder: str | os.PathLike) -> tuple[GPTConfig, dict[str, np.ndarr
     Arrays are mapped from the files where the files hold float32. The errors are those of ``load``.
     """
     with _opened(folder) as (config, found):
-        return config, {name: found[name][0].view(found[name][1]) for name in table(config)}
+        return config, {name: found[name].view() for name in table(config)}
 
 
 @contextlib.contextmanager
 def _opened(folder):
-    """(config, name → (file, stored name) of every parameter); all is checked except the tensors' values."""
+    """(config, name → ``_Stored`` of every parameter); all is checked except the tensors' values."""
     folder = Path(folder)
-    config, _ = load_config(folder)
+    config, fields = load_config(folder)
+    pieces = llama_folders.pieces if fields.get("model_type") in llama_folders.MODEL_TYPES else _whole
     with contextlib.ExitStack() as stack:
         files = [stack.enter_context(SafetensorsFile(path)) for path in weight_files(folder)]
         found = _by_name(files)
-        if _HEAD in found and "wte.weight" not in found and config.tied:
-            found["wte.weight"] = found.pop(_HEAD)  # the shared array, stored under the head's name
+        embedding = "wte.weight" if pieces is _whole else "embed_tokens.weight"
+        if _HEAD in found and embedding not in found and config.tied:
+            found[embedding] = found.pop(_HEAD)  # the shared array, stored under the head's name
         for file in files:
             check_identity(config, file.metadata, file.path, parts=True)
-        check_tensors(config, {name: file.tensors[stored].shape for name, (file, stored) in found.items()}, folder)
+        _check_count(config, found, folder)
+        made = pieces(config)
+        expected = {piece.name: piece.shape for parts in made.values() for piece in parts}
+        shapes = {name: file.tensors[stored].shape for name, (file, stored) in found.items()}
+        _check_shapes(expected, {**expected, _HEAD: expected[embedding]}, shapes, folder)
         if config.tied and _HEAD in found:
-            _check_head(found)
+            _check_head(found, embedding)
         for file in files:
             check_identity(config, file.metadata, file.path)
-        yield config, found
+        where = {name: _Stored([(*found[piece.name], piece) for piece in parts]) for name, parts in made.items()}
+        yield config, where
 
 
-def load_config(folder: str | os.PathLike) -> tuple[GPTConfig, dict[str, Any]]:
-    """``(GPTConfig, fields)`` from a folder's ``config.json``, where fields is the whole JSON object."""
-    path = Path(folder) / CONFIG
-    fields = read_json(path)
-    for name, allowed in _FIXED.items():
-        if fields.get(name, allowed[0]) not in allowed:
-            raise CheckpointMismatch(
-                "not a model of this kind",
-                path=path,
-                field=name,
-                found=fields[name],
-                expected=" or ".join(map(repr, allowed)),
-            )
-    sizes = {name: _size(fields, names, path) for name, names in _SIZES.items()}
-    try:
-        for name in _DROPOUTS:
-            check_number(name, fields.get(name, 0.0), minimum=0.0, below=1.0)
-        # The file has three probabilities, a GPTConfig one. Training sets its own, and nothing else drops.
-        config = GPTConfig(**sizes, dropout=fields.get(_DROPOUTS[-1], 0.0), **_parts(fields))
-        if config.n_inner == 4 * config.n_embd:
-            config = config.replace(n_inner=None)
-    except ConfigError as error:
-        field = {**_SIZES, **_PARTS}.get(error.field, (error.field,))[0]
-        expected = error.expected if error.field == "activation_function" else None
-        raise CheckpointMismatch(
-            "no model has this", path=path, field=field, found=error.found, expected=expected
-        ) from None
-    return config, fields
+class _Stored(NamedTuple):
+    """Where a parameter is stored: (file, name in the file, ``Piece``) of each part of it, left to right."""
+
+    parts: list
+
+    def read_into(self, view):
+        for file, stored, piece in self.parts:
+            whole = len(self.parts) == 1 and not piece.transposed
+            array = view if whole else np.empty(piece.shape, view.dtype)
+            file.read_into(stored, array)
+            if not whole:
+                view[..., piece.start : piece.stop] = array.T if piece.transposed else array
+
+    def view(self):
+        (file, stored, piece), *others = self.parts
+        if not others and not piece.transposed:
+            return file.view(stored)
+        widths = sum(piece.stop - piece.start for *_, piece in self.parts)
+        array = np.empty((piece.shape[1], widths) if piece.transposed else (widths,), np.float32)
+        self.read_into(array)
+        return array
 
 
-def _parts(fields):
-    """The fields of a ``GPTConfig`` that say what the parts are; a ``ConfigError`` names the field of the file."""
-    activation = check_choice("activation_function", fields.get("activation_function", "gelu_new"), _ACTIVATIONS)
-    truths = {name: check_truth(name, fields.get(name, usual)) for name, usual in _TRUTHS.items()}
-    truths.pop("reorder_and_upcast_attn")  # the same function, computed in another order
-    return dict(
-        truths,
-        mlp=_ACTIVATIONS[activation],
-        n_inner=fields.get("n_inner"),
-        norm_epsilon=fields.get("layer_norm_epsilon", 1e-5),
-        tied=check_truth("tie_word_embeddings", fields.get("tie_word_embeddings", True)),
-    )
-
-
-def _size(fields, names, path):
-    """The size that config.json gives under one of its ``names``."""
-    given = {name: fields[name] for name in names if name in fields}
-    if not given:
-        raise CheckpointMismatch(f"{names[0]} is missing", path=path)
-    value = next(iter(given.values()))
-    for name, other in given.items():
-        if other != value and name != "n_ctx":  # n_ctx was the length of the mask buffers, which may differ
-            raise CheckpointMismatch(f"not what {next(iter(given))} says", path=path, field=name, found=other)
-    return value
+def _whole(config):
+    """``llama_folders.pieces`` for folders whose tensors are ours."""
+    return {name: [llama_folders.Piece(name, shape, 0, shape[-1], False)] for name, shape in table(config).items()}
 
 
 def end_of_text_ids(folder: str | os.PathLike) -> tuple[int, ...]:
@@ -291,16 +188,6 @@ def end_of_text_field(folder, tokenizer):
     if ids:
         return list(ids) if len(ids) > 1 else ids[0]
     return None if tokenizer is None else tokenizer.eot_id
-
-
-def read_json(path):
-    """The JSON object in a file; ``CheckpointCorrupt`` for a damaged file, ``ModelNotFound`` for a missing one."""
-    if not os.path.lexists(path):
-        raise ModelNotFound(_what_is_missing(Path(path)), path=path)
-    fields, _ = strict_json.read(Path(path), CheckpointCorrupt)
-    if not isinstance(fields, dict):
-        raise CheckpointCorrupt("not a JSON object", path=path)
-    return fields
 
 
 def weight_files(folder):
@@ -331,11 +218,11 @@ def weight_files(folder):
 
 
 def canonical_name(stored):
-    """The name in ``parameters.table`` of a stored tensor (or ``lm_head.weight``); None for a mask buffer."""
+    """The name in ``parameters.table`` of a stored tensor (or ``lm_head.weight``); None for a buffer."""
     name = stored
     while name.startswith(_PREFIXES):
         name = name[name.index(".") + 1 :]
-    return None if _MASK_BUFFER.fullmatch(name) else name
+    return None if _BUFFER.fullmatch(name) else name
 
 
 def _by_name(files):
@@ -354,16 +241,24 @@ def _by_name(files):
 
 def check_tensors(config, shapes, path):
     """Raise ``CheckpointMismatch`` unless the mapping name → shape is ``table(config)``'s, head or no head."""
+    _check_count(config, shapes, path)
+    expected = table(config)
+    _check_shapes(expected, {**expected, _HEAD: expected["wte.weight"]}, shapes, path)
+
+
+def _check_count(config, shapes, path):
     if config.n_layer > len(shapes):  # checked before a table of a billion layers is made
         raise CheckpointMismatch(f"{config.n_layer} layers do not fit into {len(shapes)} tensors", path=path)
-    expected = table(config)
+
+
+def _check_shapes(expected, allowed, shapes, path):
+    """Raise ``CheckpointMismatch`` unless ``shapes`` are those ``expected``, and others ``allowed``."""
     missing = [name for name in expected if name not in shapes]
-    extra = [name for name in shapes if name not in expected and name != _HEAD]
-    expected = {**expected, _HEAD: expected["wte.weight"]}
+    extra = [name for name in shapes if name not in allowed]
     wrong = [
-        f"{name} is {list(shapes[name])} instead of {list(expected[name])}"
-        for name in expected
-        if name in shapes and tuple(shapes[name]) != expected[name]
+        f"{name} is {list(shapes[name])} instead of {list(allowed[name])}"
+        for name in allowed
+        if name in shapes and tuple(shapes[name]) != tuple(allowed[name])
     ]
     kinds = {"missing tensors": missing, "unexpected tensors": extra, "misshapen tensors": wrong}
     faults = [f"{kind}: {_some(names)}" for kind, names in kinds.items() if names]
@@ -371,8 +266,8 @@ def check_tensors(config, shapes, path):
         raise CheckpointMismatch("; ".join(faults), path=path)
 
 
-def _check_head(found):
-    pair = [(file, stored, file.tensors[stored]) for file, stored in (found["wte.weight"], found[_HEAD])]
+def _check_head(found, embedding):
+    pair = [(file, stored, file.tensors[stored]) for file, stored in (found[embedding], found[_HEAD])]
     dtype = np.float64 if any(tensor.dtype == "F64" for *_, tensor in pair) else np.float32
     wte, own = (np.empty(tensor.shape, dtype) for *_, tensor in pair)
     for array, (file, stored, _) in zip((wte, own), pair):
@@ -381,16 +276,10 @@ def _check_head(found):
         row = int(np.argmax((own != wte).any(axis=1)))
         file, stored = found[_HEAD]
         raise CheckpointMismatch(
-            f"the output head differs from wte.weight (first in row {row}), yet tie_word_embeddings is true",
+            f"the output head differs from {embedding} (first in row {row}), yet tie_word_embeddings is true",
             path=file.path,
             field=stored,
         )
-
-
-def _what_is_missing(path):
-    if not path.parent.exists():
-        return "there is no such folder"
-    return "there is no such file: not a folder of a model" if path.name == CONFIG else "there is no such file"
 
 
 def _some(names, limit=6):

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arguments import own_tokens
-from .runtime.checks import check_shape, flat, gradients, one_dtype
+from .runtime.checks import check_shape, flat, given, gradients, one_dtype
 from .runtime.decorators import part
 from .runtime.threads import launcher, parallel_for
 from .runtime.vectors import lanes, load, load_tail, store, store_tail
@@ -21,9 +21,9 @@ _ROWS = 16  # rows a task of the forward
 
 class EmbeddingCache(NamedTuple):
     tokens: np.ndarray  # (B·T,) int64
-    positions: np.ndarray  # (B·T,) int64
+    positions: np.ndarray | None  # (B·T,) int64
     wte_shape: tuple
-    wpe_shape: tuple
+    wpe_shape: tuple | None
     tokens_shape: tuple  # (B, T)
 
 
@@ -64,10 +64,16 @@ def embedding_forward(tokens, positions, wte, wpe, alloc=np.empty):
     """out[b, t] = wte[tokens[b, t]] + wpe[positions[b, t]].
 
     tokens (B, T) and positions (T,) or (B, T) are integers; wte is (V, C), wpe (block_size, C); out (B, T, C).
+    wpe None: no learned positions, out[b, t] = wte[tokens[b, t]].
     """
-    dtype = one_dtype(wte=wte, wpe=wpe)
+    dtype = one_dtype(wte=wte, **given(wpe=wpe))
     tokens, positions = own_tokens(tokens, positions, wte, wpe)
-    C, token, position = wte.shape[1], tokens.reshape(-1), positions.reshape(-1)
+    C, token = wte.shape[1], tokens.reshape(-1)
+    if wpe is None:
+        out = alloc((*tokens.shape, C), dtype)
+        np.take(wte, tokens, axis=0, out=out, mode="clip")  # checked above; other modes copy out
+        return out, EmbeddingCache(token, None, wte.shape, None, tokens.shape)
+    position = positions.reshape(-1)
     if position.size != token.size:
         position = np.tile(position, tokens.shape[0])
     out = alloc((*tokens.shape, C), dtype)
@@ -76,13 +82,15 @@ def embedding_forward(tokens, positions, wte, wpe, alloc=np.empty):
 
 
 def embedding_backward(dout, cache, *, into=None):
-    """Gradients of both tables: dwte (V, C), dwpe (block_size, C), added to those of ``into`` where given."""
+    """Gradients of both tables: dwte (V, C), dwpe (block_size, C) or None, added to those of ``into`` where given."""
     dtype = one_dtype(dout=dout)
     C = cache.wte_shape[1]
     check_shape("dout", dout, (*cache.tokens_shape, C))
     tables, add = gradients(into, dtype, dwte=cache.wte_shape, dwpe=cache.wpe_shape)
     rows = flat(dout)
     for table, index in zip(tables, (cache.tokens, cache.positions)):
+        if table is None:
+            continue
         if not add:
             table.fill(0)
         _scatter(index, rows, table.reshape(-1), C)

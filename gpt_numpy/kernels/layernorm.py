@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arguments import check_layernorm
-from .runtime.checks import check_shape, flat, gradients, one_dtype
+from .runtime.checks import check_shape, flat, given, gradients, one_dtype
 from .runtime.decorators import part
 from .runtime.threads import launcher, parallel_for
 from .runtime.vectors import add_lanes, broadcast, fma, keep_first, lanes, load, load_tail, store, store_tail
@@ -25,6 +25,7 @@ class LayernormCache(NamedTuple):
     mean: np.ndarray  # (rows,)
     rstd: np.ndarray  # (rows,), 1 / standard deviation
     weight: np.ndarray  # (C,)
+    biased: bool = True
 
 
 @part
@@ -152,27 +153,28 @@ def launch_backward(n_tasks, rows, *arrays):
 
 
 def layernorm_forward(x, weight, bias, epsilon=1e-5, alloc=np.empty):
-    """out = xhat · weight + bias with xhat = (x − mean) · rstd, over the last axis of x (..., C)."""
-    dtype = one_dtype(x=x, weight=weight, bias=bias)
+    """out = xhat · weight + bias with xhat = (x − mean) · rstd, over the last axis of x (..., C); bias (C,) or None."""
+    dtype = one_dtype(x=x, weight=weight, **given(bias=bias))
     check_layernorm(x, weight, bias)
-    C = x.shape[-1]
+    C, biased = x.shape[-1], bias is not None
+    bias = bias if biased else np.zeros(C, dtype)
     n_rows = x.size // C
     out, mean, rstd = alloc(x.shape, dtype), np.empty(n_rows, dtype), np.empty(n_rows, dtype)
     rows = max(1, _TASK_ELEMENTS // max(C, 1))
     launch_forward(
         -(-n_rows // rows), flat(x), flat(weight), flat(bias), out.reshape(-1), mean, rstd, rows, dtype.type(epsilon)
     )
-    return out, LayernormCache(x, mean, rstd, weight)
+    return out, LayernormCache(x, mean, rstd, weight, biased)
 
 
 def layernorm_backward(dout, cache, alloc=np.empty, *, into=None):
     """Gradients dx (..., C), dweight (C,), dbias (C,); the last two added to those of ``into`` where given."""
-    x, mean, rstd, weight = cache
+    x, mean, rstd, weight, biased = cache
     dtype = one_dtype(x=x, dout=dout)
     check_shape("dout", dout, x.shape)
     C = weight.size
     if into is not None:
-        gradients(into, dtype, dweight=(C,), dbias=(C,))
+        gradients(into, dtype, dweight=(C,), dbias=(C,) if biased else None)
     dx = alloc(x.shape, dtype)
     rows = max(_TASK_ELEMENTS // max(C, 1), -(-mean.size // _BLOCKS), 1)
     n_tasks = -(-mean.size // rows)
@@ -182,7 +184,8 @@ def layernorm_backward(dout, cache, alloc=np.empty, *, into=None):
     )
     dweight, dbias = np.add.reduce(sums, axis=0)
     if into is None:
-        return dx, dweight, dbias
+        return dx, dweight, dbias if biased else None
     for total, gradient in zip(into, (dweight, dbias)):
-        total += gradient
+        if total is not None:
+            total += gradient
     return dx, *into

@@ -33,6 +33,8 @@ from .lm_head import (
 )
 from .mlp import mlp_backward, mlp_forward
 from .residual import residual_backward, residual_forward
+from .rmsnorm import rmsnorm_backward, rmsnorm_forward
+from .rotary import rotary_backward, rotary_forward
 
 __all__ = [
     "activation_backward",
@@ -65,6 +67,10 @@ __all__ = [
     "multi_head_attention_forward",
     "residual_backward",
     "residual_forward",
+    "rmsnorm_backward",
+    "rmsnorm_forward",
+    "rotary_backward",
+    "rotary_forward",
     "swiglu_backward",
     "swiglu_forward",
 ]

@@ -16,7 +16,10 @@ from ..arguments import check_into
 
 
 def adds_into(n_parameters):
-    """Give a backward the keyword ``into``: its last ``n_parameters`` values are the parameter gradients."""
+    """Give a backward the keyword ``into``: its last ``n_parameters`` values are the parameter gradients.
+
+    None: all values but the first are.
+    """
 
     def decorate(backward):
         return _with_into(backward, n_parameters)
@@ -30,7 +33,8 @@ def _with_into(backward, n_parameters):
         gradients = backward(*args, **kwargs)
         if into is None:
             return gradients
-        inputs, parameters = gradients[:-n_parameters], gradients[-n_parameters:]
+        n_inputs = 1 if n_parameters is None else len(gradients) - n_parameters
+        inputs, parameters = gradients[:n_inputs], gradients[n_inputs:]
         shapes = {f"into[{i}]": None if g is None else g.shape for i, g in enumerate(parameters)}
         check_into(into, parameters[0].dtype, **shapes)
         for accumulated, gradient in zip(into, parameters):

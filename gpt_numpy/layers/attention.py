@@ -19,21 +19,30 @@ from ..randomness import Dropout
 from .accumulate import adds_into
 from .dropout import dropout_backward, dropout_forward
 from .linear import LinearCache, linear_backward, linear_forward
+from .rmsnorm import RmsnormCache, rmsnorm_backward, rmsnorm_forward
+from .rotary import RotaryCache, rotary_backward, rotary_forward
 
 
 class AttentionCache(NamedTuple):
     q: np.ndarray  # (B, Tq, n_head, head_size)
-    k: np.ndarray  # (B, Tk, n_head, head_size)
-    v: np.ndarray  # (B, Tk, n_head, head_size)
+    k: np.ndarray  # (B, Tk, n_kv_head, head_size)
+    v: np.ndarray  # (B, Tk, n_kv_head, head_size)
     weights: np.ndarray  # (B, n_head, Tq, Tk), before dropout
     dropout_cache: tuple | None
     scale: np.floating
+
+
+class HeadsCache(NamedTuple):
+    norm: RmsnormCache | None
+    turn: RotaryCache | None
 
 
 class MultiHeadAttentionCache(NamedTuple):
     attn: LinearCache  # x (B, T, C), weight (C, 3C)
     attention: AttentionCache
     proj: LinearCache  # heads side by side (B, T, C), weight (C, C)
+    q: HeadsCache
+    k: HeadsCache
 
 
 def visible_keys(Tq, Tk, first_key=None):
@@ -67,14 +76,15 @@ def softmax_backward(dweights, weights):
 def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty, scale=None):
     """out = softmax(q · kᵀ · scale) · v, each query over the keys that it sees.
 
-    q (B, Tq, n_head, head_size); k and v (B, Tk, n_head, head_size) with Tk >= Tq; out like q.
+    q (B, Tq, n_head, head_size); k and v (B, Tk, n_kv_head, head_size) with Tk >= Tq; out like q. Where n_kv_head is
+    smaller, each head of k and v serves n_head / n_kv_head neighbouring query heads (Ainslie et al. 2023).
     first_key (B, Tq): the first key that each query sees, at most the query's own position. dropout: a
     ``randomness.Dropout`` for the attention weights, or None. scale: a number; None is 1/√head_size.
     """
     check_attention(q, k, v)
     first_key = own_first_key(first_key, *q.shape[:2], k.shape[1])
     scale = q.dtype.type(1 / math.sqrt(q.shape[-1]) if scale is None else scale)
-    scores = heads_first(q) @ heads_first(k).swapaxes(-1, -2)  # (B, n_head, Tq, Tk)
+    scores = heads_first(q) @ shared_heads(k, q).swapaxes(-1, -2)  # (B, n_head, Tq, Tk)
     scores *= scale
     visible = visible_keys(q.shape[1], k.shape[1], first_key)
     weights = softmax(np.where(visible, scores, -np.inf))
@@ -82,12 +92,12 @@ def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty, sca
     if dropout is not None:
         dropped, dropout_cache = dropout_forward(weights, dropout)
     out = alloc(q.shape, q.dtype)
-    np.matmul(dropped, heads_first(v), out=heads_first(out))
+    np.matmul(dropped, shared_heads(v, q), out=heads_first(out))
     return out, AttentionCache(q, k, v, weights, dropout_cache, scale)
 
 
 def attention_backward(dout, cache, alloc=np.empty):
-    """Gradients dq (B, Tq, n_head, head_size), dk and dv (B, Tk, n_head, head_size).
+    """Gradients dq (B, Tq, n_head, head_size), dk and dv (B, Tk, n_kv_head, head_size).
 
     For one head, with scores S = q kᵀ · s where s is the scale, weights P = softmax(S) over the visible keys, and
     P̃ = dropout(P):
@@ -97,23 +107,24 @@ def attention_backward(dout, cache, alloc=np.empty):
         P = softmax(S)    dS  = P ∘ (dP − rowsum(dP ∘ P))     see ``softmax_backward``
         S = s · q kᵀ      dq  = s · dS · k,   dk = s · dSᵀ · q
 
-    A key after its query has P = 0 and so dS = 0: its gradient from that query is exactly 0.
+    A key after its query has P = 0 and so dS = 0: its gradient from that query is exactly 0. A head of keys that several
+    query heads use gets the sum of their gradients.
     """
     q, k, v, weights, dropout_cache, scale = cache
     check_shape("dout", dout, q.shape)
     dout = heads_first(dout)
     dropped = weights if dropout_cache is None else dropout_forward(weights, dropout_cache.dropout)[0]
     dv = alloc(v.shape, v.dtype)
-    np.matmul(dropped.swapaxes(-1, -2), dout, out=heads_first(dv))
-    dweights = dout @ heads_first(v).swapaxes(-1, -2)
+    heads_first(dv)[...] = sum_shared(dropped.swapaxes(-1, -2) @ dout, v)
+    dweights = dout @ shared_heads(v, q).swapaxes(-1, -2)
     if dropout_cache is not None:
         dweights = dropout_backward(dweights, dropout_cache)
     dscores = softmax_backward(dweights, weights)
     dscores *= scale
     dq = alloc(q.shape, q.dtype)
-    np.matmul(dscores, heads_first(k), out=heads_first(dq))
+    np.matmul(dscores, shared_heads(k, q), out=heads_first(dq))
     dk = alloc(k.shape, k.dtype)
-    np.matmul(dscores.swapaxes(-1, -2), heads_first(q), out=heads_first(dk))
+    heads_first(dk)[...] = sum_shared(dscores.swapaxes(-1, -2) @ heads_first(q), k)
     return dq, dk, dv
 
 
@@ -130,46 +141,100 @@ def multi_head_attention_forward(
     alloc_out=None,
     *,
     scale=None,
+    n_kv_head=None,
+    rotation=None,
+    q_norm=None,
+    k_norm=None,
+    epsilon=1e-5,
 ):
     """Project x to queries, keys and values, attend in each head, project the heads' outputs back.
 
-    x and out (B, T, C); attn_weight (C, 3C) and attn_bias (3C,) hold the three projections side by side;
-    proj_weight (C, C), proj_bias (C,). Head h owns columns h · head_size … of each third. alloc_out, where given,
-    allocates ``out``: the backward does not read ``out``, so its memory may be reused before the backward. scale: what
-    scores are multiplied by; None is 1/√head_size.
+    x and out (B, T, C); attn_weight and attn_bias hold the three projections side by side, (C, 3C) and (3C,) where there
+    are as many heads of keys as of queries; proj_weight (n_head · head_size, C), proj_bias (C,). Head h owns columns
+    h · head_size … of each part. Biases may be None. alloc_out, where given, allocates ``out``: the backward does not read
+    ``out``, so its memory may be reused before the backward. scale: what scores are multiplied by; None is 1/√head_size.
+
+    n_kv_head        heads of keys and of values, a divisor of n_head; None: n_head
+    q_norm, k_norm   weights (head_size,) of an rmsnorm of each query and key, with ``epsilon``; None: no norm
+    rotation         angles by which queries and keys are turned, after the norm; None: they are not
     """
     check_axes(2, x=x, attn_weight=attn_weight)
-    n_head = check_heads(n_head, attn_weight.shape[-1])
+    n_head = check_heads(n_head, attn_weight.shape[-1], n_kv_head)
     qkv, attn_cache = linear_forward(x, attn_weight, attn_bias, alloc)
-    q, k, v = split_heads(qkv, n_head)
+    q, k, v = split_heads(qkv, n_head, n_kv_head)
+    q, q_cache = prepare_heads(q, q_norm, epsilon, rotation)
+    k, k_cache = prepare_heads(k, k_norm, epsilon, rotation)
     heads, attention_cache = attention_forward(q, k, v, first_key, dropout, alloc, scale)
-    out, proj_cache = linear_forward(heads.reshape(x.shape), proj_weight, proj_bias, alloc_out or alloc)
-    return out, MultiHeadAttentionCache(attn_cache, attention_cache, proj_cache)
+    out, proj_cache = linear_forward(merge_heads(heads), proj_weight, proj_bias, alloc_out or alloc)
+    return out, MultiHeadAttentionCache(attn_cache, attention_cache, proj_cache, q_cache, k_cache)
 
 
-@adds_into(4)
+@adds_into(None)
 def multi_head_attention_backward(dout, cache, alloc=np.empty):
     """Gradients dx (B, T, C), dattn_weight, dattn_bias, dproj_weight, dproj_bias: the forward in reverse.
 
-    The forward cut the (B, T, 3C) array into three views. The gradient of that array is therefore the three
-    gradients side by side: each is written into its view of one array.
+    Where queries and keys have norms, the gradients of their weights follow: dq_norm, dk_norm. The forward cut one array
+    into three views. The gradient of that array is therefore the three gradients side by side: each is written into its
+    view of one array.
     """
-    B, Tq, n_head, head_size = cache.attention.q.shape
     dheads, dproj_weight, dproj_bias = linear_backward(dout, cache.proj, alloc)
-    dq, dk, dv = attention_backward(dheads.reshape(B, Tq, n_head, head_size), cache.attention, alloc)
-    dqkv = alloc((B, Tq, 3 * n_head * head_size), dout.dtype)
-    for view, gradient in zip(split_heads(dqkv, n_head), (dq, dk, dv)):
+    dq, dk, dv = attention_backward(dheads.reshape(cache.attention.q.shape), cache.attention, alloc)
+    dq, dq_norm = prepare_heads_backward(dq, cache.q)
+    dk, dk_norm = prepare_heads_backward(dk, cache.k)
+    dqkv = alloc((*dout.shape[:2], cache.attn.weight.shape[1]), dout.dtype)
+    for view, gradient in zip(split_heads(dqkv, dq.shape[2], dk.shape[2]), (dq, dk, dv)):
         view[...] = gradient
     dx, dattn_weight, dattn_bias = linear_backward(dqkv, cache.attn, alloc)
-    return dx, dattn_weight, dattn_bias, dproj_weight, dproj_bias
+    norms = () if cache.q.norm is None else (dq_norm, dk_norm)
+    return dx, dattn_weight, dattn_bias, dproj_weight, dproj_bias, *norms
 
 
-def split_heads(qkv, n_head):
-    """Views q, k, v, each (B, T, n_head, head_size), of one (B, T, 3C) array."""
-    B, T, three_C = qkv.shape
-    check_heads(n_head, three_C)
-    thirds = qkv.reshape(B, T, 3, n_head, three_C // 3 // n_head)
-    return thirds[:, :, 0], thirds[:, :, 1], thirds[:, :, 2]
+def prepare_heads(x, weight, epsilon, rotation):
+    """What stands between a projection and attention: x (B, T, heads, head_size) normalised and turned, where asked."""
+    norm = turn = None
+    if weight is not None:
+        x, norm = rmsnorm_forward(x, weight, epsilon)
+    if rotation is not None:
+        x, turn = rotary_forward(x, rotation)
+    return x, HeadsCache(norm, turn)
+
+
+def prepare_heads_backward(dx, cache):
+    """(gradient of the heads before ``prepare_heads``, that of the norm's weight or None)."""
+    dweight = None
+    if cache.turn is not None:
+        dx = rotary_backward(dx, cache.turn)
+    if cache.norm is not None:
+        dx, dweight = rmsnorm_backward(dx, cache.norm)
+    return dx, dweight
+
+
+def split_heads(qkv, n_head, n_kv_head=None):
+    """Views q (B, T, n_head, head_size) and k, v (B, T, n_kv_head, head_size) of one (B, T, columns) array."""
+    B, T, columns = qkv.shape
+    check_heads(n_head, columns, n_kv_head)
+    n_kv_head = n_head if n_kv_head is None else n_kv_head
+    n_heads = n_head + 2 * n_kv_head
+    heads = qkv.reshape(B, T, n_heads, columns // n_heads)
+    return heads[:, :, :n_head], heads[:, :, n_head:-n_kv_head], heads[:, :, -n_kv_head:]
+
+
+def merge_heads(heads):
+    """(B, T, n_head · head_size): the heads side by side."""
+    return heads.reshape(*heads.shape[:2], heads.shape[2] * heads.shape[3])
+
+
+def shared_heads(x, q):
+    """k or v with heads first, each head repeated for the query heads of q that use it: (B, n_head, Tk, head_size)."""
+    groups = q.shape[-2] // x.shape[-2]
+    return heads_first(x if groups == 1 else np.repeat(x, groups, axis=2))
+
+
+def sum_shared(gradient, x):
+    """The sum, over the query heads that use it, of each head's gradient (B, n_head, Tk, head_size)."""
+    B, n_head, Tk, head_size = gradient.shape
+    n_kv_head = x.shape[2]
+    return gradient.reshape(B, n_kv_head, n_head // n_kv_head, Tk, head_size).sum(axis=2)
 
 
 def heads_first(x):

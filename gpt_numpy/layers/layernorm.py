@@ -1,4 +1,4 @@
-"""Layer normalisation over the last axis (Ba, Kiros and Hinton 2016), with weight and bias.
+"""Layer normalisation over the last axis (Ba, Kiros and Hinton 2016), with a weight and a bias or none.
 
 Its fast twin is ``kernels.layernorm``.
 """
@@ -16,12 +16,13 @@ class LayernormCache(NamedTuple):
     mean: np.ndarray  # (..., 1)
     rstd: np.ndarray  # (..., 1), 1 / standard deviation
     weight: np.ndarray  # (C,)
+    biased: bool = True
 
 
 def layernorm_forward(x, weight, bias, epsilon=1e-5, alloc=np.empty):
     """out = xhat · weight + bias with xhat = (x − mean) · rstd, over the last axis of x (..., C).
 
-    rstd = 1/√(variance + ε) with the biased variance (divided by C, not C − 1), as in GPT-2.
+    rstd = 1/√(variance + ε) with the biased variance (divided by C, not C − 1), as in GPT-2. bias: (C,) or None.
     """
     check_layernorm(x, weight, bias)
     mean = x.mean(axis=-1, keepdims=True)
@@ -31,13 +32,14 @@ def layernorm_forward(x, weight, bias, epsilon=1e-5, alloc=np.empty):
     out = centred
     out *= rstd
     out *= weight
-    out += bias
-    return out, LayernormCache(x, mean, rstd, weight)
+    if bias is not None:
+        out += bias
+    return out, LayernormCache(x, mean, rstd, weight, bias is not None)
 
 
 @adds_into(2)
 def layernorm_backward(dout, cache, alloc=np.empty):
-    """Gradients dx (..., C), dweight (C,), dbias (C,).
+    """Gradients dx (..., C), dweight (C,), dbias (C,), or None where there is no bias.
 
     xhat is recomputed, which costs two passes over x. Keeping xhat would cost another array of the size of x.
 
@@ -59,11 +61,11 @@ def layernorm_backward(dout, cache, alloc=np.empty):
     Subtracting the two means removes the gradient's components along a shift and along a scaling of the row, which do
     not change the output (the second exactly only for ε = 0).
     """
-    x, mean, rstd, weight = cache
+    x, mean, rstd, weight, biased = cache
     check_shape("dout", dout, x.shape)
     xhat = (x - mean) * rstd
     rows = tuple(range(x.ndim - 1))
-    dbias = dout.sum(axis=rows)
+    dbias = dout.sum(axis=rows) if biased else None
     dweight = (dout * xhat).sum(axis=rows)
     dxhat = np.multiply(dout, weight, out=alloc(x.shape, x.dtype))
     shift = dxhat.mean(axis=-1, keepdims=True)

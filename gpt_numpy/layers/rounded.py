@@ -29,11 +29,25 @@ from ..layers import layernorm_backward as layernorm_backward
 from ..layers import layernorm_forward as layernorm_forward
 from ..layers import residual_backward as residual_backward
 from ..layers import residual_forward as residual_forward
+from ..layers import rmsnorm_backward as rmsnorm_backward
+from ..layers import rmsnorm_forward as rmsnorm_forward
+from ..layers import rotary_backward as rotary_backward
+from ..layers import rotary_forward as rotary_forward
 from ..layers import swiglu_backward as swiglu_backward
 from ..layers import swiglu_forward as swiglu_forward
 from ..products import round_to_bfloat16
 from .accumulate import adds_into
-from .attention import MultiHeadAttentionCache, heads_first, split_heads, visible_keys
+from .attention import (
+    MultiHeadAttentionCache,
+    heads_first,
+    merge_heads,
+    prepare_heads,
+    prepare_heads_backward,
+    shared_heads,
+    split_heads,
+    sum_shared,
+    visible_keys,
+)
 from .lm_head import LMHeadCrossEntropyCache
 from .mlp import MLPCache, activate, activate_backward
 
@@ -87,7 +101,7 @@ def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty, sca
     """
     check_attention(q, k, v)
     first_key = own_first_key(first_key, *q.shape[:2], k.shape[1])
-    scores = heads_first(round_to_bfloat16(q)) @ heads_first(round_to_bfloat16(k)).swapaxes(-1, -2)
+    scores = heads_first(round_to_bfloat16(q)) @ shared_heads(round_to_bfloat16(k), q).swapaxes(-1, -2)
     scale = 1 / math.sqrt(q.shape[-1]) if scale is None else scale
     scores *= q.dtype.type(math.log2(math.e) * scale)  # for powers of two
     scores = np.where(visible_keys(q.shape[1], k.shape[1], first_key), scores, -np.inf)
@@ -95,7 +109,7 @@ def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty, sca
     total = powers.sum(axis=-1, keepdims=True)
     dropped, dropout_cache = (powers, None) if dropout is None else dropout_forward(powers, dropout)
     out = alloc(q.shape, q.dtype)
-    heads_first(out)[...] = round_to_bfloat16(dropped) @ heads_first(round_to_bfloat16(v)) / total
+    heads_first(out)[...] = round_to_bfloat16(dropped) @ shared_heads(round_to_bfloat16(v), q) / total
     return out, AttentionCache(q, k, v, out, powers / total, dropout_cache, scale)
 
 
@@ -107,7 +121,8 @@ def attention_backward(dout, cache, alloc=np.empty):
     """
     q, k, v, out, weights, dropout_cache, scale = cache
     check_shape("dout", dout, q.shape)
-    dout, q, k, v = (heads_first(round_to_bfloat16(x)) for x in (dout, q, k, v))
+    dout, k, v = heads_first(round_to_bfloat16(dout)), *(shared_heads(round_to_bfloat16(x), q) for x in (k, v))
+    q = heads_first(round_to_bfloat16(q))
     sums = (dout * heads_first(out)).sum(axis=-1, keepdims=True)
     dropped = weights if dropout_cache is None else dropout_forward(weights, dropout_cache.dropout)[0]
     dweights = dout @ v.swapaxes(-1, -2)
@@ -118,7 +133,7 @@ def attention_backward(dout, cache, alloc=np.empty):
     gradients = dscores @ k * scale, dscores.swapaxes(-1, -2) @ q * scale, dropped.swapaxes(-1, -2) @ dout
     arrays = tuple(alloc(x.shape, x.dtype) for x in cache[:3])
     for array, gradient in zip(arrays, gradients):
-        heads_first(array)[...] = gradient
+        heads_first(array)[...] = sum_shared(gradient, array)
     return arrays
 
 
@@ -135,26 +150,35 @@ def multi_head_attention_forward(
     alloc_out=None,
     *,
     scale=None,
+    n_kv_head=None,
+    rotation=None,
+    q_norm=None,
+    k_norm=None,
+    epsilon=1e-5,
 ):
     """`layers.multi_head_attention_forward` with rounded operands in both projections and in attention."""
     qkv, attn_cache = linear_forward(x, attn_weight, attn_bias, alloc)
-    q, k, v = split_heads(qkv, n_head)
+    q, k, v = split_heads(qkv, n_head, n_kv_head)
+    q, q_cache = prepare_heads(q, q_norm, epsilon, rotation)
+    k, k_cache = prepare_heads(k, k_norm, epsilon, rotation)
     heads, attention_cache = attention_forward(q, k, v, first_key, dropout, alloc, scale)
-    out, proj_cache = linear_forward(heads.reshape(x.shape), proj_weight, proj_bias, alloc_out or alloc)
-    return out, MultiHeadAttentionCache(attn_cache, attention_cache, proj_cache)
+    out, proj_cache = linear_forward(merge_heads(heads), proj_weight, proj_bias, alloc_out or alloc)
+    return out, MultiHeadAttentionCache(attn_cache, attention_cache, proj_cache, q_cache, k_cache)
 
 
-@adds_into(4)
+@adds_into(None)
 def multi_head_attention_backward(dout, cache, alloc=np.empty):
     """`layers.multi_head_attention_backward` with rounded operands in both projections and in attention."""
-    B, T, n_head, head_size = cache.attention.q.shape
     dheads, dproj_weight, dproj_bias = linear_backward(dout, cache.proj, alloc)
-    dq, dk, dv = attention_backward(dheads.reshape(B, T, n_head, head_size), cache.attention, alloc)
-    dqkv = alloc((B, T, 3 * n_head * head_size), dout.dtype)
-    for view, gradient in zip(split_heads(dqkv, n_head), (dq, dk, dv)):
+    dq, dk, dv = attention_backward(dheads.reshape(cache.attention.q.shape), cache.attention, alloc)
+    dq, dq_norm = prepare_heads_backward(dq, cache.q)
+    dk, dk_norm = prepare_heads_backward(dk, cache.k)
+    dqkv = alloc((*dout.shape[:2], cache.attn.weight.shape[1]), dout.dtype)
+    for view, gradient in zip(split_heads(dqkv, dq.shape[2], dk.shape[2]), (dq, dk, dv)):
         view[...] = gradient
     dx, dattn_weight, dattn_bias = linear_backward(dqkv, cache.attn, alloc)
-    return dx, dattn_weight, dattn_bias, dproj_weight, dproj_bias
+    norms = () if cache.q.norm is None else (dq_norm, dk_norm)
+    return dx, dattn_weight, dattn_bias, dproj_weight, dproj_bias, *norms
 
 
 def lm_head_forward(x, wte, alloc=np.empty):

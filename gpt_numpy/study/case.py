@@ -53,3 +53,10 @@ class Draw:
 
 def without(inputs, *names):
     return {**inputs, **dict.fromkeys(names)}
+
+
+def visible(Tq, Tk, first_key=0):
+    """The mask, computed pair by pair and independently of the layers: bool (B, Tq, Tk)."""
+    first_key = np.broadcast_to(first_key, (B, Tq))
+    rows = [[[first_key[b, i] <= j <= Tk - Tq + i for j in range(Tk)] for i in range(Tq)] for b in range(B)]
+    return np.array(rows)

@@ -16,7 +16,7 @@ import math
 import numpy as np
 
 from ..randomness import Dropout
-from .case import BLOCK_SIZE, HEAD_SIZE, LONG_C, LONG_ROWS, N_HEAD, OPTIMIZER, B, C, Case, Draw, T, V, without
+from .case import BLOCK_SIZE, HEAD_SIZE, LONG_C, LONG_ROWS, N_HEAD, OPTIMIZER, B, C, Case, Draw, T, V, visible, without
 from .cases_beyond_gpt2 import MAKERS
 from .dot_product import dot_product_errors
 from .gradients import GradientReport, Violation, check_gradients
@@ -160,13 +160,6 @@ def _broken_accumulation(case, rng):
     return None
 
 
-def _visible(Tq, Tk, first_key=0):
-    """The mask, computed pair by pair and independently of the layers: bool (B, Tq, Tk)."""
-    first_key = np.broadcast_to(first_key, (B, Tq))
-    rows = [[[first_key[b, i] <= j <= Tk - Tq + i for j in range(Tk)] for i in range(Tq)] for b in range(B)]
-    return np.array(rows)
-
-
 def _embedding(ops, draw):
     tokens = draw.rng.integers(0, V, (B, T))
     tokens[0, :3] = tokens[1, 2]  # a token that occurs often: its row collects several gradients
@@ -235,10 +228,10 @@ def _attention(ops, draw):
     many = {name: draw.normal(1, LONG_ROWS, 1, 19) for name in ("q", "k", "v")}
     many["first_key"] = np.maximum(0, np.arange(LONG_ROWS)[None] - 101)
     return [
-        Case("attention", "", plain, *pair, visible=_visible(T, T)),
-        Case("attention", "first_key", masked, *pair, visible=_visible(T, T, first_key)),
+        Case("attention", "", plain, *pair, visible=visible(T, T)),
+        Case("attention", "first_key", masked, *pair, visible=visible(T, T, first_key)),
         Case("attention", "dropout", dict(**plain, dropout=dropout), *pair),
-        Case("attention", "Tk > Tq", longer, *pair, visible=_visible(T, T + 3)),
+        Case("attention", "Tk > Tq", longer, *pair, visible=visible(T, T + 3)),
         Case("attention", "Tk > Tq, first_key, dropout", everything, *pair),
         Case("attention", "few queries", few, *pair),
         Case("attention", "another scale", dict(**plain, scale=0.3), *pair),
@@ -259,7 +252,7 @@ def _multi_head(ops, draw):
     masked = dict(**inputs, first_key=first_key, dropout=Dropout(0.25, 0x0123_4567_89AB_CDEF))
     pair = ops.multi_head_attention_forward, ops.multi_head_attention_backward
     return [
-        Case("multi-head", "", inputs, *pair, 4, visible=_visible(T, T)),
+        Case("multi-head", "", inputs, *pair, 4, visible=visible(T, T)),
         Case("multi-head", "first_key, dropout", masked, *pair, 4),
         Case(
             "multi-head",

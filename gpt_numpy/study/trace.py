@@ -28,7 +28,7 @@ from .. import layers
 from ..errors import GPTNumpyError
 from ..layers.attention import visible_keys
 from .gradients import check_gradients
-from .steps import STEPS
+from .steps_of_any_model import STEPS
 
 _METHODS = ("loss", "forward", "loss_and_gradients")
 

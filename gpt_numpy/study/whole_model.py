@@ -45,14 +45,18 @@ _VARIANTS = {
     "": {},
     "dropout, documents": {"dropout": 0.2, "first_key": _FIRST_KEY},
     "at once, recomputed": {"at_once": True, "recompute": True, "dropout": 0.2},
+    "llama, documents": {
+        "first_key": _FIRST_KEY,
+        "parts": dict(norm="rmsnorm", positions="rotary", mlp="swiglu", n_inner=9, bias=False, n_kv_head=1, tied=False),
+    },
 }
 
 
 class ModelPair:
     """A model as a forward and a backward, functions of its parameters and of the embedding's output."""
 
-    def __init__(self, ops, seed=0, gpt=GPT, dropout=0.0, first_key=None, at_once=False, recompute=False):
-        config = GPTConfig(V, BLOCK_SIZE, n_layer=2, n_head=N_HEAD, n_embd=C, dropout=dropout)
+    def __init__(self, ops, seed=0, gpt=GPT, dropout=0.0, first_key=None, at_once=False, recompute=False, parts=None):
+        config = GPTConfig(V, BLOCK_SIZE, n_layer=2, n_head=N_HEAD, n_embd=C, dropout=dropout, **(parts or {}))
         self.model = gpt(config, dtype=np.float64, ops=shift_embedding(ops, self), recompute=recompute)
         self.at_once, self.shift = at_once, None
         rng = np.random.default_rng(seed)
@@ -106,7 +110,7 @@ def unit_scale(params, rng):
     for name, view in params.items():
         view[...] = rng.standard_normal(view.shape)
         if view.ndim == 2 and "wpe" not in name:
-            view /= np.sqrt(view.shape[1] if "wte" in name else view.shape[0])
-        elif ".ln_" in f".{name}" and name.endswith(".weight"):
+            view /= np.sqrt(view.shape[1] if "wte" in name or "lm_head" in name else view.shape[0])
+        elif "_norm." in name or ".ln_" in f".{name}" and name.endswith(".weight"):
             view *= 0.5
             view += 1

@@ -21,7 +21,13 @@ FORMS = {
     "exact gelu, untied": dict(mlp="gelu_erf", tied=False, norm_epsilon=1e-3),
     "scores by layer": dict(scale_attn_by_inverse_layer_idx=True),
     "scores as they are": dict(scale_attn_weights=False, mlp="quick_gelu"),
+    "llama": dict(norm="rmsnorm", positions="rotary", mlp="swiglu", n_inner=20, bias=False, n_kv_head=1),
+    "qwen 2": dict(norm="rmsnorm", positions="rotary", mlp="swiglu", n_inner=20, bias="qkv", tied=False),
+    "mistral": dict(norm="rmsnorm", positions="rotary", mlp="swiglu", bias=False, sliding_window=3),
+    "qwen 3": dict(norm="rmsnorm", positions="rotary", mlp="geglu", bias=False, qk_norm=True, n_kv_head=1, head_dim=6),
+    "no biases": dict(bias=False, positions="rotary", rope_pairing="neighbours", sliding_window=4, window_from=1),
 }
+PACKED = list(FORMS)[:5]
 
 
 def model(ops, dtype=np.float64, **fields):
@@ -93,7 +99,8 @@ def test_decoders_agree_with_the_whole_pass(form):
     made = model(kernels, np.float32, **FORMS[form])
     tokens, _ = batch()
     expected = made.forward(tokens)
-    for decoder in (OpsDecoder(made), PanelDecoder.pack(made)):
+    packed = [PanelDecoder.pack(made)] if form in PACKED else []
+    for decoder in (OpsDecoder(made), *packed):
         cache = KVCache(made.config, batch=2)
         found = [decoder.extend(tokens[:, :3], cache, every=True)]
         found += [decoder.extend(tokens[:, i : i + 1], cache, every=True) for i in range(3, 9)]
@@ -101,7 +108,7 @@ def test_decoders_agree_with_the_whole_pass(form):
 
 
 @pytest.mark.parametrize("format", ["float32", "bfloat16", "int8"])
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", PACKED)
 def test_packed_weights_of_every_form(form, format):
     made = model(kernels, np.float32, **FORMS[form])
     packed = PanelDecoder.pack(made, format)
@@ -132,7 +139,18 @@ def test_the_table_follows_the_parts():
 
 @pytest.mark.parametrize(
     "fields",
-    [dict(mlp="gelu_new"), dict(mlp=3), dict(n_inner=0), dict(n_inner=True), dict(norm_epsilon=-1e-5)]
+    [dict(norm="batchnorm"), dict(positions="none"), dict(n_kv_head=2), dict(n_kv_head=0), dict(bias="some")]
+    + [dict(rope_theta=0.5), dict(rope_scaling=("yarn", 2.0)), dict(rope_scaling=("llama3", 2.0, 4.0, 1.0, 16))]
+    + [
+        dict(sliding_window=0),
+        dict(window_from=-1),
+        dict(rope_pairing="thirds"),
+        dict(mlp="gelu_new"),
+        dict(mlp=3),
+        dict(n_inner=0),
+        dict(n_inner=True),
+        dict(norm_epsilon=-1e-5),
+    ]
     + [dict(norm_epsilon=1e308), dict(tied=1), dict(scale_attn_weights="yes")],
     ids=str,
 )
@@ -148,3 +166,21 @@ def test_every_activation_trains_a_model():
         before = made.loss_and_gradients(tokens, targets)
         made.params.flat -= 0.05 * made.grads.flat
         assert made.loss(tokens, targets) < before, name
+
+
+def test_a_window_hides_what_lies_before_it():
+    made = model(layers, **FORMS["mistral"])
+    tokens, _ = batch()
+    logits = made.forward(tokens)
+    changed = tokens.copy()
+    changed[:, 0] = (changed[:, 0] + 1) % 31
+    # Two blocks with a window of 3: position t sees back to t − 4.
+    difference = np.abs(made.forward(changed) - logits).max(axis=(0, 2))
+    assert (difference[:5] > 0).all() and (difference[5:] == 0).all()
+
+
+def test_presets_of_llama():
+    config = GPTConfig.preset("llama-135m")
+    assert (config.n_layer, config.n_embd, config.n_head, config.key_heads, config.mlp_width) == (30, 576, 9, 3, 1536)
+    assert sum(int(np.prod(shape)) for shape in table(config).values()) == 134_515_008  # SmolLM2-135M's
+    assert list(table(GPTConfig.preset("llama-tiny")))[1] == "h.0.ln_1.weight"

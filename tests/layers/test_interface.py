@@ -10,6 +10,7 @@ FORWARDS = [name for name in layers.__all__ if name.endswith("_forward")]
 WITH_PARAMETERS = {
     "embedding",
     "layernorm",
+    "rmsnorm",
     "linear",
     "multi_head_attention",
     "mlp",
@@ -23,6 +24,7 @@ def test_every_layer_of_the_model_is_exported():
         "gelu",
         "activation",
         "swiglu",
+        "rotary",
         "attention",
         "dropout",
         "residual",

@@ -251,3 +251,17 @@ def test_the_microscope_says_so_at_the_top():
         model = GPT(GPTConfig(V, BLOCK_SIZE, 1, N_HEAD, C), dtype=np.float64, ops=ops)
         assert ("keys that may not be seen" in build_page(model, Letters(), "abcdef")) == expected
         assert "keys that may not be seen" not in build_page(model, Letters(), "abcdef", say_faults=False)
+
+
+def test_every_step_of_todays_blocks():
+    parts = dict(norm="rmsnorm", positions="rotary", mlp="swiglu", n_inner=7, bias="qkv", n_kv_head=1, qk_norm=True)
+    model = GPT(GPTConfig(11, 7, 2, 3, 12, sliding_window=3, **parts), seed=3, dtype=np.float64, ops=layers)
+    model.params.flat += 0.1 * np.random.default_rng(1).standard_normal(model.params.flat.size)
+    tokens = np.random.default_rng(0).integers(0, 11, (2, 7))
+    with trace(model) as t:
+        model.loss(tokens[:, :-1], tokens[:, 1:])
+        model.backward()
+    names = [n for n in t if n.startswith("h.1.")]
+    assert {"h.1.attn.q.normed", "h.1.attn.k.turned", "h.1.ln_1.rrms", "h.1.mlp.gate.activated"} <= set(names)
+    for name in names:
+        assert t.check(name, max_entries=3, n_directions=2).passed, name

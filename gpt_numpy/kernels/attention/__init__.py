@@ -10,12 +10,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...arguments import check_attention, check_axes, check_heads, own_first_key
+from ...architecture.rotation import Rotation
+from ...arguments import check_attention, check_axes, check_heads, check_rotary, own_first_key
 from ...randomness import Dropout
 from ..dropout import mask_of
 from ..gemm import products_of
 from ..gemm.tile import columns_of
 from ..linear import LinearCache, linear_backward, linear_forward
+from ..rmsnorm import RmsnormCache, rmsnorm_backward, rmsnorm_forward
+from ..rotary import turn
 from ..runtime import threads
 from ..runtime.checks import check_shape, gradients, one_dtype
 from ..runtime.scratch import worker_scratch
@@ -41,10 +44,17 @@ class AttentionCache(NamedTuple):
     scale: float | None  # None: 1/√head_size
 
 
+class HeadsCache(NamedTuple):
+    norm: RmsnormCache | None
+    rotation: Rotation | None
+
+
 class MultiHeadAttentionCache(NamedTuple):
     attn: LinearCache  # x (B, T, C), weight (C, 3C)
     attention: AttentionCache
     proj: LinearCache  # heads side by side (B, T, C), weight (C, C)
+    q: HeadsCache
+    k: HeadsCache
 
 
 def _readable(x):
@@ -71,14 +81,15 @@ def _rounds(q):
     return products_of(q.dtype) == "bfloat16"
 
 
-def _plan(q, n_keys, backward):
+def _plan(q, k, backward):
     """(number of tasks, queries at a time, scratch, the same as operands, strips' ranges, padded head size)."""
     B, Tq, n_head, head_size = q.shape
+    n_keys, n_kv_head = k.shape[1:3]
     columns = columns_of(q.itemsize)
     width = -(-head_size // columns) * columns
     rows = _rows_in_cache(Tq, width, columns, 3 if backward else 2, q.itemsize)
     if backward:
-        n_tasks, size = B * n_head, backward_pass.scratch_size(n_keys, rows, width, columns)
+        n_tasks, size = B * n_kv_head, backward_pass.scratch_size(n_keys, rows, width, columns)
     else:
         wanted = -(-_TASKS_PER_THREAD * threads.count() // (B * n_head))
         n_blocks = max(-(-Tq // rows), min(-(-Tq // _LEAST_ROWS), wanted))
@@ -95,8 +106,9 @@ def _plan(q, n_keys, backward):
 def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty, scale=None):
     """out = softmax(q · kᵀ · scale) · v, each query over the keys that it sees.
 
-    q (B, Tq, n_head, head_size); k and v (B, Tk, n_head, head_size) with Tk >= Tq; out like q. All may be views with
-    any strides but the last axis'. first_key (B, Tq): the first key each query sees, none beyond its own position.
+    q (B, Tq, n_head, head_size); k and v (B, Tk, n_kv_head, head_size) with Tk >= Tq; out like q. All may be views with
+    any strides but the last axis'. n_kv_head divides n_head: each head of k and v serves as many query heads.
+    first_key (B, Tq): the first key each query sees, none beyond its own position.
     dropout: a ``randomness.Dropout`` for the attention weights, or None. scale: a number; None is 1/√head_size.
     """
     one_dtype(q=q, k=k, v=v)
@@ -106,7 +118,7 @@ def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty, sca
     out, log_sums = alloc(q.shape, q.dtype), np.empty(B * n_head * Tq, q.dtype)
     cache = AttentionCache(_readable(q), _readable(k), _readable(v), out, log_sums, first_key, dropout, scale)
     if q.size:
-        n_tasks, rows, scratch, panels, ranges, width = _plan(q, k.shape[1], backward=False)
+        n_tasks, rows, scratch, panels, ranges, width = _plan(q, k, backward=False)
         mask = mask_of(dropout, n_head * Tq, q.dtype)
         shared = first_key, log_sums, *mask, _base2_scale(q, scale), width  # the fields of Shared
         if Tq <= few_queries.MOST_QUERIES and not _rounds(q):
@@ -117,7 +129,7 @@ def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty, sca
 
 
 def attention_backward(dout, cache, alloc=np.empty):
-    """Gradients dq (B, Tq, n_head, head_size), dk and dv (B, Tk, n_head, head_size)."""
+    """Gradients dq (B, Tq, n_head, head_size), dk and dv (B, Tk, n_kv_head, head_size)."""
     gradients = tuple(alloc(x.shape, x.dtype) for x in cache[:3])
     _backward_into(dout, cache, *gradients)
     return gradients
@@ -132,7 +144,7 @@ def _backward_into(dout, cache, dq, dk, dv):
     if not q.size:
         dk[...] = dv[...] = 0
         return
-    n_tasks, group_rows, scratch, panels, ranges, width = _plan(q, k.shape[1], backward=True)
+    n_tasks, group_rows, scratch, panels, ranges, width = _plan(q, k, backward=True)
     factor = q.dtype.type(1 / math.sqrt(head_size) if scale is None else scale)
     arrays = q, k, v, out, np.ascontiguousarray(dout), dq, dk, dv  # the fields of Arrays
     mask = mask_of(dropout, n_head * Tq, q.dtype)
@@ -158,41 +170,97 @@ def multi_head_attention_forward(
     alloc_out=None,
     *,
     scale=None,
+    n_kv_head=None,
+    rotation=None,
+    q_norm=None,
+    k_norm=None,
+    epsilon=1e-5,
 ):
     """Project x to queries, keys and values, attend in each head, project the heads' outputs back.
 
-    x and out (B, T, C); attn_weight (C, 3C) and attn_bias (3C,) hold the three projections side by side;
-    proj_weight (C, C), proj_bias (C,). Head h owns columns h · head_size … of each third. scale: what scores are
-    multiplied by; None is 1/√head_size.
+    x and out (B, T, C); attn_weight and attn_bias hold the three projections side by side, (C, 3C) and (3C,) where there
+    are as many heads of keys as of queries; proj_weight (n_head · head_size, C), proj_bias (C,). Head h owns columns
+    h · head_size … of each part. Biases may be None. alloc_out, where given, allocates ``out``: the backward does not read
+    ``out``, so its memory may be reused before the backward. scale: what scores are multiplied by; None is 1/√head_size.
+
+    n_kv_head        heads of keys and of values, a divisor of n_head; None: n_head
+    q_norm, k_norm   weights (head_size,) of an rmsnorm of each query and key, with ``epsilon``; None: no norm
+    rotation         angles by which queries and keys are turned, after the norm; None: they are not
     """
     check_axes(2, x=x, attn_weight=attn_weight)
-    n_head = check_heads(n_head, attn_weight.shape[-1])
+    n_head = check_heads(n_head, attn_weight.shape[-1], n_kv_head)
     qkv, attn_cache = linear_forward(x, attn_weight, attn_bias, alloc)
-    q, k, v = split_heads(qkv, n_head)
+    q, k, v = split_heads(qkv, n_head, n_kv_head)
+    q, q_cache = _prepare_heads(q, q_norm, epsilon, rotation)
+    k, k_cache = _prepare_heads(k, k_norm, epsilon, rotation)
     heads, attention_cache = attention_forward(q, k, v, first_key, dropout, alloc, scale)
-    out, proj_cache = linear_forward(heads.reshape(x.shape), proj_weight, proj_bias, alloc_out or alloc)
-    return out, MultiHeadAttentionCache(attn_cache, attention_cache, proj_cache)
+    out, proj_cache = linear_forward(merge_heads(heads), proj_weight, proj_bias, alloc_out or alloc)
+    return out, MultiHeadAttentionCache(attn_cache, attention_cache, proj_cache, q_cache, k_cache)
 
 
 def multi_head_attention_backward(dout, cache, alloc=np.empty, *, into=None):
-    """Gradients dx (B, T, C), dattn_weight, dattn_bias, dproj_weight, dproj_bias; ``into`` takes the last four."""
-    attn_into, proj_into = None, None
-    if into is not None:  # all four, before the first is added to
-        names, caches = ("dattn_weight", "dattn_bias", "dproj_weight", "dproj_bias"), (cache.attn, cache.proj)
-        shapes = [shape for c in caches for shape in (c.weight.shape, c.weight.shape[1:] if c.biased else None)]
-        gradients(into, one_dtype(dout=dout, x=cache.attn.x), **dict(zip(names, shapes)))
-        attn_into, proj_into = into[:2], into[2:]
-    B, T, n_head, head_size = cache.attention.q.shape
+    """Gradients dx (B, T, C), dattn_weight, dattn_bias, dproj_weight, dproj_bias; ``into`` takes all but the first.
+
+    Where queries and keys have norms, the gradients of their weights follow: dq_norm, dk_norm.
+    """
+    attn_into, proj_into, norms_into = _checked_into(into, dout, cache)
     dheads, dproj_weight, dproj_bias = linear_backward(dout, cache.proj, alloc, into=proj_into)
-    dqkv = alloc((B, T, 3 * n_head * head_size), dout.dtype)
-    _backward_into(dheads.reshape(B, T, n_head, head_size), cache.attention, *split_heads(dqkv, n_head))
+    dqkv = alloc((*dout.shape[:2], cache.attn.weight.shape[1]), dout.dtype)
+    parts = split_heads(dqkv, cache.attention.q.shape[2], cache.attention.k.shape[2])
+    _backward_into(dheads.reshape(cache.attention.q.shape), cache.attention, *parts)
+    norms = [
+        _prepare_heads_backward(part, heads, target)
+        for part, heads, target in zip(parts, (cache.q, cache.k), norms_into)
+    ]
     dx, dattn_weight, dattn_bias = linear_backward(dqkv, cache.attn, alloc, into=attn_into)
-    return dx, dattn_weight, dattn_bias, dproj_weight, dproj_bias
+    return dx, dattn_weight, dattn_bias, dproj_weight, dproj_bias, *(norms if cache.q.norm else ())
 
 
-def split_heads(qkv, n_head):
-    """Views q, k, v, each (B, T, n_head, head_size), of one (B, T, 3C) array."""
-    B, T, three_C = qkv.shape
-    check_heads(n_head, three_C)
-    thirds = qkv.reshape(B, T, 3, n_head, three_C // 3 // n_head)
-    return thirds[:, :, 0], thirds[:, :, 1], thirds[:, :, 2]
+def _checked_into(into, dout, cache):
+    """``into`` for both projections and for both norms; all are checked before the first is added to."""
+    if into is None:
+        return None, None, (None, None)
+    names = ["dattn_weight", "dattn_bias", "dproj_weight", "dproj_bias"]
+    shapes = [s for c in (cache.attn, cache.proj) for s in (c.weight.shape, c.weight.shape[1:] if c.biased else None)]
+    if cache.q.norm:
+        names, shapes = [*names, "dq_norm", "dk_norm"], shapes + [c.norm.weight.shape for c in (cache.q, cache.k)]
+    gradients(into, one_dtype(dout=dout, x=cache.attn.x), **dict(zip(names, shapes)))
+    return into[:2], into[2:4], [(target,) for target in into[4:]] or (None, None)
+
+
+def _prepare_heads(x, weight, epsilon, rotation):
+    """``layers.attention.prepare_heads``; the angles are applied in place, for the projection's output is not kept."""
+    norm = None
+    if weight is not None:
+        x, norm = rmsnorm_forward(x, weight, epsilon)
+    if rotation is not None:
+        one_dtype(x=x, cos=rotation.cos, sin=rotation.sin)
+        check_rotary(x, rotation)
+        turn(x, x, rotation)
+    return x, HeadsCache(norm, rotation)
+
+
+def _prepare_heads_backward(dx, cache, into):
+    """The gradient of the heads before `_prepare_heads`, in place; returns that of the norm's weight, or None."""
+    if cache.rotation is not None:
+        turn(dx, dx, cache.rotation, -1)
+    if cache.norm is None:
+        return None
+    before, dweight = rmsnorm_backward(dx, cache.norm, into=into)
+    dx[...] = before
+    return dweight
+
+
+def split_heads(qkv, n_head, n_kv_head=None):
+    """Views q (B, T, n_head, head_size) and k, v (B, T, n_kv_head, head_size) of one (B, T, columns) array."""
+    B, T, columns = qkv.shape
+    check_heads(n_head, columns, n_kv_head)
+    n_kv_head = n_head if n_kv_head is None else n_kv_head
+    n_heads = n_head + 2 * n_kv_head
+    heads = qkv.reshape(B, T, n_heads, columns // n_heads)
+    return heads[:, :, :n_head], heads[:, :, n_head:-n_kv_head], heads[:, :, -n_kv_head:]
+
+
+def merge_heads(heads):
+    """(B, T, n_head · head_size): the heads side by side."""
+    return heads.reshape(*heads.shape[:2], heads.shape[2] * heads.shape[3])

@@ -1,6 +1,7 @@
 """The gradient of attention, tile by tile: the weights are computed again from the scores and each row's log Σ exp.
 
-A task owns one head: no two tasks write to the same dq, dk or dv. It takes the queries in groups that stay in the
+A task owns one head of keys and values, and the query heads that use it: no two tasks write to the same dq, dk or dv. It
+takes the queries in groups that stay in the
 second-level cache, and for each walks over the tiles of keys that the group sees. With P = exp(S − log Σ exp) and
 P̃ = dropout(P), as ``layers.attention`` derives:
 
@@ -325,15 +326,27 @@ class Arrays(NamedTuple):
 
 @part
 def _backward_task(worker, task, arrays, shared, scale, group_rows, scratch):
-    """One head."""
+    """One head of keys and values."""
+    Tk, n_kv_head, head_size = arrays.k.shape[1:]
+    b, kv_head = task // n_kv_head, task % n_kv_head
+    memory = _memory_of(scratch, worker, shared.width, Tk, group_rows)
+    array, step, sharing = memory.array, memory.step, arrays.q.shape[2] // n_kv_head
+    fill_zeros(array, memory.dkeys, memory.deltas)
+    for h in range(kv_head * sharing, (kv_head + 1) * sharing):
+        _add_query_head(memory, arrays, shared, scale, group_rows, b, h, kv_head)
+    one = arrays.q.dtype.type(1)
+    _write_rows(Rows(array, memory.dkeys, step), Tk, scale, head_rows(arrays.dk, b, 0, kv_head), head_size)
+    _write_rows(Rows(array, memory.dvalues, step), Tk, one, head_rows(arrays.dv, b, 0, kv_head), head_size)
+
+
+@part
+def _add_query_head(memory, arrays, shared, scale, group_rows, b, h, kv_head):
+    """dq of one query head, and what it adds to dk and dv of the head of keys that it uses."""
     q, k, v, dout = arrays.q, arrays.k, arrays.v, arrays.dout
     (Tq, n_head, head_size), Tk, width = q.shape[1:], k.shape[1], shared.width
-    b, h = task // n_head, task % n_head
-    memory = _memory_of(scratch, worker, width, Tk, group_rows)
     array, step = memory.array, memory.step
-    fill_zeros(array, memory.dkeys, memory.deltas)
     for start in range(0, Tq, group_rows):
-        group = Queries(b, h, start, min(group_rows, Tq - start), Tk - Tq, task * Tq)
+        group = Queries(b, kv_head, start, min(group_rows, Tq - start), Tk - Tq, (b * n_head + h) * Tq)
         padded = (group.n_rows + STRIP_ROWS - 1) // STRIP_ROWS * STRIP_ROWS
         dense = head_rows(dout, b, start, h)
         copy_rows(head_rows(q, b, start, h), group.n_rows, head_size, Rows(array, memory.queries, step), padded, width)
@@ -350,9 +363,6 @@ def _backward_task(worker, task, arrays, shared, scale, group_rows, scratch):
         _write_rows(
             Rows(array, memory.dqueries, step), group.n_rows, scale, head_rows(arrays.dq, b, start, h), head_size
         )
-    one = q.dtype.type(1)
-    _write_rows(Rows(array, memory.dkeys, step), Tk, scale, head_rows(arrays.dk, b, 0, h), head_size)
-    _write_rows(Rows(array, memory.dvalues, step), Tk, one, head_rows(arrays.dv, b, 0, h), head_size)
 
 
 _ARRAYS = len(Arrays._fields)
@@ -360,7 +370,9 @@ _ARRAYS = len(Arrays._fields)
 
 @launcher
 def backward(n_tasks, scratch, panels, ranges, group_rows, scale, *fields):
-    """A task is a head. ``fields``: those of ``Arrays``, then those of ``Shared`` with the fields of ``Mask`` instead of mask.
+    """A task is a head of keys and values.
+
+    fields: those of ``Arrays``, then those of ``Shared`` with the fields of ``Mask`` instead of mask.
 
     panels: ``scratch`` itself, or its elements as words. scale: 1 / √head_size. group_rows: queries taken at a time.
     """

@@ -71,12 +71,13 @@ def _head_task(worker, task, q, k, v, out, shared, scratch, ranges_of):
     (Tq, n_head, head_size), width = q.shape[1:], shared.width
     memory, ranges, scores = scratch[worker], ranges_of[worker], shared.width
     b, h = task // n_head, task % n_head
+    kv_head = h // (n_head // k.shape[2])
     for i in range(Tq):
         low, high = first_seen(shared.first_key, b, i), k.shape[1] - Tq + i + 1
         start = low // lanes(memory) * lanes(memory)
         n_keys = high - start
         copy_rows(head_rows(q, b, i, h), 1, head_size, Rows(memory, 0, width), 1, width)
-        _score_keys(memory, head_rows(k, b, start, h), n_keys, head_size, scores)
+        _score_keys(memory, head_rows(k, b, start, kv_head), n_keys, head_size, scores)
         ranges[0, 0], ranges[0, 1] = 0, (n_keys + lanes(memory) - 1) // lanes(memory) * lanes(memory)
         m = largest_score(memory, scores, 0, ranges[0, 1], low - start, n_keys) * shared.scale
         shift = m if m > -np.inf else memory.dtype.type(0)
@@ -86,7 +87,7 @@ def _head_task(worker, task, q, k, v, out, shared, scratch, ranges_of):
         shared.log_sums[row] = m + np.log2(total)
         to = ((b * Tq + i) * n_head + h) * head_size
         factor = memory.dtype.type(1) / total
-        _add_values(memory, scores, head_rows(v, b, start, h), n_keys, factor, out, to, head_size)
+        _add_values(memory, scores, head_rows(v, b, start, kv_head), n_keys, factor, out, to, head_size)
 
 
 @launcher

@@ -169,7 +169,7 @@ def _soften_rows(shared, memory, queries, tile, first):
 
 
 @part
-def _finish_rows(shared, memory, queries, out):
+def _finish_rows(shared, memory, queries, out, head):
     """out = o / l and log Σ exp = m + log l, for the rows of a task."""
     array, head_size = memory.array, out.shape[3]
     for r in range(queries.n_rows):
@@ -177,7 +177,7 @@ def _finish_rows(shared, memory, queries, out):
         total = array[memory.state + 2 * r + 1]
         shared.log_sums[queries.head_row + i] = array[memory.state + 2 * r] + np.log2(total)
         inverse = array.dtype.type(1) / total
-        to = ((queries.sequence * out.shape[1] + i) * out.shape[2] + queries.head) * head_size
+        to = ((queries.sequence * out.shape[1] + i) * out.shape[2] + head) * head_size
         row = memory.sums + r * memory.step
         j = 0
         while j + lanes(array) <= head_size:
@@ -242,7 +242,8 @@ def _forward_task(worker, task, q, k, v, out, shared, task_rows, scratch):
     b, h = task % (B * n_head) // n_head, task % n_head
     n_blocks = (Tq + task_rows - 1) // task_rows
     start = (n_blocks - 1 - task // (B * n_head)) * task_rows  # the longest first
-    queries = Queries(b, h, start, min(task_rows, Tq - start), k.shape[1] - Tq, (b * n_head + h) * Tq)
+    kv_head = h // (n_head // k.shape[2])  # neighbouring query heads share a head of keys and values
+    queries = Queries(b, kv_head, start, min(task_rows, Tq - start), k.shape[1] - Tq, (b * n_head + h) * Tq)
     memory = _memory_of(scratch, worker, step, task_rows)
     array, padded = memory.array, (queries.n_rows + STRIP_ROWS - 1) // STRIP_ROWS * STRIP_ROWS
     pack_strips(head_rows(q, b, start, h), queries.n_rows, head_size, memory.panels, memory.queries, step)
@@ -252,7 +253,7 @@ def _forward_task(worker, task, q, k, v, out, shared, task_rows, scratch):
     low = earliest_seen(shared.first_key, queries)
     for tile in range(low // KEYS * KEYS, queries.offset + start + queries.n_rows, KEYS):
         _add_tile(shared, memory, queries, k, v, tile)
-    _finish_rows(shared, memory, queries, out)
+    _finish_rows(shared, memory, queries, out, h)
 
 
 @launcher

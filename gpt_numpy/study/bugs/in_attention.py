@@ -38,8 +38,8 @@ BUGS = [
     Bug(
         "attention-dk-transposed",
         _FILE,
-        "np.matmul(dscores.swapaxes(-1, -2), heads_first(q), out=heads_first(dk))",
-        "np.matmul(dscores, heads_first(q), out=heads_first(dk))",
+        "sum_shared(dscores.swapaxes(-1, -2) @ heads_first(q), k)",
+        "sum_shared(dscores @ heads_first(q), k)",
         "attention: differences of k",
         "dq is right, dk is wrong, and with more keys than queries nothing runs at all. Which index is summed in dk?",
         "dk_j = s · Σ_i dS_ij q_i sums over queries, the rows of dS: dSᵀ q. Written dS · q it sums over keys. With "
@@ -120,8 +120,8 @@ BUGS = [
     Bug(
         "attention-dv-from-undropped-weights",
         _FILE,
-        "np.matmul(dropped.swapaxes(-1, -2), dout, out=heads_first(dv))",
-        "np.matmul(weights.swapaxes(-1, -2), dout, out=heads_first(dv))",
+        "sum_shared(dropped.swapaxes(-1, -2) @ dout, v)",
+        "sum_shared(weights.swapaxes(-1, -2) @ dout, v)",
         "attention (dropout): differences of v",
         "Which of the two matrices, P or P̃, was v multiplied by in the forward?",
         "out = P̃ v, so dv = P̃ᵀ dout; P is what the softmax made before dropout.",
@@ -139,8 +139,8 @@ BUGS = [
     Bug(
         "attention-dq-from-values",
         _FILE,
-        "np.matmul(dscores, heads_first(k), out=heads_first(dq))",
-        "np.matmul(dscores, heads_first(v), out=heads_first(dq))",
+        "np.matmul(dscores, shared_heads(k, q), out=heads_first(dq))",
+        "np.matmul(dscores, shared_heads(v, q), out=heads_first(dq))",
         "attention: differences of q",
         "Only dq is wrong. S = s · q kᵀ: by which matrix is a query multiplied?",
         "dq = s · dS · k. The line has v instead of k: both have the same shape, so no other check fails.",
@@ -148,8 +148,8 @@ BUGS = [
     Bug(
         "multi-head-thirds-exchanged",
         _FILE,
-        "zip(split_heads(dqkv, n_head), (dq, dk, dv))",
-        "zip(split_heads(dqkv, n_head), (dk, dq, dv))",
+        "(dq, dk, dv)):\n        view[...] = gradient",
+        "(dk, dq, dv)):\n        view[...] = gradient",
         "multi-head: differences of attn_weight",
         "``attention`` alone passes. In attn_bias, look at entries 0 … C−1 and C … 2C−1 apart.",
         "The forward cuts the projection into q, k, v; the backward lays dk, dq, dv side by side. The shapes agree, "
@@ -158,8 +158,8 @@ BUGS = [
     Bug(
         "multi-head-projection-skipped",
         _FILE,
-        "dq, dk, dv = attention_backward(dheads.reshape(B, Tq, n_head, head_size), cache.attention, alloc)",
-        "dq, dk, dv = attention_backward(dout.reshape(B, Tq, n_head, head_size), cache.attention, alloc)",
+        "dq, dk, dv = attention_backward(dheads.reshape(cache.attention.q.shape), cache.attention, alloc)",
+        "dq, dk, dv = attention_backward(dout.reshape(cache.attention.q.shape), cache.attention, alloc)",
         "multi-head: differences of attn_weight",
         "The output projection's own gradients are right, everything before it is wrong.",
         "dout is the gradient behind the output projection; the heads need the one in front of it, dheads = dout · "

@@ -103,21 +103,21 @@ BOXES = {
         "q: the first third, a head at a time",
         "dq = s · dS · k,  s = 1/√head_size",
         ("attention", "q, k, v = split_heads(qkv"),
-        ("attention", "np.matmul(dscores, heads_first(k)"),
+        ("attention", "np.matmul(dscores, shared_heads(k, q)"),
         _ATTENTION,
     ),
     "attn.k": Box(
         "k: the second third",
         "dk = s · dSᵀ · q",
         ("attention", "q, k, v = split_heads(qkv"),
-        ("attention", "np.matmul(dscores.swapaxes"),
+        ("attention", "heads_first(dk)[...] ="),
         _ATTENTION,
     ),
     "attn.v": Box(
         "v: the last third",
         "dv = Pᵀ · dheads",
         ("attention", "q, k, v = split_heads(qkv"),
-        ("attention", "np.matmul(dropped.swapaxes"),
+        ("attention", "heads_first(dv)[...] ="),
         _ATTENTION,
     ),
     "attn.products": Box(
@@ -144,7 +144,7 @@ BOXES = {
     "attn.heads": Box(
         "heads = P · v",
         "dheads = dout · Wᵀ",
-        ("attention", "np.matmul(dropped, heads_first(v)"),
+        ("attention", "np.matmul(dropped, shared_heads(v, q)"),
         ("attention", "dheads, dproj_weight"),
         _ATTENTION,
     ),
