@@ -1,5 +1,4 @@
 import json
-import sys
 
 import numpy as np
 import pytest
@@ -158,25 +157,45 @@ def test_bad_passages_and_arguments(model, tokenizer, tmp_path, capsys):
     assert "--next-word" in capsys.readouterr().err
 
 
-def test_every_digit_is_that_of_transformers(model, tokenizer, tmp_path):
+@pytest.mark.parametrize("stride", [5, 12, 24])
+def test_every_digit_that_the_command_prints_is_that_of_transformers(stride, model, tokenizer, tmp_path, capsys):
+    """Perplexity with a stride, LAMBADA's accuracy, HellaSwag's two accuracies, on the same weights."""
     torch = pytest.importorskip("torch", reason="needs torch")
     transformers = pytest.importorskip("transformers", reason="needs transformers")
     model.save(tmp_path)
+    tokenizer.save(tmp_path)
     theirs = transformers.GPT2LMHeadModel.from_pretrained(tmp_path).eval()
 
     def forward(tokens):
         with torch.no_grad():
             return theirs(torch.tensor([list(tokens)])).logits[0].numpy()
 
-    tokens = tokenizer.encode(some_text(300, 8))
-    for stride in (5, 12, 24):
-        nats, count = reference.text_loss(forward, tokens, BLOCK, stride)
-        found = text_logprobs(PanelDecoder.pack(model), tokens, stride)
-        assert f"{-found.mean():.4f}" == f"{nats / count:.4f}"
-        assert f"{np.exp(-found.mean()):.5g}" == f"{np.exp(nats / count):.5g}"
-    pairs = [encode_pair(tokenizer, some_text(8, s), f" {some_text(2, 50 + s)}") for s in range(40)]
-    expected = [reference.continuation(forward, *pair, BLOCK) for pair in pairs]
-    found = list(continuations(PanelDecoder.pack(model), pairs))
-    assert [one.greedy for one in found] == [greedy for _, greedy in expected]
-    assert [f"{one.total:.4f}" for one in found] == [f"{total:.4f}" for total, _ in expected]
-    assert "transformers" in sys.modules
+    def of_pair(context, following):
+        return reference.continuation(forward, *encode_pair(tokenizer, context, following), BLOCK)
+
+    text = some_text(300, 8)
+    passages = [some_text(9, seed) for seed in range(40)]
+    questions = [(some_text(6, s), [some_text(1 + e, 100 + s + 50 * e) for e in range(4)], s % 4) for s in range(20)]
+    nats, count = reference.text_loss(forward, tokenizer.encode(text), BLOCK, stride)
+    n_bytes = len(text) - len(tokenizer.decode(tokenizer.encode(text)[:1]))
+    words = [of_pair(passage.rpartition(" ")[0], " " + passage.rpartition(" ")[2]) for passage in passages]
+    totals = [np.array([of_pair(context, f" {ending}")[0] for ending in endings]) for context, endings, _ in questions]
+    lengths = [np.array([len(ending) for ending in endings]) for _, endings, _ in questions]
+    answers = [answer for *_, answer in questions]
+    right = np.mean([total.argmax() == answer for total, answer in zip(totals, answers)])
+    normalised = np.mean([(t / n).argmax() == answer for t, n, answer in zip(totals, lengths, answers)])
+    expected = [
+        f"{count:,} tokens, loss {nats / count:.4f}, perplexity {np.exp(nats / count):.5g}, "
+        f"bits per byte {nats / np.log(2) / n_bytes:.4f}",
+        f"40 passages, accuracy {np.mean([greedy for _, greedy in words]):.2%}, "
+        f"perplexity {np.exp(-np.mean([total for total, _ in words])):.5g}",
+        f"20 questions, accuracy {right:.2%}, accuracy normalised {normalised:.2%}",
+    ]
+    (tmp_path / "a.txt").write_text(text)
+    (tmp_path / "words.txt").write_text("\n".join(passages))
+    records = [{"ctx": context, "endings": endings, "label": answer} for context, endings, answer in questions]
+    (tmp_path / "questions.jsonl").write_text("\n".join(map(json.dumps, records)))
+    line = ["eval", "--model", str(tmp_path), "--text", str(tmp_path / "a.txt"), "--stride", str(stride)]
+    line += ["--next-word", str(tmp_path / "words.txt"), "--choices", str(tmp_path / "questions.jsonl")]
+    assert main(line) == 0
+    assert capsys.readouterr().out.splitlines()[1::2] == [f"    {figures}" for figures in expected]
