@@ -116,7 +116,9 @@ class GPTConfig:
         for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd"):
             check_integer(name, getattr(self, name), minimum=1)
             if getattr(self, name) > LARGEST_SIZE:
-                raise ConfigError("not a size", field=name, found=getattr(self, name), expected=f"1 to {LARGEST_SIZE}")
+                raise ConfigError(
+                    "too large", field=name, found=getattr(self, name), expected=f"at most {LARGEST_SIZE:,}"
+                )
         check_number("dropout", self.dropout, minimum=0.0, below=1.0)
         self._check_parts()
         if self.n_embd % self.n_head and self.head_dim is None:
@@ -135,7 +137,7 @@ class GPTConfig:
         for name in ("n_inner", "n_kv_head", "head_dim", "sliding_window"):
             value = getattr(self, name)
             if value is not None and check_integer(name, value, minimum=1) > LARGEST_SIZE:
-                raise ConfigError("not a size", field=name, found=value, expected=f"1 to {LARGEST_SIZE}")
+                raise ConfigError("too large", field=name, found=value, expected=f"at most {LARGEST_SIZE:,}")
         check_integer("window_from", self.window_from, minimum=0)
         if self.n_head % self.key_heads:
             expected = f"a divisor of n_head = {self.n_head}"
@@ -272,9 +274,14 @@ def nearest(word: object, known: Iterable) -> str:
 
 def check_integer(name: str, value: Any, minimum: int) -> int:
     """``value`` if it is an integer of at least ``minimum``; ``True`` is not an integer here."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value < minimum:
-        raise ConfigError("not a size", field=name, found=value, expected=f"an integer >= {minimum}")
+    if not _is_integer(value) or value < minimum:
+        fault = "too small" if _is_integer(value) else "not a whole number"
+        raise ConfigError(fault, field=name, found=value, expected=f"a whole number, at least {minimum}")
     return value
+
+
+def _is_integer(value):
+    return not isinstance(value, bool) and hasattr(value, "__index__")
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:

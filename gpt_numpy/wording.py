@@ -69,13 +69,22 @@ def in_time(seconds: float) -> str:
     return counted(hours // 24, "day") + (f" {hours % 24} h" if hours % 24 else "")
 
 
+def fault_of(error: OSError) -> str:
+    """What is wrong, in words, without the path and the system's number.
+
+    >>> fault_of(FileNotFoundError(2, "No such file or directory", "notes.txt"))
+    'there is no such file or folder'
+    """
+    return _FAULTS.get(error.errno or 0) or (error.strerror or str(error) or type(error).__name__)
+
+
 def in_words(error: OSError) -> str:
     """One sentence for an ``OSError``: the path and what is wrong with it, without the system's number.
 
     >>> in_words(FileNotFoundError(2, "No such file or directory", "notes.txt"))
     'notes.txt: there is no such file or folder'
     """
-    fault = _FAULTS.get(error.errno or 0) or (error.strerror or str(error) or type(error).__name__)
+    fault = fault_of(error)
     names = [str(name) for name in (error.filename, error.filename2) if name is not None]
     return f"{' → '.join(names)}: {fault}" if names else fault
 

@@ -6,6 +6,7 @@ A path that ends in .bin is llm.c's checkpoint. Any other path is a folder: a ru
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..wording import counted
 
 EXAMPLES = (
     ("gpt-numpy convert runs/notes-1 model.bin --dtype bfloat16", "for llm.c"),
@@ -52,7 +53,9 @@ def run(args):
             tokenizer.save(args.target)
         if folder is not None and args.tokenizer is None:
             copy_reading(folder, args.target)
-    print(f"{config.n_layer} layers, {config.n_embd} wide, {len(params.flat):,} parameters: written to {args.target}")
+    print(
+        f"{config.n_layer} layers, {config.n_embd} wide, {counted(len(params.flat), 'parameter')}: written to {args.target}"
+    )
 
 
 def _tokenizer(folder):

@@ -1,8 +1,10 @@
 """``gpt-numpy data prepare | inspect | verify``: folders of token shards, made, looked at and checked."""
 
+import json
 from pathlib import Path
 
 from ..host import terminal
+from ..wording import counted
 
 EXAMPLES = (("gpt-numpy data prepare corpus/ --tokenizer vocabulary --out shards --validation-every 100", ""),)
 
@@ -24,9 +26,11 @@ def configure(parser):
     )
     inspect.add_argument("--tokenizer", metavar="DIR", help="the tokenizer of a single .bin file")
     inspect.add_argument("--dtype", default="uint16", choices=["uint16", "uint32"], help="of nanoGPT's .bin")
+    inspect.add_argument("--json", action="store_true", help="print every figure as JSON")
     text = "check every byte of a prepared folder"
     verify = actions.add_parser("verify", help=text, description=text, **options)
     verify.add_argument("path", metavar="DIR", help="a prepared folder")
+    verify.add_argument("--json", action="store_true", help="print the folder's hash and counts as JSON")
 
 
 def _configure_prepare(parser):
@@ -132,7 +136,12 @@ def _verify(args):
 
     dataset = open_dataset(args.path)
     shards = sum(len(split["shards"]) for split in dataset.manifest["splits"].values())
-    print(f"{args.path}: {shards} shards, tokenizer and manifest are as they were written ({dataset.sha256[:16]}…)")
+    if args.json:
+        print(json.dumps({"path": args.path, "shards": shards, "sha256": dataset.sha256}, indent=2))
+        return
+    print(
+        f"{args.path}: {counted(shards, 'shard')}, tokenizer and manifest are as they were written ({dataset.sha256[:16]}…)"
+    )
 
 
 def _inspect(args):
@@ -141,9 +150,12 @@ def _inspect(args):
     from ..errors import DataError
     from ..tokenizer import load_tokenizer
 
+    if not Path(args.path).exists():
+        raise DataError("there is no such file or folder", path=args.path)
     if Path(args.path).is_dir():
         dataset = open_dataset(args.path)
-        for line in [*_summary(dataset.manifest), *_settings(dataset.manifest)]:
+        whole = {name: dataset.manifest[name] for name in ("splits", "vocab_size", "eot_id", "inputs", "settings")}
+        for line in [*_summary(dataset.manifest), *_settings(dataset.manifest)] * (not args.json):
             print(line)
         tokenizer = load_tokenizer(dataset.tokenizer)
         tokens, row_length = dataset.train, dataset.manifest["row_length"]
@@ -152,19 +164,25 @@ def _inspect(args):
             raise DataError("a token file does not name its vocabulary", path=args.path, expected="--tokenizer DIR")
         tokenizer, row_length = load_tokenizer(args.tokenizer), 0
         tokens = read_token_file(args.path, tokenizer.n_vocab, args.dtype)
+        whole = {"dtype": tokens.dtype.name}
         target = f" in {Path(args.path).resolve()}" if Path(args.path).is_symlink() else ""
-        print(f"{len(tokens):,} tokens of {tokens.dtype.name}{target}")
-    _describe(tokens, tokenizer, row_length, args)
+        if not args.json:
+            print(f"{counted(len(tokens), 'token')} of {tokens.dtype.name}{target}")
+    _describe(tokens, tokenizer, row_length, args, whole)
 
 
-def _describe(tokens, tokenizer, row_length, args):
+def _describe(tokens, tokenizer, row_length, args, whole):
     from ..data.shards.inspecting import document_lengths, examples, histogram_lines, packing_reports
 
     lengths = document_lengths(tokens, tokenizer.eot_id, row_length)
-    print(
-        f"\nlengths of {len(lengths):,} {'pieces of documents' if row_length else 'documents'} in tokens,"
-        f" end-of-text included (train):"
-    )
+    if args.json:
+        packings = {} if row_length else packing_reports(lengths, args.block_size or 1024)
+        packings = {name: report._asdict() for name, report in packings.items()}
+        figures = {"tokens": len(tokens), "documents": len(lengths), "lengths": lengths.tolist(), "packing": packings}
+        print(json.dumps({"path": args.path, **whole, **figures}, indent=2))
+        return
+    what = counted(len(lengths), "piece of a document", "pieces of documents") if row_length else None
+    print(f"\nlengths of {what or counted(len(lengths), 'document')} in tokens, end-of-text included (train):")
     for line in histogram_lines(lengths):
         print(line)
     if not row_length:
@@ -172,9 +190,9 @@ def _describe(tokens, tokenizer, row_length, args):
         print(f"\nblocks of {block_size} from these documents, by either policy:")
         for name, report in packing_reports(lengths, block_size).items():
             print(
-                f"  {name:6}  {report.blocks:,} blocks, utilisation {report.utilisation:.2%},"
-                f" tokens kept {report.kept:.2%}, documents cut {report.cut_documents:,}"
-                f" in {report.cuts:,} places, padding {report.padding:,} tokens"
+                f"  {name:6}  {counted(report.blocks, 'block')}, utilisation {report.utilisation:.2%},"
+                f" tokens kept {report.kept:.2%}, {_cut(report.cut_documents, report.cuts)},"
+                f" padding {counted(report.padding, 'token')}"
             )
     for number, text in enumerate(
         examples(tokens, tokenizer.eot_id, tokenizer.decode, args.examples, 40, row_length), 1
@@ -187,19 +205,24 @@ def _summary(manifest):
     for split, record in manifest["splits"].items():
         tokens, documents = record["tokens"], record["documents"]
         yield (
-            f"{split}: {tokens:,} tokens in {len(record['shards'])} shards, {documents:,} documents,"
+            f"{split}: {counted(tokens, 'token')} in {counted(len(record['shards']), 'shard')},"
+            f" {counted(documents, 'document')},"
             f" {record['text_bytes'] / max(tokens - record['padding'], 1):.3f} bytes a token"
         )
         if manifest["row_length"]:
             yield (
                 f"  rows of {manifest['row_length']}: utilisation {1 - record['padding'] / max(tokens, 1):.2%},"
-                f" padding {record['padding']:,} tokens, documents cut {record['cut_documents']:,}"
-                f" in {record['cuts']:,} places"
+                f" padding {counted(record['padding'], 'token')}, {_cut(record['cut_documents'], record['cuts'])}"
             )
+
+
+def _cut(documents, cuts):
+    return f"{counted(documents, 'document')} cut in {counted(cuts, 'position')}"
 
 
 def _settings(manifest):
     """Lines with the settings that made the folder."""
-    yield f"vocabulary {manifest['vocab_size']:,}, end-of-text {manifest['eot_id']}, {len(manifest['inputs']):,} inputs"
+    inputs = counted(len(manifest["inputs"]), "input")
+    yield f"vocabulary {manifest['vocab_size']:,}, end-of-text {manifest['eot_id']}, {inputs}"
     for name, value in manifest["settings"].items():
         yield f"  {name}: {', '.join(value) if isinstance(value, list) else value}"

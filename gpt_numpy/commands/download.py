@@ -84,7 +84,7 @@ def find(what: str, folder: Path) -> list[Path]:
 
 def configure(parser):
     names = "; ".join(f"{name}: {', '.join(file.name for file in files)}" for name, files in CATALOGUE.items())
-    parser.add_argument("what", choices=list(CATALOGUE), help=names)
+    parser.add_argument("what", choices=list(CATALOGUE), metavar="NAME", help=names)
     parser.add_argument("--out", metavar="DIR", help="folder to download into (default: data/NAME)")
 
 

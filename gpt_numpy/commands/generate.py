@@ -69,6 +69,9 @@ def configure(parser):
 
 
 def run(args):
+    from ..locating import find_model
+
+    find_model(args.model)  # refused before anything is asked for
     interactive = args.prompt is None and sys.stdin.isatty()
     if args.prompt is None and not interactive:
         raise GenerationError("nothing to continue", field="--prompt", expected="a text")

@@ -103,7 +103,7 @@ def _shape(config):
 def _shape_line(config):
     return (
         f"{config.n_layer} layers, {config.n_head} heads, {config.n_embd} wide, "
-        f"{config.block_size} positions, {config.vocab_size:,} tokens"
+        f"{config.block_size} positions, {counted(config.vocab_size, 'token')}"
     )
 
 
@@ -129,9 +129,10 @@ def _print_model(args, config, figures):
     for name, number in figures["parameters_by_part"].items():
         print(f"  {name:24}{number:>13,}")
     print(f"\na training step on {step['batch_size']} × {step['block_size']} tokens (float32)")
-    print(f"operations   {sum(step['flops'].values()) / 1e9:>13,.1f} GFLOP")
+    unit, prefix = (1e9, "G") if sum(step["flops"].values()) >= 1e9 else (1e6, "M")
+    print(f"operations   {sum(step['flops'].values()) / unit:>13,.1f} {prefix}FLOP")
     for name, number in step["flops"].items():
-        print(f"  {name:24}{number / 1e9:>9,.1f}")
+        print(f"  {name:24}{number / unit:>9,.1f}")
     total = sum(step["memory_bytes"].values())
     print(f"memory       {total:>17,} bytes at the peak ({in_bytes(total)}), besides the interpreter's own")
     for name, number in step["memory_bytes"].items():

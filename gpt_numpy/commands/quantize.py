@@ -1,10 +1,12 @@
 """``gpt-numpy quantize``: keep a model's weights in fewer bytes, and measure the loss of quality."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import ConfigError
+from ..wording import counted
 
 EXAMPLES = (
     ("gpt-numpy quantize --model runs/notes-1 --text chapter.txt", "how much quality int8 would lose"),
@@ -17,6 +19,7 @@ def configure(parser):
     parser.add_argument("--format", default="int8", choices=["int8", "bfloat16"], help="type of the written weights")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write the model here; without it, only measure")
     parser.add_argument("--text", type=Path, metavar="FILE", help="measure the change on this UTF-8 text")
+    parser.add_argument("--json", action="store_true", help="print every figure as JSON")
     parser.add_argument("--max-tokens", type=int, default=4096, metavar="N", help="tokens of the text to measure on")
 
 
@@ -39,15 +42,21 @@ def run(args):
     tokenizer = load_tokenizer(folder)
     exact, other = (PanelDecoder(PackedWeights.pack(config, params, f)) for f in ("float32", args.format))
     before, after = exact.weights.nbytes, other.weights.nbytes
-    print(f"float32 {before:,} bytes, {args.format} {after:,} bytes: {before / after:.2f} times smaller")
-    report(exact, other, read_tokens(args, tokenizer, config))
+    figures = {"format": args.format, "float32_bytes": before, "bytes": after}
+    figures |= measure(exact, other, *read_tokens(args, tokenizer, config))
+    if args.json:
+        print(json.dumps({**figures, "out": None if args.out is None else str(args.out)}, indent=2))
+    else:
+        print(f"float32 {before:,} bytes, {args.format} {after:,} bytes: {before / after:.2f} times smaller")
+        report(figures)
     if args.out is not None:
         from ..inference.packed_file import save_packed
 
         save_packed(args.out, other.weights, huggingface.end_of_text_field(folder, tokenizer))
         tokenizer.save(args.out)
         copy_reading(folder, args.out)
-        print(f"written to {args.out}")
+        if not args.json:
+            print(f"written to {args.out}")
 
 
 def read_tokens(args, tokenizer, config):
@@ -63,19 +72,27 @@ def read_tokens(args, tokenizer, config):
     return np.array(ids, np.int64), True
 
 
-def report(exact, other, tokens_and_kind):
-    """Print how far the logits move and, on a text, the perplexity."""
+def measure(exact, other, tokens, is_text) -> dict:
+    """How far the logits move, and on a text the perplexity of either decoder."""
     from ..inference.comparing import logit_difference, perplexities
 
-    tokens, is_text = tokens_and_kind
-    difference = logit_difference(exact, other, tokens[: min(exact.config.block_size, 256)])
-    print(
-        f"logits move by {difference.rms:.4f} (root mean square), at most {difference.largest:.4f}; their spread"
-        f" is {difference.spread:.3f}; the most probable token stays in {difference.same_choice:.1%}"
-    )
+    figures = {"logits": logit_difference(exact, other, tokens[: min(exact.config.block_size, 256)])._asdict()}
     if is_text:
         before, after = perplexities(exact, other, tokens)
+        figures |= {"tokens": len(tokens), "float32_perplexity": before, "perplexity": after}
+    return figures
+
+
+def report(figures: dict) -> None:
+    """Print what ``measure`` found, in sentences."""
+    moved = figures["logits"]
+    print(
+        f"logits move by {moved['rms']:.4f} (root mean square), at most {moved['largest']:.4f}; their spread"
+        f" is {moved['spread']:.3f}; the most probable token stays in {moved['same_choice']:.1%}"
+    )
+    if "perplexity" in figures:
+        before, after = figures["float32_perplexity"], figures["perplexity"]
         print(
-            f"perplexity on {len(tokens):,} tokens: {before:.4f} in float32, {after:.4f} after:"
+            f"perplexity on {counted(figures['tokens'], 'token')}: {before:.4f} in float32, {after:.4f} after:"
             f" {after / before - 1:+.3%}"
         )

@@ -54,7 +54,7 @@ def run(args):
     model, tokenizer = load_decoder(args.model, args.format, args.products)
     text, steps = read_as_trained(find_model(args.model), text)
     if steps:
-        print(f"normalised as the model's training text was: {', '.join(steps)}")
+        print(f"normalised as the model's training text was: {', '.join(steps)}", file=sys.stderr)
     score = score_text(model, tokenizer, text)
     use_utf8()
     if args.json:

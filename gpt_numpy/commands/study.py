@@ -7,6 +7,7 @@ from pathlib import Path
 from ..config import check_integer, nearest
 from ..errors import ConfigError
 from ..host import terminal
+from ..wording import counted
 
 _PARTS = ("symptom", "hint", "answer")
 TRAIN = "train"
@@ -257,7 +258,7 @@ def _curvature(args):
     ids = np.array(tokenizer.encode_ordinary("\n".join(documents)))
     length = min(args.length, model.config.block_size)
     tokens, targets = batch(ids, args.sequences, length, args.seed, step=0)
-    print(f"{model.params.flat.size:,} parameters; {args.sequences} sequences of {length} tokens")
+    print(f"{counted(model.params.flat.size, 'parameter')}; {args.sequences} sequences of {length} tokens")
     print(f"loss                 {model.loss(tokens, targets):.4f}")
     found = curvature.eigenvalues(model, tokens, targets, args.products, args.seed)
     print(f"largest eigenvalue   {found.largest:.4g}  (within {found.residual:.1g}, {found.products} products)")

@@ -1,6 +1,7 @@
 """``gpt-numpy tokenizer``: train a byte-level BPE vocabulary, encode and decode with it, look at it, compare two."""
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -10,6 +11,7 @@ from pathlib import Path
 from ..errors import ConfigError, TokenizerError
 from ..files.regular import open_regular
 from ..host import terminal
+from ..wording import counted
 
 EXAMPLES = (
     ("gpt-numpy tokenizer train notes/ --vocab-size 2048 --out vocabulary", ""),
@@ -102,8 +104,8 @@ def train(args):
     tokenizer.save(args.out, args.form)
     n_merges = len(tokenizer.vocabulary.merges)
     print(
-        f"{tokenizer.n_vocab:,} ids: 256 bytes, {n_merges:,} merges, {len(specials)} special; from "
-        f"{bars.n_characters:,} characters in {time.perf_counter() - started:.1f} s"
+        f"{counted(tokenizer.n_vocab, 'id')}: 256 bytes, {counted(n_merges, 'merge')}, {len(specials)} special; from "
+        f"{counted(bars.n_characters, 'character')} in {time.perf_counter() - started:.1f} s"
     )
     _print_output(args)
 
@@ -197,6 +199,10 @@ def _add_tokenizer(parser):
     )
 
 
+def _add_json(parser, text):
+    parser.add_argument("--json", action="store_true", help=text)
+
+
 def _add_text(parser):
     parser.add_argument("text", nargs="?", help="the text itself (unset: --file)")
     parser.add_argument("--file", metavar="FILE", default="-", help="read the text from FILE; - is standard input")
@@ -215,6 +221,7 @@ def configure_encode(parser):
     _add_tokenizer(parser)
     _add_text(parser)
     parser.add_argument("--out", metavar="FILE.npy", help="write the ids as a NumPy array (unset: print them)")
+    _add_json(parser, "print the ids as a JSON list")
 
 
 def configure_decode(parser):
@@ -230,6 +237,9 @@ def encode(args):
 
     tokenizer = load_tokenizer(args.tokenizer)
     arrays = _encoded(tokenizer, args)
+    if args.json and args.out is None:
+        print(json.dumps([i for ids in arrays for i in ids.tolist()]))
+        return
     if args.out is None:
         for n, ids in enumerate(arrays):
             print(" " * (n > 0) + " ".join(map(str, ids.tolist())), end="")
@@ -239,7 +249,7 @@ def encode(args):
     ids = np.concatenate([np.empty(0, dtype), *(array.astype(dtype) for array in arrays)])
     with open(args.out, "wb") as file:
         np.save(file, ids)
-    print(f"{len(ids):,} ids ({ids.dtype}) in {args.out}")
+    print(f"{counted(len(ids), 'id')} ({ids.dtype}) in {args.out}")
 
 
 def _encoded(tokenizer, args):
@@ -293,12 +303,14 @@ def configure_show(parser):
     _add_text(parser)
     parser.add_argument("--html", metavar="FILE", help="write a self-contained page instead")
     parser.add_argument("--colour", choices=("auto", "always", "never"), default="auto", help="in the terminal")
+    _add_json(parser, "print every token as JSON: its id, its bytes in hexadecimal, its text")
 
 
 def configure_compare(parser):
     parser.add_argument("first", metavar="A", help="folder of one tokenizer")
     parser.add_argument("second", metavar="B", help="folder of the other")
     parser.add_argument("--text", required=True, action="append", metavar="FILE", help="text to cut; may be repeated")
+    _add_json(parser, "print the figures as JSON")
 
 
 def show(args):
@@ -307,17 +319,22 @@ def show(args):
     tokenizer = load_tokenizer(args.tokenizer)
     ids = tokenizer.encode("".join(_chunks(args)), **SPECIALS[args.specials])
     tokens = {i: tokenizer.decode_bytes([i]) for i in set(ids)}
+    if args.json:
+        listed = [{"id": i, "bytes": tokens[i].hex(), "text": tokens[i].decode("utf-8", "replace")} for i in ids]
+        print(json.dumps({"tokens": len(ids), "bytes": sum(len(tokens[i]) for i in ids), "listed": listed}, indent=1))
+        return
     if args.html:
         title = args.text if args.text is not None else args.file
         page = rendering.html_page(ids, tokens, tokenizer.n_vocab, f"{title[:60]} by {args.tokenizer}")
         Path(args.html).write_text(page, encoding="utf-8")
-        print(f"{len(ids):,} tokens in {args.html}")
+        print(f"{counted(len(ids), 'token')} in {args.html}")
         return
     colour = terminal.wants_colour(args.colour, sys.stdout)
     for line in rendering.terminal_lines(ids, tokens, terminal.columns(), colour):
         print(line, file=terminal.unescaped(sys.stdout))
     n_bytes = sum(len(tokens[i]) for i in ids)
-    print(f"{len(ids):,} tokens, {n_bytes:,} bytes" + (f", {n_bytes / len(ids):.2f} bytes per token" if ids else ""))
+    per_token = f", {n_bytes / len(ids):.2f} bytes per token" if ids else ""
+    print(f"{counted(len(ids), 'token')}, {counted(n_bytes, 'byte')}{per_token}")
 
 
 def compare(args):
@@ -326,12 +343,14 @@ def compare(args):
 
     texts = list(read_documents(args.text, "file"))
     n_bytes, n_words = sum(len(text.encode("utf-8")) for text in texts), sum(len(text.split()) for text in texts)
-    columns = []
+    columns, figures = [], []
     for name in (args.first, args.second):
         tokenizer = load_tokenizer(name)
         ids = [i for text in texts for i in tokenizer.encode_ordinary(text)]
         used = set(ids)
         longest = max((tokenizer.decode([i]) for i in sorted(used)), key=len, default="")
+        counts = {"ids": tokenizer.n_vocab, "tokens": len(ids), "ids_used": len(used), "longest_token": longest}
+        figures.append({"tokenizer": name, **counts})
         columns.append(
             {
                 "": name,
@@ -343,7 +362,11 @@ def compare(args):
                 "longest token": repr(longest if len(longest) <= 24 else longest[:24] + "…"),
             }
         )
-    print(f"{n_bytes:,} bytes and {n_words:,} words (between white space) in {len(texts):,} texts")
+    if args.json:
+        print(json.dumps({"bytes": n_bytes, "words": n_words, "texts": len(texts), "tokenizers": figures}, indent=2))
+        return
+    sizes = f"{counted(n_bytes, 'byte')} and {counted(n_words, 'word')} (between white space)"
+    print(f"{sizes} in {counted(len(texts), 'text')}")
     widths = [max(map(len, column.values())) for column in columns]
     for label in columns[0]:
         print(f"{label:15}", *(column[label].rjust(size) for column, size in zip(columns, widths)), sep="  ")

@@ -11,6 +11,7 @@ from ..errors import ConfigError, GenerationError
 from ..inference.cache import KVCache
 from ..inference.decoder import decoder_for
 from ..inference.score import CHUNK, log_softmax_at
+from ..wording import counted
 
 BATCH = 16  # continuations that the model reads at the same time
 _LOGIT_BYTES = 256 << 20  # memory for the logits of one batch
@@ -49,7 +50,9 @@ def text_logprobs(model, tokens: Sequence[int] | np.ndarray, stride: int | None 
         raise ConfigError("not a stride", field="stride", found=stride, expected=f"1 to {block_size}")
     tokens = np.asarray(tokens)
     if len(tokens) < 2:
-        raise GenerationError("nothing to score", field="tokens", found=f"{len(tokens)} tokens", expected="at least 2")
+        raise GenerationError(
+            "nothing to score", field="tokens", found=counted(len(tokens), "token"), expected="at least 2"
+        )
     cache = KVCache(decoder.config, 1, dtype=decoder.dtype)
     results, scored = [], 1  # scored: tokens that are scored already, or have no context
     for begin in range(0, len(tokens), stride):
@@ -103,7 +106,7 @@ def _cut(context, continuation, block_size):
         raise GenerationError(
             "longer than the model's context",
             field="continuation",
-            found=f"{len(continuation)} tokens",
+            found=counted(len(continuation), "token"),
             expected=f"at most {block_size}",
         )
     return context[max(0, len(context) + len(continuation) - block_size - 1) :], continuation

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, DataError, LockUnsupported, RunLocked
+from ..wording import fault_of
 from .regular import read_regular
 
 VARIABLE = "GPT_NUMPY_LOCK"
@@ -58,7 +59,7 @@ class Lock:
             if soft or error.errno not in _UNSUPPORTED:
                 raise
             raise LockUnsupported(
-                f"the file system of this folder has no locks ({error.strerror}): two processes in it at a time "
+                f"the file system of this folder has no locks ({fault_of(error)}): two processes in it at a time "
                 "would destroy each other's files",
                 path=self.path.parent,
                 expected=f"a folder on another file system, or {VARIABLE}=soft in the environment and care",

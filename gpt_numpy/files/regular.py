@@ -13,6 +13,7 @@ import stat
 from io import BufferedReader
 
 from ..errors import DataError, GPTNumpyError
+from ..wording import fault_of
 
 LARGEST_WHOLE = 1 << 30  # bytes of a file that is read into memory as a whole
 
@@ -44,7 +45,7 @@ def open_regular(
     except FileNotFoundError:
         raise
     except OSError as failure:
-        raise error(f"cannot be read ({failure.strerror or failure})", path=path) from failure
+        raise error(fault_of(failure), path=path) from failure
     try:
         _check(path, os.fstat(file.fileno()).st_mode, error, expected)
     except BaseException:
@@ -68,7 +69,7 @@ def read_regular(
         try:
             return file.read()
         except OSError as failure:
-            raise error(f"cannot be read ({failure.strerror or failure})", path=path) from failure
+            raise error(fault_of(failure), path=path) from failure
 
 
 def sha256_of_file(
@@ -79,7 +80,7 @@ def sha256_of_file(
         try:
             return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as failure:
-            raise error(f"cannot be read ({failure.strerror or failure})", path=path) from failure
+            raise error(fault_of(failure), path=path) from failure
 
 
 def size_of_regular(
@@ -89,7 +90,7 @@ def size_of_regular(
     try:
         status = os.stat(path, follow_symlinks=follow)
     except OSError as failure:
-        raise error(f"cannot be read ({failure.strerror or failure})", path=path) from failure
+        raise error(fault_of(failure), path=path) from failure
     _check(path, status.st_mode, error, expected)
     return status.st_size
 

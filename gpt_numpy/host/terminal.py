@@ -21,7 +21,7 @@ import warnings
 from collections.abc import Callable
 from typing import TextIO
 
-from ..wording import in_words
+from ..wording import fault_of, in_words
 
 NARROWEST, WIDEST = 40, 300  # columns that output is laid out for
 
@@ -97,7 +97,7 @@ class Output:
         if not self.survives:
             raise type(error)(error.errno, error.strerror, name) from None
         discard(self.stream)
-        print(f"warning: {name} is gone ({error.strerror}); the run goes on without it", file=other, flush=True)
+        print(f"warning: {name} is gone ({fault_of(error)}); the run goes on without it", file=other, flush=True)
 
 
 def unescaped(stream: TextIO | Output) -> TextIO | Output:

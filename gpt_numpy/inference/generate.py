@@ -125,7 +125,9 @@ def check_counts(**counts):
     """Check counts given by name as (value, minimum)."""
     for name, (value, minimum) in counts.items():
         if not is_integer(value) or value < minimum:
-            raise GenerationError("not a count", field=name, found=value, expected=f"an integer >= {minimum}")
+            raise GenerationError(
+                "not a count", field=name, found=value, expected=f"a whole number, at least {minimum}"
+            )
 
 
 def _is_one_prompt(tokens):

@@ -105,7 +105,7 @@ class LanguageModel:
 
     def __repr__(self):
         c, weights = self.config, self.decoder.weights
-        sizes = f"{counted(c.n_layer, 'layer')}, {c.n_embd} wide, {c.block_size:,} positions"
+        sizes = f"{counted(c.n_layer, 'layer')}, {c.n_embd} wide, {counted(c.block_size, 'position')}"
         return (
             f"<LanguageModel {self.folder}: {sizes}, {counted(parameters.count(c), 'parameter')}, "
             f"{weights.format} ({in_bytes(weights.nbytes)}), {self.tokenizer!r}>"

@@ -103,7 +103,7 @@ class PackedWeights:
 
     def __repr__(self):
         c = self.config
-        sizes = f"{counted(c.n_layer, 'layer')}, {c.n_embd} wide, {c.vocab_size:,} tokens"
+        sizes = f"{counted(c.n_layer, 'layer')}, {c.n_embd} wide, {counted(c.vocab_size, 'token')}"
         return f"<PackedWeights: {sizes}, {self.format}, {in_bytes(self.nbytes)}>"
 
     def __setstate__(self, state):

@@ -51,9 +51,11 @@ class Sampling:
         if self.min_p is not None:
             _number("min_p", self.min_p, "a number >= 0 and <= 1", lambda x: 0 <= x <= 1)
         if self.top_k is not None and (not is_integer(self.top_k) or self.top_k < 0):
-            raise GenerationError("not a count", field="top_k", found=self.top_k, expected="an integer >= 0")
+            raise GenerationError("not a count", field="top_k", found=self.top_k, expected="a whole number, at least 0")
         if self.vocabulary is not None and (not is_integer(self.vocabulary) or self.vocabulary < 1):
-            raise GenerationError("not a count", field="vocabulary", found=self.vocabulary, expected="an integer >= 1")
+            raise GenerationError(
+                "not a count", field="vocabulary", found=self.vocabulary, expected="a whole number above 0"
+            )
         if not is_integer(self.seed):
             raise GenerationError("not a seed", field="seed", found=self.seed, expected="an integer")
 

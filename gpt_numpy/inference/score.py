@@ -58,7 +58,9 @@ def token_logprobs(model, tokens):
     block_size = decoder.config.block_size
     tokens = np.asarray(tokens)
     if len(tokens) < 2:
-        raise GenerationError("nothing to score", field="tokens", found=f"{len(tokens)} tokens", expected="at least 2")
+        raise GenerationError(
+            "nothing to score", field="tokens", found=counted(len(tokens), "token"), expected="at least 2"
+        )
     cache, start, fed, results = KVCache(decoder.config, 1, dtype=decoder.dtype), 0, 0, []
     while fed < len(tokens) - 1:
         if fed + 1 - start > block_size:

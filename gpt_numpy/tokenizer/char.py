@@ -67,7 +67,7 @@ class CharTokenizer:
             raise TokenizerError("there is no text to train on")
         if vocab_size is not None and len(characters) + len(special_tokens) > vocab_size:
             raise TokenizerError(
-                f"{len(characters)} characters and {len(special_tokens)} special tokens do not fit",
+                f"{counted(len(characters), 'character')} and {len(special_tokens)} special tokens do not fit",
                 field="vocab_size",
                 found=vocab_size,
             )

@@ -1,14 +1,18 @@
 """A text with its tokens made visible: coloured in the terminal, or as a page for the browser.
 
 A token is a string of bytes and may be half a character, so every token is shown by itself: as text where
-its bytes are text, and in hexadecimal where they are not. Blanks and controls get a visible sign.
+its bytes are text, and in hexadecimal where they are not. Tokens that share a character are shown as a group. Blanks and
+controls get a visible sign.
 """
 
 from __future__ import annotations
 
+import codecs
 import html
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+
+from ..wording import counted
 
 SIGNS = {" ": "·", "\n": "⏎", "\t": "⇥", "\r": "␍", "\x7f": "␡"}
 SIGNS.update({chr(code): chr(0x2400 + code) for code in range(32) if chr(code) not in SIGNS})
@@ -30,32 +34,47 @@ def width(text: str) -> int:
     return sum(2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
 
 
+def groups(ids: Sequence[int], tokens: Mapping[int, bytes]) -> Iterator[list[int]]:
+    """``ids`` divided into the fewest in a row whose bytes end with a whole character."""
+    decoder, group = codecs.getincrementaldecoder("utf-8")("replace"), []
+    for i in ids:
+        group.append(i)
+        decoder.decode(tokens[i])
+        if not decoder.getstate()[0]:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
 def terminal_lines(ids: Sequence[int], tokens: Mapping[int, bytes], columns: int, colour: bool) -> Iterator[str]:
     """Pairs of lines, the tokens of ``ids`` and under each its id. A line ends with a line of the text or at ``columns``.
 
-    ``tokens[i]`` are the bytes of id i. Without ``colour`` the tokens are divided by ``|``.
+    ``tokens[i]`` are the bytes of id i. Without ``colour`` the tokens are divided by ``|``, or by ``+`` where they share a
+    character; with ``colour`` tokens that share a character have one colour.
     """
-    divider = " " if colour else "|"
     row, used = [], 0
-    for n, i in enumerate(ids):
-        text, number = visible(tokens[i]), str(i)
-        cells = max(width(text), len(number))
-        if row and used + cells > columns:
-            yield from _pair_of_lines(row, divider, colour)
-            row, used = [], 0
-        shown = f"\x1b[97;48;5;{_BACKGROUNDS[n % len(_BACKGROUNDS)]}m{text}\x1b[0m" if colour else text
-        row.append((shown + " " * (cells - width(text)), number.ljust(cells)))
-        used += cells + len(divider)
-        if tokens[i].endswith(b"\n"):
-            yield from _pair_of_lines(row, divider, colour)
-            row, used = [], 0
+    for n, group in enumerate(groups(ids, tokens)):
+        for k, i in enumerate(group, 1):
+            text, number = visible(tokens[i]), str(i)
+            cells = max(width(text), len(number))
+            if row and used + cells > columns:
+                yield from _pair_of_lines(row, colour)
+                row, used = [], 0
+            shown = f"\x1b[97;48;5;{_BACKGROUNDS[n % len(_BACKGROUNDS)]}m{text}\x1b[0m" if colour else text
+            divider = " " if colour else "+" if k < len(group) else "|"
+            row.append((shown + " " * (cells - width(text)), number.ljust(cells), divider))
+            used += cells + 1
+            if tokens[i].endswith(b"\n"):
+                yield from _pair_of_lines(row, colour)
+                row, used = [], 0
     if row:
-        yield from _pair_of_lines(row, divider, colour)
+        yield from _pair_of_lines(row, colour)
 
 
-def _pair_of_lines(row, divider, colour):
-    texts, numbers = zip(*row)
-    yield divider.join(texts).rstrip(" ")
+def _pair_of_lines(row, colour):
+    texts, numbers, dividers = zip(*row)
+    yield "".join(part for pair in zip(texts, (*dividers[:-1], "")) for part in pair).rstrip(" ")
     numbers = " ".join(numbers).rstrip(" ")
     yield f"\x1b[2m{numbers}\x1b[0m" if colour else numbers
 
@@ -68,15 +87,24 @@ def html_page(ids: Sequence[int], tokens: Mapping[int, bytes], n_vocab: int, tit
         "distinct": f"{len(set(ids)):,}",
         "bytes": f"{n_bytes:,}",
         "bytes per token": f"{n_bytes / len(ids):.2f}" if ids else "–",
-        "vocabulary": f"{n_vocab:,} ids",
+        "vocabulary": counted(n_vocab, "id"),
     }
     counts = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts.items())
-    spans = "".join(_span(n, i, tokens[i]) for n, i in enumerate(ids))
+    position, parts = 0, []
+    for n, group in enumerate(groups(ids, tokens)):
+        inner = "".join(_span(position + k, n, i, tokens[i]) for k, i in enumerate(group))
+        position += len(group)
+        if len(group) > 1:
+            text = "".join(visible(c.encode()) for c in b"".join(tokens[i] for i in group).decode("utf-8", "replace"))
+            head = f'<span class="g" title="{counted(len(group), "token")}"><em>{html.escape(text)}</em>'
+            inner = f"{head}<span>{inner}</span></span>"
+        parts.append(inner)
+    spans = "".join(parts)
     return _PAGE.format(title=html.escape(title), style=_STYLE, counts=counts, spans=spans)
 
 
-def _span(n, i, token):
-    note = f"token {n}: id {i}, bytes {token.hex(' ')}"
+def _span(position, n, i, token):
+    note = f"token {position}: id {i}, bytes {token.hex(' ')}"
     text = html.escape(visible(token))
     after = "<br>" * token.count(b"\n")
     return f'<span class="t c{n % len(_BACKGROUNDS)}" title="{note}"><b>{text}</b><i>{i}</i></span>{after}'
@@ -96,6 +124,9 @@ main { font-family: ui-monospace, "DejaVu Sans Mono", monospace; line-height: 1.
 .t { display: inline-flex; flex-direction: column; vertical-align: top; margin: 0 1px 4px 0; border-radius: 3px;
   white-space: pre; overflow-wrap: anywhere; }
 .t b { font-weight: normal; padding: 1px 2px; } .t i { font: 11px/1.2 system-ui; color: var(--faint); padding: 0 2px; }
+.g { display: inline-flex; flex-direction: column; vertical-align: top; align-items: stretch; margin: 0 2px 4px 0;
+  border: 1px solid var(--faint); border-radius: 4px; } .g em { font-style: normal; text-align: center; padding: 0 3px; }
+.g > span { display: flex; } .g .t { margin: 0 1px 0 0; }
 .c0 { background: var(--c0); } .c1 { background: var(--c1); } .c2 { background: var(--c2); }
 .c3 { background: var(--c3); } .c4 { background: var(--c4); } .c5 { background: var(--c5); }
 .t i { color: color-mix(in srgb, var(--ink) 70%, transparent); }

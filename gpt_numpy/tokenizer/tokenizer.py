@@ -93,7 +93,7 @@ class Tokenizer:
         merges = learn(checked_texts(texts), n_merges, special_tokens, pattern, progress, ties)
         if len(merges) < n_merges:
             warnings.warn(
-                f"the text has only {len(merges)} merges: the vocabulary has "
+                f"the text has only {counted(len(merges), 'merge')}: the vocabulary has "
                 f"{vocab_size - n_merges + len(merges)} tokens, not {vocab_size}",
                 stacklevel=2,
             )

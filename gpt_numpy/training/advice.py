@@ -27,7 +27,7 @@ def before(settings, config, corpus, tokens_per_step, seconds=None):
     memory = training_memory(config, rows, config.block_size, settings.recompute)
     text = (
         f"{counted(N, 'parameter')} learn from {counted(training, 'token')}, {training / N:.2g} for each; "
-        f"{counted(settings.max_steps, 'step')} of {tokens_per_step:,} tokens read the text {passes:,.2g} times. "
+        f"{counted(settings.max_steps, 'step')} of {counted(tokens_per_step, 'token')} read the text {passes:,.2g} times. "
         f"A step is {large(flops)}FLOP in about {in_bytes(sum(memory.values()))} of memory"
     )
     if seconds is not None:

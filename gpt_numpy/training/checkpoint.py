@@ -31,6 +31,7 @@ from ..interop import huggingface
 from ..interop.safetensors import SafetensorsFile
 from ..parameters import Parameters, table
 from ..tokenizer import load_tokenizer
+from ..wording import fault_of
 
 MANIFEST, OPTIMIZER, STATE = "manifest.json", "optimizer.safetensors", "trainer_state.json"
 FORMAT = 1
@@ -160,7 +161,7 @@ def verify(path):
     try:
         content = read_regular(path / MANIFEST, CheckpointCorrupt)
     except FileNotFoundError as error:
-        raise CheckpointCorrupt(f"no manifest ({error.strerror})", path=path / MANIFEST) from None
+        raise CheckpointCorrupt(f"no manifest ({fault_of(error)})", path=path / MANIFEST) from None
     try:
         files = json.loads(content)["files"]
         sound = _manifest_text(files) == content and all(Path(name).name == name for name in files)

@@ -19,6 +19,7 @@ from ..data.rows.mapped import release
 from ..errors import DataError
 from ..host import terminal
 from ..model import IGNORE_INDEX
+from ..wording import counted
 
 _STRETCH = 1 << 20  # tokens read at a time, because they may be mapped from files
 
@@ -48,11 +49,11 @@ def evaluate(
     """
     tokens, rows = corpus.validation, corpus.row_length
     if len(tokens) < 2:
-        raise DataError(f"the validation text has {len(tokens)} tokens", expected="at least 2")
+        raise DataError(f"the validation text has {counted(len(tokens), 'token')}", expected="at least 2")
     block_size = min(model.config.block_size, len(tokens) - 1)
     count = count_validation_windows(tokens, block_size, limit or None, rows)
     mine = range(count) if group is None else group.share(count)
-    nats, counted, text_bytes, unreleased = 0.0, 0, 0, 0
+    nats, predicted, text_bytes, unreleased = 0.0, 0, 0, 0
     shown = {} if name is not None else {"disable": True}
     bar = terminal.bar(total=len(mine), desc=name, unit="window", leave=False, delay=1.0, **shown)
     for start in range(mine.start, mine.stop, batch_size):
@@ -67,7 +68,7 @@ def evaluate(
         wanted_ids = wanted[wanted != IGNORE_INDEX]
         if len(wanted_ids):
             nats += model.loss(window, wanted, **options) * len(wanted_ids)
-        counted += len(wanted_ids)
+        predicted += len(wanted_ids)
         unreleased += window.size
         if unreleased > _STRETCH:
             release(tokens)
@@ -76,13 +77,13 @@ def evaluate(
         bar.update(min(batch_size, mine.stop - start))
     bar.close()
     if group is not None:
-        nats, counted, text_bytes = group.sum([nats, counted, text_bytes])
-    if not counted:
+        nats, predicted, text_bytes = group.sum([nats, predicted, text_bytes])
+    if not predicted:
         raise DataError(
             f"the {count} windows of the validation text have no token to predict",
             expected="documents, not only their ends",
         )
-    return Evaluation(nats / counted, nats / math.log(2) / max(text_bytes, 1), int(counted))
+    return Evaluation(nats / predicted, nats / math.log(2) / max(text_bytes, 1), int(predicted))
 
 
 def unigram_loss(training, validation, vocab_size: int) -> float:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..files import durable
 from ..files.regular import read_regular
+from ..wording import fault_of
 
 FILE_NAME = "metrics.jsonl"
 _MEASURED = ("train", "validation", "final")  # kinds of records that have a loss
@@ -43,7 +44,7 @@ class MetricsLog:
             durable.append(self.path, self._waiting, before)
         except OSError as error:
             if not self._complained:
-                print(f"warning: {self.path}: {error.strerror}; the run goes on without its log", file=sys.stderr)
+                print(f"warning: {self.path}: {fault_of(error)}; the run goes on without its log", file=sys.stderr)
             self._complained = True
         else:
             self._waiting, self._complained = b"", False

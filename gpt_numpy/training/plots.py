@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..files import durable
+from ..wording import counted
 
 # Colours that most colour-blind people can tell apart (Paul Tol, "muted", with black for its grey). Later runs are dashed.
 COLOURS = ("#332288", "#CC6677", "#117733", "#88CCEE", "#882255", "#44AA99", "#DDCC77", "#AA4499", "#999933", "#000000")
@@ -50,7 +51,7 @@ def draw(path, runs, unigram=None, title=None, clip=None):
         _legend(figure, axes, beside=len(runs) > 1 and field == "loss", none=len(runs) > 1 and field != "loss")
     panels["tokens_per_second"].set_ylim(bottom=0)
     panels["tokens_per_second"].yaxis.set_major_formatter("{x:,.0f}")
-    figure.suptitle(title or (next(iter(runs)) if len(runs) == 1 else f"{len(runs)} runs"), fontsize="medium")
+    figure.suptitle(title or (next(iter(runs)) if len(runs) == 1 else counted(len(runs), "run")), fontsize="medium")
     save(figure, path)
 
 

@@ -297,7 +297,7 @@ def _checked(field, value):
         return None
     if kind is int:
         if check_integer(field.name, value, rules["minimum"]) > LARGEST_SIZE:
-            raise ConfigError("not a size", field=field.name, found=value, expected=f"at most {LARGEST_SIZE}")
+            raise ConfigError("too large", field=field.name, found=value, expected=f"at most {LARGEST_SIZE:,}")
         return value
     if kind is float:
         try:

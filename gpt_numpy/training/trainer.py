@@ -22,6 +22,7 @@ from .checkpoint import Checkpoint
 from .evaluation import evaluate
 from .optimizer import clip_scale
 from .plan.batches import Batches
+from .plan.record import final_windows
 from .schedule import learning_rate
 
 SIGNALLED = "stopped by a signal"  # why a run ended
@@ -200,7 +201,7 @@ class Trainer:
         tokens, rows = self.corpus.validation, self.corpus.row_length
         block_size = min(self.model.config.block_size, max(len(tokens) - 1, 1))
         windows = count_validation_windows(tokens, block_size, None, rows)
-        limit = -(-self.settings.final_tokens // block_size) or windows
+        limit = final_windows(self.settings.final_tokens, block_size) or windows
         chosen = min(limit, windows) * block_size
         expected = chosen * self._seconds_validating / self._tokens_validated if self._tokens_validated else None
         self._tell("before_last_evaluation", chosen, limit < windows, expected)

@@ -11,7 +11,7 @@ from ..data import normalize
 from ..host import compiler, terminal
 from ..inference import generate
 from ..parameters import count
-from ..wording import in_time
+from ..wording import counted, fault_of, in_time
 from . import advice, plots
 from .evaluation import unigram_loss
 from .metrics import MetricsLog, read_metrics
@@ -84,7 +84,7 @@ class Watcher:
         """The lines before the first step."""
         c = trainer.model.config
         sizes = f"{c.n_layer} layers, {c.n_head} heads, {c.n_embd} wide, {c.block_size} tokens"
-        self.say(f"{count(c):,} parameters: {sizes}; {trainer.tokens_per_step:,} tokens a step")
+        self.say(f"{counted(count(c), 'parameter')}: {sizes}; {counted(trainer.tokens_per_step, 'token')} a step")
         self.say(f"a unigram model has a validation loss of {self.unigram:.3f}; writing to {self.run.path}")
         if not self.quiet:
             for line in self._spare("advice", lambda: self._advice(trainer), []):
@@ -148,7 +148,7 @@ class Watcher:
         self._is_part = is_part
         if seconds is not None and seconds > _WORTH_A_WORD:
             part = f" of {len(self.corpus.validation):,}, spread over the text (--final-tokens 0: all)" * is_part
-            self.say(f"the last validation, on {tokens:,} tokens{part}, takes about {in_time(seconds)}")
+            self.say(f"the last validation, on {counted(tokens, 'token')}{part}, takes about {in_time(seconds)}")
 
     def on_checkpoint(self, trainer):
         if time.perf_counter() - self._last_picture > PICTURE_SECONDS:
@@ -192,7 +192,7 @@ class Watcher:
         except Exception as error:
             if what not in self._failed:
                 self._failed.add(what)
-                reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+                reason = fault_of(error) if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
                 warn(f"{self.run.path / what}: {reason}; the run goes on without it")
             return otherwise
 

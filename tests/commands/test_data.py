@@ -36,7 +36,7 @@ def test_prepare_inspect_verify(folders, capsys):
         "vocabulary 280",
         "normalize: bom, nfc, newlines",
         "bytes a token",
-        "documents cut",
+        "cut in",
         "example 2: '",
         "concat",
         "fit",
@@ -96,7 +96,7 @@ def test_the_built_in_corpus_and_a_token_file(folders, capsys):
 @pytest.mark.parametrize(
     "words, code, message",
     [
-        (["prepare", "nothing", "--tokenizer", "tok", "--out", "out"], 3, "nothing: cannot be read"),
+        (["prepare", "nothing", "--tokenizer", "tok", "--out", "out"], 3, "nothing: there is no such file or folder"),
         (["prepare", "corpus", "--tokenizer", "none", "--out", "out"], 3, "none"),
         (["prepare", "corpus", "--tokenizer", "tok", "--out", "corpus"], 3, "corpus: lies inside the input"),
         (["prepare", "corpus", "--tokenizer", "tok", "--out", "out", "--normalize", "nfcc"], 2, "'nfc'"),
@@ -105,7 +105,9 @@ def test_the_built_in_corpus_and_a_token_file(folders, capsys):
             2,
             "--block-size go together",
         ),
-        (["verify", "corpus"], 3, "corpus/manifest.json"),
+        (["verify", "corpus"], 3, "corpus: not a prepared folder: expected manifest.json"),
+        (["verify", "nosuch"], 3, "nosuch: there is no such folder"),
+        (["inspect", "nosuch"], 3, "nosuch: there is no such file or folder"),
         (["inspect", "corpus/0.txt"], 3, "--tokenizer DIR"),
     ],
 )

@@ -173,11 +173,11 @@ def test_encode_from_elsewhere(corpus, folder, tmp_path, capsys, monkeypatch):
         (["encode", "--tokenizer", "{folder}", "a<|endoftext|>"], 2, "offset 1: the text holds the special token"),
         (["encode", "--tokenizer", "{folder}", "--file", "{folder}/bad"], 3, "bad, offset 2: not UTF-8"),
         (["encode", "--tokenizer", "{folder}", "--file", "{folder}/missing"], 3, "missing"),
-        (["encode", "--tokenizer", "{folder}/missing", "a"], 3, "no tokenizer here"),
+        (["encode", "--tokenizer", "{folder}/missing", "a"], 3, "missing: there is no such folder"),
         (["decode", "--tokenizer", "{folder}", "1", "270"], 2, "position 1: a token id out of range: found 270"),
         (["decode", "--tokenizer", "{folder}", "1", "x"], 2, "position 1: not a token id: found 'x'"),
         (["decode", "--tokenizer", "{folder}", "1.0"], 2, "position 0: not a token id: found '1.0'"),
-        (["compare", "{folder}", "{folder}/none", "--text", "{folder}/vocab.json"], 3, "no tokenizer here"),
+        (["compare", "{folder}", "{folder}/none", "--text", "{folder}/vocab.json"], 3, "none: there is no such folder"),
     ],
 )
 def test_refusals(folder, capsys, arguments, code, message):

@@ -2,7 +2,7 @@ import re
 from html.parser import HTMLParser
 
 from gpt_numpy.tokenizer import Tokenizer
-from gpt_numpy.tokenizer.rendering import html_page, terminal_lines, visible, width
+from gpt_numpy.tokenizer.rendering import groups, html_page, terminal_lines, visible, width
 
 TEXT = "Hi <b>&'\"\n\tthere\x00 \ud83d\ude42é".encode("utf-16", "surrogatepass").decode("utf-16") + "日本\u200b e\u0301"
 
@@ -31,7 +31,7 @@ def test_terminal_lines_hold_every_token_and_id_within_the_columns():
         lines = list(terminal_lines(ids, tokens, columns, colour=False))
         assert max(map(width, lines)) <= columns
         assert [int(number) for line in lines[1::2] for number in line.split()] == ids
-        shown = [text.strip(" ") for line in lines[::2] for text in line.split("|")]
+        shown = [text.strip(" ") for line in lines[::2] for text in re.split(r"[|+]", line)]
         assert shown == [visible(tokens[i]) for i in ids]
 
 
@@ -40,9 +40,28 @@ def test_each_id_stands_under_its_token():
     assert lines == ["a |·日本|b", "97 256   98"]
 
 
+def test_the_tokens_of_one_character_are_a_group():
+    tokens = {1: b"a ", 2: b"\xe6", 3: b"\x97", 4: b"\xa5", 5: b"\xff", 6: b"b"}
+    assert list(groups([1, 2, 3, 4, 1, 5, 6], tokens)) == [[1], [2, 3, 4], [1], [5], [6]]
+    assert list(groups([1, 2], tokens)) == [[1], [2]]
+    assert next(terminal_lines([2, 3, 4, 6], tokens, 80, colour=False)) == "‹e6›+‹97›+‹a5›|b"
+    coloured = next(terminal_lines([2, 3, 4, 6], tokens, 80, colour=True))
+    first, *rest = re.findall(r"48;5;(\d+)m", coloured)
+    assert rest[:2] == [first, first] and rest[2] != first
+    page = html_page([1, 2, 3, 4, 6], tokens, 300, "t")
+    assert page.count('class="g"') == 1 and "<em>日</em>" in page and "token 3: id 4" in page
+
+
+def test_a_blank_has_the_same_sign_in_the_microscope():
+    from gpt_numpy.study.microscope.page import _visible
+
+    tokenizer = Tokenizer.train(["a b"], 256, special_tokens=())
+    assert _visible(tokenizer, ord(" ")) == visible(b" ") == "·"
+
+
 def test_colours_change_nothing_else():
     ids, tokens = tokens_of(TEXT)
-    plain = [line.replace("|", " ") for line in terminal_lines(ids, tokens, 60, colour=False)]
+    plain = [re.sub(r"[|+]", " ", line) for line in terminal_lines(ids, tokens, 60, colour=False)]
     coloured = list(terminal_lines(ids, tokens, 60, colour=True))
     assert [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in coloured] == plain
     assert all(line.count("\x1b[0m") == line.count("\x1b[") / 2 for line in coloured)

@@ -12,6 +12,7 @@ into are the same as in training.
 import numpy as np
 
 from ...errors import DataError
+from ...wording import counted
 from .counters import counter_hash, permuted
 
 IGNORED = -1  # a target that does not count in the loss
@@ -89,7 +90,7 @@ def count_validation_windows(tokens, block_size, limit=None, row_length=0):
         raise DataError(
             "documents were fitted into rows of another length",
             field="row_length",
-            found=f"{len(tokens)} tokens, blocks of {block_size}",
+            found=f"{counted(len(tokens), 'token')}, blocks of {block_size}",
             expected=f"whole rows of {row_length}, blocks of {row_length - 1}",
         )
     count = len(tokens) // row_length if row_length else -(-(len(tokens) - 1) // block_size)
@@ -107,7 +108,7 @@ def _places(tokens, block_size):
     """The number of positions in ``tokens`` where a window of ``block_size`` inputs and their targets starts."""
     if block_size < 1 or len(tokens) < block_size + 1:
         raise DataError(
-            f"the text has {len(tokens)} tokens, fewer than a block of {block_size} and the one that follows it",
+            f"the text has {counted(len(tokens), 'token')}, fewer than a block of {block_size} and the one that follows it",
             expected=f"at least {block_size + 1} tokens",
         )
     return len(tokens) - block_size

@@ -101,6 +101,12 @@ def open_dataset(folder: str | os.PathLike, verify: bool = True) -> TokenDataset
     folder = Path(folder)
     if not os.path.lexists(folder / MANIFEST) and (folder / PROGRESS).exists():
         raise DataError("its preparation has not come to its end: run it again to go on", path=folder)
+    if not folder.is_dir():
+        raise DataError("there is no such folder", path=folder)
+    if not os.path.lexists(folder / MANIFEST):
+        raise DataError(
+            "not a prepared folder", path=folder, expected=f"{MANIFEST}, which 'gpt-numpy data prepare' writes"
+        )
     manifest = read_manifest(folder)
     _check_entries(folder, manifest)
     splits = {}

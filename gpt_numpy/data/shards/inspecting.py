@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...wording import counted
 from ..rows.fitting import concat_cuts, count_cuts, fit_rows
 
 _STRETCH = 1 << 22
@@ -65,8 +66,8 @@ def histogram_lines(lengths):
         tokens = int(np.sum(np.asarray(lengths)[exponents == exponent]))
         bar = "#" * -(-_BAR * int(counts[exponent]) // max(int(counts.max()), 1))
         lines.append(
-            f"{1 << exponent:>10,} … {(2 << exponent) - 1:<10,} {counts[exponent]:>10,} documents "
-            f"{tokens:>14,} tokens  {bar}"
+            f"{1 << exponent:>10,} … {(2 << exponent) - 1:<10,} {counted(counts[exponent], 'document'):>20} "
+            f"{counted(tokens, 'token'):>21}  {bar}"
         )
     return lines
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from ...errors import DataError
 from ...files.durable import write_durably
 from ...files.regular import read_regular
+from ...wording import fault_of
 from ..rows.packing import token_dtype
 
 MANIFEST = "manifest.json"
@@ -112,7 +113,7 @@ def load_json(path, follow=False):
         content = read_regular(path, limit=MAX_MANIFEST_BYTES, follow=follow)
         return json.loads(content.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant)
     except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror})", path=path) from error
+        raise DataError(fault_of(error), path=path) from error
     except (ValueError, RecursionError) as error:
         if isinstance(error, DataError):
             raise

@@ -21,6 +21,7 @@ from ...files.durable import write_durably
 from ...files.locking import Lock
 from ...files.regular import read_regular
 from ...host.processors import thread_count
+from ...wording import counted
 from ..text.normalizing import DEFAULT_STEPS, check_steps
 from ..text.opening import STDIN, find_files
 from ..text.reading import parse_separator
@@ -109,7 +110,7 @@ def prepare(
         raise DataError("the tokenizer has no end-of-text token to put after each document", field="tokenizer")
     if settings.split == "file" and settings.validation_every > len(paths):
         raise DataError(
-            f"{len(paths)} files, each a document, are too few",
+            f"{counted(len(paths), 'file')}, each a document, are too few",
             field="validation_every",
             found=settings.validation_every,
         )

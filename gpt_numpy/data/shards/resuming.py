@@ -6,6 +6,7 @@ The record is checked before the work goes on: its own hash, the identity of the
 from pathlib import Path
 
 from ...errors import DataError
+from ...wording import counted
 from .collecting import Position
 from .dataset import PROGRESS, check_hash
 from .encoding import Place
@@ -44,8 +45,8 @@ def read_progress(folder, identity, sources):
         raise DataError(
             "the work was begun with other inputs",
             path=path,
-            found=f"{len(sources)} files",
-            expected=f"{len(content['sources'])} files; {ADVICE}",
+            found=counted(len(sources), "file"),
+            expected=f"{counted(len(content['sources']), 'file')}; {ADVICE}",
         )
     for totals in content["splits"].values():
         for shard in totals["shards"]:

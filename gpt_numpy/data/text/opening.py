@@ -16,6 +16,7 @@ import zlib
 
 from ...errors import DataError
 from ...files.regular import open_regular, size_of_regular
+from ...wording import fault_of
 from .corpora import BUILTIN_CORPORA
 
 STDIN = "-"
@@ -222,7 +223,7 @@ def _read_bytes(path, observe):
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(f"damaged gzip data ({error})", path=path) from error
     except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror or error})", path=path) from error
+        raise DataError(fault_of(error), path=path) from error
 
 
 def _chunks(file):

@@ -5,6 +5,7 @@ import re
 import numpy as np
 
 from ...errors import DataError
+from ...wording import counted
 from ..rows.counters import counter_hash
 
 # How far a cut may move, as a share of the validation text, to the end of a line or else of a word.
@@ -49,7 +50,7 @@ def split_documents(documents, validation_fraction, seed=0):
             (validation if index in drawn else training).append(document)
     if not any(training) or not any(validation):
         raise DataError(
-            f"{len(documents)} documents of {sum(map(len, documents))} characters are too few to split",
+            f"{counted(len(documents), 'document')} of {sum(map(len, documents))} characters are too few to split",
             expected=f"text enough for validation_fraction {validation_fraction} on both sides",
         )
     return training, validation

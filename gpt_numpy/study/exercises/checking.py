@@ -14,6 +14,7 @@ import numpy as np
 
 from ... import layers
 from ...errors import ConfigError
+from ...wording import counted
 from .. import cases, glossary
 from . import diagnosis, levels, problems, rivals, stubs
 from .catalogue import Exercise, exercise_named, originals
@@ -256,7 +257,7 @@ def _raised(error, path, names=()):
 
 def _praise(mine):
     arrays = [np.asarray(a) for results in mine.values() for a in results.values()]
-    said = f"{sum(a.size for a in arrays)} numbers in {len(mine)} problems agree"
+    said = f"{sum(a.size for a in arrays)} numbers in {counted(len(mine), 'problem')} agree"
     return said + (" (in float32, to five digits)" if any(a.dtype == np.float32 for a in arrays) else "")
 
 
@@ -277,7 +278,7 @@ def _check_steps(exercise, function, path):
             state = NOT_WRITTEN if isinstance(failed, NotImplementedError) else WRONG
             return Verdict(exercise.name, state, (_raised(failed, path),))
         if any(mine.get(name) is None for mine, _, _ in here):
-            text = f"{done} of {len(names)} steps are right; the next is d[{name!r}]"
+            text = f"{done} of {counted(len(names), 'step')} are right; the next is d[{name!r}]"
             return Verdict(exercise.name, NOT_WRITTEN, (text,))
         wrong = [
             Wrong("", name, np.asarray(mine[name]), np.asarray(right[name]), sizes, {})
@@ -286,7 +287,7 @@ def _check_steps(exercise, function, path):
         ]
         if wrong:
             w = wrong[0]
-            findings = [f"{done} of {len(names)} steps are right; d[{name!r}] is the first wrong one"]
+            findings = [f"{done} of {counted(len(names), 'step')} are right; d[{name!r}] is the first wrong one"]
             findings.append(_position(exercise, name, (0, exercise.name), w.mine, w.expected))
             found = diagnosis.of_numbers(wrong)
             findings += [found.text] if found else []

@@ -16,6 +16,7 @@ import numpy as np
 
 from ... import layers
 from ...errors import GenerationError
+from ...tokenizer.rendering import visible
 from ..trace import kind, trace
 from .boxes import box_name, described
 
@@ -109,7 +110,7 @@ def _lens(model, tokenizer, traced, targets):
 
 
 def _visible(tokenizer, token):
-    return tokenizer.decode([token]).replace("\n", "↵").replace("\t", "⇥").replace(" ", "␣") or "∅"
+    return visible(tokenizer.decode_bytes([token])) or "∅"
 
 
 def _stages(traced, n_layer):

@@ -40,6 +40,8 @@ def load(path: Path) -> Vocabulary:
     ranks = sorted(path.glob("*.tiktoken"))
     if len(ranks) == 1:
         return _load_tiktoken(ranks[0])
+    if not path.exists():
+        raise VocabError("there is no such folder", path=path)
     raise VocabError("no tokenizer here", path=path, expected=", or ".join(SOURCES))
 
 

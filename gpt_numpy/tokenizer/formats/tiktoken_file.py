@@ -109,7 +109,8 @@ def _find_merges(ids, origin) -> dict[int, tuple[int, int]]:
         parts = encode_word(token, single, table)
         if len(parts) != 2 or -1 in parts:
             raise VocabError(
-                f"lower ranks leave {len(parts)} parts of {spell(token)!r}, so that nothing makes it", **origin.token(i)
+                f"lower ranks leave {len(parts):,} parts of {spell(token)!r}, so that nothing makes it",
+                **origin.token(i),
             )
         merges[i] = parts[0], parts[1]
         table[merges[i]] = i, i

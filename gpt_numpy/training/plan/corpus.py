@@ -71,7 +71,7 @@ def open_prepared(folder, say, validation_fraction):
     training, validation = dataset.divided(validation_fraction)
     tokenizer = load_tokenizer(dataset.tokenizer)
     note = "" if dataset.validation is not None else ", held out from the end as there is no validation split,"
-    say(f"{len(training):,} tokens to train on, {len(validation):,} to validate{note} in {folder}")
+    say(f"{counted(len(training), 'token')} to train on, {len(validation):,} to validate{note} in {folder}")
     rows, sha256 = dataset.row_length, dataset.sha256
     steps = tuple(dataset.manifest["settings"]["normalize"])
     tokens = shards_sha256(dataset.manifest)

@@ -6,6 +6,7 @@ from typing import Any
 
 from ...data import count_blocks
 from ...parameters import count
+from ...wording import counted
 from .resolving import Plan
 
 FORMAT = "gpt_numpy plan, version 1"
@@ -39,6 +40,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
             "tokens": len(corpus.validation),
             "windows": batches.count_windows(),
             "windows_each_time": batches.count_windows(s.eval_windows or None),
+            "windows_at_the_end": batches.count_windows(final_windows(s.final_tokens, batches.block_size)),
         },
         "model": {
             "parameters": count(config),
@@ -49,6 +51,11 @@ def plan_record(plan: Plan) -> dict[str, Any]:
         "ranks": plan.share._asdict(),
         "without_effect": plan.unused,
     }
+
+
+def final_windows(tokens: int, block_size: int) -> int | None:
+    """Windows of the validation after the last step, on ``tokens`` tokens or all (0); None: all."""
+    return -(-tokens // block_size) or None
 
 
 def plan_lines(plan: Plan) -> list[str]:
@@ -67,12 +74,14 @@ def plan_lines(plan: Plan) -> list[str]:
     return [
         f"text        {' '.join(text['sources'])}: {read}; documents {plan.reading.documents}",
         f"            SHA-256 of the tokens {plan.fingerprint[:16]}…",
-        f"tokenizer   {vocabulary['from']}: {vocabulary['n_vocab']:,} tokens{padding}",
-        f"training    {training['tokens']:,} tokens, {s.order}: {training['blocks']:,} blocks of "
-        f"{plan.batches.block_size}; {s.max_steps:,} steps of {s.batch_size} rows see {epochs:.2f} epochs",
-        f"validation  {validation['tokens']:,} tokens: {validation['windows_each_time']:,} of "
-        f"{validation['windows']:,} windows every {s.eval_every} steps, all at the end",
-        f"model       {model['parameters']:,} parameters, {model['n_layer']} layers, {model['n_head']} heads, "
+        f"tokenizer   {vocabulary['from']}: {counted(vocabulary['n_vocab'], 'token')}{padding}",
+        f"training    {counted(training['tokens'], 'token')}, {s.order}: {counted(training['blocks'], 'block')} of "
+        f"{plan.batches.block_size}; {counted(s.max_steps, 'step')} of {s.batch_size} rows see {epochs:.2f} epochs",
+        f"validation  {counted(validation['tokens'], 'token')}: {validation['windows_each_time']:,} of "
+        f"{counted(validation['windows'], 'window')} every {s.eval_every} steps, "
+        f"{'all' if validation['windows_at_the_end'] == validation['windows'] else validation['windows_at_the_end']} "
+        "at the end",
+        f"model       {counted(model['parameters'], 'parameter')}, {model['n_layer']} layers, {model['n_head']} heads, "
         f"{model['n_embd']} wide, {model['block_size']} positions; weights: {plan.weights}",
         f"step        {ranks['rows']} rows, {ranks['rows_at_a_time']} at a time{shared}; "
         f"{ranks['machine_memory'] / 1e6:,.0f} MB of memory",

@@ -20,6 +20,7 @@ from ...machine import memory
 from ...machine.cost import training_memory
 from ...parameters import table
 from ...tokenizer.identity import tokenizer_sha256
+from ...wording import counted
 from ..optimizer import unmatched_groups
 from ..settings import RESUMABLE, Settings
 from .batches import Batches
@@ -188,7 +189,7 @@ def _check_lengths(settings, corpus, config):
     ):
         if len(tokens) < needed:
             raise DataError(
-                f"the {split} text has {len(tokens)} tokens",
+                f"the {split} text has {counted(len(tokens), 'token')}",
                 path=" ".join(settings.data),
                 expected=f"at least {needed}: a block of {needed - 1} and the token after it. More text is needed"
                 + (", or a smaller --block-size" if split == "training" else ", or a larger --validation-fraction"),

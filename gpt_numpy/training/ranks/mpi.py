@@ -20,6 +20,7 @@ from mpi4py import MPI
 from ...errors import GPTNumpyError, RankFailed
 from ...host import compiler
 from ...host.processors import cores, thread_count
+from ...wording import counted
 from .distributed import Alone
 
 BUCKET_BYTES = 1 << 22
@@ -179,4 +180,4 @@ def _difference(text, other):
     for a, b in zip(text.splitlines(), other.splitlines()):
         if a != b:
             return f"{b.strip()!r} instead of {a.strip()!r}"
-    return f"{len(other)} characters instead of {len(text)}"
+    return f"{counted(len(other), 'character')} instead of {len(text)}"

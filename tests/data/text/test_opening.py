@@ -57,7 +57,7 @@ def test_a_name_with_glob_characters_is_first_a_name(tmp_path):
 @pytest.mark.parametrize(
     "inputs, message",
     [
-        (["missing.txt"], "cannot be read"),
+        (["missing.txt"], "there is no such file or folder"),
         (["none*.txt"], "matches no file"),
         (["empty"], "no text file"),
         ([], "no input"),
