@@ -16,6 +16,8 @@ import math
 
 import numpy as np
 
+from .wording import counted, in_bytes
+
 _ALIGNMENT = 64  # a cache line, and the width of the widest vector register
 _CHUNK = 1 << 26  # bytes of a chunk, for a pass that outgrows its block: large enough to go back to the system
 
@@ -73,6 +75,9 @@ class Workspace:
         region = self._regions.setdefault(name, Region())
         region.reset()
         return region.alloc
+
+    def __repr__(self):
+        return f"<Workspace: {counted(len(self._regions), 'region')}, {in_bytes(self.nbytes)}>"
 
     @property
     def nbytes(self):

@@ -27,6 +27,7 @@ import numpy as np
 from .. import layers
 from ..errors import GPTNumpyError
 from ..layers.attention import visible_keys
+from ..wording import counted
 from .gradients import check_gradients
 from .steps_of_any_model import STEPS
 
@@ -38,6 +39,11 @@ class Traced(NamedTuple):
 
     value: np.ndarray
     grad: np.ndarray | None
+
+    def __repr__(self):
+        """The shape and size of both, on one line."""
+        gradient = "no gradient" if self.grad is None else f"gradient of norm {np.linalg.norm(self.grad):.4g}"
+        return f"<Traced: value {self.value.shape} of norm {np.linalg.norm(self.value):.4g}, {gradient}>"
 
 
 class _Call(NamedTuple):
@@ -86,6 +92,15 @@ class Trace(Mapping):
 
     def __len__(self):
         return len(self._expanded())
+
+    def __repr__(self):
+        """The number of values, the first and last name, and whether a backward has run."""
+        found = self._expanded()
+        if not found:
+            return "<Trace: no forward pass yet>"
+        names = list(found)
+        backward = "with gradients" if any(one.grad is not None for one in found.values()) else "no backward pass yet"
+        return f"<Trace: {counted(len(names), 'value')}, {names[0]!r} to {names[-1]!r}, {backward}>"
 
     def kinds(self):
         """The names with block numbers taken out, each once: ``h.attn.weights`` for ``h.3.attn.weights``."""

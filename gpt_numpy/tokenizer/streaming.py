@@ -20,6 +20,7 @@ import regex
 
 from ..errors import DataError
 from ..unicode.classes import seen_by_regex
+from ..wording import counted
 from .specials import find_specials
 
 
@@ -29,6 +30,9 @@ class StreamDecoder:
     def __init__(self, tokenizer, errors: str = "replace"):
         self._decode_bytes = tokenizer.decode_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")(errors)
+
+    def __repr__(self):
+        return f"<StreamDecoder: {counted(len(self._decoder.getstate()[0]), 'byte')} held back>"
 
     def feed(self, ids: int | Iterable[int]) -> str:
         """The text that ``ids`` (one id or several) complete."""

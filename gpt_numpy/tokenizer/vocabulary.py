@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field
 
 from ..errors import VocabError
+from ..wording import counted
 from .byte_alphabet import GPT2_BYTE_ORDER, spell, unspell
 from .pretokenize import GPT2_PATTERN
 from .specials import END_OF_TEXT
@@ -60,6 +61,10 @@ class Vocabulary:
     ties: str | None = field(default=None, compare=False)
     byte_ids: tuple[int, ...] = field(init=False, repr=False)
     merged_ids: tuple[int, ...] = field(init=False, repr=False)
+
+    def __repr__(self):
+        merges, special = counted(len(self.merges), "merge"), len(self.special_tokens)
+        return f"<Vocabulary: {counted(len(self.tokens), 'id')}: {merges}, {special} special>"
 
     def __post_init__(self, origin):
         ids = self._ordinary_ids(origin)

@@ -34,7 +34,7 @@ def draw(path, runs, unigram=None, title=None, clip=None):
     unigram: the loss of the unigram baseline. title: title of the picture, such as the model and its data.
     clip: the largest gradient norm that is not scaled down.
     """
-    figure = _figure(12.5 if len(runs) > 1 else 11, 7)
+    figure = new_figure(12.5 if len(runs) > 1 else 11, 7)
     panels = figure.subplots(2, 2)
     names = dict(zip(runs, short_names(runs)))
     for axes, (field, label) in zip(panels.flat, PANELS):
@@ -128,7 +128,8 @@ def _legend(figure, axes, beside, none):
         axes.legend(fontsize="small")
 
 
-def _figure(width, height):
+def new_figure(width, height):
+    """An empty figure of that size in inches, drawn without a window."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -149,7 +150,7 @@ def draw_sweep(path, axes, runs, title):
 
     axes: setting → its values. runs: list of (setting → value, name, records).
     """
-    figure = _figure(12.5, 5)
+    figure = new_figure(12.5, 5)
     left, right = figure.subplots(1, 2)
     (first, values), *others = axes.items()
     groups: dict = {}

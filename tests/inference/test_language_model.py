@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 
 import gpt_numpy
-from gpt_numpy import GPT, GPTConfig, KVCache
+from gpt_numpy import GPT, GPTConfig, KVCache, Tokenizer, layers
 from gpt_numpy.commands import main
 from gpt_numpy.errors import GenerationError, ModelNotFound
 from gpt_numpy.inference.panel_decoder import PanelDecoder
+from gpt_numpy.study import trace
+from gpt_numpy.tokenizer import StreamDecoder
 from gpt_numpy.training import Settings, start
+from gpt_numpy.workspace import Workspace
 
 TEXT = "the cat sat on the mat and looked at the dog.\n"
 
@@ -62,6 +65,12 @@ def test_every_object_says_in_one_line_what_it_is(folder, tmp_path):
     told = repr(run)
     assert "run/checkpoints/step-" in told and "2 layers" in told and "float32" in told and "CharTokenizer" in told
     cache = KVCache(run.config, 2)
+    with trace(GPT(GPTConfig.preset("tiny"), ops=layers)) as traced:
+        assert repr(traced) == "<Trace: no forward pass yet>"
+        traced.model.loss(*np.ones((2, 1, 3), int))
+    vocabulary = Tokenizer.train(["aa aa"], 257, special_tokens=()).vocabulary
+    half_a_character = StreamDecoder(run.tokenizer)
+    half_a_character._decoder.decode(b"\xc3")
     run.decoder.extend(np.zeros((2, 3), int), cache)
     for thing, words in (
         (GPT(GPTConfig.preset("tiny")), ("2 layers", "34,688 parameters", "float32", "kernels")),
@@ -71,6 +80,11 @@ def test_every_object_says_in_one_line_what_it_is(folder, tmp_path):
         (run.decoder, ("PanelDecoder", "float32", "kB")),
         (run.model.params, ("tensors", "float32")),
         (GPTConfig.preset("tiny"), ("n_layer=2",)),
+        (vocabulary, ("<Vocabulary: 257 ids: 1 merge, 0 special>",)),
+        (half_a_character, ("StreamDecoder", "1 byte held back")),
+        (Workspace(), ("Workspace", "0 regions")),
+        (traced, ("Trace", "values", "no backward pass yet")),
+        (traced["h.0.attn.weights"], ("Traced", "(1, 2, 3, 3)", "no gradient")),
     ):
         told = repr(thing)
         assert all(word in told for word in words) and "\n" not in told and len(told) < 200, told
