@@ -234,7 +234,7 @@ def _right_problems(mine, wrong, raised):
     if len(found) == len(every):
         return []
     shown = "; ".join(found[:3]) + (" …" if len(found) > 3 else "")
-    return [f"{len(every) - len(found)} of {len(every)} problems are right; wrong in: {shown}"]
+    return [f"{len(every) - len(found)} of {counted(len(every), 'problem')} are right; wrong in: {shown}"]
 
 
 def _raised(error, path, names=()):
