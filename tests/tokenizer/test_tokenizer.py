@@ -92,7 +92,7 @@ def test_training_does_not_merge_across_a_special_token():
     text = "ab<|endoftext|>" * 50
     tokenizer = Tokenizer.train([text], 258)
     assert tokenizer.vocabulary.tokens[256] == b"ab"
-    with pytest.warns(UserWarning, match="only 1 merges: the vocabulary has 258 tokens, not 400"):
+    with pytest.warns(UserWarning, match="only 1 merge: the vocabulary has 258 tokens, not 400"):
         assert Tokenizer.train([text], 400).n_vocab == 258
 
 

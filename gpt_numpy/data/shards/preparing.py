@@ -110,7 +110,7 @@ def prepare(
         raise DataError("the tokenizer has no end-of-text token to put after each document", field="tokenizer")
     if settings.split == "file" and settings.validation_every > len(paths):
         raise DataError(
-            f"{counted(len(paths), 'file')}, each a document, are too few",
+            f"too few documents: {counted(len(paths), 'file')}, and a file is a document",
             field="validation_every",
             found=settings.validation_every,
         )

@@ -318,7 +318,7 @@ def test_impossible_settings_are_refused(settings, message):
 
 def test_inputs_that_cannot_be_split_are_refused(tokenizer, tmp_path):
     (tmp_path / "a.txt").write_text("one document")
-    with pytest.raises(DataError, match="1 files, each a document"):
+    with pytest.raises(DataError, match="too few documents: 1 file, and a file is a document"):
         prepare([tmp_path / "a.txt"], tokenizer, tmp_path / "out", Settings(split="file", validation_every=10))
     with pytest.raises(DataError, match="no document for (train|validation)"):
         prepare([tmp_path / "a.txt"], tokenizer, tmp_path / "out", Settings(validation_every=10))

@@ -50,7 +50,7 @@ def test_a_text_shorter_than_a_block_states_both_lengths(tiny, tmp_path, tokeniz
 
 def test_a_validation_text_of_one_token(tiny, tmp_path):
     (tmp_path / "t.txt").write_text("hello world " * 9)
-    with pytest.raises(DataError, match="validation text has 1 tokens.*at least 2"):
+    with pytest.raises(DataError, match="validation text has 1 token:.*at least 2"):
         plan(tiny(data=(str(tmp_path / "t.txt"),), validation_fraction=0.01, block_size=8))
 
 
