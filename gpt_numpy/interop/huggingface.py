@@ -29,6 +29,7 @@ from ..config import LARGEST_SIZE, GPTConfig
 from ..errors import CheckpointCorrupt, CheckpointMismatch, ModelNotFound
 from ..files.durable import replace_files
 from ..parameters import Parameters, count, table
+from ..wording import counted
 from ..workspace import aligned_empty
 from . import llama_folders
 from .folder_config import CONFIG as CONFIG
@@ -248,7 +249,7 @@ def check_tensors(config, shapes, path):
 
 def _check_count(config, shapes, path):
     if config.n_layer > len(shapes):  # checked before a table of a billion layers is made
-        raise CheckpointMismatch(f"{config.n_layer} layers do not fit into {len(shapes)} tensors", path=path)
+        raise CheckpointMismatch(f"{config.n_layer} layers do not fit into {counted(len(shapes), 'tensor')}", path=path)
 
 
 def _check_shapes(expected, allowed, shapes, path):
