@@ -86,7 +86,7 @@ def test_lessons_are_listed_written_and_read(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["study", "lesson"]) == 0
     listed = capsys.readouterr().out.splitlines()
-    assert len(listed) == 18 and listed[0].startswith("00  The chain rule by hand")
+    assert len(listed) == 19 and listed[0].startswith("00  The chain rule by hand")
     assert main(["study", "lesson", "0", "--no-open"]) == 0
     path = tmp_path / "00_chain_rule_by_hand.ipynb"
     notebook = json.loads(path.read_text(encoding="utf-8"))
@@ -98,7 +98,7 @@ def test_lessons_are_listed_written_and_read(tmp_path, monkeypatch, capsys):
     assert main(["study", "lesson", "00", "--terminal"]) == 0
     assert capsys.readouterr().out.rstrip().endswith("lesson 0 holds")
     assert main(["study", "lesson", "77"]) == 2
-    assert "00 to 15" in capsys.readouterr().err
+    assert "00 to 16" in capsys.readouterr().err
 
 
 def test_curvature_of_a_model(tmp_path, capsys):

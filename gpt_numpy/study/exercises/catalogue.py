@@ -15,6 +15,7 @@ from ... import model as model_module
 from ...config import nearest
 from ...errors import ConfigError
 from ...layers import (
+    activation,
     adamw,
     attention,
     cross_entropy,
@@ -26,6 +27,8 @@ from ...layers import (
     lm_head,
     mlp,
     residual,
+    rmsnorm,
+    rotary,
 )
 from ...tokenizer import reference
 from .. import steps
@@ -84,7 +87,8 @@ _OF_METHODS = {
 }
 
 _WITH_BUGS = {
-    attention, cross_entropy, dropout, embedding, gelu, layernorm, linear, lm_head, mlp, residual, model_module
+    attention, cross_entropy, dropout, embedding, gelu, layernorm, linear, lm_head, mlp, residual, model_module,
+    activation, rmsnorm, rotary
 }  # fmt: skip
 
 
@@ -193,6 +197,20 @@ _LIST = [
              problems.sampling),
     _program("online-softmax", "attention in tiles", "14", references, ("tiled_attention",), problems.online_softmax),
     _program("kernel", "a first numba kernel", "15", references, ("softmax_rows",), problems.kernel),
+    _layer(
+        "rmsnorm", "layernorm without the mean", "16", rmsnorm, ("rmsnorm_backward",), ("rmsnorm_forward",),
+        rmsnorm.RmsnormCache, _of("rmsnorm"), ("xhat", "rrms", "square"),
+    ),
+    _layer(
+        "swiglu", "an activation with a gate", "16", activation, ("swiglu_backward",), ("swiglu_forward",),
+        activation.SwigluCache, (small_steps.swiglu_steps, small_steps.swiglu_step_gradients), ("activated",),
+        given=("activation_forward", "activation_backward"),
+    ),
+    _layer(
+        "rotary", "positions as angles", "16", rotary, ("rotary_backward",), ("rotary_forward",), rotary.RotaryCache,
+        (small_steps.rotary_steps, small_steps.rotary_step_gradients), (),
+        says={"rotary_backward": "Gradient dx, of dout's shape."},
+    ),
 ]  # fmt: skip
 
 EXERCISES: dict[str, Exercise] = {exercise.name: exercise for exercise in _LIST}

@@ -148,14 +148,14 @@ def is_gpt2(case) -> bool:
 
 def _is_batch(case):
     return is_gpt2(case) and all(
-        v.ndim >= 2 for n, v in case.inputs.items() if n in ("x", "logits", "branch", "tokens", "q")
+        v.ndim >= 2 for n, v in case.inputs.items() if n in ("x", "logits", "branch", "tokens", "q", "hidden")
     )
 
 
 def _three_sequences(case):
     """The case with a third sequence, which distinguishes a factor 2 from a factor B = 2."""
     longer = dict(case.inputs)
-    for name in ("x", "branch", "logits", "targets", "tokens", "q", "k", "v"):
+    for name in ("x", "branch", "logits", "targets", "tokens", "q", "k", "v", "hidden"):
         if name in longer:
             array = longer[name]
             third = -0.7 * array[:1] if array.dtype.kind == "f" else array[:1]
@@ -179,7 +179,7 @@ def _square(layer, ops):
 def sizes_of(case) -> dict:
     """Name → number of the sizes of a case, as the layers' docstrings name them."""
     sizes = {}
-    first = next(v for n, v in case.inputs.items() if n in ("x", "logits", "q", "tokens"))
+    first = next(v for n, v in case.inputs.items() if n in ("x", "logits", "q", "tokens", "hidden"))
     sizes["B"], sizes["T"] = first.shape[:2]
     if "q" in case.inputs or "n_head" in case.inputs:
         sizes["n_head"] = case.inputs["n_head"] if "n_head" in case.inputs else first.shape[2]

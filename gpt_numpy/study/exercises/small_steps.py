@@ -6,9 +6,11 @@ import math
 
 import numpy as np
 
+from ...layers.activation import activation_forward
 from ...layers.attention import softmax, softmax_backward, visible_keys
 from ...layers.dropout import dropout_forward
 from ...layers.gelu import CUBIC, SCALE
+from ...layers.rotary import rotary_forward
 
 
 def linear_steps(see, x, weight, bias):
@@ -69,6 +71,24 @@ def attention_core_step_gradients(dout, t, q, k, v, first_key=None, dropout=None
     d["scores"] = softmax_backward(d["weights"], t["weights"])
     d["products"] = d["scores"] / math.sqrt(q.shape[-1])
     return d
+
+
+def swiglu_steps(see, hidden, activation="silu"):
+    gate, up = np.split(hidden, 2, axis=-1)  # each (..., W)
+    activated = see("activated", activation_forward(gate, activation)[0])
+    return see("", activated * up)
+
+
+def swiglu_step_gradients(dout, t, hidden, activation="silu"):
+    return {"": dout, "activated": dout * np.split(hidden, 2, axis=-1)[1]}
+
+
+def rotary_steps(see, x, rotation):
+    return see("", rotary_forward(x, rotation)[0])
+
+
+def rotary_step_gradients(dout, t, x, rotation):
+    return {"": dout}
 
 
 def _heads_first(x):

@@ -34,6 +34,17 @@ def _layernorm(dout, x, weight, bias, epsilon=1e-5):
     }
 
 
+def _rmsnorm(dout, x, weight, epsilon=1e-5):
+    r = 1 / np.sqrt((x**2).mean(axis=-1, keepdims=True) + epsilon)
+    xhat, dxhat = x * r, dout * weight
+    return {
+        "x": {
+            "r · dxhat": r * dxhat,
+            "−r · xhat · mean(dxhat ∘ xhat)": -r * xhat * (dxhat * xhat).mean(axis=-1, keepdims=True),
+        }
+    }
+
+
 def _gelu(dout, x):
     t = np.tanh(SCALE * (x + CUBIC * x**3))
     inner = 0.5 * x * (1 - t * t) * SCALE
@@ -84,6 +95,7 @@ def _attention(dout, q, k, v, first_key=None, dropout=None):
 
 _TERMS: dict[str, Callable[..., dict]] = {
     "layernorm": _layernorm,
+    "rmsnorm": _rmsnorm,
     "gelu": _gelu,
     "cross-entropy": _cross_entropy,
     "multi-head": _multi_head,

@@ -334,6 +334,7 @@ BREAKS = {
     "13_generation": break_positions_in_decoding,
     "14_kernels": break_the_tail,
     "15_write_a_kernel": break_the_reference_softmax,
+    "16_beyond_gpt2": break_layers("rmsnorm-stretch-term-forgotten"),
 }
 
 

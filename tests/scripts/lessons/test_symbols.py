@@ -16,7 +16,22 @@ LETTER = r"[A-Za-zΑ-Ωα-ω∂∘]"
 SYMBOL = re.compile(rf"(?<![\w'’.`\\])(?<!B/)(?<!P/)d?({LETTER})(?:[₀-₉̂̃]|_[a-z0-9]+|_\{{[^}}]*\}}|['²³ᵗᵀ½])*(?![\w'’])")
 NO_SYMBOLS = set("aAIi") | set("eπ")  # words, the imaginary unit where it is defined, and the two constants
 NAME = re.compile(r"[A-Za-zΑ-Ωα-ω][A-Za-zΑ-Ωα-ω0-9]+")
-FUNCTIONS = {"log", "exp", "max", "min", "mean", "tanh", "softmax", "sum", "sigmoid", "cos", "Im", "attention", "head"}
+FUNCTIONS = {
+    "log",
+    "exp",
+    "max",
+    "min",
+    "mean",
+    "tanh",
+    "softmax",
+    "sum",
+    "sigmoid",
+    "cos",
+    "sin",
+    "Im",
+    "attention",
+    "head",
+}
 # Words of the remarks beside formulas, each next to a sign.
 REMARKS = {"and", "sums", "backward", "now", "column", "has", "the", "alone", "second"}
 
