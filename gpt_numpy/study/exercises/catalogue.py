@@ -31,7 +31,7 @@ from ...layers import (
     rotary,
 )
 from ...tokenizer import reference
-from .. import steps
+from .. import steps, steps_of_any_model
 from ..bugs import BUGS
 from . import problems, references, small_steps
 from .slips import SLIPS, Slip
@@ -199,7 +199,7 @@ _LIST = [
     _program("kernel", "a first numba kernel", "15", references, ("softmax_rows",), problems.kernel),
     _layer(
         "rmsnorm", "layernorm without the mean", "16", rmsnorm, ("rmsnorm_backward",), ("rmsnorm_forward",),
-        rmsnorm.RmsnormCache, _of("rmsnorm"), ("xhat", "rrms", "square"),
+        rmsnorm.RmsnormCache, steps_of_any_model.STEPS["rmsnorm"], ("xhat", "rrms", "square"),
     ),
     _layer(
         "swiglu", "an activation with a gate", "16", activation, ("swiglu_backward",), ("swiglu_forward",),

@@ -10,20 +10,12 @@ from __future__ import annotations
 
 import inspect
 import pathlib
-from typing import NamedTuple
 
 from ... import layers
 from ...errors import ConfigError
 from .. import glossary
-
-
-class Box(NamedTuple):
-    formula: str
-    gradient: str
-    forward: tuple  # file of layers, text of the line that computes the value
-    backward: tuple  # file of layers, or "steps" of study, and the text of the line that computes the gradient
-    derivation: str  # name of the backward whose docstring derives it
-
+from . import boxes_beyond_gpt2
+from .box import Box
 
 _LAYERNORM = "layernorm_backward"
 _ATTENTION = "attention_backward"
@@ -193,34 +185,6 @@ BOXES = {
         ("mlp", "dactivated, dproj_weight"),
         "gelu_backward",
     ),
-    "mlp.gate": Box(
-        "gate: the left half of h",
-        "dgate = df(gate) ∘ f'(gate)",
-        ("activation", "gate, up = halves(hidden"),
-        ("activation", "dgate[...] ="),
-        "swiglu_backward",
-    ),
-    "mlp.up": Box(
-        "up: the right half of h",
-        "dup = da ∘ f(gate)",
-        ("activation", "gate, up = halves(hidden"),
-        ("activation", "np.multiply(dout, activated, out=dup"),
-        "swiglu_backward",
-    ),
-    "mlp.gate.activated": Box(
-        "f(gate)",
-        "df(gate) = da ∘ up",
-        ("activation", "activated, _ = activation_forward"),
-        ("steps", 'd["gate.activated"] ='),
-        "swiglu_backward",
-    ),
-    "mlp.activation": Box(
-        "a = f(h), or f(gate) ∘ up with a gate",
-        "da = dout · Wᵀ",
-        ("mlp", "activated, gelu_cache = activate"),
-        ("mlp", "dactivated, dproj_weight"),
-        "mlp_backward",
-    ),
     "mlp": Box(
         "out = gelu(h) · W + b",
         "dW = gelu(h)ᵀ · dout,  db = Σ rows of dout",
@@ -265,6 +229,8 @@ BOXES = {
     ),
 }
 
+BOXES |= boxes_beyond_gpt2.BOXES
+
 _GROUPS = {
     "h.ln_1": "layernorm",
     "h.ln_2": "layernorm",
@@ -278,10 +244,11 @@ _GROUPS = {
 }
 
 
-def box_name(kind):
-    """The key in ``BOXES`` for a trace's kind: all three layernorms share theirs."""
+def box_name(kind, kinds=()):
+    """The key in ``BOXES`` for a trace's kind: all norms share theirs. ``kinds``: all of the trace, which tell RMSNorm."""
     group = max((g for g in _GROUPS if kind == g or kind.startswith(g + ".")), key=len)
-    return _GROUPS[group] + kind[len(group) :]
+    name = "rmsnorm" if f"{group}.square" in kinds or kind == f"{group}.square" else _GROUPS[group]
+    return name + kind[len(group) :]
 
 
 def described(name):
@@ -300,7 +267,7 @@ def described(name):
 
 
 def _source(module, text):
-    folder = "study" if module == "steps" else "layers"
+    folder = "study" if module.startswith("steps") else "layers"
     path = pathlib.Path(layers.__file__).parents[1] / folder / f"{module}.py"
     lines = path.read_text(encoding="utf-8").splitlines()
     found = [number for number, line in enumerate(lines, start=1) if line.strip().startswith(text)]

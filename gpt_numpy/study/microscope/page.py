@@ -14,7 +14,6 @@ import math
 
 import numpy as np
 
-from ... import layers
 from ...errors import GenerationError
 from ...tokenizer.rendering import visible
 from ..trace import kind, trace
@@ -39,6 +38,7 @@ def build_page(model, tokenizer, text, name="model", max_tokens=32, say_faults=T
         loss = model.loss(tokens, targets)
         model.zero_gradients()
         model.backward()
+    kinds = traced.kinds()
     data = {
         "model": name,
         "shape": f"{model.config.n_layer} blocks, {model.config.n_head} heads, width {model.config.n_embd}",
@@ -50,7 +50,7 @@ def build_page(model, tokenizer, text, name="model", max_tokens=32, say_faults=T
         "stages": _stages(traced, model.config.n_layer),
         "tensors": _tensors(traced),
         "flow": _flow(traced),
-        "boxes": {box: described(box) for box in dict.fromkeys(box_name(k) for k in traced.kinds())},
+        "boxes": {box: described(box) for box in dict.fromkeys(box_name(k, kinds) for k in kinds)},
         "parameters": [[n, _norm(p), _norm(model.grads[n])] for n, p in model.params.items()],
     }
     return _fill(data)
@@ -96,8 +96,8 @@ def _lens(model, tokenizer, traced, targets):
     found = []
     for name in ["embedding", *(f"h.{i}.residual_2" for i in range(model.config.n_layer))]:
         x = traced[name].value
-        normed, _ = layers.layernorm_forward(x, model.params["ln_f.weight"], model.params["ln_f.bias"])
-        logits = (normed @ model.params["wte.weight"].T)[0].astype(np.float64)
+        normed, _ = model.parts.norm.forward(x, model.params, "ln_f.", np.empty)
+        logits = np.asarray(model.parts.head.forward(normed, model.params)[0][0], np.float64)
         shifted = logits - logits.max(axis=-1, keepdims=True)
         log_p = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
         rows = []
@@ -126,15 +126,16 @@ def _stages(traced, n_layer):
 
 def _tensors(traced):
     budget = _columns(traced)
-    return {name: _tensor(name, tensor, budget) for name, tensor in traced.items()}
+    kinds = traced.kinds()
+    return {name: _tensor(name, tensor, budget, kinds) for name, tensor in traced.items()}
 
 
-def _tensor(name, tensor, budget):
+def _tensor(name, tensor, budget, kinds):
     square = name.rpartition(".")[2] in ("products", "scores", "weights")  # keys along the columns: never pooled
     value, grad = _panels(tensor.value, square), _panels(tensor.grad, square)
     pooled = 1 if square else math.ceil(value.shape[-1] / budget)
     return {
-        "box": box_name(kind(name)),
+        "box": box_name(kind(name), kinds),
         "shape": list(tensor.value.shape),
         "heads": tensor.value.ndim == 4,
         "columns": "key" if square else "channel",
