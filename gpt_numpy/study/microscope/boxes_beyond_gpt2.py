@@ -78,7 +78,7 @@ BOXES = {
         "f(gate)",
         "df(gate) = da ∘ up",
         ("activation", "activated, _ = activation_forward"),
-        ("steps_of_any_model", 'd["gate.activated"] ='),
+        ("steps", 'd["gate.activated"] ='),
         "swiglu_backward",
     ),
     "mlp.activation": Box(
