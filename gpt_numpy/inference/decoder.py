@@ -11,7 +11,7 @@ arithmetic. Generating one token at a time (*decode*) uses each weight once for 
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -57,6 +57,14 @@ class Decoder(Protocol):
         ...
 
 
+class WholeWeights(NamedTuple):
+    """What is said about the weights of a model that are not packed; the names are those of ``PackedWeights``."""
+
+    format: str
+    nbytes: int
+    bytes_per_token: int
+
+
 class OpsDecoder:
     """The specification of ``Decoder``: extends cached sequences with the layer functions of a ``GPT``."""
 
@@ -64,6 +72,12 @@ class OpsDecoder:
         self.model = model
         self.identity: object = model
         self.config, self.dtype = model.config, model.dtype
+
+    @property
+    def weights(self) -> WholeWeights:
+        """The format of the model's parameters, and their bytes."""
+        flat = self.model.params.flat
+        return WholeWeights(flat.dtype.name, flat.nbytes, flat.nbytes)
 
     def extend(self, tokens, cache: KVCache, sequences=None, every: bool = False) -> np.ndarray:
         """See ``Decoder.extend``."""

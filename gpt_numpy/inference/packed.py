@@ -68,6 +68,11 @@ def check_format(format):
     return format
 
 
+def is_packable(config):
+    """Whether packed weights have all parts of a model with this ``config``."""
+    return not config.is_gated and set(config.differing()) <= set(_PACKABLE)
+
+
 def check_packable(config):
     """``config``; raises ``ConfigError`` for a model whose parts the packed decoder does not have."""
     own = {name: value for name, value in config.differing().items() if name not in _PACKABLE}
