@@ -38,6 +38,6 @@ def load_tokenizer(folder):
     try:
         settings, _ = strict_json.read(Path(folder) / SETTINGS_FILE)
         char = settings["tokenizer_class"] == CharTokenizer.__name__
-    except (VocabError, OSError, KeyError, TypeError):
-        char = False  # Tokenizer.load names the fault of the file better
+    except (FileNotFoundError, KeyError, TypeError):
+        char = False
     return (CharTokenizer if char else Tokenizer).load(folder)

@@ -123,6 +123,7 @@ READERS = {
     "openai/vocab.bpe": [lambda p: load_tokenizer(p.parent)],
     "tiktoken/ranks.tiktoken": [lambda p: load_tokenizer(p.parent)],
     "characters/vocab.json": [lambda p: load_tokenizer(p.parent)],
+    "characters/tokenizer_config.json": [lambda p: load_tokenizer(p.parent)],
     "shards/manifest.json": [lambda p: open_dataset(p.parent)],
     "shards/train-00000.bin": [lambda p: open_dataset(p.parent), read_header, lambda p: read_token_file(p, 270)],
     "shards/tokenizer/tokenizer.json": [lambda p: open_dataset(p.parents[1])],
