@@ -137,6 +137,7 @@ def _check_downloads(settings):
 def _mpi_group():
     try:
         from ..training.ranks.mpi import MPIGroup
-    except ImportError as error:
-        raise ConfigError(f"mpi4py cannot be used ({error})", field="--mpi", expected='pip install ".[mpi]"') from None
+    except (ImportError, RuntimeError) as error:  # RuntimeError, of many lines: there is no MPI for mpi4py to load
+        reason = str(error).partition("\n")[0]
+        raise ConfigError(f"mpi4py cannot be used ({reason})", field="--mpi", expected='pip install ".[mpi]"') from None
     return MPIGroup()

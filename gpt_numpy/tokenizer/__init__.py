@@ -17,6 +17,7 @@ From simple to fast, a file a step:
 from pathlib import Path
 
 from ..errors import VocabError
+from ..files.regular import size_of_regular
 from ..locating import find_tokenizer
 from .char import CharTokenizer
 from .formats import strict_json
@@ -35,9 +36,12 @@ def load_tokenizer(folder):
     ``folder`` may be a run's: the result is then the tokenizer of its checkpoints.
     """
     folder = find_tokenizer(folder)
+    path = Path(folder) / SETTINGS_FILE
+    if strict_json.is_there(path):
+        size_of_regular(path, VocabError)
     try:
-        settings, _ = strict_json.read(Path(folder) / SETTINGS_FILE)
+        settings, _ = strict_json.read(path)
         char = settings["tokenizer_class"] == CharTokenizer.__name__
-    except (FileNotFoundError, KeyError, TypeError):
-        char = False
+    except (VocabError, OSError, KeyError, TypeError):
+        char = False  # Tokenizer.load names the fault of the file better
     return (CharTokenizer if char else Tokenizer).load(folder)

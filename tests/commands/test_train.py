@@ -92,3 +92,18 @@ def test_a_signal_saves_and_says_so_in_the_exit_code(number, code, text, tmp_pat
     assert process.returncode == code
     assert "stopped by a signal" in out
     assert any(name.startswith("step-") for name in os.listdir(tmp_path / "run" / "checkpoints"))
+
+
+@pytest.mark.parametrize(
+    "raised", ["ImportError('no module')", "RuntimeError('cannot load MPI library\\nlibmpi.so.12: no')"]
+)
+def test_an_mpi_that_cannot_be_loaded_is_one_line(tmp_path, monkeypatch, capsys, raised):
+    (tmp_path / "mpi4py").mkdir()
+    (tmp_path / "mpi4py" / "__init__.py").write_text("")
+    (tmp_path / "mpi4py" / "MPI.py").write_text(f"raise {raised}")
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in [name for name in sys.modules if name.startswith("mpi4py") or name.endswith("ranks.mpi")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert main(["train", "--mpi", "--data", "missing"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and "mpi4py cannot be used" in error and "[mpi]" in error
