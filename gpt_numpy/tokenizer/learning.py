@@ -6,6 +6,7 @@ import numpy as np
 
 from ..errors import TokenizerError
 from . import reference
+from .automaton import automaton_of
 from .byte_alphabet import GPT2_BYTE_ORDER
 from .ids import check_text
 from .pretokenize import GPT2_PATTERN
@@ -17,8 +18,9 @@ def learn_merges(texts, n_merges, special_tokens, pattern, progress=None, ties="
     from ..kernels.bpe.counting import WordCounter
     from ..kernels.bpe.training import train_merges
 
-    counter = WordCounter()
-    if pattern == GPT2_PATTERN:
+    automaton = None if pattern == GPT2_PATTERN else automaton_of(pattern)
+    counter = WordCounter(automaton=automaton)
+    if pattern == GPT2_PATTERN or automaton is not None:
         counter.add(part for text in texts for part, special in split_specials(text, special_tokens) if not special)
     else:
         counter.add_counts(reference.count_words(texts, pattern, special_tokens))

@@ -46,6 +46,7 @@ class Vocabulary:
     add_prefix_space  whether a part of a text that does not begin with a space gets a space in front
     end_of_text     the special token that ends a text; by default ``<|endoftext|>``, where there is such a token
     ties            the rule for pairs of equal counts that the merges were trained with (``TIES``); None: unknown
+    made            (byte_ids, merged_ids) of tokens that were made from the merges, which need no search then
     byte_ids        (derived) byte → id
     merged_ids      (derived) merge → id of the token it makes
     """
@@ -59,6 +60,7 @@ class Vocabulary:
     add_prefix_space: bool = False
     end_of_text: str | None = None
     ties: str | None = field(default=None, compare=False)
+    made: InitVar[tuple[Sequence[int], Sequence[int]] | None] = None
     byte_ids: tuple[int, ...] = field(init=False, repr=False)
     merged_ids: tuple[int, ...] = field(init=False, repr=False)
 
@@ -66,7 +68,13 @@ class Vocabulary:
         merges, special = counted(len(self.merges), "merge"), len(self.special_tokens)
         return f"<Vocabulary: {counted(len(self.tokens), 'id')}: {merges}, {special} special>"
 
-    def __post_init__(self, origin):
+    def __post_init__(self, origin, made):
+        if self.end_of_text is None and END_OF_TEXT in self.special_tokens:
+            object.__setattr__(self, "end_of_text", END_OF_TEXT)
+        if made is not None and self._are_distinct():
+            for name, ids in zip(("byte_ids", "merged_ids"), made, strict=True):
+                object.__setattr__(self, name, tuple(ids))
+            return
         ids = self._ordinary_ids(origin)
         missing = [byte for byte in range(256) if bytes([byte]) not in ids]
         if missing:
@@ -75,11 +83,14 @@ class Vocabulary:
             )
         object.__setattr__(self, "byte_ids", tuple(ids[bytes([byte])] for byte in range(256)))
         object.__setattr__(self, "merged_ids", self._merged_ids(ids, origin))
-        if self.end_of_text is None and END_OF_TEXT in self.special_tokens:
-            object.__setattr__(self, "end_of_text", END_OF_TEXT)
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    def _are_distinct(self) -> bool:
+        """Whether no token occurs twice, and no special token's text is the spelling of an ordinary token."""
+        tokens = set(self.tokens)
+        return len(tokens) == len(self.tokens) and tokens.isdisjoint(map(_unspelled_other, self.special_tokens))
 
     def _ordinary_ids(self, origin) -> dict[bytes, int]:
         """token → id without the special tokens, checked to differ from every special token."""
@@ -137,6 +148,12 @@ def _unspelled(text: str) -> bytes:
         return b""  # no token
 
 
+def _unspelled_other(text: str) -> bytes:
+    """As `_unspelled`, but no token where the spelling is the text itself."""
+    token = _unspelled(text)
+    return token if token != text.encode("utf-8") else b""
+
+
 def from_merges(
     merges: Sequence[tuple[int, int]], special_tokens: Sequence[str], pattern: str, ties: str = "lowest"
 ) -> Vocabulary:
@@ -151,12 +168,14 @@ def from_merges(
     specials = [text.encode("utf-8") for text in special_tokens]
     order = [*(GPT2_BYTE_ORDER if ties == "huggingface" else range(256)), *range(256, len(tokens))]
     first, first_special = (len(specials), 0) if ties == "huggingface" else (0, len(tokens))
-    ids = {number: first + i for i, number in enumerate(order)}
+    ids = dict(zip(order, range(first, first + len(order)), strict=True))
     ordinary = [tokens[number] for number in order]
+    made = [ids[byte] for byte in range(256)], range(first + 256, first + len(tokens))
     return Vocabulary(
         tuple(specials + ordinary if first else ordinary + specials),
-        tuple((ids[left], ids[right]) for left, right in merges),
+        tuple((ids[left], ids[right]) for left, right in merges) if ties == "huggingface" else tuple(merges),
         {text: first_special + i for i, text in enumerate(special_tokens)},
         pattern,
         ties=ties,
+        made=made,
     )

@@ -24,7 +24,7 @@ from .merging import merge_space
 from .pretokenizer import character_classes, split
 from .texts import Texts, balanced, many_texts, one_text, surrogate_error
 from .vocabulary_tables import merge_tables
-from .walker import NO_MATCH, walk_tables
+from .walker import pattern_error, walk_tables
 from .word_cache import CHUNK, OUT_SLACK, bench, grown, known_words, new_cache
 
 LONGEST_WORD = 1 << 29  # bytes; merging it takes 40 times as many
@@ -222,7 +222,7 @@ class BPEEncoder:
                 cache = desk.cache
                 continue
             if longest < 0:
-                raise _pattern_error(longest, texts, state, numbers)
+                raise pattern_error(longest, texts, state, numbers)
             if longest > LONGEST_WORD:
                 limit = f"up to {LONGEST_WORD} bytes"
                 raise TokenizerError("a word is too long to merge", found=longest, expected=limit)
@@ -245,18 +245,3 @@ class BPEEncoder:
             futures = [(pool.submit(self._run, piece, owners), owners) for piece, owners in pieces]
             for future, owners in futures:
                 yield (*future.result(), owners)
-
-
-def _pattern_error(status, texts, state, numbers):
-    """The error for a text that the pattern does not divide; ``state`` says where encoding stopped."""
-    number, position = int(state[0]), int(state[1])
-    before = texts.source[texts.bounds[number] : position].tobytes().decode()
-    here = texts.source[position : min(position + 40, texts.bounds[number + 1])].tobytes().decode(errors="ignore")
-    return TokenizerError(
-        "the pre-tokenization pattern matches nothing here"
-        if status == NO_MATCH
-        else "the pre-tokenization pattern takes too long on this text",
-        field=None if numbers is None else f"text {numbers[number]}",
-        offset=len(before),
-        found=here[:10],
-    )

@@ -35,8 +35,6 @@ _TOP_BYTE = np.uint64(56)
 # A word of n bytes keeps the bits of _KEEP_LOW[n] and _KEEP_HIGH[n] of its first sixteen bytes.
 _KEEP_LOW = np.array([(1 << (8 * min(n, 8))) - 1 for n in range(17)], dtype=np.uint64)
 _KEEP_HIGH = np.array([(1 << (8 * min(max(n - 8, 0), 7))) - 1 for n in range(17)], dtype=np.uint64)
-# _LOW[n] keeps the first n bytes of eight.
-_LOW = np.array([(1 << (8 * n)) - 1 for n in range(9)], dtype=np.uint64)
 
 
 @intrinsic
@@ -137,7 +135,7 @@ def hash_pair(first, second):
 
 @called
 def hash_bytes(buffer, start, length):
-    """A 64-bit hash of ``length`` bytes from ``start`` on."""
+    """A 64-bit hash of ``length`` ≥ 8 bytes from ``start`` on; reads no others."""
     mixed = np.uint64(length) * _MIX_B
     position = start
     stop = start + length
@@ -146,23 +144,20 @@ def hash_bytes(buffer, start, length):
         mixed ^= mixed >> _SHIFT
         position += 8
     if position < stop:
-        mixed = (mixed ^ (load_u64(buffer, position) & _LOW[stop - position])) * _MIX_A
+        mixed = (mixed ^ load_u64(buffer, stop - 8)) * _MIX_A
         mixed ^= mixed >> _SHIFT
     return mixed * _MIX_C
 
 
 @called
 def same_bytes(buffer, start, other, other_start, length):
-    """Whether two stretches of ``length`` bytes are equal."""
+    """Whether two stretches of ``length`` ≥ 8 bytes are equal; reads no others."""
     offset = 0
     while offset + 8 <= length:
         if load_u64(buffer, start + offset) != load_u64(other, other_start + offset):
             return False
         offset += 8
-    if offset < length:
-        difference = load_u64(buffer, start + offset) ^ load_u64(other, other_start + offset)
-        return difference & _LOW[length - offset] == 0
-    return True
+    return load_u64(buffer, start + length - 8) == load_u64(other, other_start + length - 8)
 
 
 @called

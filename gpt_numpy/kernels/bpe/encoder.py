@@ -27,7 +27,7 @@ from .word_cache import BATCH, CHUNK, MARKS, emit, prepare
 
 TOO_MANY_WORDS = -3  # the result of a kernel that wants a larger cache, beside those of ``walker``
 
-_AHEAD = 2  # bytes behind a chunk that tell whether a quote at its end begins a contraction
+AHEAD = 2  # bytes behind a chunk that tell whether a quote at its end begins a contraction
 
 
 class Chunk(NamedTuple):
@@ -60,7 +60,7 @@ def _encode_chunk(bench, chunk, tables, cache, out, at, ends):
 
 
 @called
-def _scan_chunk(bounds, text, position, size, classes, joins, bench):
+def scan_chunk(bounds, text, position, size, classes, joins, bench):
     """Stage one for the texts from number ``text`` on, of which ``size`` bytes from ``position`` on are on the bench.
 
     A word that the chunk breaks off is left for the next chunk.
@@ -100,9 +100,9 @@ def encode_texts(source, bounds, classes, tables, cache, bench, out, ends, state
         if cache.room[0] > cache.room[1]:
             state[0], state[1], state[2] = text, position, at
             return TOO_MANY_WORDS
-        size = min(end - position, CHUNK + _AHEAD)
+        size = min(end - position, CHUNK + AHEAD)
         copy_bytes(bench.text, 0, source, position, size)
-        chunk = _scan_chunk(bounds, text, position, size, classes, tables.joins, bench)
+        chunk = scan_chunk(bounds, text, position, size, classes, tables.joins, bench)
         if chunk.n_marks == 0 and chunk.size == 0:
             stop = long_word_end(source, position, bounds[text + 1], classes)
             if stop - position > cache.space.ids.size:
@@ -121,8 +121,8 @@ def encode_texts(source, bounds, classes, tables, cache, bench, out, ends, state
 
 
 @called
-def _walk_chunk(bounds, text, position, size, walk, joins, bench):
-    """As ``_scan_chunk``, with an automaton: (what was found, characters read twice)."""
+def walk_chunk(bounds, text, position, size, walk, joins, bench):
+    """As ``scan_chunk``, with an automaton: (what was found, characters read twice)."""
     starts, count, n_marks, start, wasted = bench.starts, 0, 0, np.int64(0), np.int64(0)
     while text < bounds.size - 1 and n_marks < MARKS:
         limit = bounds[text + 1] - position
@@ -157,7 +157,7 @@ def encode_texts_by_walk(source, bounds, walk, tables, cache, bench, out, ends, 
             return TOO_MANY_WORDS
         size = min(end - position, CHUNK)
         copy_bytes(bench.text, 0, source, position, size)
-        chunk, wasted = _walk_chunk(bounds, text, position, size, walk, tables.joins, bench)
+        chunk, wasted = walk_chunk(bounds, text, position, size, walk, tables.joins, bench)
         if chunk.n_marks == 0 and chunk.size == 0:
             limit = bounds[text + 1]
             stop, walked = walk_word(source, position, limit, limit, walk)

@@ -7,11 +7,8 @@ import numpy as np
 
 from ...errors import TokenizerError
 from ..runtime.decorators import kernel
-from .bits import PAD
 from .masks import BLOCK, character_starts
 from .pretokenizer import cuts
-
-_SLICE = 1 << 16  # characters; a slice without wide characters is narrow, and quicker to encode than the whole text
 
 _TOGETHER = 256  # texts joined at once: those without wide characters are not widened for the sake of others
 
@@ -135,30 +132,6 @@ def _to_bytes(source, bounds):
                 break
             byte += 1
         bounds[number] = byte
-
-
-def utf8_buffer(texts):
-    """Several texts in one buffer: (buffer, starts, stops), every text followed by a zero byte and all by PAD of them.
-
-    TypeError for anything but ``str``; TokenizerError, with text and offset, for a lone surrogate.
-    """
-    for number, text in enumerate(texts):
-        if not isinstance(text, str):
-            raise TypeError(f"text {number} is {type(text).__name__}; expected str")
-    try:
-        encoded = [_utf8(text) for text in texts]
-    except UnicodeEncodeError:
-        raise surrogate_error(texts) from None
-    sizes = np.fromiter(map(len, encoded), dtype=np.int64, count=len(encoded))
-    stops = np.cumsum(sizes + 1) - 1
-    encoded.append(bytes(PAD))
-    return np.frombuffer(bytearray(b"\0").join(encoded), dtype=np.uint8), stops - sizes, stops
-
-
-def _utf8(text):
-    if len(text) <= _SLICE or text.isascii():
-        return text.encode()
-    return b"".join([text[i : i + _SLICE].encode() for i in range(0, len(text), _SLICE)])
 
 
 def surrogate_error(texts):

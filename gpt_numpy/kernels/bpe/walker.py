@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ...errors import TokenizerError
 from ..runtime.decorators import kernel
 from ..runtime.vectors import read, write
 from .bits import SHORT, called, inlined
@@ -112,3 +113,21 @@ def list_words(texts, walk):
     words = np.zeros(len(texts.bounds) - 1, dtype=np.int64)
     count = _list_words(texts.source, texts.bounds, walk, ends, words)
     return (ends[:count].copy(), words) if count >= 0 else (None, None)
+
+
+def pattern_error(status, texts, state, numbers):
+    """The error for a text that the pattern does not divide; state: text and position where the kernel stopped.
+
+    ``numbers`` are those of ``texts`` that the error names; None: it names none.
+    """
+    number, position = int(state[0]), int(state[1])
+    before = texts.source[texts.bounds[number] : position].tobytes().decode()
+    here = texts.source[position : min(position + 40, texts.bounds[number + 1])].tobytes().decode(errors="ignore")
+    return TokenizerError(
+        "the pre-tokenization pattern matches nothing here"
+        if status == NO_MATCH
+        else "the pre-tokenization pattern takes too long on this text",
+        field=None if numbers is None else f"text {numbers[number]}",
+        offset=len(before),
+        found=here[:10],
+    )

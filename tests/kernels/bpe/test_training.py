@@ -10,6 +10,8 @@ from gpt_numpy.kernels.bpe import counting, training
 from gpt_numpy.kernels.bpe.counting import WordCounter
 from gpt_numpy.kernels.bpe.training import train_merges
 from gpt_numpy.tokenizer import GPT2_PATTERN, reference
+from gpt_numpy.tokenizer.automaton import automaton_of
+from tests.tokenizer.test_automaton import PATTERNS, hard_texts
 
 
 def as_dict(words):
@@ -151,3 +153,29 @@ def test_what_is_no_word_is_refused():
         WordCounter(1).add([b"bytes"])
     with pytest.raises(TokenizerError, match="surrogate"):
         WordCounter(1).add(["\ud800"])
+
+
+def test_words_of_another_pattern_are_counted_as_regex_finds_them():
+    automaton = automaton_of(PATTERNS["llama3"])
+    for threads in (1, 2):
+        texts = [*hard_texts(3000, 6), "a" * 20_000, " " * 9000 + "x", "", "中" * 5000]
+        counter = WordCounter(threads, automaton)
+        counter.add(texts)
+        counter.add(texts[:5])
+        assert as_dict(counter.words()) == reference.count_words([*texts, *texts[:5]], PATTERNS["llama3"])
+
+
+def test_words_at_every_border_of_a_chunk_are_counted_once():
+    rng = random.Random(9)
+    units = ["'s", "'ll", " the", "  ", "\n", "é", "中文", " 12", "words", "\u3000", "a" * 17, "b" * 40]
+    for _ in range(20):
+        text = "".join(rng.choices(units, k=9000))
+        counter = WordCounter(1)
+        counter.add([text, "", text[5:]])
+        assert as_dict(counter.words()) == reference.count_words([text, text[5:]], GPT2_PATTERN)
+
+
+def test_a_pattern_that_skips_characters_is_refused():
+    counter = WordCounter(1, automaton_of(PATTERNS["skips"]))
+    with pytest.raises(TokenizerError, match="matches nothing here"):
+        counter.add(["ab 12345", "ab!"])
