@@ -38,6 +38,10 @@ class PlainEncoder:
         check_text(text)
         return self._encode([word.encode("utf-8") for word in split(text, GPT2_PATTERN)])
 
+    def encode_to_array(self, text: str, threads: int | None = None) -> np.ndarray:
+        """As `encode`, but an array (n_tokens,); ``threads`` is ignored here."""
+        return np.array(self.encode(text), self.dtype)
+
     def encode_batch(self, texts: list[str], threads: int | None = None) -> list[list[int]]:
         """`encode` of each of ``texts``, one after the other; ``threads`` is ignored here."""
         for n, text in enumerate(texts):

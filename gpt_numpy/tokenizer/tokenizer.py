@@ -47,9 +47,8 @@ from .vocabulary import Vocabulary, from_merges
 class Tokenizer:
     """Byte-level BPE over ``vocabulary``; made by ``train`` or ``load``.
 
-    Memory beside the vocabulary: the merge tables (some 6 MB for GPT-2's), and for each thread that encodes at
-    the same time a cache of 5 MiB, which grows with the number of distinct words to 48 MiB at most: the tokens of a
-    million words of up to 15 bytes and 65,536 words of up to 62.
+    Memory beside the vocabulary: the merge tables (some 6 MB for GPT-2's), and for each thread that encodes at the same
+    time a cache of words of 5 MiB. The caches grow with the distinct words (64 MiB a million), to 160 MiB together.
     """
 
     def __init__(self, vocabulary: Vocabulary):
@@ -123,8 +122,7 @@ class Tokenizer:
     def has_text(self, ids) -> np.ndarray:
         """Whether each of ``ids`` (an integer or an array of any shape) is an id of this tokenizer: a bool array.
 
-        A model may have more rows than its tokenizer has ids, to fill up a vocabulary to a round size. Those ids have
-        no text, and generation must not draw them: ``tokenizer.has_text(np.arange(model.config.vocab_size))``.
+        A model may have more rows than its tokenizer has ids. Generation must not draw those, which have no text.
         """
         ids = np.asarray(ids)
         return (ids >= 0) & (ids < self.n_vocab)
@@ -173,8 +171,10 @@ class Tokenizer:
         threads: int | None = None,
     ) -> np.ndarray:
         """As ``encode``, but an array (n_tokens,) of ``self.dtype``, found on ``threads`` threads (None: all cores)."""
-        chosen = self._choose(allowed_special, disallowed_special)
-        return self._encode_all([self._cut(text, *chosen)], threads)[0]
+        parts = self._cut(text, *self._choose(allowed_special, disallowed_special))
+        if self._all_plain([parts]):
+            return self._encoder.encode_to_array(parts[0][0], threads).astype(self.dtype, copy=False)
+        return self._encode_all([parts], threads)[0]
 
     def encode_batch(
         self,
@@ -187,8 +187,8 @@ class Tokenizer:
     ) -> list[list[int]] | RaggedIds:
         """``encode`` of each of ``texts``, on ``threads`` threads (None: all cores). Errors name the text's number.
 
-        ``texts`` are all str, or all bytes in UTF-8. With ``as_arrays`` the result is one array of ids and one of
-        offsets (see ``RaggedIds``), and no Python object is made for a text, which is many times as fast for short texts.
+        ``texts`` are all str, or all bytes in UTF-8. With ``as_arrays`` the result is one array of ids and one of offsets
+        (``RaggedIds``), without a Python object for each text: many times as fast for short texts.
         """
         chosen = self._choose(allowed_special, disallowed_special)
         plain, several = self._plain_batch(list(texts), chosen)
@@ -223,8 +223,7 @@ class Tokenizer:
     ) -> Iterator[np.ndarray]:
         """The ids of a text in ``chunks`` (such as an open file), as arrays. Joined, they are the ids of the whole text.
 
-        Memory is bounded by the chunks and the longest word. The ends of words are known for GPT-2's pattern only:
-        ``TokenizerError`` for another pattern.
+        Memory is bounded by the chunks and the longest word. ``TokenizerError`` for another pattern than GPT-2's.
         """
         if self.vocabulary.pattern != GPT2_PATTERN:
             raise TokenizerError(

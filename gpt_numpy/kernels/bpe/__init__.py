@@ -10,9 +10,9 @@ through ``encode_words``. One encoder may be used from several threads at once: 
 call borrows a word cache of its own.
 """
 
+import ctypes
 import functools
 import itertools
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from numba import typeof
@@ -22,6 +22,7 @@ from ..runtime.threads import count as thread_count
 from .encoder import TOO_MANY_WORDS, encode_texts, encode_texts_by_walk, encode_words
 from .merging import merge_space
 from .pretokenizer import character_classes, split
+from .sharing import in_turn
 from .texts import Texts, balanced, many_texts, one_text, surrogate_error
 from .vocabulary_tables import merge_tables
 from .walker import pattern_error, walk_tables
@@ -30,6 +31,7 @@ from .word_cache import CHUNK, OUT_SLACK, bench, grown, known_words, new_cache
 LONGEST_WORD = 1 << 29  # bytes; merging it takes 40 times as many
 _PIECE = 1 << 18  # bytes that are worth a task of their own
 _SHORT_TEXT = CHUNK // 8  # characters
+_LISTED = 1 << 15  # ids that become a list at once
 _BLANKS = b" \n\t"
 
 
@@ -40,7 +42,8 @@ class _Desk:
     times as long as encoding. So the code is looked up here, for arguments whose types never change.
     """
 
-    def __init__(self, tables, known, dtype, finder):
+    def __init__(self, tables, known, dtype, finder, n_desks):
+        self._n_desks = n_desks
         self.cache, self.bench = new_cache(known, dtype, merge_space(CHUNK, tables.ids.size - 256)), bench()
         buffer = np.zeros(4 * _SHORT_TEXT, dtype=np.uint8)  # a character has four bytes at most
         self._text = memoryview(buffer)
@@ -68,7 +71,7 @@ class _Desk:
 
     def grow(self):
         """Take a larger cache."""
-        self.cache = grown(self.cache)
+        self.cache = grown(self.cache, self._n_desks())
 
 
 class BPEEncoder:
@@ -79,7 +82,7 @@ class BPEEncoder:
     is not GPT-2's. Raises VocabError (see ``merge_tables``).
 
     Memory: the tables of the vocabulary (some 6 MB for GPT-2's), and for every thread that has encoded at the same time
-    as others a word cache of 5 MiB, which grows with the number of distinct words to 48 MiB at most.
+    as others a word cache of 5 MiB. The caches grow with the number of distinct words, to 160 MiB together.
     """
 
     def __init__(self, byte_ids, pairs, new_ids=None, automaton=None):
@@ -87,7 +90,7 @@ class BPEEncoder:
         self._byte_ids = np.asarray(byte_ids, dtype=np.int64)
         self._new_ids = 256 + np.arange(len(self._pairs)) if new_ids is None else np.asarray(new_ids, dtype=np.int64)
         self._tables, spelling, lengths = merge_tables(self._byte_ids, self._pairs, self._new_ids)
-        self._desks = []
+        self._desks, self._n_desks = [], 0
         self._cuts = automaton is None
         self._finder = encode_texts, character_classes()
         if automaton is not None:
@@ -100,12 +103,11 @@ class BPEEncoder:
         """Token ids of ``text`` as a list, on the calling thread."""
         if isinstance(text, str) and len(text) <= _SHORT_TEXT:
             return self._encode_short(text)
-        return self._listed(self._run(one_text(text))[0])
+        return self._listed(self._run_alone(one_text(text))[0])
 
     def encode_to_array(self, text, threads=1):
         """Token ids (n_tokens,) of ``text`` in ``self.dtype``; the same for every number of threads."""
-        parts = [ids for ids, _, _ in self._run_all(one_text(text), threads)]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        return self._run_all(one_text(text), threads)[0]
 
     def encode_batch(self, texts, threads=None):
         """Token ids of every text, a list of lists, with ``threads`` threads (all cores by default).
@@ -127,21 +129,14 @@ class BPEEncoder:
         Returns ids (n_tokens,) and offsets (n_texts + 1,) int64; those of text k are
         ``ids[offsets[k]:offsets[k + 1]]``.
         """
-        texts = texts if isinstance(texts, Texts) else many_texts(list(texts))
-        offsets = np.zeros(len(texts.bounds), dtype=np.int64)
-        parts, before = [], 0
-        for ids, ends, owners in self._run_all(texts, threads):
-            parts.append(ids)
-            offsets[owners + 1] = before + ends  # of the pieces of one text the last one's end stays
-            before += len(ids)
-        return parts[0] if len(parts) == 1 else np.concatenate(parts or [np.empty(0, self.dtype)]), offsets
+        return self._run_all(texts if isinstance(texts, Texts) else many_texts(list(texts)), threads)
 
     def encode_words(self, words):
         """Token ids (n_tokens,) of ``words`` (bytes, each merged by itself), one after the other."""
         source = np.frombuffer(bytearray().join(words), dtype=np.uint8)  # writable, as texts are: compiled once
         bounds = np.zeros(len(words) + 1, dtype=np.int64)
         np.cumsum(np.fromiter(map(len, words), dtype=np.int64, count=len(words)), out=bounds[1:])
-        return self._run(Texts(source, bounds, words), whole_words=True)[0]
+        return self._run_alone(Texts(source, bounds, words), whole_words=True)[0]
 
     def encode_bytes(self, data):
         """Token ids (n_tokens,) of ``data`` (bytes-like), which need not be valid UTF-8.
@@ -168,7 +163,12 @@ class BPEEncoder:
 
     def _listed(self, ids):
         """``ids`` as a list. Long ones share the int objects of a table, which takes half the time of making each anew."""
-        return ids.tolist() if len(ids) < 1000 else self._integers[ids].tolist()
+        if len(ids) < 1000:
+            return ids.tolist()
+        listed = []
+        for start in range(0, len(ids), _LISTED):  # small enough to stay in the second cache
+            listed += self._integers[ids[start : start + _LISTED]].tolist()
+        return listed
 
     @functools.cached_property
     def _integers(self):
@@ -188,13 +188,15 @@ class BPEEncoder:
     def forget(self):
         """Empty the word caches and free their memory."""
         self._desks.clear()
+        self._n_desks = 0
 
     def _desk(self):
         """An unused desk; the caller appends it to ``_desks`` when done."""
         try:
             return self._desks.pop()  # not after looking whether there is one: another thread may be quicker
         except IndexError:
-            return _Desk(self._tables, self._known, self.dtype, self._finder)
+            self._n_desks += 1
+            return _Desk(self._tables, self._known, self.dtype, self._finder, lambda: self._n_desks)
 
     def _encode_short(self, text):
         """``encode`` for texts of at most _SHORT_TEXT characters, which uses the desk's arrays instead of new ones."""
@@ -205,12 +207,16 @@ class BPEEncoder:
         desk = self._desk()
         tokens = desk.encode(data)
         self._desks.append(desk)
-        return tokens if tokens is not None else self._listed(self._run(one_text(text))[0])  # which says what is wrong
+        return (
+            tokens if tokens is not None else self._listed(self._run_alone(one_text(text))[0])
+        )  # which says what is wrong
 
-    def _run(self, texts, numbers=None, whole_words=False):
-        """Encode texts (or words) on the calling thread: (ids, ends of every text's ids); errors name ``numbers``."""
+    def _run(self, texts, out, numbers=None, whole_words=False):
+        """Encode texts (or words) on the calling thread into ``out``: ends of every text's ids; errors name ``numbers``.
+
+        ``out`` has room for ``_room(texts)`` ids.
+        """
         source, bounds, _ = texts
-        out = np.empty(int(bounds[-1] - bounds[0]) + OUT_SLACK, dtype=self.dtype)
         ends = np.zeros(max(len(bounds) - 1, 1), dtype=np.int64)
         state = np.array([0, bounds[0], 0, 0], dtype=np.int64)
         desk = self._desk()
@@ -228,20 +234,53 @@ class BPEEncoder:
                 raise TokenizerError("a word is too long to merge", found=longest, expected=limit)
             cache = desk.cache._replace(space=merge_space(longest, len(self._pairs)))  # dropped after this text
         self._desks.append(desk)
+        return ends
+
+    def _run_alone(self, texts, numbers=None, whole_words=False):
+        """(ids, ends of every text's ids), encoded on the calling thread."""
+        out = np.empty(_room(texts), dtype=self.dtype)
+        ends = self._run(texts, out, numbers, whole_words)
         out.resize(ends[-1], refcheck=False)  # gives back what the ids do not need; nothing is copied where it is much
-        return out, ends[: len(bounds) - 1]
+        return out, ends[: len(texts.bounds) - 1]
 
     def _run_all(self, texts, threads):
-        """Encode texts in pieces of similar size: an iterator of (ids, ends, text of each piece), in order."""
+        """(ids, offsets of every text's ids), encoded in pieces of similar size."""
         threads = threads or thread_count()
         source, bounds, _ = texts
+        offsets = np.zeros(len(bounds), dtype=np.int64)
         if threads == 1 or len(source) < 2 * _PIECE:
-            numbers = np.arange(len(bounds) - 1)
-            yield (*self._run(texts, numbers if len(numbers) > 1 else None), numbers)
-            return
-        groups = balanced(source, bounds[:-1], bounds[1:], max(_PIECE, len(source) // (8 * threads)), self._cuts)
-        pieces = [(Texts(source, np.append(first, last[-1:]), texts), owners) for first, last, owners in groups]
-        with ThreadPoolExecutor(threads) as pool:
-            futures = [(pool.submit(self._run, piece, owners), owners) for piece, owners in pieces]
-            for future, owners in futures:
-                yield (*future.result(), owners)
+            ids, offsets[1:] = self._run_alone(texts, np.arange(len(bounds) - 1) if len(bounds) > 2 else None)
+            return ids, offsets
+        size = max(_PIECE, len(source) // (32 * threads))
+        groups = balanced(source, bounds[:-1], bounds[1:], size, self._cuts)
+        pieces = [Texts(source, np.append(first, last[-1:]), texts) for first, last, _ in groups]
+        rooms = np.cumsum([0, *map(_room, pieces)]).tolist()
+        out, at, done = np.empty(rooms[-1], dtype=self.dtype), 0, 0
+        ends = [None] * len(pieces)
+
+        def encode(number):
+            ends[number] = self._run(pieces[number], out[rooms[number] : rooms[number + 1]], groups[number][2])
+
+        def join():
+            """Move the ids of finished pieces to those of the pieces before."""
+            nonlocal at, done
+            while done < len(pieces) and ends[done] is not None:
+                offsets[groups[done][2] + 1] = at + ends[done]  # of the pieces of one text the last one's end stays
+                _move_down(out, at, rooms[done], int(ends[done][-1]))
+                at, done = at + int(ends[done][-1]), done + 1
+
+        in_turn(encode, len(pieces), threads, join)
+        out.resize(at, refcheck=False)
+        return out, offsets
+
+
+def _room(texts):
+    """The ids that a kernel may write for ``texts``: one a byte at most, and some behind the last."""
+    return int(texts.bounds[-1] - texts.bounds[0]) + OUT_SLACK
+
+
+def _move_down(array, to, start, count):
+    """Move ``count`` items of ``array`` from ``start`` to ``to`` ≤ start."""
+    if to != start:
+        size = array.itemsize
+        ctypes.memmove(array.ctypes.data + to * size, array.ctypes.data + start * size, count * size)

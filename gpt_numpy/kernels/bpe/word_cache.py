@@ -27,7 +27,7 @@ from .masks import BLOCK, equal_bytes, hash_block
 from .merging import MergeSpace, merge_word
 from .vocabulary_tables import ROW
 
-N_LINES, MAX_LINES = 1 << 16, 1 << 19  # of short words, two entries each, in a new cache and in the largest
+N_LINES, MAX_LINES = 1 << 16, 1 << 21  # of short words, two entries each, in a new cache and in the largest
 LONG_BYTES = 62
 OUT_SLACK = 8  # ids behind the last one that may be overwritten
 CHUNK = 1 << 13  # bytes that go through all stages together
@@ -40,6 +40,7 @@ _ENTRY, _LINE = 4, 8  # integers of an entry, of a cache line
 _LINES_A_ROW, _GROWTH = 8, 4
 _COUNT, _LENGTH = LONG_BYTES, LONG_BYTES + 1  # bytes of a row's spelling that hold numbers
 _ABOVE = np.uint64(4)
+_ENDLESS = 2**62
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
@@ -112,14 +113,22 @@ def _with_rows(short, dtype, space):
         short,
         np.zeros(n_rows * BLOCK, dtype=np.uint8),
         np.zeros(n_rows * _ROW_BYTES // dtype.itemsize, dtype=dtype),
-        np.array([0, n_lines if n_lines < MAX_LINES else 2**62, BATCH], dtype=np.int64),
+        np.array([0, n_lines, BATCH], dtype=np.int64),
         space,
     )
 
 
-def grown(cache):
-    """A larger cache with the short words of ``cache``; at most 48 MiB."""
-    short = _lines(min(_GROWTH * cache.short.size // _LINE, MAX_LINES))
+def grown(cache, n_caches=1):
+    """A larger cache with the short words of ``cache``, or ``cache`` itself if it may not grow any more.
+
+    Together, ``n_caches`` caches take at most some 160 MiB.
+    """
+    n_lines = cache.short.size // _LINE
+    most = max(MAX_LINES >> (n_caches - 1).bit_length(), N_LINES)
+    if n_lines >= most:
+        cache.room[1] = _ENDLESS
+        return cache
+    short = _lines(min(_GROWTH * n_lines, most))
     _move_words(cache.short, short)
     return _with_rows(short, cache.tokens.dtype, cache.space)
 

@@ -314,3 +314,32 @@ def test_the_index_is_readable_without_pickle(folder):
     CodeFiles("function", "v", "stamp").save("key", b"code")
     payload = code_files.unseal("function.nbi", (folder / "function.nbi").read_bytes())
     assert json.loads(payload) == {"version": "v", "stamp": "stamp", "keys": ["key"]}
+
+
+_ARRAYS = """
+import sys
+import numba, numpy as np
+from gpt_numpy.kernels.runtime.decorators import kernel
+
+@kernel(parallel=True)
+def sums_of_rows(x):
+    sums = np.zeros(x.shape[0])
+    for i in numba.prange(x.shape[0]):
+        row = x[i].copy()
+        sums[i] = np.exp(np.log(row)).sum()
+    return sums
+
+print(sums_of_rows(np.ones((5, 3))).tolist() == [3.0] * 5, "numba.cpython.printimpl" in sys.modules)
+"""
+
+
+def test_code_that_is_loaded_makes_arrays_without_the_functions_that_compiling_needs(tmp_path):
+    (tmp_path / "rows.py").write_text(_ARRAYS)
+    environment = dict(os.environ, NUMBA_CACHE_DIR=str(tmp_path / "cache"), PYTHONPATH=str(Path(__file__).parents[3]))
+    found = []
+    for _ in range(2):
+        command = [sys.executable, str(tmp_path / "rows.py")]
+        found.append(
+            subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.split()
+        )
+    assert found == [["True", "True"], ["True", "False"]]
