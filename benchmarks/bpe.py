@@ -2,6 +2,7 @@
 
 encode    one text, one thread, GPT-2's vocabulary: arrays and lists of ids, caches full and empty, next to gigatoken,
           fastokens, tokie, tiktoken and Hugging Face tokenizers
+cold      the same with empty caches: a new tokenizer for each round, gigatoken's loaded before the clock starts
 short     the lines of each text, one thread: ragged arrays and lists
 batch     many documents, all cores
 train     learning a vocabulary, next to rustbpe and Hugging Face tokenizers, with the same pattern
@@ -17,6 +18,7 @@ by default $GPT_NUMPY_TEST_DATA.
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import statistics
@@ -32,6 +34,7 @@ from gpt_numpy.host.processors import cores
 from gpt_numpy.tokenizer import GPT2_PATTERN, Tokenizer
 
 from . import corpus, timing
+from .peers.encoders import gigatoken_of, peers_of, tiktoken_of, tokenizers_of
 
 SOURCE_BYTES = 10_000_000
 GENERATED_BYTES = 12_000_000
@@ -67,60 +70,6 @@ def documents_of(data, generated=GENERATED_BYTES):
         "generated": list(kinds.values()),
         "generated CJK": [kinds["CJK"]],
     }
-
-
-def tiktoken_of(tokenizer):
-    """tiktoken's encoder of the same ranks, built without a download."""
-    import tiktoken
-
-    special_ids = set(tokenizer.special_tokens.values())
-    ranks = {token: i for i, token in enumerate(tokenizer.vocabulary.tokens) if i not in special_ids}
-    return tiktoken.Encoding("same", pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens={})
-
-
-def tokenizers_of(tokenizer):
-    """Hugging Face's encoder, read from the file that our tokenizer writes."""
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    import tokenizers
-
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer.save(folder)
-        return tokenizers.Tokenizer.from_file(str(Path(folder, "tokenizer.json")))
-
-
-def peers_of(tokenizer):
-    """name → (function of one text, function of many texts or None) of the installed fast libraries; both return ids."""
-    with tempfile.TemporaryDirectory() as folder:
-        tokenizer.save(folder)
-        path = str(Path(folder, "tokenizer.json"))
-        peers = {}
-        for name, load in (("gigatoken", _gigatoken), ("fastokens", _fastokens), ("tokie", _tokie)):
-            try:
-                peers[name] = load(path)
-            except ImportError:
-                print(f"  {name} is not installed: left out")
-    return peers
-
-
-def _gigatoken(path):
-    import gigatoken
-
-    theirs = gigatoken.Tokenizer(path)
-    return theirs.encode, lambda texts: theirs.encode_batch(texts, parallel=False)
-
-
-def _fastokens(path):
-    import fastokens
-
-    theirs = fastokens.Tokenizer.from_file(path)
-    return lambda text: theirs.encode(text, add_special_tokens=False).ids, None
-
-
-def _tokie(path):
-    import tokie
-
-    theirs = tokie.Tokenizer.from_json(path)
-    return lambda text: theirs.encode(text, add_special_tokens=False).ids, None
 
 
 def _as_list(ids):
@@ -186,6 +135,33 @@ def encode(tokenizer, documents, rounds):
             contenders["tokenizers encode"] = (lambda text=text, f=encode_with: f(text), lambda found: found.ids)
         reference = next(iter(peers), f"{OURS} encode_to_array")
         results[title] = compare(contenders, reference, size, rounds, left_out_if_wrong=set(peers))
+    return results
+
+
+def cold(tokenizer, documents, rounds):
+    """One text, one thread, empty caches."""
+    results = {}
+    for title, parts in documents.items():
+        text = "\n\n".join(parts)
+        size, times = len(text.encode()), {OURS: [], "gigatoken": []}
+        print(f"  {title}, {size:,} bytes")
+        tokenizer.encode_to_array(text[:1000], threads=1)  # compiles
+        for _ in range(rounds):
+            with tempfile.TemporaryDirectory() as folder:
+                tokenizer.save(folder)
+                theirs, _ = gigatoken_of(str(Path(folder, "tokenizer.json")))
+            tokenizer._encoder.forget()
+            ours = functools.partial(tokenizer.encode_to_array, text, disallowed_special=(), threads=1)
+            found = {}
+            for name, function in ((OURS, ours), ("gigatoken", functools.partial(theirs, text))):
+                found[name], seconds = timing.with_result(function)
+                times[name].append(seconds)
+            if _as_list(found[OURS]) != _as_list(found["gigatoken"]):
+                raise SystemExit("gigatoken differs: not timed")
+        ratio = statistics.median(theirs / mine for mine, theirs in zip(times[OURS], times["gigatoken"], strict=True))
+        results[title] = {name: timing.summary(seconds) for name, seconds in times.items()} | {"speed_up": ratio}
+        speeds = ", ".join(f"{name} {size / statistics.median(s) / 1e6:.1f} MB/s" for name, s in times.items())
+        print(f"    {speeds}{ratio:>9.2f} ×", flush=True)
     return results
 
 
@@ -323,6 +299,7 @@ def compile_once():
 
 CASES = {
     "encode": "one text, one thread, next to gigatoken, fastokens, tokie, tiktoken and tokenizers",
+    "cold": "as encode, with empty caches, next to gigatoken",
     "short": "the lines of the texts, one thread, next to gigatoken",
     "batch": "many documents, all cores, next to tiktoken",
     "train": "learning a vocabulary, next to rustbpe and tokenizers",
@@ -365,6 +342,7 @@ def run(args):
     natural = {title: parts for title, parts in documents.items() if "generated" not in title}
     cases = {
         "encode": lambda: encode(tokenizer, documents, args.rounds),
+        "cold": lambda: cold(tokenizer, documents, args.rounds),
         "short": lambda: short(tokenizer, documents, args.rounds),
         "batch": lambda: batch(tokenizer, documents, args.rounds),
         "train": lambda: train(natural, args.rounds, args.vocab_size or VOCAB_SIZES),

@@ -141,32 +141,48 @@ def check_words(encoder, words):
         assert encoder.encode(text) == expected
 
 
-def cache_size(encoder):
-    return sum(array.nbytes for array in (*encoder._desks[0].cache[:-1], *encoder._desks[0].cache.space))
+@pytest.fixture
+def small_caches(monkeypatch):
+    """New caches of 1,024 lines, which may grow to 8,192."""
+    monkeypatch.setattr(word_cache, "N_LINES", 1 << 10)
+    monkeypatch.setattr(word_cache, "MAX_LINES", 1 << 13)
 
 
 def many_words():
     rng = random.Random(0)
-    words = ["".join(rng.choices("ab", k=20)) for _ in range(10_000)]  # more than the long table has rows
-    # Some thousand of the lines of two entries get a third word. Of the words below 16 bytes many have more than eight
+    words = ["".join(rng.choices("ab", k=20)) for _ in range(300)]  # more than the long table has rows at first
+    # Hundreds of the lines of two entries get a third word. Of the words below 16 bytes many have more than eight
     # tokens, so that the long table has them, where other words replace them.
-    return words + [f"{n:b}".replace("0", "a").replace("1", "b") for n in range(1 << 17)]
+    return words + [f"{n:b}".replace("0", "a").replace("1", "b") for n in range(1 << 12)]
 
 
-def test_a_full_cache_forgets_and_stays_right(monkeypatch):
-    monkeypatch.setattr(word_cache, "MAX_LINES", word_cache.N_LINES)
+def test_a_full_cache_forgets_and_stays_right(small_caches, monkeypatch):
+    monkeypatch.setattr(word_cache, "MAX_LINES", 1 << 10)
     encoder = BPEEncoder(BYTES, AAA)
     check_words(encoder, many_words())
-    assert cache_size(encoder) < 6 << 20
+    assert encoder._desks[0].cache.short.nbytes == 64 << 10
 
 
-def test_a_cache_grows_with_the_words_up_to_its_limit():
+def test_a_cache_grows_with_the_words_up_to_its_limit(small_caches):
     encoder = BPEEncoder(BYTES, AAA)
     encoder.encode(" ".join(["ab"] * 300_000))
-    assert cache_size(encoder) < 6 << 20
+    assert encoder._desks[0].cache.short.nbytes == 64 << 10
     check_words(encoder, many_words())
+    assert 64 << 10 < encoder._desks[0].cache.short.nbytes
     check_words(encoder, many_words())
-    assert 16 << 20 < cache_size(encoder) < 170 << 20
+    assert encoder._desks[0].cache.short.nbytes == 512 << 10
+
+
+def test_caches_take_little_memory_at_first_and_160_mib_together_at_most(encoder):
+    encoder.forget()
+    encoder.encode("a text")
+    first = encoder._desks[0].cache
+    assert sum(array.nbytes for array in (*first[:-1], *first.space)) < 7 << 20
+    for n_caches in (1, 3):
+        cache = first
+        while (larger := word_cache.grown(cache, n_caches)) is not cache:
+            cache = larger
+        assert n_caches * sum(array.nbytes for array in cache[:-1]) <= 161 << 20
 
 
 def test_every_number_of_threads_gives_the_same_tokens(encoder, hard_strings, monkeypatch):
