@@ -112,6 +112,15 @@ class GPTConfig:
     scale_attn_weights: bool = True
     scale_attn_by_inverse_layer_idx: bool = False
 
+    def __repr__(self) -> str:
+        """The sizes, and what differs from GPT-2's own parts; ``eval`` makes the same configuration of it."""
+        shown = [
+            f
+            for f in dataclasses.fields(self)
+            if f.default is dataclasses.MISSING or getattr(self, f.name) != f.default
+        ]
+        return f"GPTConfig({', '.join(f'{f.name}={getattr(self, f.name)!r}' for f in shown)})"
+
     def __post_init__(self) -> None:
         for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd"):
             check_integer(name, getattr(self, name), minimum=1)
