@@ -247,6 +247,9 @@ def test_the_microscope_says_so_at_the_top():
         def decode(self, ids):
             return "".join(chr(ord("a") + i) for i in ids)
 
+        def decode_bytes(self, ids):
+            return self.decode(ids).encode()
+
     for ops, expected in ((layers, False), (plant(BUGS[LEAKS[0]])[0], True)):
         model = GPT(GPTConfig(V, BLOCK_SIZE, 1, N_HEAD, C), dtype=np.float64, ops=ops)
         assert ("keys that may not be seen" in build_page(model, Letters(), "abcdef")) == expected

@@ -14,7 +14,7 @@ import math
 
 import numpy as np
 
-from ...errors import ConfigError, GenerationError
+from ...errors import GenerationError
 from ...tokenizer.rendering import visible
 from ..trace import kind, trace
 from .boxes import box_name, described
@@ -29,10 +29,6 @@ def build_page(model, tokenizer, text, name="model", max_tokens=32, say_faults=T
     The page begins with what ``Trace.faults`` finds, unless ``say_faults`` is false. Afterwards the model's gradients are
     those of this text.
     """
-    for name_of, usual in (("norm", "layernorm"), ("positions", "learned"), ("qk_norm", False)):
-        if getattr(model.config, name_of) != usual:
-            found = getattr(model.config, name_of)
-            raise ConfigError("the page has no boxes for this part", field=name_of, found=found, expected=repr(usual))
     ids = tokenizer.encode(text)
     length = min(max_tokens, model.config.block_size, len(ids) - 1)
     if length < 1:

@@ -280,6 +280,9 @@ class Letters:
     def decode(self, ids):
         return "".join(chr(ord("a") + i) for i in ids)
 
+    def decode_bytes(self, ids):
+        return self.decode(ids).encode()
+
 
 @pytest.mark.parametrize("parts", MODELS, ids=str)
 def test_every_kind_of_model_has_a_page(parts):
