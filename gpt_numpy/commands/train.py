@@ -25,6 +25,7 @@ WORDS = {
     "text, another encoding, or errors=replace": "text, --encoding NAME, or --errors replace",
     "choose the encoding": "--encoding utf-16 or utf-32",
 }
+_LONGEST_CHOICES = 60  # letters of the choices that stand beside a flag; more stand in its help
 _ALIASES = {"learning_rate": ("--lr",)}
 
 
@@ -89,6 +90,9 @@ def _add_flag(group, field, default):
     else:
         options |= {"type": kind, "choices": field.metadata.get("choices")}
         options["metavar"] = None if options["choices"] else kind.__name__.upper()
+        if options["choices"] and len(" ".join(options["choices"])) > _LONGEST_CHOICES:
+            options["metavar"] = "NAME"
+            options["help"] = f"{options['help']}; one of {', '.join(options['choices'])}"
     group.add_argument(flag, *_ALIASES.get(field.name, ()), **options)
 
 
