@@ -3,7 +3,7 @@
 LAYERNORM = [
     """
 def layernorm_backward(dout, cache):
-    x, mean, rstd, weight = cache
+    x, mean, rstd, weight, *_ = cache
     C = x.shape[-1]
     centred = x - mean
     dxhat = dout * weight
@@ -18,7 +18,7 @@ def layernorm_backward(dout, cache):
 """,
     """
 def layernorm_backward(dout, cache):
-    x, mean, rstd, weight = cache
+    x, mean, rstd, weight, *_ = cache
     dx = np.zeros(x.shape)
     dweight = np.zeros(weight.shape)
     dbias = np.zeros(weight.shape)
@@ -33,7 +33,7 @@ def layernorm_backward(dout, cache):
 """,
     """
 def layernorm_backward(dout, cache):
-    x, mean, rstd, weight = cache
+    x, mean, rstd, weight, *_ = cache
     xhat = (x - mean) * rstd
     C = x.shape[-1]
     jacobian = np.eye(C) - 1 / C - xhat[..., :, None] * xhat[..., None, :] / C
@@ -42,7 +42,7 @@ def layernorm_backward(dout, cache):
 """,
     """
 def layernorm_backward(dout, cache):
-    x, mean, rstd, weight = cache
+    x, mean, rstd, weight, *_ = cache
     rows, C = dout.reshape(-1, dout.shape[-1]), dout.shape[-1]
     xhat = ((x - mean) * rstd).reshape(-1, C)
     g = rows * weight
@@ -51,7 +51,7 @@ def layernorm_backward(dout, cache):
 """,
     """
 def layernorm_backward(dout, cache):
-    x, mean, rstd, weight = cache
+    x, mean, rstd, weight, *_ = cache
     xhat = (x - mean) * rstd
     g = dout * weight
     along = np.mean(g * xhat, axis=-1, keepdims=True)

@@ -19,7 +19,7 @@ SOLUTIONS = [(name, text) for name, texts in right_solutions.SOLUTIONS.items() f
 
 
 def layernorm(body, returned="dx, (dout * xhat).sum(axis=(0, 1)), dout.sum(axis=(0, 1))"):
-    start = "    x, mean, rstd, weight = cache\n    xhat, g = (x - mean) * rstd, dout * weight\n"
+    start = "    x, mean, rstd, weight, *_ = cache\n    xhat, g = (x - mean) * rstd, dout * weight\n"
     lines = "".join(f"    {line}\n" for line in body.split("\n"))
     text = f"import numpy as np\n\n\ndef layernorm_backward(dout, cache):\n{start}{lines}    return {returned}\n"
     return check_text(EXERCISES["layernorm"], text).text(hint=True)
