@@ -115,7 +115,7 @@ def test_what_is_no_readable_file_is_compiled_anew(folder, monkeypatch):
 
     monkeypatch.setattr(regular, "_open", refuse)
     compiled, given = _run_anew()
-    assert _loaded(compiled) == 0 and len(given) == 1 and "Permission denied" in given[0]
+    assert _loaded(compiled) == 0 and len(given) == 1 and "there is no permission" in given[0]
 
 
 def test_many_damaged_files_cost_one_warning(folder):

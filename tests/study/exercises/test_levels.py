@@ -7,6 +7,7 @@ import pytest
 from gpt_numpy import layers
 from gpt_numpy.study import cases
 from gpt_numpy.study.exercises import EXERCISES, check_text, stubs
+from gpt_numpy.wording import counted
 
 OF_LAYERS = [name for name, exercise in EXERCISES.items() if exercise.steps]
 WITH_GAPS = [name for name, exercise in EXERCISES.items() if not exercise.steps and not exercise.of_class]
@@ -49,7 +50,7 @@ def test_the_check_stops_at_the_first_missing_and_at_the_first_wrong_step(name):
     verdict = check_text(EXERCISES[name], filled(name, until=middle))
     done = len(names) // 2
     assert verdict.state == "not written"
-    assert verdict.findings == (f"{done} of {len(names)} steps are right; the next is d[{middle!r}]",)
+    assert verdict.findings == (f"{done} of {counted(len(names), 'step')} are right; the next is d[{middle!r}]",)
     verdict = check_text(EXERCISES[name], filled(name, wrong=middle))
     if "dropped" not in middle:
         assert verdict.state == "wrong" and f"d[{middle!r}] is the first wrong one" in verdict.findings[0]

@@ -39,6 +39,7 @@ EQUIVALENT = {
     r"argsort\(|<= top_p": "two logits are never equal, nor a sum of probabilities equal to p",
     r"tensordot": "the other way of naming the same axes",
 }
+NOT_ASKED = "return (dwte, None)"  # GPT-2's positions are always learned: the exercise never comes to this line
 
 
 _SWAPS = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.MatMult: ast.Mult}
@@ -130,7 +131,7 @@ def test_no_mutant_of_a_right_solution_passes(name, number):
     text = stubs.solution(exercise) if number is None else IMPORTS + right_solutions.SOLUTIONS[name][number]
     expected = checking.run_all(exercise, types.SimpleNamespace(**originals(exercise)))
     assert passes(exercise, text, expected)
-    found = list(mutants(text, exercise.written))
+    found = [mutant for mutant in mutants(text, exercise.written) if not mutant[1].startswith(NOT_ASKED)]
     assert len(found) >= 3
     survivors = [line for mutant, line in found if passes(exercise, mutant, expected)]
     unexplained = [line for line in survivors if not any(re.search(kind, line) for kind in EQUIVALENT)]

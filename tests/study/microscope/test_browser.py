@@ -17,6 +17,9 @@ class Letters:
     def decode(self, ids):
         return "".join(chr(ord("a") + i) for i in ids)
 
+    def decode_bytes(self, ids):
+        return self.decode(ids).encode()
+
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):

@@ -26,6 +26,9 @@ class Letters:
     def decode(self, ids):
         return "".join("</script>" if i == 26 else chr(ord("a") + i) for i in ids)
 
+    def decode_bytes(self, ids):
+        return self.decode(ids).encode()
+
 
 @pytest.fixture(scope="module")
 def model():
