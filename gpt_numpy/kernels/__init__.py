@@ -5,6 +5,7 @@ the tools of the kernels: ``vectors`` for arithmetic on vectors, ``threads`` to 
 arguments before they reach compiled code.
 """
 
+from . import runtime  # before all that imports numba: it says in one line that numba cannot be imported
 from .activation import activation_backward, activation_forward, swiglu_backward, swiglu_forward
 from .adamw import adamw_update, clear_gradients, gradient_norm
 from .attention import (
