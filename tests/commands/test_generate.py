@@ -70,6 +70,14 @@ def test_faults_are_one_line(run_folder, capsys, argv, code, message):
     assert found == code and message in err and err.count("\n") == 1
 
 
+@pytest.mark.parametrize("top_k", [0, 262, 263, 10**9])
+def test_top_k_of_0_and_beyond_the_vocabulary_keeps_every_token(run_folder, capsys, top_k):
+    arguments = ("--model", run_folder, "--prompt", "hello", "--max-new-tokens", 10, "--seed", 4)
+    expected = generate(capsys, *arguments)
+    assert expected[0] == 0
+    assert generate(capsys, *arguments, "--top-k", top_k) == expected
+
+
 def test_special_tokens_where_they_are_allowed(run_folder, capsys):
     code, out, _ = generate(
         capsys, "--model", run_folder, "--prompt", END_OF_TEXT, "--allow-special", "--no-end", "--max-new-tokens", 5
