@@ -33,13 +33,20 @@ def parameters_by_part(config: GPTConfig) -> dict[str, int]:
 def step_flops(config: GPTConfig, batch_size: int, block_size: int) -> dict[str, int]:
     """Operations of forward and backward, by kind of product, for (batch_size, block_size) tokens."""
     B, T, C, L = batch_size, block_size, config.n_embd, config.n_layer
+    visible = sum(_visible_keys(config, layer, T) for layer in range(L))
     forward = {
-        "attention projections": L * 2 * B * T * 4 * C * C,
-        "attention": L * 2 * 2 * C * B * T * (T + 1) // 2,  # q · kᵀ and weights · v, over the visible half
+        "attention projections": L * 2 * B * T * C * (config.qkv_columns + config.heads_width),
+        "attention": 2 * 2 * config.heads_width * B * visible,  # q · kᵀ and weights · v, over what is visible
         "mlp": L * 2 * B * T * C * (config.hidden_columns + config.mlp_width),
         "head": 2 * B * T * C * config.vocab_size,
     }
     return {name: 3 * number for name, number in forward.items()}
+
+
+def _visible_keys(config, layer, T):
+    """Keys that the T queries of a sequence see in block ``layer``: query t sees t + 1, or a window's."""
+    window = min(T, config.window(layer) or T)
+    return window * (window + 1) // 2 + (T - window) * window
 
 
 def training_flops_per_token(config: GPTConfig) -> float:
@@ -52,12 +59,13 @@ def training_memory(config: GPTConfig, batch_size: int, block_size: int, recompu
     B, T, C, L = batch_size, block_size, config.n_embd, config.n_layer
     rows, N = B * T, parameters.count(config)
     stream = rows * C * FLOAT32  # one array (B, T, C)
+    qkv, heads = rows * config.qkv_columns * FLOAT32, rows * config.heads_width * FLOAT32
     per_row = rows * FLOAT32
     # Kept by a block: its two normalised inputs (with the mean and deviation of each row), q, k, v, the heads (with
     # one logarithm a row and head), both sums, and the hidden layer before its activation; a branch lives until added.
-    block = 8 * stream + config.hidden_columns * per_row + 4 * per_row + config.n_head * per_row
+    block = 4 * stream + qkv + heads + config.hidden_columns * per_row + 4 * per_row + config.n_head * per_row
     # Made by a block's backward: dx of four layers, dheads, dq, dk and dv. The block's own dx is in the stream's region.
-    backward = 6 * stream + stream
+    backward = 3 * stream + heads + qkv
     return {
         "parameters": N * FLOAT32,
         "gradients": N * FLOAT32,
@@ -104,10 +112,15 @@ def generation_flops_per_token(config: GPTConfig, context: int, logits: bool = T
     """Operations of the forward pass of one token with ``context`` tokens before it: two a weight, and attention."""
     L, C = config.n_layer, config.n_embd
     head = 2 * config.vocab_size * C if logits else 0
-    weights = 4 * C * C + C * (config.hidden_columns + config.mlp_width)
-    return 2 * L * weights + 4 * L * C * context + head
+    weights = C * (config.qkv_columns + config.heads_width + config.hidden_columns + config.mlp_width)
+    return 2 * L * weights + 4 * config.heads_width * _keys_read(config, context) + head
 
 
 def generation_bytes_per_token(config: GPTConfig, weight_bytes: int, context: int) -> int:
     """Bytes read to decode one token: the ``weight_bytes`` of all weights once, and the float32 keys and values."""
-    return weight_bytes + 2 * config.n_layer * config.n_embd * context * FLOAT32
+    return weight_bytes + 2 * config.key_heads * config.head_size * _keys_read(config, context) * FLOAT32
+
+
+def _keys_read(config, context):
+    """Earlier keys that one token sees, over all blocks: ``context`` each, or a window's."""
+    return sum(min(context, config.window(layer) or context) for layer in range(config.n_layer))

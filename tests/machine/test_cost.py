@@ -10,14 +10,23 @@ from gpt_numpy.workspace import Workspace
 CONFIG = GPTConfig(vocab_size=101, block_size=16, n_layer=3, n_head=4, n_embd=64)
 
 
+OTHERS = {
+    "shared key heads": dict(n_kv_head=2),
+    "wide heads": dict(head_dim=32),
+    "llama": dict(norm="rmsnorm", positions="rotary", mlp="swiglu", n_inner=90, n_kv_head=1, bias=False, tied=False),
+}
+
+
 @pytest.mark.parametrize("recompute", [False, True])
-def test_the_bytes_of_a_step_are_those_that_its_workspace_takes(recompute):
+@pytest.mark.parametrize("parts", [{}, *OTHERS.values()], ids=["gpt2", *OTHERS])
+def test_the_bytes_of_a_step_are_those_that_its_workspace_takes(parts, recompute):
     workspace = Workspace()
-    model = GPT(CONFIG, ops=kernels, workspace=workspace, recompute=recompute)
+    config = CONFIG.replace(**parts)
+    model = GPT(config, ops=kernels, workspace=workspace, recompute=recompute)
     tokens = np.zeros((2, 16), np.int64)
     for _ in range(2):
         model.loss_and_gradients(tokens, tokens)
-    expected = cost.training_memory(CONFIG, 2, 16, recompute)
+    expected = cost.training_memory(config, 2, 16, recompute)
     predicted = sum(expected[f"{kept}"] for kept in expected if kept.startswith(("kept", "made")))
     # What is not in the workspace: a mean, a deviation and a logarithm a row, some two percent of it.
     assert 0.94 * predicted <= workspace.nbytes <= predicted
@@ -50,6 +59,30 @@ def test_operations_of_a_step():
     # A query sees (T + 1) / 2 keys on average; two products of head_size for each, over all heads.
     assert flops["attention"] == 3 * 3 * 2 * 2 * 64 * 2 * 16 * 17 / 2
     assert cost.training_flops_per_token(CONFIG) == sum(flops.values()) / 32
+
+
+@pytest.mark.parametrize("parts", OTHERS.values(), ids=OTHERS)
+def test_operations_count_every_weight_once_whatever_the_parts(parts):
+    config = CONFIG.replace(n_layer=1, **parts)
+    flops = cost.step_flops(config, 1, 16)
+    used = {
+        n: v for n, v in parameters.table(config).items() if len(v) == 2 and n not in ("wpe.weight", "lm_head.weight")
+    }
+    weights = sum(int(np.prod(shape)) for shape in used.values())  # the head is one product, tied or not
+    products = sum(number for name, number in flops.items() if name != "attention")
+    assert products == 6 * 16 * weights
+    assert flops["attention"] == 3 * 2 * 2 * config.heads_width * 16 * 17 / 2
+    attention = 4 * config.heads_width * 10
+    assert cost.generation_flops_per_token(config, 10) == 2 * weights + attention
+    assert cost.generation_bytes_per_token(config, 0, 10) == 2 * 10 * config.key_heads * config.head_size * 4
+
+
+def test_a_window_bounds_the_keys_that_are_counted():
+    windowed = CONFIG.replace(sliding_window=4, window_from=1)  # blocks 1 and 2 of three
+    visible = 16 * 17 // 2 + 2 * sum(min(t + 1, 4) for t in range(16))
+    assert cost.step_flops(windowed, 1, 16)["attention"] == 3 * 2 * 2 * 64 * visible
+    per_key = 2 * 64 * 4
+    assert cost.generation_bytes_per_token(windowed, 0, 10) == (10 + 4 + 4) * per_key
 
 
 def test_a_faster_machine_is_expected_to_take_less_time():
