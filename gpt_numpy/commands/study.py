@@ -337,10 +337,13 @@ def _attention_lab(args):
 
 
 def _bugs(args):
+    from ..study import table
     from ..study.bugs import BUGS
 
+    columns = table.line_width()
     for number, bug in enumerate(BUGS.values(), start=1):
-        print(f"{number:<3} {bug.layer}" if args.numbers else f"{bug.name:<42} {bug.caught_by}")
+        line = f"{number:<3} {bug.layer}" if args.numbers else f"{bug.name:<42} {bug.caught_by}"
+        print(line if len(line) <= columns else f"{bug.name}\n{'':<4}{bug.caught_by}")
 
 
 def _bug(args):

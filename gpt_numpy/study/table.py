@@ -10,29 +10,29 @@ import html as _html
 import os
 import shutil
 import sys
+import textwrap
 
 WIDE = 152  # characters that all columns take
 _FULL = "{:<38} {:<24} {:>13} {:>8}  {:<14} {:>13} {:>13} {:>9} {:>11}  {}"
 _NARROW = "{:<{room}} {:>11} {:>8}  {:<14}{:>12} {}"
 _NAMES = ("layer", "tensor", "checked", "error", "worst at", "analytic", "numeric", "ulps", "dot product", "")
 LEGEND = (
-    "error: ‖analytic − numeric‖ / the larger norm, over what was checked; worst at: the\n"
-    "entry, or random direction, that disagrees most; ulps: the distance of its two values\n"
-    "in units of their last binary digit"
+    "error: ‖analytic − numeric‖ / the larger norm, over what was checked; worst at: the entry, or random direction, that "
+    "disagrees most; ulps: the distance of its two values in units of their last binary digit"
 )
 DOT_LEGEND = (
-    "dot product: |⟨u, Jv⟩ − ⟨Jᵀu, v⟩| / (‖Jᵀu‖ · ‖v‖) for random u and v, J the Jacobian of\n"
-    "the forward: Jv from the complex step, Jᵀu from the backward. There is no step size, so\n"
-    "1e-13 is the limit (–: the forward takes no complex numbers). Differences and dot\n"
-    "product both pass where the forward itself is wrong: with a mask that shows a key too\n"
-    "many, the gradient is the right gradient of the wrong function. The check 'visibility'\n"
-    "finds it: it compares the keys that get a gradient with those that may be seen."
+    "dot product: |⟨u, Jv⟩ − ⟨Jᵀu, v⟩| / (‖Jᵀu‖ · ‖v‖) for random u and v, J the Jacobian of the forward: Jv from the complex "
+    "step, Jᵀu from the backward. There is no step size, so 1e-13 is the limit (–: the forward takes no complex numbers). "
+    "Differences and dot product both pass where the forward itself is wrong: with a mask that shows a key too many, the "
+    "gradient is the right gradient of the wrong function. The check 'visibility' finds it: it compares the keys that get a "
+    "gradient with those that may be seen."
 )
 
 
-def legend(dots=True):
-    """What the columns mean; ``dots``: also the dot product's, and what it cannot see."""
-    return f"{LEGEND}\n{DOT_LEGEND}" if dots else LEGEND
+def legend(dots=True, width=None):
+    """What the columns mean, in lines of at most ``width`` characters; ``dots``: also the dot product's, and what it misses."""
+    width = max(40, min(line_width(width), 87))
+    return "\n".join(textwrap.fill(text, width) for text in ((LEGEND, DOT_LEGEND) if dots else (LEGEND,)))
 
 
 def heading(layer=None, width=None, dots=True):
@@ -40,7 +40,7 @@ def heading(layer=None, width=None, dots=True):
 
     dots: whether a column shows the error of the dot-product test.
     """
-    columns, names = _columns(width), _NAMES if dots else (*_NAMES[:-2], "", "")
+    columns, names = line_width(width), _NAMES if dots else (*_NAMES[:-2], "", "")
     if columns >= WIDE and layer is None:
         return _FULL.format(*names).rstrip()
     if columns >= WIDE - 39 and layer == "":
@@ -56,7 +56,7 @@ def has_dots(report):
 
 def lines(layer, report, width=None, dots=True):
     """The lines of one ``GradientReport``; ``layer`` names what was checked ("": the table is of one layer)."""
-    columns = _columns(width)
+    columns = line_width(width)
     for check in report.tensors:
         layer_name, tensor, count, error, where, analytic, numeric, ulps, dot, verdict = cells(layer, check)
         dot = dot if dots else ""
@@ -117,7 +117,7 @@ def html(report):
     return f"<table>{table}</table><p><small>{_html.escape(legend(dots))}</small></p>"
 
 
-def _columns(width):
+def line_width(width=None):
     """The characters of a line: ``width``, or the terminal's; a file or a pipe gets all columns."""
     if width is not None:
         return width
