@@ -118,7 +118,6 @@ def tensors(config: GPTConfig, params: Mapping[str, np.ndarray]) -> dict[str, np
 
 def model_type_of(config: GPTConfig) -> str | None:
     """Which of ``MODEL_TYPES`` computes what ``config`` does; None for a model that none of them computes."""
-    plain = GPTConfig(config.vocab_size, config.block_size, config.n_layer, config.n_head, config.n_embd)
     own = config.differing().keys() - FIELDS.keys() - {"head_dim", "rope_theta", "norm", "positions", "qk_norm"}
     own -= {"sliding_window", "window_from"}
     if own or (config.norm, config.positions) != ("rmsnorm", "rotary") or config.mlp not in _GATES.values():
@@ -129,7 +128,7 @@ def model_type_of(config: GPTConfig) -> str | None:
         return "qwen2"
     if config.sliding_window is None:
         return "llama"
-    plain_window = config.window_from == plain.window_from and config.bias is False
+    plain_window = config.window_from == GPTConfig.window_from and config.bias is False
     return "mistral" if plain_window else None
 
 

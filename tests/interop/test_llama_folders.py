@@ -147,6 +147,7 @@ FORMS = {
     "qwen 2": (dict(LLAMA, bias="qkv", norm_epsilon=1e-6), "qwen2"),
     "qwen 2 with a window": (dict(LLAMA, bias="qkv", sliding_window=4, window_from=1), "qwen2"),
     "qwen 3": (dict(LLAMA, qk_norm=True, head_dim=10), "qwen3"),
+    "qwen 3, heads of any width": (dict(LLAMA, qk_norm=True, head_dim=10, n_embd=18), "qwen3"),
     "a mixture": (dict(norm="rmsnorm", mlp="swiglu", sliding_window=3), "gpt_numpy"),
     "another": (
         dict(positions="rotary", rope_pairing="neighbours", rope_scaling=RopeScaling("linear", 2.0)),
@@ -158,7 +159,7 @@ FORMS = {
 @pytest.mark.parametrize("form", FORMS)
 def test_a_folder_reads_back_as_it_was(form, tmp_path):
     fields, model_type = FORMS[form]
-    made = GPT(GPTConfig(**SIZES, **fields), seed=2, ops=layers)
+    made = GPT(GPTConfig(**{**SIZES, **fields}), seed=2, ops=layers)
     made.params.flat += 0.1 * np.random.default_rng(0).standard_normal(made.params.flat.size).astype(np.float32)
     made.save(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == model_type
