@@ -134,7 +134,7 @@ def _print_model(args, config, figures):
     for name, number in step["flops"].items():
         print(f"  {name:24}{number / unit:>9,.1f}")
     total = sum(step["memory_bytes"].values())
-    print(f"memory       {total:>17,} bytes at the peak ({in_bytes(total)}), besides the interpreter's own")
+    print(f"memory       {total:>17,} bytes at the peak ({in_bytes(total)}), without Python's own")
     for name, number in step["memory_bytes"].items():
         print(f"  {name:24}{number:>13,}  {in_bytes(number):>9}")
 
@@ -265,6 +265,6 @@ def _print_machine(args, figures, tokens):
         print(f"the limits of {args.products} and of memory alone would allow {in_time(seconds)};")
         print("a small model's step has too little work to reach them")
     if (load := figures["others_busy"]) > 0.5:
-        print(f"other programs keep {load:.1f} processors busy: all these figures are lower than they could be")
+        print(f"other programs keep {load:.1f} processors busy: these figures are too low")
     for hindrance in figures["held_back"]:
         print(f"held back: {hindrance}")

@@ -14,7 +14,7 @@ def test_the_figures_of_gpt2(capsys):
     assert main(["info", "--preset", "gpt2", "--batch-size", "4", "--block-size", "1024", "--no-measure"]) == 0
     printed = capsys.readouterr().out
     assert "124,439,808" in printed
-    assert " GB), besides the interpreter's own" in printed and " MB" in printed
+    assert " GB), without Python's own" in printed and " MB" in printed
     assert "GFLOP" in printed and "moments of AdamW" in printed and "bytes at the peak" in printed
 
 

@@ -145,7 +145,7 @@ _LIST = [
         ("losses", "log_probabilities", "log_normaliser"),
     ),
     _layer(
-        "layernorm", "every output depends on every input of its row", "07", layernorm, ("layernorm_backward",),
+        "layernorm", "an output depends on its whole row", "07", layernorm, ("layernorm_backward",),
         ("layernorm_forward",), layernorm.LayernormCache, _of("layernorm"),
         ("scaled", "xhat", "rstd", "variance", "centred", "mean"),
     ),
@@ -154,7 +154,7 @@ _LIST = [
     _program("head", "one masked head on plain matrices", "08", references, ("head_backward",), problems.head,
              forwards=("head_forward",), cache=references.HeadCache, gradients=("q", "k", "v")),
     _layer(
-        "attention", "all heads at once, with masks and dropout", "08", attention,
+        "attention", "all heads, with masks and dropout", "08", attention,
         ("softmax_backward", "attention_backward"), ("attention_forward",), attention.AttentionCache,
         (small_steps.attention_core_steps, small_steps.attention_core_step_gradients),
         ("weights_dropped", "weights", "scores", "products"),
@@ -185,7 +185,7 @@ _LIST = [
         _of("residual"), ("dropped",),
     ),
     _layer(
-        "dropout", "a mask that is a function of the position", "10", dropout, ("dropout_backward",),
+        "dropout", "a mask made from the position", "10", dropout, ("dropout_backward",),
         ("dropout_forward",), dropout.DropoutCache, _of("dropout"), (),
         says={"dropout_backward": "Gradient dx, of dout's shape."},
     ),
