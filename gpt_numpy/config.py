@@ -230,13 +230,26 @@ class GPTConfig:
         scale = 1 / math.sqrt(self.head_size) if self.scale_attn_weights else 1.0
         return scale / (layer + 1) if self.scale_attn_by_inverse_layer_idx else scale
 
+    def canonical(self) -> GPTConfig:
+        """The same function in fewest words: a field without effect, or whose value is what None stands for, as its default."""
+        unused = []
+        if self.sliding_window is None:
+            unused += ["window_from"]
+        if self.positions != "rotary":
+            unused += ["rope_theta", "rope_scaling", "rope_pairing"]
+        usual = dict(n_inner=4 * self.n_embd, n_kv_head=self.n_head, head_dim=self.n_embd / self.n_head)
+        unused += [name for name, value in usual.items() if getattr(self, name) == value]
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        return self.replace(**{name: defaults[name] for name in unused})
+
     def differing(self) -> dict[str, Any]:
-        """The fields of the parts that differ from GPT-2's, by name."""
+        """The fields of the parts that differ in effect from GPT-2's, by name."""
+        config = self.canonical()
         parts = [field for field in dataclasses.fields(self) if field.default is not dataclasses.MISSING]
         return {
-            field.name: getattr(self, field.name)
+            field.name: getattr(config, field.name)
             for field in parts
-            if field.name != "dropout" and getattr(self, field.name) != field.default
+            if field.name != "dropout" and getattr(config, field.name) != field.default
         }
 
     @classmethod

@@ -189,9 +189,7 @@ def _config_of_gpt2(fields, path):
         for name in _DROPOUTS:
             check_number(name, fields.get(name, 0.0), minimum=0.0, below=1.0)
         # The file has three probabilities, a GPTConfig one. Training sets its own, and nothing else drops.
-        config = GPTConfig(**sizes, dropout=fields.get(_DROPOUTS[-1], 0.0), **_parts(fields))
-        if config.n_inner == 4 * config.n_embd:
-            config = config.replace(n_inner=None)
+        config = GPTConfig(**sizes, dropout=fields.get(_DROPOUTS[-1], 0.0), **_parts(fields)).canonical()
     except ConfigError as error:
         field = {**_SIZES, **_PARTS}.get(error.field, (error.field,))[0]
         expected = error.expected if error.field == "activation_function" else None

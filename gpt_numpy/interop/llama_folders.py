@@ -198,10 +198,7 @@ def config_of(fields: Mapping[str, Any]) -> GPTConfig:
     except ConfigError as error:
         field = FIELDS.get(error.field, error.field)
         raise ConfigError("no model has this", field=field, found=error.found, expected=error.expected) from None
-    # What is usual is written as None, so that a model reads back as it was saved.
-    if config.head_dim is not None and config.head_dim * config.n_head == config.n_embd:
-        config = config.replace(head_dim=None)
-    return config.replace(n_kv_head=None) if config.n_kv_head == config.n_head else config
+    return config.canonical()  # so that a model reads back as it was saved
 
 
 def _rope(fields):

@@ -147,6 +147,7 @@ FORMS = {
     "qwen 2": (dict(LLAMA, bias="qkv", norm_epsilon=1e-6), "qwen2"),
     "qwen 2 with a window": (dict(LLAMA, bias="qkv", sliding_window=4, window_from=1), "qwen2"),
     "qwen 3": (dict(LLAMA, qk_norm=True, head_dim=10), "qwen3"),
+    "usual widths": (dict(LLAMA, n_inner=None, n_kv_head=None), "llama"),
     "qwen 3, heads of any width": (dict(LLAMA, qk_norm=True, head_dim=10, n_embd=18), "qwen3"),
     "a mixture": (dict(norm="rmsnorm", mlp="swiglu", sliding_window=3), "gpt_numpy"),
     "another": (
@@ -169,6 +170,17 @@ def test_a_folder_reads_back_as_it_was(form, tmp_path):
     config, views = huggingface.load_views(tmp_path)
     assert config == made.config and list(views) == list(made.params)
     assert all(np.array_equal(views[name], view) for name, view in made.params.items())
+
+
+@pytest.mark.parametrize(
+    "without_effect", [dict(window_from=2), dict(n_inner=96), dict(n_kv_head=4), dict(head_dim=6)], ids=str
+)
+def test_what_has_no_effect_or_is_usual_makes_no_other_model(without_effect, tmp_path):
+    config = GPTConfig(**SIZES, **(LLAMA | dict(n_inner=None, n_kv_head=None) | without_effect))
+    assert config.canonical() == GPTConfig(**SIZES, **(LLAMA | dict(n_inner=None, n_kv_head=None)))
+    GPT(config, ops=layers).save(tmp_path)
+    assert GPT.load(tmp_path, ops=layers).config == config.canonical()
+    assert GPTConfig(**SIZES, rope_theta=7.0, rope_pairing="neighbours").differing() == {}  # its positions are learned
 
 
 @pytest.mark.parametrize(
