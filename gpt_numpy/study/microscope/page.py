@@ -47,7 +47,7 @@ def build_page(model, tokenizer, text, name="model", max_tokens=32, say_faults=T
         "faults": traced.faults() if say_faults else [],
         "lens": _lens(model, tokenizer, traced, targets[0]),
         "tokens": _tokens(tokenizer, ids[: length + 1], traced),
-        "stages": _stages(traced, model.config.n_layer),
+        "stages": _stages(traced, model.config),
         "tensors": _tensors(traced),
         "flow": _flow(traced),
         "boxes": {box: described(box) for box in dict.fromkeys(box_name(k, kinds) for k in kinds)},
@@ -89,7 +89,7 @@ def _tokens(tokenizer, ids, traced):
 
 
 def _lens(model, tokenizer, traced, targets):
-    """The logit lens: the prediction from the stream after each block, by the final layernorm and the head.
+    """The logit lens: the prediction from the stream after each block, by the final norm and the head.
 
     (nostalgebraist 2020, "interpreting GPT: the logit lens".) The last row is the model's own prediction.
     """
@@ -113,11 +113,11 @@ def _visible(tokenizer, token):
     return visible(tokenizer.decode_bytes([token])) or "∅"
 
 
-def _stages(traced, n_layer):
+def _stages(traced, config):
     """The stations from the embedding to the loss: each a title and the names of its tensors, forward order."""
     stages = [("embedding", "embedding")]
-    stages += [(f"h.{i}", f"block {i}") for i in range(n_layer)]
-    stages += [("ln_f", "final layernorm"), ("lm_head", "output head and loss")]
+    stages += [(f"h.{i}", f"block {i}") for i in range(config.n_layer)]
+    stages += [("ln_f", f"final {config.norm}"), ("lm_head", "output head and loss")]
     return [
         {"id": prefix, "title": title, "tensors": [n for n in traced if n == prefix or n.startswith(prefix + ".")]}
         for prefix, title in stages
