@@ -210,10 +210,9 @@ def _rope(fields):
     kind = given.get("rope_type", given.get("type", "default"))
     check_choice("rope_type", kind, ("default", "linear", "llama3"))
     check_number("rope_theta", theta, minimum=1.0)
-    if fields.get("partial_rotary_factor", given.get("partial_rotary_factor", 1.0)) != 1.0:
-        raise ConfigError(
-            "whole heads are turned", field="partial_rotary_factor", found=fields["partial_rotary_factor"]
-        )
+    part = fields.get("partial_rotary_factor", given.get("partial_rotary_factor", 1.0))
+    if part != 1.0:
+        raise ConfigError("whole heads are turned", field="partial_rotary_factor", found=part)
     if kind == "default":
         return float(theta), None
     factor = check_number("rope_scaling factor", given.get("factor"), minimum=1e-3)

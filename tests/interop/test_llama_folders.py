@@ -195,6 +195,8 @@ def test_what_has_no_effect_or_is_usual_makes_no_other_model(without_effect, tmp
         ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0}}, "rope_type.*yarn"),
         ({"rope_scaling": {"rope_type": "llama3", "factor": 2.0}}, "rope_scaling low_freq_factor"),
         ({"rope_scaling": 3}, "rope_scaling"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor.*0.5"),
+        ({"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.5}}, "partial_rotary_factor.*0.5"),
         ({"rope_theta": 20_000.0}, "rope_theta"),
         ({"rms_norm_eps": 1e-4}, "rms_norm_eps"),
         ({"attention_bias": 1}, "attention_bias"),
