@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import html as _html
 import os
-import shutil
 import sys
 import textwrap
+
+from ..host import terminal
 
 WIDE = 152  # characters that all columns take
 _FULL = "{:<38} {:<24} {:>13} {:>8}  {:<14} {:>13} {:>13} {:>9} {:>11}  {}"
@@ -96,7 +97,7 @@ def cells(layer, check):
 
 def verdict_text(verdict):
     """The verdict, red and bold where it is FAILED and standard output is a terminal that shows colours."""
-    coloured = verdict == "FAILED" and sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    coloured = verdict == "FAILED" and terminal.wants_colour("auto", sys.stdout)
     return f"\x1b[1;31m{verdict}\x1b[0m" if coloured else verdict
 
 
@@ -121,7 +122,7 @@ def line_width(width=None):
     """The characters of a line: ``width``, or the terminal's; a file or a pipe gets all columns."""
     if width is not None:
         return width
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDE
+    return terminal.columns() if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDE
 
 
 def _room(columns):

@@ -210,8 +210,12 @@ def test_failed_is_red_on_a_terminal(monkeypatch):
     from gpt_numpy.study import table
 
     monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
     assert table.verdict_text("FAILED") == "FAILED"
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     assert table.verdict_text("FAILED") == "\x1b[1;31mFAILED\x1b[0m" and table.verdict_text("ok") == "ok"
     monkeypatch.setenv("NO_COLOR", "1")
+    assert table.verdict_text("FAILED") == "FAILED"
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("TERM", "dumb")
     assert table.verdict_text("FAILED") == "FAILED"
