@@ -12,6 +12,7 @@ from gpt_numpy.study.microscope import build_page
 from gpt_numpy.study.trace import kind
 from gpt_numpy.study.whole_model import unit_scale
 from gpt_numpy.workspace import Workspace
+from tests.study.letters import Letters
 
 V, BLOCK_SIZE, B, T, N_HEAD, HEAD_SIZE = 11, 7, 2, 5, 3, 4
 C = N_HEAD * HEAD_SIZE
@@ -240,16 +241,6 @@ def test_an_op_that_computes_something_else_than_its_steps_is_reported(ops):
 
 
 def test_the_microscope_says_so_at_the_top():
-    class Letters:
-        def encode(self, text):
-            return [ord(c) - ord("a") for c in text]
-
-        def decode(self, ids):
-            return "".join(chr(ord("a") + i) for i in ids)
-
-        def decode_bytes(self, ids):
-            return self.decode(ids).encode()
-
     for ops, expected in ((layers, False), (plant(BUGS[LEAKS[0]])[0], True)):
         model = GPT(GPTConfig(V, BLOCK_SIZE, 1, N_HEAD, C), dtype=np.float64, ops=ops)
         assert ("keys that may not be seen" in build_page(model, Letters(), "abcdef")) == expected

@@ -9,6 +9,7 @@ from gpt_numpy.errors import ConfigError
 from gpt_numpy.study import trace
 from gpt_numpy.study.microscope import boxes, boxes_beyond_gpt2, build_page
 from gpt_numpy.study.whole_model import unit_scale
+from tests.study.letters import Letters
 
 
 def test_every_kind_without_dropout_has_its_box():
@@ -271,17 +272,6 @@ def test_boxes_of_a_gated_layer_are_what_the_trace_holds():
 
 LLAMA = dict(norm="rmsnorm", positions="rotary", mlp="swiglu", n_kv_head=1, bias=False)
 MODELS = [dict(mlp="relu2"), dict(mlp="gelu_erf"), LLAMA, {**LLAMA, "qk_norm": True, "sliding_window": 3}]
-
-
-class Letters:
-    def encode(self, text):
-        return [ord(c) - ord("a") for c in text]
-
-    def decode(self, ids):
-        return "".join(chr(ord("a") + i) for i in ids)
-
-    def decode_bytes(self, ids):
-        return self.decode(ids).encode()
 
 
 @pytest.mark.parametrize("parts", MODELS, ids=str)

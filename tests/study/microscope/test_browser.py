@@ -8,17 +8,7 @@ import pytest
 from gpt_numpy import GPT, GPTConfig, layers
 from gpt_numpy.study.microscope import build_page
 from gpt_numpy.study.whole_model import unit_scale
-
-
-class Letters:
-    def encode(self, text):
-        return [ord(c) - ord("a") for c in text]
-
-    def decode(self, ids):
-        return "".join(chr(ord("a") + i) for i in ids)
-
-    def decode_bytes(self, ids):
-        return self.decode(ids).encode()
+from tests.study.letters import Letters
 
 
 @pytest.fixture(scope="module")
