@@ -294,6 +294,10 @@ def _check_extent(context, builder, array_type, array, index, count):
     with builder.if_then(builder.not_(builder.or_(empty, inside)), likely=False):
         message = f"kernel access outside {array_type}: elements %lld + %lld, bytes %lld to %lld\n"
         cgutils.printf(builder, message, index, count, low, high)
+        # A pipe gets what C's streams hold when they are flushed, which a trap does not do.
+        every_stream = ir.Constant(ir.IntType(8).as_pointer(), None)
+        flush_type = ir.FunctionType(ir.IntType(32), [every_stream.type])
+        builder.call(cgutils.get_or_insert_function(builder.module, flush_type, "fflush"), [every_stream])
         trap = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), []), "llvm.trap")
         builder.call(trap, [])
 
