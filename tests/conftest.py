@@ -13,6 +13,9 @@ import regex
 
 ROOT = pathlib.Path(__file__).parents[1]
 
+# Programs that tests start keep their output in buffers, as they do for users: what is lost there has to be seen here.
+os.environ.pop("PYTHONUNBUFFERED", None)
+
 # `benchmarks` and `scripts` are not installed; at the end of the path, so that an installed gpt_numpy wins.
 sys.path.append(str(ROOT))
 

@@ -94,9 +94,9 @@ class Output:
         """Go on without the stream where `survives` allows that; a warning goes to the other standard stream."""
         is_error = self.stream.fileno() == 2
         name, other = ("standard error", sys.stdout) if is_error else ("standard output", sys.stderr)
+        discard(self.stream)  # what the stream still holds would fail, and be reported, once more
         if not self.survives:
             raise type(error)(error.errno, error.strerror, name) from None
-        discard(self.stream)
         print(f"warning: {name} is gone ({fault_of(error)}); the run goes on without it", file=other, flush=True)
 
 
@@ -178,10 +178,8 @@ def _finish(command, code):
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader has closed the pipe (``| head``)
-        discard(sys.stdout)
         return 128 + 13
     except OSError as error:
-        discard(sys.stdout)
         print(f"{command}: {in_words(error)}", file=sys.stderr)
         return code or 3
 
