@@ -252,6 +252,11 @@ class GPTConfig:
             if field.name != "dropout" and getattr(config, field.name) != field.default
         }
 
+    def parts_in_words(self) -> str:
+        """``; norm rmsnorm, positions rotary``: what ``differing`` finds, for the end of a line on sizes, or nothing."""
+        parts = ", ".join(f"{name} {value}" for name, value in self.differing().items())
+        return f"; {parts}" if parts else ""
+
     @classmethod
     def preset(cls, name: str, **changes) -> GPTConfig:
         """A published or small shape by name, with fields changed by keyword.

@@ -116,7 +116,8 @@ class GPT:
         c, ops = self.config, getattr(self.ops, "__name__", "other ops").rpartition(".")[2]
         sizes = f"{counted(c.n_layer, 'layer')}, {counted(c.n_head, 'head')}, {c.n_embd} wide"
         tokens = f"{counted(c.block_size, 'position')}, {counted(c.vocab_size, 'token')}"
-        return f"<GPT: {sizes}, {tokens}; {counted(len(self.params.flat), 'parameter')}, {self.dtype}, {ops}>"
+        numbers = f"{counted(len(self.params.flat), 'parameter')}, {self.dtype}"
+        return f"<GPT: {sizes}, {tokens}{c.parts_in_words()}; {numbers}, {ops}>"
 
     # ---- copies ------------------------------------------------------------------------------------------
 

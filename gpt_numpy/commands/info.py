@@ -10,10 +10,12 @@ from ..host import compiler
 from ..host.processors import others_busy
 from ..products import PRODUCTS
 from ..wording import counted, in_bytes, in_time
+from .train import add_shape_flags, given_settings, shape_of
 
 _MEASURED_SECONDS, _LONGEST_SECONDS = 1.0, 5.0  # duration of a measured step: about, and at most
 EXAMPLES = (
     ("gpt-numpy info --preset gpt2 --batch-size 8", "what a shape costs, and what this machine can do"),
+    ("gpt-numpy info --norm rmsnorm --positions rotary --mlp swiglu", "GPT-2 with parts of today's models"),
     ("gpt-numpy info --model runs/notes-1", "the speed of a trained model, and its limit"),
     ("gpt-numpy info --preset mini --no-measure", "without measuring this machine"),
     ("gpt-numpy info --compile", "compile all kernels now, and say where their code is"),
@@ -46,6 +48,7 @@ def configure(parser):
         help="compile all kernels now and keep their code on disk, instead of when each is first used",
     )
     parser.add_argument("--json", action="store_true", help="print every figure as JSON: operations, bytes, seconds")
+    add_shape_flags(parser.add_argument_group("the model's sizes and parts, where they are not the preset's"))
 
 
 def run(args):
@@ -53,11 +56,14 @@ def run(args):
         _compile(args)
         return
     if args.model is not None:
+        if given := given_settings(args):
+            flag = f"--{next(iter(given)).replace('_', '-')}"
+            raise ConfigError("the model has its own", field=flag, expected="--preset instead of --model")
         _generate(args)
         return
     if args.format is not None:
         raise ConfigError("only a model's weights have a format", field="--format", expected="--model as well")
-    config = GPTConfig.preset(args.preset)
+    config = shape_of(args, args.preset)
     check_integer("--batch-size", args.batch_size, minimum=1)
     T = check_integer("--block-size", args.block_size or config.block_size, minimum=1)
     if T > config.block_size:
@@ -97,13 +103,14 @@ def _generate(args):
 
 
 def _shape(config):
-    return {name: getattr(config, name) for name in ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")}
+    sizes = {name: getattr(config, name) for name in ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")}
+    return {**sizes, "parts": config.differing()}
 
 
 def _shape_line(config):
     return (
         f"{config.n_layer} layers, {config.n_head} heads, {config.n_embd} wide, "
-        f"{config.block_size} positions, {counted(config.vocab_size, 'token')}"
+        f"{config.block_size} positions, {counted(config.vocab_size, 'token')}{config.parts_in_words()}"
     )
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from ..errors import ConfigError, DataError
 from ..host import terminal
 from ..training import config_file
-from ..training.plan.relevance import condition_of
-from ..training.settings import Settings, kind_of, sections
+from ..training.plan.relevance import Circumstances, check_relevant, condition_of
+from ..training.settings import MODEL_PARTS, Settings, kind_of, sections
 
 EXAMPLES = (
     ("gpt-numpy train", "Python's own help text, a small model"),
@@ -75,12 +75,32 @@ def flags_of(settings):
     return flags
 
 
-def _add_flag(group, field, default):
+def add_shape_flags(group):
+    """Add the flags that choose the sizes and parts of a model, but for ``--preset`` and ``--block-size``."""
+    for field in sections()["model"]:
+        if field.name in ("n_layer", "n_head", "n_embd", *MODEL_PARTS):
+            _add_flag(group, field, None if field.name == "positions" else field.default, conditions=False)
+
+
+def given_settings(args):
+    """Name → value of the settings that the command line gives."""
+    return {name.removeprefix("set_"): value for name, value in vars(args).items() if name.startswith("set_")}
+
+
+def shape_of(args, preset):
+    """The ``GPTConfig`` of ``add_shape_flags``' values and a preset."""
+    values = given_settings(args)
+    settings = Settings(**values, preset=preset)
+    check_relevant(settings, Circumstances(), values)
+    return settings.model_config()
+
+
+def _add_flag(group, field, default, conditions=True):
     kind, flag = kind_of(field), f"--{field.name.replace('_', '-')}"
     default = default if kind is not tuple else " ".join(default)
     suffix = "" if default in (None, "") or "(default" in field.metadata["help"] else f" (default: {default})"
     options = {"dest": f"set_{field.name}", "default": argparse.SUPPRESS}
-    condition = condition_of(field)
+    condition = condition_of(field) if conditions else None
     when = f"; only with {condition.text}" if condition is not None else ""
     options["help"] = (field.metadata["help"] + when).replace("%", "%%") + suffix
     if kind is bool:
@@ -117,7 +137,7 @@ def run(args):
 
 def values_of(args):
     """(name → value, names) of settings: those of the script, --config and flags (later ones win); names of the flags."""
-    flags = {name.removeprefix("set_"): value for name, value in vars(args).items() if name.startswith("set_")}
+    flags = given_settings(args)
     if args.files is not None:
         if "data" in flags:
             raise ConfigError("given twice", field="--data", found=" ".join(args.files), expected="DATA or --data")

@@ -13,8 +13,20 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import Any
 
-from ..config import LARGEST_SIZE, GPTConfig, check_integer, check_number, nearest, preset_names
+from ..config import (
+    GATED_ACTIVATIONS,
+    LARGEST_SIZE,
+    NORMS,
+    PLAIN_ACTIVATIONS,
+    POSITIONS,
+    GPTConfig,
+    check_integer,
+    check_number,
+    nearest,
+    preset_names,
+)
 from ..data import DEFAULT_STEPS, STEPS
 from ..data.text.normalizing import check_steps
 from ..data.text.reading import SPLITS
@@ -24,6 +36,12 @@ from ..products import PRODUCTS
 from .schedule import SCHEDULES
 
 MODEL_SIZES = ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")
+# settings that choose a part of a new model; but for ``positions``, None stands for the preset's
+MODEL_PARTS = (
+    *("norm", "norm_epsilon", "positions", "rope_theta", "mlp", "n_inner", "n_kv_head", "head_dim", "qk_norm"),
+    *("sliding_window", "window_from", "bias", "tied"),
+)
+BIASES = {"all": True, "none": False, "qkv": "qkv", "attention": "attention", "mlp": "mlp"}  # setting → GPTConfig's
 LEAST_DEFAULT_VOCABULARY = 512  # 256 bytes, an end-of-text token and some merges; presets for characters have fewer
 # preset → learning rate, sequences an update, updates. The rates of the published sizes are those of Brown et al. 2020,
 # table 2.1. The batch and the number of updates suit a CPU.
@@ -36,6 +54,8 @@ PRESET_TRAINING = {
     "mini": (1e-3, 12, 2000),
     "small-cpu": (2e-3, 12, 2000),
     "tiny": (2e-3, 12, 2000),
+    "llama-135m": (6e-4, 8, 2000),
+    "llama-tiny": (2e-3, 12, 2000),
 }
 FINETUNING_RATE = 5e-5  # learning rate of a run that starts from a model
 PATHS = ("data", "tokenizer", "init_from")
@@ -65,6 +85,10 @@ def _setting(section, default, help, **rules):
     if isinstance(default, list):
         return dataclasses.field(default_factory=lambda: tuple(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+def _of_model(help, when="new model", **rules):
+    return _setting("model", None, help, when=when, **rules)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -124,24 +148,46 @@ class Settings:
         when="new bpe",
     )
 
-    preset: str = _setting("model", "small-cpu", "the sizes not given below", choices=preset_names(), when="new model")
-    n_layer: int | None = _setting("model", None, "blocks (default: the preset's)", minimum=1, when="new model")
-    n_head: int | None = _setting(
-        "model", None, "attention heads a block (default: the preset's)", minimum=1, when="new model"
+    preset: str = _setting(
+        "model", "small-cpu", "the sizes and parts not given below", choices=preset_names(), when="new model"
     )
-    n_embd: int | None = _setting(
-        "model", None, "width of the residual stream (default: the preset's)", minimum=1, when="new model"
-    )
-    block_size: int | None = _setting("model", None, "tokens a sequence (default: the preset's)", minimum=1)
+    n_layer: int | None = _of_model("blocks (default: the preset's)", minimum=1)
+    n_head: int | None = _of_model("attention heads a block (default: the preset's)", minimum=1)
+    n_embd: int | None = _of_model("width of the residual stream (default: the preset's)", minimum=1)
+    block_size: int | None = _of_model("tokens a sequence (default: the preset's)", minimum=1, when=None)
     dropout: float = _setting("model", 0.0, "probability of dropping an activation", minimum=0.0, below=1.0)
-    init_from: str = _setting("model", "", "a Hugging Face GPT-2 folder to start from, sizes and tokenizer included")
+    norm: str | None = _of_model("kind of the norms (default: the preset's)", choices=NORMS)
+    norm_epsilon: float | None = _of_model(
+        "added to the variance under the root of a norm (default: the preset's)", minimum=0.0, below=1.0
+    )
     positions: str = _setting(
         "model",
         "keep",
-        "crop or extend the learned positions to --block-size",
-        choices=("keep", "crop", "extend"),
+        "a new model's: learned or rotary; a checkpoint's learned ones: crop or extend them to --block-size; keep: as "
+        "the preset or the checkpoint has them",
+        choices=("keep", *POSITIONS, "crop", "extend"),
         when="other positions",
     )
+    rope_theta: float | None = _of_model(
+        "base of the rotary frequencies (default: the preset's)", minimum=1.0, when="rotary positions"
+    )
+    mlp: str | None = _of_model(
+        "activation of the feed-forward layer; swiglu, geglu, geglu_erf and reglu have a gate (default: the preset's)",
+        choices=(*PLAIN_ACTIVATIONS, *GATED_ACTIVATIONS),
+    )
+    n_inner: int | None = _of_model(
+        "width of the feed-forward layer (default: the preset's, or four times --n-embd)", minimum=1
+    )
+    n_kv_head: int | None = _of_model(
+        "heads of keys and of values, which query heads share (default: the preset's, or --n-head)", minimum=1
+    )
+    head_dim: int | None = _of_model("width of a head (default: --n-embd divided by --n-head)", minimum=1)
+    qk_norm: bool | None = _of_model("an rmsnorm of each query and key (default: the preset's)")
+    sliding_window: int | None = _of_model("positions that a query sees, its own included (default: all)", minimum=1)
+    window_from: int | None = _of_model("first block with a sliding window (default: 0)", minimum=0, when="window")
+    bias: str | None = _of_model("products and layernorms that have biases (default: the preset's)", choices=BIASES)
+    tied: bool | None = _of_model("the output head is the token embedding (default: the preset's)")
+    init_from: str = _setting("model", "", "a Hugging Face folder to start from, sizes, parts and tokenizer included")
 
     max_steps: int = _setting("optimizer", None, "updates of the parameters; by default the preset's", minimum=1)
     batch_size: int = _setting("optimizer", None, "sequences an update; by default the preset's", minimum=1)
@@ -209,10 +255,10 @@ class Settings:
         check_steps(self.normalize)
         for group in self.decay_groups:
             parse_decay_group(group)
-        fixed = [name for name in ("n_layer", "n_head", "n_embd") if getattr(self, name) is not None]
+        fixed = [name for name in ("n_layer", "n_head", "n_embd", *self.parts) if getattr(self, name) is not None]
         if self.init_from and fixed:
             raise ConfigError("given by the checkpoint in init_from", field=fixed[0], found=getattr(self, fixed[0]))
-        if self.positions != "keep" and not (self.init_from and self.block_size):
+        if self.positions in ("crop", "extend") and not (self.init_from and self.block_size):
             raise ConfigError("needs --init-from and --block-size", field="positions", found=self.positions)
 
     @classmethod
@@ -251,10 +297,19 @@ class Settings:
         values = dataclasses.asdict(self)
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
-    def model_config(self, vocab_size):
-        """The ``GPTConfig`` of a new model, whose tokenizer has ``vocab_size`` ids."""
+    @property
+    def parts(self) -> dict[str, Any]:
+        """The parts of a new model that are not the preset's: field of ``GPTConfig`` → value."""
+        given = {name: getattr(self, name) for name in MODEL_PARTS if getattr(self, name) is not None}
+        if self.positions not in POSITIONS:
+            del given["positions"]
+        return {name: BIASES[value] if name == "bias" else value for name, value in given.items()}
+
+    def model_config(self, vocab_size: int | None = None) -> GPTConfig:
+        """The ``GPTConfig`` of a new model, whose tokenizer has ``vocab_size`` ids (None: as many as the preset)."""
         given = {name: getattr(self, name) for name in MODEL_SIZES[:4] if getattr(self, name) is not None}
-        return GPTConfig.preset(self.preset, **{**given, "vocab_size": vocab_size, "dropout": self.dropout})
+        given |= {**self.parts, "dropout": self.dropout}
+        return GPTConfig.preset(self.preset, **given, **({} if vocab_size is None else {"vocab_size": vocab_size}))
 
     @property
     def wanted_vocab_size(self):

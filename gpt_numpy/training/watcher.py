@@ -83,7 +83,7 @@ class Watcher:
     def introduce(self, trainer):
         """The lines before the first step."""
         c = trainer.model.config
-        sizes = f"{c.n_layer} layers, {c.n_head} heads, {c.n_embd} wide, {c.block_size} tokens"
+        sizes = f"{c.n_layer} layers, {c.n_head} heads, {c.n_embd} wide, {c.block_size} tokens{c.parts_in_words()}"
         self.say(f"{counted(count(c), 'parameter')}: {sizes}; {counted(trainer.tokens_per_step, 'token')} a step")
         self.say(f"a unigram model has a validation loss of {self.unigram:.3f}; writing to {self.run.path}")
         if not self.quiet:
@@ -181,8 +181,8 @@ class Watcher:
         """The title of ``loss.png``: the run, the model and its data."""
         s = self.settings
         model = f"from {s.init_from}" if s.init_from else f"preset {s.preset}"
-        own = [name for name in MODEL_SIZES if getattr(s, name) is not None and name != "vocab_size"]
-        changed = ", ".join(f"{name} {getattr(s, name)}" for name in own)
+        sizes = [name for name in MODEL_SIZES if getattr(s, name) is not None and name != "vocab_size"]
+        changed = ", ".join(f"{name} {getattr(s, name)}" for name in (*sizes, *s.parts))
         return f"{self.run.path.name}: {model}{', ' * bool(changed)}{changed}; data {', '.join(s.data)}"
 
     def _spare(self, what, make, otherwise=None):

@@ -18,6 +18,33 @@ def test_the_figures_of_gpt2(capsys):
     assert "GFLOP" in printed and "moments of AdamW" in printed and "bytes at the peak" in printed
 
 
+def test_a_shape_of_other_parts(capsys):
+    parts = "--norm rmsnorm --positions rotary --mlp swiglu --n-inner 2048 --n-kv-head 4 --bias none --no-tied".split()
+    assert main(["info", *parts, "--batch-size", "1", "--no-measure"]) == 0
+    assert "norm rmsnorm, positions rotary, n_kv_head 4, bias False, tied False" in capsys.readouterr().out
+    assert main(["info", *parts, "--batch-size", "1", "--no-measure", "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    width, head = 768, 64
+    block = width * (12 + 2 * 4) * head + width * width + 3 * width * 2048 + 2 * width
+    assert figures["parameters"] == 2 * 50257 * width + 12 * block + width
+    assert figures["parts"]["mlp"] == "swiglu" and figures["parts"]["n_kv_head"] == 4
+
+
+@pytest.mark.parametrize(
+    "flags,message",
+    [
+        (["--n-kv-head", "5"], "--n-kv-head: query heads share key heads evenly: found 5"),
+        (["--rope-theta", "500"], "--rope-theta: has an effect only with rotary positions"),
+        (["--positions", "crop"], "--positions: needs --init-from"),
+        (["--model", "folder", "--n-layer", "2"], "--n-layer: the model has its own"),
+    ],
+)
+def test_a_shape_that_no_model_has(flags, message, capsys):
+    assert main(["info", "--no-measure", *flags]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+
+
 def test_this_machine_is_measured(capsys, monkeypatch):
     monkeypatch.setattr(info, "others_busy", lambda: 2.5)
     assert main(["info", "--preset", "tiny", "--batch-size", "1"]) == 0

@@ -46,6 +46,9 @@ def test_flags_win_over_the_file(text, tmp_path):
     [
         (["--data", "no-such-file.txt"], 3, "no-such-file.txt"),
         (["--n-head", "5"], 2, "divisor"),
+        (["--n-kv-head", "3"], 2, "--n-kv-head"),
+        (["--positions", "rotary", "--head-dim", "3"], 2, "even"),
+        (["--window-from", "1"], 2, "sliding window"),
         (["--learning-rate", "nan"], 2, "--learning-rate"),
         (["--resume", "no-such-run"], 2, "no such run"),
         (["--config", "no-such.toml"], 3, "no-such.toml"),

@@ -64,6 +64,30 @@ def test_products_in_bfloat16_are_kept_by_a_resumed_run(finished, tiny, tmp_path
         resume(cut, {"products": "float32"})
 
 
+@pytest.mark.parametrize(
+    "parts",
+    [
+        dict(norm="rmsnorm", positions="rotary", mlp="swiglu", n_inner=20, n_kv_head=1, bias="none", qk_norm=True),
+        dict(norm="rmsnorm", mlp="geglu", tied=False, sliding_window=9, window_from=1, bias="mlp", head_dim=6),
+    ],
+    ids=["Llama's", "nobody's"],
+)
+def test_the_parts_of_a_model_are_kept_by_a_resumed_run(finished, tiny, tmp_path, monkeypatch, parts):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    start(tiny(**parts), whole)
+    interrupt_at(monkeypatch, 5)
+    start(tiny(**parts), cut)
+    monkeypatch.undo()
+    with pytest.raises(ConfigError, match="norm: cannot change|, norm: "):
+        resume(cut, {"norm": "layernorm"})
+    resume(cut)
+    assert everything(cut) == everything(whole)
+    saved, kept = checkpoint.load_newest(whole / "checkpoints").config, tiny(**parts).model_config(19)
+    assert saved.differing() == kept.differing() != {}
+    assert json.loads((whole / "plan.json").read_text())["model"]["parts"] == kept.differing()
+    assert Settings.from_mapping(config_file.read(whole / "config.toml")) == tiny(**parts)
+
+
 @pytest.mark.parametrize("stop_after", [1, 5, 8])
 def test_interrupted_equals_uninterrupted(finished, tiny, tmp_path, stop_after, monkeypatch):
     folder = tmp_path / "interrupted"

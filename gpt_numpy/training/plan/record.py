@@ -46,6 +46,7 @@ def plan_record(plan: Plan) -> dict[str, Any]:
             "parameters": count(config),
             **{name: getattr(config, name) for name in ("n_layer", "n_head", "n_embd", "block_size", "vocab_size")},
             "dropout": config.dropout,
+            "parts": config.differing(),
             "weights": plan.weights,
         },
         "ranks": plan.share._asdict(),
@@ -64,7 +65,7 @@ def plan_lines(plan: Plan) -> list[str]:
     text, model, training, validation, ranks = (
         record[name] for name in ("text", "model", "training", "validation", "ranks")
     )
-    s, vocabulary = plan.settings, record["tokenizer"]
+    s, config, vocabulary = plan.settings, plan.config, record["tokenizer"]
     steps = ", ".join(plan.reading.normalize) or "nothing"
     read = "prepared shards" if text["prepared"] else f"{plan.reading.encoding}, normalised by {steps}"
     epochs = s.max_steps * s.batch_size * plan.batches.block_size / max(training["tokens"], 1)
@@ -82,7 +83,7 @@ def plan_lines(plan: Plan) -> list[str]:
         f"{'all' if validation['windows_at_the_end'] == validation['windows'] else validation['windows_at_the_end']} "
         "at the end",
         f"model       {counted(model['parameters'], 'parameter')}, {model['n_layer']} layers, {model['n_head']} heads, "
-        f"{model['n_embd']} wide, {model['block_size']} positions; weights: {plan.weights}",
+        f"{model['n_embd']} wide, {model['block_size']} positions{config.parts_in_words()}; weights: {plan.weights}",
         f"step        {ranks['rows']} rows, {ranks['rows_at_a_time']} at a time{shared}; "
         f"{ranks['machine_memory'] / 1e6:,.0f} MB of memory",
         f"output      a checkpoint every {s.save_every} steps and at each new best, {s.keep} kept; "

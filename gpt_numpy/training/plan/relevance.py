@@ -48,7 +48,16 @@ CONDITIONS = {
         lambda s, c: s.tokenizer == "bpe" and not s.init_from and not c.prepared,
     ),
     "new model": Condition("a new model, not with --init-from", lambda s, c: not s.init_from),
-    "other positions": Condition("--init-from and --block-size", lambda s, c: bool(s.init_from and s.block_size)),
+    "other positions": Condition(
+        "a new model, or --init-from and --block-size", lambda s, c: not s.init_from or s.block_size is not None
+    ),
+    "rotary positions": Condition(
+        "rotary positions of a new model", lambda s, c: not s.init_from and s.model_config().positions == "rotary"
+    ),
+    "window": Condition(
+        "a new model with a sliding window",
+        lambda s, c: not s.init_from and s.model_config().sliding_window is not None,
+    ),
     "decay": Condition("a schedule that decays", lambda s, c: s.schedule != "constant"),
     "wsd": Condition("--schedule wsd", lambda s, c: s.schedule == "wsd"),
     "samples": Condition("--sample-every above 0", lambda s, c: s.sample_every > 0),

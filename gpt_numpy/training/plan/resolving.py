@@ -74,6 +74,8 @@ def plan_run(settings: Settings, group, say: Callable[[str], Any] = lambda text:
     _check_numbers(settings)
     accepted = agreeing(settings, choice) if settings.init_from else []
     check_relevant(settings, facts, given, accepted)
+    if not settings.init_from:
+        settings.model_config()  # a shape that no model can have is refused before any text is read
     corpus = load_corpus(settings, choice.tokenizer, say)
     choice = choice._replace(tokenizer=corpus.tokenizer)
     config = initial_config(settings, corpus.tokenizer.n_vocab)

@@ -70,7 +70,8 @@ def agreeing(settings, choice: Choice) -> list[str]:
     if settings.vocab_size in (choice.tokenizer.n_vocab, config.vocab_size):
         names.append("vocab_size")
     preset = settings.model_config(config.vocab_size)
-    if (preset.n_layer, preset.n_head, preset.n_embd) == (config.n_layer, config.n_head, config.n_embd):
+    same_sizes = (preset.n_layer, preset.n_head, preset.n_embd) == (config.n_layer, config.n_head, config.n_embd)
+    if same_sizes and preset.differing() == config.differing():
         names.append("preset")
     return names
 

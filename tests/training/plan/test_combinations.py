@@ -25,6 +25,7 @@ FACTORS = {
     "data": ("files", "json", "concat", "fit"),
     "tokenizer": ("bpe", "char", "folder"),
     "init_from": (False, True),
+    "parts": ((), ("rmsnorm", "rotary", "swiglu", "shared"), ("shared", "window", "qk_norm", "untied")),
     "documents": ("joined", "apart"),
     "order": ("random", "epochs"),
     "micro_batch_size": (None, 2),
@@ -40,6 +41,15 @@ FACTORS = {
 }
 BLOCK = 16
 STEPS = 8
+PARTS = {
+    "rmsnorm": {"norm": "rmsnorm", "bias": "none"},
+    "rotary": {"positions": "rotary"},
+    "swiglu": {"mlp": "swiglu", "n_inner": 20},
+    "shared": {"n_kv_head": 1},
+    "window": {"sliding_window": 5, "window_from": 1},
+    "qk_norm": {"qk_norm": True},
+    "untied": {"tied": False},
+}
 IN_SUITE = 3  # combinations outside the campaign
 
 
@@ -60,6 +70,10 @@ def repair(combination, fixed):
         valid &= need("order", "epochs")
     if c["zero"]:
         valid &= need("ranks", 2)
+    if c["init_from"]:
+        valid &= need("parts", ())
+    if "rotary" in c["parts"]:
+        valid &= need("decay_groups", ())
     return c if valid else None
 
 
@@ -93,6 +107,8 @@ def settings_of(tiny, tmp_path, texts, tokenizers, prepared, model_folder):
             block = {"init_from": str(model_folder), "positions": "crop"}
         elif tokenizer == "bpe" and data in ("files", "json"):
             block = {"vocab_size": 300}
+        for part in c.pop("parts"):
+            block |= PARTS[part]
         del c["ranks"], c["zero"]
         decay = {"decay_steps": 3} if c["schedule"] == "wsd" else {}
         return tiny(

@@ -68,6 +68,12 @@ def test_alone(tiny, changes):
     refused(tiny(**changes), next(iter(changes)))
 
 
+@pytest.mark.parametrize("changes", [{"rope_theta": 5e5}, {"rope_theta": 10_000.0}, {"window_from": 0}])
+def test_settings_of_parts_that_the_model_does_not_have(tiny, changes):
+    refused(tiny(**changes), next(iter(changes)))
+    plan_run(tiny(**changes, preset="llama-tiny", sliding_window=9), Alone())
+
+
 def test_settings_of_other_kinds_of_files(tiny, tmp_path):
     path = tmp_path / "lines.jsonl"
     path.write_text("\n".join('{"content": "the cat sat on the mat again and again"}' for _ in range(300)))
@@ -106,7 +112,9 @@ def test_every_condition_is_used_and_can_hold_and_fail():
     settings = [
         Settings(),
         Settings(init_from="M", block_size=5, sample_every=0, schedule="constant"),
+        Settings(init_from="M", sample_every=0),
         Settings(schedule="wsd", split="json"),
+        Settings(preset="llama-tiny", sliding_window=3),
     ]
     for name, condition in CONDITIONS.items():
         assert {bool(condition.holds(s, c)) for s in settings for c in facts} == {True, False}, name
