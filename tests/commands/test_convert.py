@@ -1,5 +1,9 @@
 """``gpt-numpy convert``: there and back, and what it refuses."""
 
+import json
+import sys
+
+import gguf
 import numpy as np
 import pytest
 
@@ -51,3 +55,30 @@ def test_what_is_refused(folder, tmp_path, capsys):
     assert convert(tmp_path / "odd.bin", tmp_path / "other") != 0
     assert "not a checkpoint of llm.c" in capsys.readouterr().err
     assert not (tmp_path / "other").exists() and llmc.MAGIC == 20240326
+
+
+def test_a_folder_to_llama_cpp(folder, tmp_path, capsys):
+    fields = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**fields, "eos_token_id": 7}))
+    assert convert(folder, tmp_path / "model.gguf", "--dtype", "q8_0") == 0
+    out = capsys.readouterr().out
+    assert "written to" in out and "float16 instead of q8_0" in out  # 12 wide, and blocks are 32 wide
+    reader = gguf.GGUFReader(tmp_path / "model.gguf")
+    assert reader.fields["general.architecture"].contents() == "gpt2"
+    assert reader.fields["tokenizer.ggml.eos_token_id"].contents() == 7
+    assert convert(folder, tmp_path / "model.bin") == convert(tmp_path / "model.bin", tmp_path / "again.gguf") - 2 == 0
+    assert "--tokenizer FOLDER" in capsys.readouterr().err
+    assert convert(tmp_path / "model.bin", tmp_path / "again.gguf", "--tokenizer", folder) == 0
+
+
+def test_a_gguf_that_cannot_be(folder, tmp_path, capsys, monkeypatch):
+    assert convert(folder, tmp_path / "model.bin", "--dtype", "q8_0") == 2
+    assert "llm.c has no such format" in capsys.readouterr().err
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+    assert convert(tmp_path / "model.gguf", tmp_path / "other") == 2
+    assert "only written" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "gguf", None)  # as where it is not installed
+    assert convert(folder, tmp_path / "another.gguf") == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and 'pip install ".[gguf]"' in err
+    assert not (tmp_path / "another.gguf").exists()
