@@ -27,7 +27,7 @@ SUBCOMMANDS = {
     "data": "prepare, inspect and verify folders of token shards",
     "gradcheck": "check every gradient against difference quotients, in float64",
     "generate": "continue a prompt with a trained model",
-    "convert": "turn a model into another file format: Hugging Face's folder, llm.c's .bin",
+    "convert": "turn a model into another file format: Hugging Face's folder, llm.c's .bin, llama.cpp's .gguf",
     "quantize": "keep a model's weights in fewer bytes, and measure what that costs",
     "eval": "measure a model on local files: perplexity, the next word, multiple choice",
     "score": "say how probable a model finds a text",

@@ -35,6 +35,7 @@ FORMATS = ("float32", "float16", "bfloat16", "q8_0", "q4_0")
 _TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "q8_0": "Q8_0", "q4_0": "Q4_0"}
 _FILE_TYPES = {"float32": "ALL_F32"}  # the others: MOSTLY_ and the type
 _LARGEST_HALF = 65504.0
+_NO_LOGIT = -1e30
 _PAIRINGS = {"llama": "neighbours", "granite_swa": "neighbours", "qwen2": "halves", "qwen3": "halves"}
 _OUTER = {
     "wte": "token_embd",
@@ -171,6 +172,10 @@ def _tensors(config: GPTConfig, params: Mapping[str, np.ndarray], architecture: 
         head, theta = config.head_size, config.rope_theta
         slower = frequencies(head, theta) / frequencies(head, theta, config.rope_scaling)
         yield _Tensor("rope_freqs.weight", slower.shape, lambda: slower)
+    if architecture == "granite_swa":  # which wants a logit beside the scores of each head: one that takes no weight
+        no_sink = np.full(config.n_head, _NO_LOGIT)
+        for layer in range(config.n_layer):
+            yield _Tensor(f"blk.{layer}.attn_sinks.weight", no_sink.shape, lambda: no_sink)
     for name, parts in llama_folders.pieces(config).items():
         for piece in parts:
             order = None

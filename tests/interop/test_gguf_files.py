@@ -91,6 +91,8 @@ def test_the_same_logits_with_llama_cpps_pairing(name, tokenizer, tmp_path):
         np.testing.assert_allclose(theirs, frequencies(model.config.head_size, 10_000.0, scaling), rtol=1e-6)
     else:
         assert slower is None
+    sinks = [tensors.pop(f"blk.{i}.attn_sinks.weight") for i in range(2) if architecture == "granite_swa"]
+    assert all(np.array_equal(sink, [np.float32(-1e30)] * 4) for sink in sinks)
     other = as_ours(model, tensors, pairing)
     assert not tensors
     tokens = np.random.default_rng(0).integers(0, model.config.vocab_size, (2, 9))
