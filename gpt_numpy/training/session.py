@@ -19,7 +19,6 @@ from typing import NamedTuple
 
 from ..errors import ConfigError, NonFinite
 from ..host import compiler
-from ..locating import describe
 from ..machine import memory
 from ..model import GPT
 from ..workspace import Workspace
@@ -64,8 +63,6 @@ def start(settings: Settings, out=None, group=None, given: Iterable[str] = ()) -
     run = RunFolder(out or free_name(settings.data))
     if group.rank == 0:
         run.check_free()
-    if settings.init_from and (checkpoint_taken := describe(settings.init_from)):
-        voice(checkpoint_taken)
     helpers = _begin_compiling(settings, group, voice)
     plan = plan_run(settings, group, voice, given)
     if group.rank == 0:

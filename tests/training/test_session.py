@@ -225,6 +225,20 @@ def test_fine_tuning_with_other_positions(finished, tiny, tmp_path, how, block_s
             assert np.array_equal(view, source.params[name]), name
 
 
+@pytest.mark.parametrize("block_size", [20, 40])
+def test_fine_tuning_rotary_positions_with_another_block_size(tiny, tmp_path, block_size):
+    start(tiny(positions="rotary", max_steps=1), tmp_path / "first")
+    changes = dict(
+        init_from=str(tmp_path / "first"), block_size=block_size, max_steps=1, learning_rate=0.0, preset="small-cpu"
+    )
+    with pytest.raises(ConfigError, match="32 rotary positions and .*expected keep"):
+        start(tiny(**changes, positions="crop" if block_size < 32 else "extend"), tmp_path / "refused")
+    start(tiny(**changes), tmp_path / "tuned")
+    source, tuned = (checkpoint.load_newest(tmp_path / name / "checkpoints") for name in ("first", "tuned"))
+    assert tuned.config == source.config.replace(block_size=block_size)
+    assert (tuned.params.flat == source.params.flat).all()
+
+
 def test_fine_tuning_takes_no_position_away_unasked(finished, tiny, tmp_path):
     with pytest.raises(ConfigError, match="expected crop"):
         start(tiny(init_from=str(find_model(finished[0])), block_size=20), tmp_path / "tuned")

@@ -1,4 +1,4 @@
-"""The model that a run starts from: fresh, or a checkpoint whose positions may be cropped or extended."""
+"""The model that a run starts from: fresh, or a checkpoint whose learned positions may be cropped or extended."""
 
 from __future__ import annotations
 
@@ -52,10 +52,14 @@ def _check_vocabulary(settings, config, vocab_size):
 
 
 def _check_positions(config, block_size, how):
-    wanted = "crop" if block_size < config.block_size else "extend"
+    # Rotary positions are computed, not learned: another block size neither loses any nor adds untrained ones.
+    if config.positions == "rotary":
+        wanted = "keep"
+    else:
+        wanted = "crop" if block_size < config.block_size else "extend"
     if how != wanted:
         raise ConfigError(
-            f"the checkpoint has {config.block_size} positions and block_size is {block_size}",
+            f"the checkpoint has {config.block_size} {config.positions} positions and block_size is {block_size}",
             field="positions",
             found=how,
             expected=wanted,
@@ -65,7 +69,8 @@ def _check_positions(config, block_size, how):
 def with_positions(config, params, block_size, how, seed):
     """(config, params) with ``block_size`` positions: the first of the old ones, new ones as at initialisation.
 
-    how: ``crop`` loses learned positions, ``extend`` adds untrained ones; ``ConfigError`` unless the right one is named
+    how: ``crop`` loses learned positions, ``extend`` adds untrained ones; ``keep`` is for rotary positions, which are not
+    parameters. Raises ``ConfigError`` unless the right one is named.
     """
     _check_positions(config, block_size, how)
     kept = min(block_size, config.block_size)
