@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,33 +89,39 @@ class Sweep(NamedTuple):
         return {"settings": self.base.to_dict(), "combined": {name: list(values) for name, values in self.axes.items()}}
 
     def train(self, say: Callable[[str], None] = print) -> Iterator[tuple[Run, str, int]]:
-        """Train the runs that are not finished, one by one; yields (run, how the run ended, exit code) after each.
-
-        A run that diverges is reported, and the next one begins. The exit code is not 0 after a signal; then the
-        caller stops.
-        """
+        """Make the folder and train its runs, see ``train_runs``."""
         runs = self.runs()
         self.create()
-        for number, run in enumerate(runs, 1):
-            state = run.state()
-            if state == "finished":
-                yield run, "finished before", 0
-                continue
-            say(f"--- run {number} of {len(runs)}: {run.name}")
-            try:
-                outcome = self._go_on(run) if state == "begun" else start(run.settings, run.folder)
-            except NonFinite as error:
-                yield run, f"diverged ({error.field})", 0
-            else:
-                yield run, outcome.reason, outcome.exit_code
+        yield from train_runs(runs, say)
 
-    def _go_on(self, run):
+
+def train_runs(runs: Sequence[Run], say: Callable[[str], None] = print) -> Iterator[tuple[Run, str, int]]:
+    """Train the runs that are not finished, one by one; yields (run, how the run ended, exit code) after each.
+
+    A run that was interrupted goes on. A run that diverges is reported, and the next one begins. The exit code is not 0
+    after a signal; then the caller stops.
+    """
+    for number, run in enumerate(runs, 1):
+        state = run.state()
+        if state == "finished":
+            yield run, "finished before", 0
+            continue
+        say(f"--- run {number} of {len(runs)}: {run.name}")
         try:
-            return resume(run.folder)
-        except CheckpointCorrupt:
-            if any((run.folder / "checkpoints").glob("step-*")):
-                raise
-            return start(run.settings, run.folder)  # the run ended before its first checkpoint
+            outcome = _go_on(run) if state == "begun" else start(run.settings, run.folder)
+        except NonFinite as error:
+            yield run, f"diverged ({error.field})", 0
+        else:
+            yield run, outcome.reason, outcome.exit_code
+
+
+def _go_on(run):
+    try:
+        return resume(run.folder)
+    except CheckpointCorrupt:
+        if any((run.folder / "checkpoints").glob("step-*")):
+            raise
+        return start(run.settings, run.folder)  # the run ended before its first checkpoint
 
 
 def parse_axes(texts: list[str]) -> dict[str, list[Any]]:
