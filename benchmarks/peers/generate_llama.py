@@ -1,4 +1,7 @@
-"""llama.cpp through llama-cpp-python: the weights as GGUF in float32, or quantised by llama.cpp itself to q8_0."""
+"""llama.cpp through llama-cpp-python: the weights as GGUF in float32, or quantised by llama.cpp itself.
+
+The second word of the contender's name is llama.cpp's name of the format: ``llama.cpp q8_0``, ``llama.cpp q4_k_m``.
+"""
 
 import os
 
@@ -6,28 +9,16 @@ import numpy as np
 
 from . import generation
 
-_NAMES = {
-    "ln_1": "attn_norm",
-    "attn.c_attn": "attn_qkv",
-    "attn.c_proj": "attn_output",
-    "ln_2": "ffn_norm",
-    "mlp.c_fc": "ffn_up",
-    "mlp.c_proj": "ffn_down",
-}
-
 
 def prepare(name, spec):
-    import gguf
     import llama_cpp
 
+    from gpt_numpy.interop import gguf_files, huggingface
+
     path = os.path.join(spec["folder"], "float32.gguf")
-    _write(gguf, path, spec)
-    if "q8_0" in name:
-        options = llama_cpp.llama_model_quantize_default_params()
-        options.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0
-        source, path = path, os.path.join(spec["folder"], "q8_0.gguf")
-        if llama_cpp.llama_model_quantize(source.encode(), path.encode(), options) != 0:
-            raise RuntimeError("llama.cpp could not quantise the model")
+    gguf_files.save(path, *huggingface.load_views(spec["folder"]), tokenizer=None)
+    if " " in name:
+        path = quantized(llama_cpp, path, name.split()[1])
     count, tokens, new = generation.threads(), generation.prompts(spec)[0].tolist(), spec["new_tokens"]
     model = llama_cpp.Llama(
         path,
@@ -57,29 +48,11 @@ def prepare(name, spec):
     return step
 
 
-def _write(gguf, path, spec):
-    from safetensors.numpy import load_file
-
-    tensors = load_file(os.path.join(spec["folder"], "model.safetensors"))
-    writer = gguf.GGUFWriter(path, "gpt2")
-    writer.add_block_count(spec["n_layer"])
-    writer.add_context_length(spec["block_size"])
-    writer.add_embedding_length(spec["n_embd"])
-    writer.add_feed_forward_length(4 * spec["n_embd"])
-    writer.add_head_count(spec["n_head"])
-    writer.add_layer_norm_eps(1e-5)
-    writer.add_file_type(0)
-    writer.add_vocab_size(spec["vocab_size"])
-    writer.add_string("tokenizer.ggml.model", "no_vocab")
-    writer.add_tensor("token_embd.weight", tensors["wte.weight"])
-    writer.add_tensor("output.weight", tensors["wte.weight"])
-    writer.add_tensor("position_embd.weight", tensors["wpe.weight"])
-    for kind in ("weight", "bias"):
-        writer.add_tensor(f"output_norm.{kind}", tensors[f"ln_f.{kind}"])
-        for i in range(spec["n_layer"]):
-            for ours, theirs in _NAMES.items():  # matrices are (out, in)
-                writer.add_tensor(f"blk.{i}.{theirs}.{kind}", np.ascontiguousarray(tensors[f"h.{i}.{ours}.{kind}"].T))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+def quantized(llama_cpp, path, kind):
+    """The path of a new file: the model of ``path`` as llama.cpp itself quantises it to ``kind``, such as ``q4_k_m``."""
+    options = llama_cpp.llama_model_quantize_default_params()
+    options.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{kind.upper()}")
+    target = f"{os.path.splitext(path)[0]}.{kind}.gguf"
+    if llama_cpp.llama_model_quantize(path.encode(), target.encode(), options) != 0:
+        raise RuntimeError(f"llama.cpp could not quantise the model to {kind}")
+    return target

@@ -10,7 +10,7 @@ def prepare(name, spec):
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(generation.threads())
     torch.set_grad_enabled(False)
-    model = transformers.GPT2LMHeadModel.from_pretrained(spec["folder"]).eval()
+    model = transformers.AutoModelForCausalLM.from_pretrained(spec["folder"]).eval()
     tokens, new = torch.from_numpy(generation.prompts(spec)), spec["new_tokens"]
 
     def read():

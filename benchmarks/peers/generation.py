@@ -1,8 +1,8 @@
 """The problem that every generating contender gets: the same weights, the same prompts, the same right answer.
 
-A folder is made with a random GPT-2 124M (``model.safetensors``) and the logits after the prompts, computed by the NumPy
-layers. Each contender converts the weights to its own format. A contender's logits are compared with those of the folder
-before the contender is timed.
+A folder is made with a random model (a GPT-2 124M, or a Llama 135M of SmolLM2's shape) and the logits after the prompts,
+computed by the NumPy layers. Each contender converts the weights to its own format. A contender's logits are compared with
+those of the folder before the contender is timed.
 """
 
 from __future__ import annotations
@@ -15,13 +15,16 @@ from gpt_numpy.host.processors import cores
 
 from .. import timing
 
-TOLERANCE = {"float32": 2e-3, "int8": 0.5}  # of logits whose spread is about 1
+TOLERANCE = {"float32": 2e-3, "int8": 0.5, "int4": 3.0}  # of logits whose spread is about 1
 
 _GPT2 = dict(vocab_size=50257, n_layer=12, n_head=12, n_embd=768, block_size=1024)
+_LLAMA_135M = dict(preset="llama-135m", block_size=1024, vocab_size=49152)
 _OURS, _LLAMA, _CTRANSLATE2 = "generate_ours", "generate_llama", "generate_ctranslate2"
 _TRANSFORMERS = "generate_transformers"
 _FLOATS = {"gpt_numpy": _OURS, "llama.cpp": _LLAMA, "CTranslate2": _CTRANSLATE2, "transformers": _TRANSFORMERS}
 _BYTES = {"gpt_numpy": _OURS, "gpt_numpy float32": _OURS, "llama.cpp q8_0": _LLAMA, "CTranslate2 int8": _CTRANSLATE2}
+_LLAMA_FLOATS = {name: module for name, module in _FLOATS.items() if module != _CTRANSLATE2}
+_NIBBLES = {"gpt_numpy": _OURS, "llama.cpp q4_0": _LLAMA, "llama.cpp q4_k_m": _LLAMA}
 
 # name → (summary, spec, contenders, unit of time)
 PROBLEMS = {
@@ -49,6 +52,30 @@ PROBLEMS = {
         _FLOATS,
         "prompt",
     ),
+    "llama-decode": (
+        "Llama 135M, float32: tokens 65 to 128 of one text",
+        dict(**_LLAMA_135M, batch_size=1, prompt_tokens=64, new_tokens=64),
+        _LLAMA_FLOATS,
+        "token",
+    ),
+    "llama-decode-int8": (
+        "Llama 135M, 8-bit weights: tokens 65 to 128 of one text",
+        dict(**_LLAMA_135M, batch_size=1, prompt_tokens=64, new_tokens=64, format="int8"),
+        {"gpt_numpy": _OURS, "llama.cpp q8_0": _LLAMA},
+        "token",
+    ),
+    "llama-decode-int4": (
+        "Llama 135M, 4-bit weights: tokens 65 to 128 of one text",
+        dict(**_LLAMA_135M, batch_size=1, prompt_tokens=64, new_tokens=64, format="int4"),
+        _NIBBLES,
+        "token",
+    ),
+    "llama-prefill": (
+        "Llama 135M, float32: reading a prompt of 1,000 tokens",
+        dict(**_LLAMA_135M, batch_size=1, prompt_tokens=1000, new_tokens=0),
+        _LLAMA_FLOATS,
+        "prompt",
+    ),
 }
 
 
@@ -62,6 +89,8 @@ def config_of(spec):
     """The ``GPTConfig`` of the problem."""
     from gpt_numpy import GPTConfig
 
+    if "preset" in spec:
+        return GPTConfig.preset(spec["preset"], block_size=spec["block_size"], vocab_size=spec["vocab_size"])
     return GPTConfig(**{key: spec[key] for key in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd")})
 
 

@@ -244,7 +244,7 @@ def save(
     dtype: str = "float32",
     end_of_text: tuple[int, ...] = (),
 ) -> Written:
-    """Write a model with its tokenizer to the file ``path``.
+    """Write a model with its tokenizer to the file ``path``; with None for a tokenizer, the file has none.
 
     params: name → float32 array, as in ``parameters.table``. dtype: one of ``FORMATS``, the numbers of the matrices.
     end_of_text: the ids at which generation ends; empty: the tokenizer's.
@@ -257,7 +257,7 @@ def save(
             "GGUF files have no such format here", field="dtype", found=dtype, expected=", ".join(FORMATS)
         )
     architecture, path = architecture_of(config), Path(path)
-    words = gguf_vocabulary.vocabulary_of(tokenizer, config.vocab_size, end_of_text)
+    words = None if tokenizer is None else gguf_vocabulary.vocabulary_of(tokenizer, config.vocab_size, end_of_text)
     gguf = package()
     tensors = list(_tensors(config, params, architecture))
     kinds = [_type_of(tensor, dtype, gguf) for tensor in tensors]

@@ -87,8 +87,11 @@ def vocabulary_of(tokenizer: Any, n_rows: int, end_of_text: tuple[int, ...] = ()
     )
 
 
-def add_to(writer: Any, words: Words) -> None:
-    """Put ``words`` into a ``GGUFWriter``."""
+def add_to(writer: Any, words: Words | None) -> None:
+    """Put ``words`` into a ``GGUFWriter``; None: the file has no tokenizer, and llama.cpp takes and gives ids only."""
+    if words is None:
+        writer.add_tokenizer_model("no_vocab")
+        return
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre(words.pattern)
     writer.add_token_list(words.tokens)

@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import __main__ as command
 from benchmarks import peers
-from benchmarks.peers import generation, worker
+from benchmarks.peers import generation, perplexity, worker
 
 SPEC = dict(vocab_size=65, n_layer=1, n_head=2, n_embd=16, batch_size=2, block_size=8)
 
@@ -61,6 +61,21 @@ def test_a_contender_that_computes_something_else_is_not_timed(capsys):
     assert "median" not in results["gpt_numpy"] and results["gpt_numpy"]["wrong"] > 0.5
     peers.print_table(results)
     assert "misses its oracle" in capsys.readouterr().out
+
+
+def test_the_llama_problems_have_its_shape():
+    for name in ("llama-decode", "llama-decode-int8", "llama-decode-int4", "llama-prefill"):
+        config = generation.config_of(peers.RUNS[name].spec)
+        assert (config.n_layer, config.n_embd, config.n_head, config.key_heads) == (30, 576, 9, 3)
+        assert config.block_size >= peers.RUNS[name].spec["prompt_tokens"] + peers.RUNS[name].spec["new_tokens"]
+
+
+def test_perplexity_counts_every_token_but_a_windows_first():
+    def logits_of(ids):  # each id is followed by itself with probability 1/2, by others with 1/2 together
+        return np.log(np.where(np.eye(5)[ids] > 0, 1 / 2, 1 / 8)) + 7
+
+    found = perplexity.perplexity(logits_of, [[1, 1, 2], [3, 3]])
+    assert found == pytest.approx((2 * 8 * 2) ** (1 / 3))
 
 
 def _spoil(folder):

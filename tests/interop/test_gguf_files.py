@@ -168,6 +168,14 @@ def test_the_tokenizer(tmp_path):
     assert (fields["tokenizer.ggml.eos_token_id"], fields["tokenizer.ggml.eot_token_id"]) == (262, 263)
 
 
+def test_a_file_without_a_tokenizer(tokenizer, tmp_path):
+    model = make(tokenizer)
+    gguf_files.save(tmp_path / "model.gguf", model.config, model.params, None)
+    fields, _ = read(tmp_path / "model.gguf")
+    assert [name for name in fields if name.startswith("tokenizer")] == ["tokenizer.ggml.model"]
+    assert fields["tokenizer.ggml.model"] == "no_vocab" and fields["gpt2.vocab_size"] == tokenizer.n_vocab + 2
+
+
 def test_a_tokenizer_without_an_end_stops_at_no_text(tokenizer, tmp_path):
     trained = Tokenizer.train(["hello, hello world"], 260, special_tokens=[])
     words = gguf_vocabulary.vocabulary_of(trained, 260)
