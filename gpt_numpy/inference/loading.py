@@ -12,8 +12,6 @@ from ..locating import find_model
 from ..model import GPT
 from ..tokenizer import load_tokenizer
 from . import packed_file
-from .decoder import OpsDecoder
-from .packed import is_packable
 from .panel_decoder import PanelDecoder
 
 
@@ -30,10 +28,7 @@ def stop_tokens_of(path, tokenizer):
 
 
 def load_decoder(path, format=None, products="float32"):
-    """``(Decoder, tokenizer)`` from ``path``; weights in ``format`` (see ``packed``), by default as saved.
-
-    The decoder is a ``PanelDecoder``, or an ``OpsDecoder`` for a model whose parts packed weights do not have (Llama's, for
-    instance): that one computes in float32 alone.
+    """``(PanelDecoder, tokenizer)`` from ``path``; weights in ``format`` (see ``packed``), by default as saved.
 
     products: of the prompts, "float32" or "bfloat16" (see ``PanelDecoder``).
     """
@@ -50,7 +45,4 @@ def load_decoder(path, format=None, products="float32"):
                 expected=format,
             )
         return PanelDecoder(weights, products), tokenizer
-    config, _ = huggingface.load_config(folder)
-    if format in (None, "float32") and products == "float32" and not is_packable(config):
-        return OpsDecoder(GPT.load(folder)), tokenizer
     return PanelDecoder.pack_parameters(*huggingface.load_views(folder), format or "float32", products), tokenizer

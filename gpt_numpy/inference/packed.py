@@ -5,7 +5,7 @@
     int8      rounded to 127 steps either way, with a scale for every 64 inputs of a column: a quarter
 
 Token embeddings are read from the output head where they are tied to it, else from panels of their own.
-Biases, layernorm weights and position
+Biases, weights of norms and position
 embeddings stay float32. ``kernels.decoding.panel_tile`` describes the layout and multiplies panels.
 ``PackedWeights.columns`` is the specification of the layout: it turns bytes back into numbers.
 """
@@ -23,12 +23,14 @@ from ..workspace import aligned_empty
 PANEL, BLOCK = 16, 64  # columns of a panel, inputs of an int8 block; as in the kernels, without numba
 BLOCK_BYTES = BLOCK * PANEL + 2 * PANEL
 DTYPES = {"float32": np.float32, "bfloat16": np.uint16, "int8": np.int8}
-_PACKABLE = ("mlp", "n_inner", "norm_epsilon", "tied", "scale_attn_weights", "scale_attn_by_inverse_layer_idx")
 _MATRICES = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
+_NORMS = ("ln_1.weight", None, "ln_2.weight", None)  # the norm before each matrix
+_HEAD_NORMS = ("attn.q_norm.weight", "attn.k_norm.weight")
 _VECTORS = (
     "ln_1.weight",
     "ln_1.bias",
     "attn.c_attn.bias",
+    *_HEAD_NORMS,
     "attn.c_proj.bias",
     "ln_2.weight",
     "ln_2.bias",
@@ -49,12 +51,41 @@ def _ceil(count):
 
 
 def _shapes(config):
-    C, W = config.n_embd, config.mlp_width
-    return ((C, 3 * C), (C, C), (C, W), (W, C), (C, config.vocab_size))
+    C = config.n_embd
+    c_fc, mlp_proj = (C, config.hidden_columns), (config.mlp_width, C)
+    return ((C, config.qkv_columns), (config.heads_width, C), c_fc, mlp_proj, (C, config.vocab_size))
 
 
-def _vector_names(config):
-    return [f"h.{i}.{name}" for i in range(config.n_layer) for name in _VECTORS] + ["ln_f.weight", "ln_f.bias"]
+def _vectors(config):
+    """name → (position in ``PackedWeights.vectors``, size) of every vector, in the order of use.
+
+    A layernorm's bias lies behind its weight also where the model has none: zeros.
+    """
+    shapes, start, found = table(config), 0, {}
+    layers = [f"h.{i}.{name}" for i in range(config.n_layer) for name in _VECTORS]
+    for name in (*layers, "ln_f.weight", "ln_f.bias"):
+        always = config.norm == "layernorm" and ".ln_" in f".{name}"
+        if name in shapes or always:
+            size = shapes.get(name, (config.n_embd,))[0]
+            found[name] = start, size
+            start += size
+    return found
+
+
+def _places(config):
+    """The arrays ``places`` and ``head_norms`` of ``kernels.decoding.launch.Weights``."""
+    vectors, layers = _vectors(config), [f"h.{i}." for i in range(config.n_layer)]
+
+    def at(name):
+        return vectors.get(name, (-1,))[0]
+
+    rows = [
+        (-1 if norm is None else at(h + norm), at(h + matrix.replace(".weight", ".bias")))
+        for h in layers
+        for matrix, norm in zip(_MATRICES, _NORMS)
+    ]
+    head_norms = [[at(h + name) for name in _HEAD_NORMS] for h in layers]
+    return np.array([*rows, (at("ln_f.weight"), -1)], np.int64), np.array(head_norms, np.int64)
 
 
 def _matrix_sizes(config, format):
@@ -68,20 +99,6 @@ def check_format(format):
     return format
 
 
-def is_packable(config):
-    """Whether packed weights have all parts of a model with this ``config``."""
-    return not config.is_gated and set(config.differing()) <= set(_PACKABLE)
-
-
-def check_packable(config):
-    """``config``; raises ``ConfigError`` for a model whose parts the packed decoder does not have."""
-    own = {name: value for name, value in config.differing().items() if name not in _PACKABLE}
-    if own or config.is_gated:
-        name, value = next(iter(own.items())) if own else ("mlp", config.mlp)
-        raise ConfigError("the packed decoder does not have this part", field=name, found=value)
-    return config
-
-
 class PackedWeights:
     """All weights of a model of shape ``config`` in ``format``.
 
@@ -89,13 +106,13 @@ class PackedWeights:
                embedding, where it is not the head
     offsets    (4 n_layer + 1 or 2,) where each matrix begins in data
     shapes     (K, N) of each of the five kinds of matrix
-    vectors    ((9 C + W) n_layer + 2 C,) float32, biases and layernorm weights, in the order of use
-    positions  (block_size, C) float32
+    vectors    float32, biases and weights of norms, in the order of use
+    places, head_norms  where these begin: see ``kernels.decoding.launch.Weights``
+    positions  (block_size, C) float32; (0, C) where positions are rotary
     """
 
     def __init__(self, config, format):
-        self.config, self.format = check_packable(config), check_format(format)
-        C = config.n_embd
+        self.config, self.format = config, check_format(format)
         self.shapes = _shapes(config)
         self.panel_sizes = np.array([panel_size(format, depth) for depth, _ in self.shapes], np.int64)
         sizes = _matrix_sizes(config, format)
@@ -104,7 +121,9 @@ class PackedWeights:
         self.embedding = len(self.offsets) - 1  # number of the matrix that holds the token embedding
         self.data = aligned_empty((self.data_size(config, format),), DTYPES[format])
         self.vectors = np.empty(self.vectors_size(config), np.float32)
-        self.positions = np.empty((config.block_size, C), np.float32)
+        self.places, self.head_norms = _places(config)
+        learned = config.positions == "learned"
+        self.positions = np.empty((config.block_size if learned else 0, config.n_embd), np.float32)
 
     def __repr__(self):
         c = self.config
@@ -126,14 +145,16 @@ class PackedWeights:
     @staticmethod
     def vectors_size(config):
         """Elements of ``vectors``."""
-        return (9 * config.n_embd + config.mlp_width) * config.n_layer + 2 * config.n_embd
+        return sum(list(_vectors(config).values())[-1])
 
     @classmethod
     def pack(cls, config, params, format):
         """From a model's parameters: a mapping name → contiguous float32 array, each read without a copy."""
         packed = cls(config, format)
-        packed.positions[...] = params["wpe.weight"]
-        np.concatenate([params[name] for name in _vector_names(config)], out=packed.vectors)
+        if len(packed.positions):
+            packed.positions[...] = params["wpe.weight"]
+        for name, (start, size) in _vectors(config).items():
+            packed.vectors[start : start + size] = params.get(name, 0)
         for i in range(config.n_layer):
             for kind, name in enumerate(_MATRICES):
                 packed._pack_matrix(4 * i + kind, kind, params[f"h.{i}.{name}"])
@@ -187,13 +208,13 @@ class PackedWeights:
 
     def unpacked(self):
         """A dict name → float32 array of all parameters, with the values that the kernels compute with."""
-        params = {"wpe.weight": self.positions}
+        params = {"wpe.weight": self.positions} if len(self.positions) else {}
         params["wte.weight"] = self.columns(self.embedding, 4, np.arange(self.config.vocab_size))
         params[head_name(self.config)] = self.columns(4 * self.config.n_layer, 4, np.arange(self.config.vocab_size))
-        shapes, start = table(self.config), 0
-        for name in _vector_names(self.config):
-            params[name] = self.vectors[start : start + shapes[name][0]]
-            start += shapes[name][0]
+        shapes = table(self.config)
+        for name, (start, size) in _vectors(self.config).items():
+            if name in shapes:
+                params[name] = self.vectors[start : start + size]
         for i in range(self.config.n_layer):
             for kind, name in enumerate(_MATRICES):
                 params[f"h.{i}.{name}"] = self.columns(4 * i + kind, kind, np.arange(self.shapes[kind][1])).T

@@ -20,14 +20,19 @@ from .packed import BLOCK, DTYPES, PANEL, PackedWeights
 
 NAME = "packed.safetensors"
 _LAYOUT = {"panel": str(PANEL), "block": str(BLOCK), "version": "2"}
-_TENSORS = ("data", "vectors", "positions")
+
+
+def _tensors(weights):
+    """name → array of all that is written; a model with rotary positions has no ``positions``."""
+    tensors = {name: getattr(weights, name) for name in ("data", "vectors", "positions")}
+    return {name: array for name, array in tensors.items() if array.size}
 
 
 def save_packed(folder, weights, eos_token_id=None):
     """Write ``PackedWeights`` into ``folder``. eos_token_id: the end-of-text token, a list of such, or None."""
     from safetensors.numpy import save_file
 
-    tensors = {name: getattr(weights, name) for name in _TENSORS}
+    tensors = _tensors(weights)
     metadata = {"format": weights.format, **_LAYOUT, **huggingface.identity(weights.config)}
     metadata |= {f"sha256 {name}": _hash(array) for name, array in tensors.items()}
     text = json.dumps(huggingface.config_fields(weights.config, eos_token_id=eos_token_id), indent=2) + "\n"
@@ -53,16 +58,13 @@ def load_packed(folder):
         huggingface.check_identity(config, file.metadata, path)
         huggingface.check_identity(config, file.metadata, path, parts=True)
         shapes = {name: tensor.shape for name, tensor in file.tensors.items()}
-        C = config.n_embd
-        wanted = {
-            "data": (PackedWeights.data_size(config, format),),
-            "positions": (config.block_size, C),
-            "vectors": (PackedWeights.vectors_size(config),),
-        }
+        wanted = {"data": (PackedWeights.data_size(config, format),), "vectors": (PackedWeights.vectors_size(config),)}
+        if config.positions == "learned":
+            wanted["positions"] = (config.block_size, config.n_embd)
         if shapes != wanted:
             raise CheckpointMismatch("not the tensors of this model", path=path, found=shapes, expected=str(wanted))
         weights = PackedWeights(config, format)
-        for name in ("vectors", "positions"):
+        for name in wanted.keys() - {"data"}:
             file.read_into(name, getattr(weights, name))
         file.read_exactly("data", weights.data)
     _check_finite(weights, path)
@@ -75,7 +77,7 @@ def _hash(array):
 
 
 def _check_hashes(weights, metadata, path):
-    hashes = {name: metadata.get(f"sha256 {name}") for name in _TENSORS}
+    hashes = {name: metadata.get(f"sha256 {name}") for name in _tensors(weights)}
     if metadata["version"] == "1" and not any(hashes.values()):
         return  # written before packed folders had hashes
     for name, expected in hashes.items():

@@ -11,6 +11,8 @@ import math
 
 import numpy as np
 
+from ..architecture.rotation import frequencies, rotation_of
+from ..config import GATED_ACTIVATIONS
 from ..errors import ConfigError
 from ..products import check_products
 from ..workspace import aligned_empty
@@ -38,7 +40,9 @@ class PanelDecoder:
         """rounded: the same weights in bfloat16, if there are any already."""
         self.weights, self.products = weights, check_products(products)
         self.config, self.dtype = weights.config, np.dtype(np.float32)
-        self._prompt_weights = weights
+        self._prompt_weights, self._omega = weights, None
+        if self.config.positions == "rotary":
+            self._omega = frequencies(self.config.head_size, self.config.rope_theta, self.config.rope_scaling)
         if products == "bfloat16" and weights.format == "int8":
             raise ConfigError(
                 "weights in int8 are multiplied as integers", field="products", found=products, expected="float32"
@@ -89,7 +93,7 @@ class PanelDecoder:
 
     def step_to_largest(self, tokens, cache: KVCache, count: int, sequences=None) -> tuple[np.ndarray, np.ndarray]:
         """See ``Decoder.step_to_largest``; up to ``MOST_LARGEST`` are found without writing the logits."""
-        from ..kernels.decoding.one_token import MOST_LARGEST
+        from ..kernels.decoding.launch import MOST_LARGEST
 
         count = min(count, self.config.vocab_size)
         if count > MOST_LARGEST:
@@ -107,7 +111,7 @@ class PanelDecoder:
 
     def _run(self, cache, tokens, sequences, positions, wanted, logits, largest=0):
         """One pass; returns its ``Buffers``: ``logits`` of the last ``wanted`` rows, or each thread's largest in ``best``."""
-        from ..kernels.decoding import one_token
+        from ..kernels.decoding import launch, one_token
         from ..kernels.runtime import threads
 
         small = self.weights.data.nbytes * len(tokens) <= SMALL
@@ -115,14 +119,14 @@ class PanelDecoder:
         buffers = self._buffers_for(cache, len(tokens), count)
         self._begin(buffers, tokens, sequences, positions)
         buffers = buffers._replace(logits=logits)
-        weights, shape = self._arguments(self.weights, one_token.CHUNK, cache, len(tokens), wanted, largest)
+        weights, shape = self._arguments(self.weights, launch.CHUNK, cache, len(tokens), wanted, largest)
         one_token.decode_rows(count, weights, shape, buffers, cache.keys.reshape(-1), cache.values.reshape(-1))
         return buffers
 
     def _read(self, cache, tokens, sequence, positions, every):
-        """Logits after the last new token (or ``every`` one) of one sequence, for ``PROMPT_ROWS`` new tokens or more."""
+        """Logits after the last new token (or ``every`` one) of one sequence, for ``PROMPT_TOKENS`` new tokens or more."""
         from ..kernels import attention
-        from ..kernels.decoding import one_token, prompt
+        from ..kernels.decoding import launch, prompt
         from ..kernels.gemm import with_operands
         from ..kernels.runtime import threads
 
@@ -131,7 +135,7 @@ class PanelDecoder:
         buffers = make_buffers(
             self.weights, rows, count, cache.capacity, prompt.ROWS, prompt.ROWS * prompt.RANGE, words
         )
-        self._begin(buffers, tokens, sequence, positions)
+        rotation = self._begin(buffers, tokens, sequence, positions)
         wanted = rows if every else 1
         buffers = buffers._replace(logits=np.empty((wanted, config.vocab_size), np.float32))
         weights, shape = self._arguments(self._prompt_weights, prompt.DEPTH, cache, rows, wanted, 0)
@@ -141,46 +145,73 @@ class PanelDecoder:
             n_tasks, *cut = prompt.plan(rows, self.weights.shapes[kind][1], count)
             prompt.multiply(n_tasks, layer, kind, *cut, weights, shape, buffers, keys, values)
 
-        heads = (1, rows, config.n_head, config.head_size)
-        seen = slice(int(positions[-1]) + 1)
+        heads, stop = (1, rows, config.n_head, config.head_size), int(positions[-1]) + 1
+        q = buffers.q.reshape(heads)
         for layer in range(config.n_layer):
-            multiply(layer, one_token.QKV)
-            k, v = (a[layer, sequence, None, :, seen].swapaxes(1, 2) for a in (cache.keys, cache.values))
-            scale, q = config.attention_scale(layer), buffers.q.reshape(heads)
+            multiply(layer, launch.QKV)
+            k, v = (a[layer, sequence, None, :, :stop].swapaxes(1, 2) for a in (cache.keys, cache.values))
+            self._prepare_heads(layer, q, 0, rotation)
+            self._prepare_heads(layer, k[:, stop - rows :], 1, rotation)
+            scale, window = config.attention_scale(layer), config.window(layer)
+            first_key = None if window is None else np.maximum(positions + 1 - window, 0)[None]
             with with_operands(self.products):
-                attention.attention_forward(q, k, v, alloc=lambda *_: buffers.heads.reshape(heads), scale=scale)
-            for kind in (one_token.PROJ, one_token.FC, one_token.MLP_PROJ):
+                attention.attention_forward(
+                    q, k, v, first_key, alloc=lambda *_: buffers.heads.reshape(heads), scale=scale
+                )
+            for kind in (launch.PROJ, launch.FC, launch.MLP_PROJ):
                 multiply(layer, kind)
-        multiply(config.n_layer, one_token.HEAD, wanted)
+        multiply(config.n_layer, launch.HEAD, wanted)
         return buffers.logits
 
+    def _prepare_heads(self, layer, x, which, rotation):
+        """Queries (which: 0) or keys (1) of a prompt (1, rows, heads, head_size), normalised and turned in place."""
+        from ..kernels.rmsnorm import rmsnorm_forward
+        from ..kernels.rotary import turn
+
+        if self.config.qk_norm:
+            start = self.weights.head_norms[layer, which]
+            weight = self.weights.vectors[start : start + self.config.head_size]
+            x[...] = rmsnorm_forward(x, weight, self.config.norm_epsilon)[0]
+        if rotation is not None:
+            turn(x, x, rotation)
+
     def _begin(self, buffers, tokens, sequences, positions):
+        """Write what a launch starts from into ``buffers``; returns the ``Rotation`` of the rows, or None."""
         buffers.sequences[:], buffers.positions[:] = sequences, positions
-        np.add(self.weights.embed(tokens), self.weights.positions[positions], out=buffers.x)
+        if self._omega is None:
+            np.add(self.weights.embed(tokens), self.weights.positions[positions], out=buffers.x)
+            return None
+        buffers.x[...] = self.weights.embed(tokens)
+        rotation = rotation_of(positions, self._omega, np.float32, self.config.rope_pairing)
+        buffers.cos[...], buffers.sin[...] = rotation.cos, rotation.sin
+        return rotation
 
     def _arguments(self, w, chunk, cache, rows, wanted, largest):
         """The ``Weights`` (for kernels that take ``chunk`` rows of a panel at a time) and ``Shape`` of the kernels."""
-        from ..kernels.activation import KINDS
-        from ..kernels.decoding import one_token
+        from ..kernels.decoding import launch
 
         config = self.config
-        weights = one_token.Weights(w.data, w.offsets, w.panel_sizes, panel_size(w.format, chunk), w.vectors)
-        return weights, one_token.Shape(
+        chunk_size = panel_size(w.format, chunk)
+        weights = launch.Weights(w.data, w.offsets, w.panel_sizes, chunk_size, w.vectors, w.places, w.head_norms)
+        return weights, launch.Shape(
             rows,
             wanted,
             largest,
             config.n_layer,
             config.n_head,
+            config.key_heads,
             config.head_size,
             config.n_embd,
+            config.hidden_columns,
             config.mlp_width,
             config.vocab_size,
             cache.batch,
             cache.capacity,
-            KINDS[config.mlp],
-            np.float32(config.norm_epsilon),
+            cache.capacity if config.sliding_window is None else config.sliding_window,
+            config.window_from,
             np.float32(1 / math.sqrt(config.head_size) if config.scale_attn_weights else 1),
             config.scale_attn_by_inverse_layer_idx,
+            *forms(config),
         )
 
     def _buffers_for(self, cache, rows, n_threads):
@@ -190,6 +221,22 @@ class PanelDecoder:
                 kept.pop(next(iter(kept)))
             kept[key] = make_buffers(self.weights, rows, n_threads, cache.capacity)
         return kept[key]
+
+
+def forms(config):
+    """The ``norm``, ``heads`` and ``mlp`` of ``kernels.decoding.launch.Shape``."""
+    from ..kernels.activation import KINDS
+    from ..kernels.decoding import block_forms
+
+    epsilon, rotary = np.float32(config.norm_epsilon), config.positions == "rotary"
+    norm = (block_forms.Rmsnorm if config.norm == "rmsnorm" else block_forms.Layernorm)(epsilon)
+    heads = block_forms.AsMade(0)
+    if rotary or config.qk_norm:
+        pairs = config.head_size // 2 if rotary else 0
+        heads = block_forms.Prepared(pairs, config.rope_pairing == "halves", config.qk_norm, epsilon)
+    if config.is_gated:
+        return norm, heads, block_forms.Gated(KINDS[GATED_ACTIVATIONS[config.mlp]])
+    return norm, heads, block_forms.Plain(KINDS[config.mlp])
 
 
 def _merge(best, count):
@@ -204,33 +251,36 @@ def _merge(best, count):
 
 
 def make_buffers(weights, rows, threads, capacity, block=None, sums=None, words=False):
-    """``kernels.decoding.one_token.Buffers`` for the given numbers of rows, threads and cached tokens.
+    """``kernels.decoding.launch.Buffers`` for the given numbers of rows, threads and cached tokens.
 
     A thread has memory for the activations of ``block`` rows and for ``sums`` rows of sums; default: all rows. words:
     activations are words of two bfloat16.
     """
-    from ..kernels.decoding.one_token import MOST_LARGEST, STAGES, Buffers
+    from ..kernels.decoding.launch import MOST_LARGEST, STAGES, Buffers
     from ..kernels.decoding.panel_tile import STREAMS
     from ..kernels.decoding.stages import STAGE_WORDS
 
     config, C = weights.config, weights.config.n_embd
     # One block more than needed: rows a power of two apart would compete for the same sets of the CPU's cache.
-    step = (-(-max(C, config.mlp_width) // BLOCK) + 1) * BLOCK
+    step = (-(-max(C, config.heads_width, config.mlp_width) // BLOCK) + 1) * BLOCK
+    pairs = config.head_size // 2 if config.positions == "rotary" else 0
     quantised = weights.format == "int8"
     shapes = {
         "counters": ((STAGES * config.n_layer + 1) * STAGE_WORDS,),
         "sequences": (rows,),
         "positions": (rows,),
+        "cos": (rows, pairs),
+        "sin": (rows, pairs),
         "x": (rows, C),
-        "q": (rows, C),
-        "heads": (rows, C),
-        "hidden": (rows, config.mlp_width),
+        "q": (rows, config.heads_width),
+        "heads": (rows, config.heads_width),
+        "hidden": (rows, config.hidden_columns),
         "logits": (0, 0),  # given with each call
         "best": (threads, block or rows, 1 + MOST_LARGEST, 2),
         "activations": (threads, block or rows, step),
         "scales": (threads, block or rows, step // BLOCK),
         "sums": (threads, sums or rows, PANEL if sums else STREAMS * PANEL),
-        "scratch": (threads, max(capacity, C)),
+        "scratch": (threads, max(capacity, C, config.mlp_width)),
     }
     others = dict.fromkeys(("counters", "sequences", "positions"), np.int64) | {"best": np.float64}
     if quantised or words:

@@ -25,8 +25,8 @@ class RmsnormCache(NamedTuple):
 
 
 @part
-def _row_square(x, base, C):
-    """The mean of the squares of a row."""
+def mean_square(x, base, C):
+    """The mean of the squares of the C numbers from element ``base`` on."""
     step, j = lanes(x), 0
     first = second = third = fourth = broadcast(x, 0.0)
     while j < C:
@@ -42,7 +42,7 @@ def _forward_rows(worker, task, x, weight, out, rrms, rows, epsilon):
     C = weight.size
     for row in range(task * rows, min(rrms.size, (task + 1) * rows)):
         base = row * C
-        r = x.dtype.type(1) / np.sqrt(_row_square(x, base, C) + epsilon)
+        r = x.dtype.type(1) / np.sqrt(mean_square(x, base, C) + epsilon)
         rrms[row] = r
         for j in range(0, C, lanes(x)):
             n = C - j

@@ -44,6 +44,15 @@ def _turn_neighbours(x, at, out, to, cos, sin, angle, pairs, sign):
 
 
 @part
+def turn_head(x, at, out, to, cos, sin, angle, pairs, halves, sign):
+    """One head, from element ``at`` of x to element ``to`` of out; its cosines and sines begin at element ``angle``."""
+    if halves:
+        _turn_halves(x, at, out, to, cos, sin, angle, pairs, sign)
+    else:
+        _turn_neighbours(x, at, out, to, cos, sin, angle, pairs, sign)
+
+
+@part
 def _turn_rows(worker, task, x, out, cos, sin, per_sequence, halves, sign, rows):
     T, n_head, pairs = x.shape[1], x.shape[2], x.shape[3] // 2
     size, out_size = x.itemsize, out.itemsize
@@ -54,10 +63,7 @@ def _turn_rows(worker, task, x, out, cos, sin, per_sequence, halves, sign, rows)
         angle = (row if per_sequence else t) * pairs
         for h in range(n_head):
             first, target = at + h * (x.strides[2] // size), to + h * (out.strides[2] // out_size)
-            if halves:
-                _turn_halves(x, first, out, target, cos, sin, angle, pairs, sign)
-            else:
-                _turn_neighbours(x, first, out, target, cos, sin, angle, pairs, sign)
+            turn_head(x, first, out, target, cos, sin, angle, pairs, halves, sign)
 
 
 @launcher

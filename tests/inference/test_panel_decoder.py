@@ -11,7 +11,7 @@ from gpt_numpy.inference import KVCache, panel_decoder
 from gpt_numpy.inference.decoder import OpsDecoder
 from gpt_numpy.inference.panel_decoder import PanelDecoder
 from gpt_numpy.inference.sampling import Sampling
-from gpt_numpy.kernels.decoding import one_token, prompt
+from gpt_numpy.kernels.decoding import launch, prompt
 from gpt_numpy.kernels.runtime import threads
 
 CONFIG = GPTConfig(vocab_size=37, block_size=23, n_layer=2, n_head=3, n_embd=30)
@@ -126,7 +126,7 @@ def test_the_largest_logits_are_found_in_passing(pair, monkeypatch, count):
 def test_more_than_are_found_in_passing(monkeypatch):
     fast = PanelDecoder.pack(random_model())
     expected = fast.step_to_largest([3], KVCache(CONFIG), 3)
-    monkeypatch.setattr(one_token, "MOST_LARGEST", 2)
+    monkeypatch.setattr(launch, "MOST_LARGEST", 2)
     found = fast.step_to_largest([3], KVCache(CONFIG), 3)
     assert all(np.array_equal(f, e) for f, e in zip(found, expected))
 

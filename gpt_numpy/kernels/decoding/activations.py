@@ -8,10 +8,8 @@ from ..runtime.bfloat16 import store_row
 from ..runtime.decorators import part
 from ..runtime.vectors import (
     absolute,
-    add_lanes,
     broadcast,
     convert,
-    fma,
     lanes,
     load_tail,
     max_lanes,
@@ -21,31 +19,6 @@ from ..runtime.vectors import (
     where,
 )
 from .panel_tile import BLOCK
-
-
-@part
-def layernorm_row(x, out, weight, bias, vectors, epsilon):
-    """out (C,) = layernorm of x (C,); weight and bias are where they begin in ``vectors``."""
-    C, width = len(x), lanes(x)
-    total = broadcast(x, np.float32(0))
-    i = 0
-    while i < C:
-        total += load_tail(x, i, C - i)
-        i += width
-    mean = add_lanes(total) / np.float32(C)
-    square = np.float32(0)
-    for j in range(C):
-        out[j] = x[j] - mean
-    total = broadcast(x, np.float32(0))
-    i = 0
-    while i < C:
-        centred = load_tail(out, i, C - i)
-        total = fma(centred, centred, total)
-        i += width
-    square = add_lanes(total) / np.float32(C)
-    rstd = np.float32(1) / np.sqrt(square + epsilon)
-    for j in range(C):
-        out[j] = out[j] * rstd * vectors[weight + j] + vectors[bias + j]
 
 
 def prepare(source, activations, scales):

@@ -4,29 +4,30 @@ Decoding is limited by memory: a token needs every weight once, for two operatio
 nothing twice and does not wait. Weights are read as panels of columns (``panel_tile``), and all work between two matrices
 is fused into the pieces before or after. One launch serves all layers (``stages``).
 
-A layer has five stages. In each, pieces have disjoint outputs, and every number is added up in an order that depends
+A layer has six stages. In each, pieces have disjoint outputs, and every number is added up in an order that depends
 neither on the number of threads nor on the other rows:
 
-    layernorm 1 and c_attn   the queries to a buffer, keys and values straight into the cache
-    attention                a piece is one head of one row, over the cached keys up to its own
+    norm 1 and c_attn        the queries to a buffer, keys and values straight into the cache
+    the new keys             are normalised and turned in the cache, where the model does so
+    attention                a piece is one head of one row: its query is prepared, and sees the cached keys up to its own
     c_proj                   added to the residual stream
-    layernorm 2 and c_fc     with the activation
-    mlp.c_proj               added to the residual stream
+    norm 2 and c_fc          with the activation, or the halves of a gated one
+    mlp.c_proj               of gate · up where there is a gate; added to the residual stream
 
-and last, layernorm and the output head. Where a few of the largest logits are all that is wanted, each thread keeps its
+and last, a norm and the output head. Where a few of the largest logits are all that is wanted, each thread keeps its
 own in passing, and none is written. A row is one new token of one sequence; several rows may be consecutive tokens of
 the same one (a prompt, or a draft to be verified), since all keys are written before any row attends.
 With many rows the work is matrix multiplication: each panel is taken ``CHUNK`` deep at a time, which stays in the
 nearest cache while all rows pass over it.
 
+The norm, the preparation of queries and keys and the feed-forward layer are those of ``block_forms``.
+
 Its specification is ``inference.decoder.OpsDecoder``.
 """
 
-from typing import NamedTuple
-
 import numpy as np
+from numba.extending import overload
 
-from ..activation import activate
 from ..runtime.decorators import part
 from ..runtime.emitting import Rows
 from ..runtime.threads import launcher, parallel_for
@@ -42,92 +43,12 @@ from ..runtime.vectors import (
     read,
     store_tail,
 )
-from .activations import begin_sums, copy_numbers, layernorm_row, prepare
+from .activations import begin_sums, copy_numbers, prepare
+from .block_forms import Prepared, normalise, prepare_head, prepare_hidden, store_hidden
 from .cached_attention import attend
+from .launch import CHUNK, FC, HEAD, MLP_PROJ, PIECES, PROJ, QKV, STAGES, Part, Run, matrix_of
 from .panel_tile import BLOCK, PANEL, STREAMS, TILE_ROWS, panel_tile
 from .stages import claim, finish, wait
-
-QKV, PROJ, FC, MLP_PROJ, HEAD = range(5)  # the kinds of matrix, in the order of ``Weights.offsets``
-STAGES = 5  # of a layer: the matrices, and attention between the first two
-PIECES = 8  # of a matrix for each thread, at least, where there are as many panels
-CHUNK = 256  # k; a multiple of BLOCK
-MOST_LARGEST = 128  # logits of a row that are found in passing
-
-
-class Weights(NamedTuple):
-    data: np.ndarray  # all panels: float32, uint16 (bfloat16) or int8
-    offsets: np.ndarray  # (4 n_layer + 1,) where each matrix begins; the last is the output head
-    panel_sizes: np.ndarray  # (5,) elements of a panel of each kind
-    chunk_size: int  # elements of CHUNK rows of a panel
-    vectors: np.ndarray  # float32: ln_1, c_attn's bias, c_proj's, ln_2, c_fc's, mlp.c_proj's; …; ln_f
-
-
-class Shape(NamedTuple):
-    rows: int
-    wanted: int  # rows whose logits are wanted: the last ones
-    largest: int  # how many of a row's largest logits are wanted, 1 … MOST_LARGEST; 0 for all, written to ``logits``
-    n_layer: int
-    n_head: int
-    head_size: int
-    n_embd: int
-    mlp_width: int
-    vocab_size: int
-    batch: int  # of the cache
-    capacity: int  # of the cache
-    activation: NamedTuple  # one of ``activation.KINDS``
-    epsilon: np.float32  # of the norms
-    scale: np.float32  # of attention's scores
-    scale_by_layer: bool  # whether block i divides the scale by i + 1
-
-
-class Buffers(NamedTuple):
-    """Memory of one token, kept from call to call. The last five have one part for each thread."""
-
-    counters: np.ndarray  # int64, zero at the start of a launch
-    sequences: np.ndarray  # (rows,) int64: index of each row's sequence in the cache
-    positions: np.ndarray  # (rows,) int64
-    x: np.ndarray  # (rows, C): the residual stream
-    q: np.ndarray  # (rows, C)
-    heads: np.ndarray  # (rows, C)
-    hidden: np.ndarray  # (rows, mlp_width)
-    logits: np.ndarray  # (wanted, V), or (0, 0) where only the largest are wanted
-    best: np.ndarray  # (threads, rows, 1 + MOST_LARGEST, 2) float64: see `_keep_largest`
-    activations: np.ndarray  # (threads, rows, step): what a matrix is multiplied by; float32, or int16 for int8 weights
-    scales: np.ndarray  # (threads, rows, step / BLOCK) of int16 activations
-    sums: np.ndarray  # (threads, rows, STREAMS · PANEL)
-    scratch: np.ndarray  # (threads, max(capacity, C))
-
-
-class Run(NamedTuple):
-    """All that the pieces of a launch share."""
-
-    weights: Weights
-    shape: Shape
-    buffers: Buffers
-    keys: np.ndarray  # the cache's, flat
-    values: np.ndarray
-
-
-class Matrix(NamedTuple):
-    """One matrix of the model, and the position of its layernorm and bias."""
-
-    layer: int
-    kind: int
-    depth: int  # K
-    columns: int  # N
-    first: int  # of its panels, in ``Weights.data``
-    panel_size: int
-    vector: int  # where its layernorm, or else its bias, is in ``Weights.vectors``
-    bias: int
-
-
-class Part(NamedTuple):
-    """``rows`` rows and ``width`` columns of a product, from row ``row`` and column ``first`` on."""
-
-    row: int
-    rows: int
-    first: int
-    width: int
 
 
 @part
@@ -145,10 +66,10 @@ def prepare_rows(task, run, matrix, first, count):
         if kind == PROJ:
             prepare(buffers.heads[row], activations, scales)
         elif kind == MLP_PROJ:
-            prepare(buffers.hidden[row], activations, scales)
+            gated = buffers.scratch[task, : shape.mlp_width]
+            prepare_hidden(shape.mlp, buffers.hidden[row], gated, activations, scales)
         else:
-            vector = matrix.vector
-            layernorm_row(buffers.x[row], normed, vector, vector + shape.n_embd, run.weights.vectors, shape.epsilon)
+            normalise(shape.norm, buffers.x[row], normed, run.weights.vectors, matrix.norm)
             prepare(normed, activations, scales)
 
 
@@ -160,7 +81,7 @@ def _multiply_panels(task, run, matrix, rows, panel, panels):
     first_row = task * buffers.sums.shape[1]
     sums = first_row * sums_step
     start = matrix.first + panel * matrix.panel_size
-    count = 0 if matrix.kind == HEAD else min(panels * PANEL, matrix.columns - panel * PANEL)
+    count = 0 if matrix.bias < 0 else min(panels * PANEL, matrix.columns - panel * PANEL)
     begin_sums(buffers.sums, sums, sums_step, rows, panels * PANEL, weights.vectors, matrix.bias + panel * PANEL, count)
     tiles = max(1, (rows * panels + TILE_ROWS - 1) // TILE_ROWS)  # a pass may want no logits at all
     step = max(1, (rows + tiles - 1) // tiles)  # even tiles: few sums do not hide the additions' latency
@@ -180,28 +101,37 @@ def _multiply_panels(task, run, matrix, rows, panel, panels):
 
 
 @part
+def key_at(run, layer, row, kv_head, position):
+    """Where the key of one position in a row's sequence begins in the cache, and its value."""
+    shape = run.shape
+    cached = (layer * shape.batch + run.buffers.sequences[row]) * shape.n_kv_head + kv_head
+    return (cached * shape.capacity + position) * shape.head_size
+
+
+@part
 def _scatter(run, layer, sums, part):
     """Columns of rows of (q, k, v) to where they belong: the query buffer, or a head's cache."""
     shape, buffers = run.shape, run.buffers
-    C, size, done = shape.n_embd, shape.head_size, 0
+    size, done = shape.head_size, 0
     while done < part.width:
         column = part.first + done
-        third, head, i = column // C, column % C // size, column % size
+        head, i = column // size, column % size
         run_length = min(part.width - done, size - i)  # columns of the same head
+        is_value = head >= shape.n_head + shape.n_kv_head
+        kv_head = head - shape.n_head - (shape.n_kv_head if is_value else 0)  # below 0: a query
         for r in range(part.rows):
             to = part.row + r
             source = sums.first + r * sums.step + done
-            if third == 0:
-                copy_numbers(sums.array, source, buffers.q, to * C + column, run_length)
+            if kv_head < 0:
+                copy_numbers(sums.array, source, buffers.q, to * shape.n_head * size + column, run_length)
             else:
-                cached = (layer * shape.batch + buffers.sequences[to]) * shape.n_head + head
-                target = (cached * shape.capacity + buffers.positions[to]) * size + i
-                copy_numbers(sums.array, source, run.keys if third == 1 else run.values, target, run_length)
+                target = key_at(run, layer, to, kv_head, buffers.positions[to]) + i
+                copy_numbers(sums.array, source, run.values if is_value else run.keys, target, run_length)
         done += run_length
 
 
 @part
-def _keep_largest(sums, start, first, count, keep, best):
+def keep_largest(sums, start, first, count, keep, best):
     """Go through ``count`` more logits, of the tokens from ``first`` on.
 
     best (1 + keep, 2): best[0, 0] is the sum of all so far, then come the largest (logit, token), largest first. Tokens
@@ -236,10 +166,10 @@ def deliver(task, run, matrix, sums, part):
     for to in range(part.row, part.row + part.rows):
         if kind == FC:
             for i in range(0, part.width, lanes(array)):
-                at, left = to * shape.mlp_width + part.first + i, part.width - i
-                store_tail(buffers.hidden, at, activate(shape.activation, load(array, start + i)), left)
+                at = to * shape.hidden_columns + part.first + i
+                store_hidden(shape.mlp, buffers.hidden, at, load(array, start + i), part.width - i)
         elif kind == HEAD and shape.largest > 0:
-            _keep_largest(array, start, part.first, part.width, shape.largest, buffers.best[task, to])
+            keep_largest(array, start, part.first, part.width, shape.largest, buffers.best[task, to])
         elif kind == HEAD:
             copy_numbers(array, start, buffers.logits, to * shape.vocab_size + part.first, part.width)
         else:
@@ -250,25 +180,8 @@ def deliver(task, run, matrix, sums, part):
 
 
 @part
-def matrix_of(layer, kind, weights, shape):
-    """The ``Matrix`` of this kind in this layer; of the head, layer is n_layer.
-
-    A layer's vectors are ln_1 and c_attn's bias (5C), c_proj's (C), ln_2 and c_fc's (2C + W), mlp.c_proj's (C). A bias
-    follows its layernorm, if there is one. The head has no bias.
-    """
-    C, W = shape.n_embd, shape.mlp_width
-    depth = W if kind == MLP_PROJ else C
-    columns = 3 * C if kind == QKV else W if kind == FC else shape.vocab_size if kind == HEAD else C
-    before = 5 * C if kind == PROJ else 6 * C if kind == FC else 8 * C + W if kind == MLP_PROJ else 0
-    vector = layer * (9 * C + W) + before
-    bias = vector + 2 * C if kind in (QKV, FC) else vector
-    first = weights.offsets[4 * layer + kind % HEAD]
-    return Matrix(layer, kind, depth, columns, first, weights.panel_sizes[kind], vector, bias)
-
-
-@part
 def _matrix_stage(task, run, stage, matrix):
-    """One matrix: layernorm or not before it, its bias, and what follows."""
+    """One matrix: a norm or not before it, its bias, and what follows."""
     shape, buffers = run.shape, run.buffers
     rows = shape.wanted if matrix.kind == HEAD else shape.rows
     panels = (matrix.columns + PANEL - 1) // PANEL
@@ -290,19 +203,60 @@ def _matrix_stage(task, run, stage, matrix):
     wait(buffers.counters, stage, pieces)
 
 
+def _key_stage(heads, task, run, stage, layer):
+    """Normalise and turn the new keys, once whole keys are in the cache; nothing where keys stay as they are made."""
+
+
+@overload(_key_stage)
+def _choose_key_stage(heads, task, run, stage, layer):
+    if heads.instance_class is Prepared:
+        return lambda heads, task, run, stage, layer: _prepare_keys(task, run, stage, layer)
+    return lambda heads, task, run, stage, layer: None
+
+
+@part
+def _prepare_keys(task, run, stage, layer):
+    shape, buffers, weights = run.shape, run.buffers, run.weights
+    pieces = shape.rows * shape.n_kv_head
+    piece = claim(buffers.counters, stage)
+    while piece < pieces:
+        row, head = piece // shape.n_kv_head, piece % shape.n_kv_head
+        at = key_at(run, layer, row, head, buffers.positions[row])
+        norm = weights.head_norms[layer, 1]
+        prepare_head(shape.heads, run.keys, at, shape.head_size, weights.vectors, norm, buffers, row)
+        finish(buffers.counters, stage)
+        piece = claim(buffers.counters, stage)
+    wait(buffers.counters, stage, pieces)
+
+
+def _prepare_query(heads, run, layer, row, head):
+    """Normalise and turn one query; nothing where queries stay as they are made."""
+
+
+@overload(_prepare_query)
+def _choose_prepare_query(heads, run, layer, row, head):
+    def prepare_query(heads, run, layer, row, head):
+        at, norm = (row * run.shape.n_head + head) * run.shape.head_size, run.weights.head_norms[layer, 0]
+        prepare_head(heads, run.buffers.q, at, run.shape.head_size, run.weights.vectors, norm, run.buffers, row)
+
+    return prepare_query if heads.instance_class is Prepared else lambda heads, run, layer, row, head: None
+
+
 @part
 def _attention_stage(task, run, stage, layer):
     shape, buffers = run.shape, run.buffers
-    pieces = shape.rows * shape.n_head
+    pieces, group = shape.rows * shape.n_head, shape.n_head // shape.n_kv_head
     scale = shape.scale / np.float32(layer + 1) if shape.scale_by_layer else shape.scale
     piece = claim(buffers.counters, stage)
     while piece < pieces:
         row, head = piece // shape.n_head, piece % shape.n_head
-        cached = (layer * shape.batch + buffers.sequences[row]) * shape.n_head + head
-        start = cached * shape.capacity * shape.head_size
+        _prepare_query(shape.heads, run, layer, row, head)
+        stop = buffers.positions[row] + 1
+        first_key = max(stop - shape.window, 0) if layer >= shape.window_from else 0
+        start = key_at(run, layer, row, head // group, first_key)
         first, last = head * shape.head_size, (head + 1) * shape.head_size
         q, out = buffers.q[row, first:last], buffers.heads[row, first:last]
-        attend(q, run.keys, run.values, start, buffers.positions[row] + 1, scale, out, buffers.scratch[task])
+        attend(q, run.keys, run.values, start, stop - first_key, scale, out, buffers.scratch[task])
         finish(buffers.counters, stage)
         piece = claim(buffers.counters, stage)
     wait(buffers.counters, stage, pieces)
@@ -314,9 +268,11 @@ def _walk(worker, task, run):
     for stage in range(STAGES * run.shape.n_layer + 1):
         layer, step = stage // STAGES, stage % STAGES
         if step == 1:
+            _key_stage(run.shape.heads, task, run, stage, layer)
+        elif step == 2:
             _attention_stage(task, run, stage, layer)
         else:
-            kind = HEAD if layer == run.shape.n_layer else max(step - 1, 0)
+            kind = HEAD if layer == run.shape.n_layer else max(step - 2, 0)
             _matrix_stage(task, run, stage, matrix_of(layer, kind, run.weights, run.shape))
 
 

@@ -14,11 +14,13 @@ from ..runtime.bfloat16 import numbers_in
 from ..runtime.decorators import part
 from ..runtime.emitting import Rows
 from ..runtime.threads import launcher, parallel_for
-from .one_token import HEAD, Part, Run, begin_sums, deliver, matrix_of, prepare_rows
+from .activations import begin_sums
+from .launch import HEAD, Part, Run, matrix_of
+from .one_token import deliver, prepare_rows
 from .panel_tile import BLOCK, PANEL, TILE_ROWS, panel_tile
 
 ROWS = 48  # of a task, at most: a multiple of every CPU's TILE_ROWS
-DEPTH = 768  # k, a multiple of one_token.CHUNK; ROWS × DEPTH numbers take a third of a second-level cache
+DEPTH = 768  # k, a multiple of launch.CHUNK; ROWS × DEPTH numbers take a third of a second-level cache
 RANGE = 192  # panels of a task, at most
 _TASKS_PER_THREAD = 4  # where there are few blocks of rows
 
@@ -48,7 +50,7 @@ def _multiply_block(worker, run, matrix, part):
             first, sums = panel * PANEL, first_sums + (panel - part.first) * slot
             count = min(PANEL, matrix.columns - first)
             if k == 0:
-                biases = 0 if matrix.kind == HEAD else count
+                biases = 0 if matrix.bias < 0 else count
                 begin_sums(buffers.sums, sums, PANEL, part.rows, PANEL, weights.vectors, matrix.bias + first, biases)
             panel_weights = Rows(
                 weights.data,
@@ -81,9 +83,9 @@ def _multiply_task(worker, task, run, layer, kind, block, panels):
 
 @launcher
 def multiply(n_tasks, layer, kind, block, panels, weights, shape, buffers, keys, values):
-    """One matrix of ``one_token``'s kinds, with its layernorm, bias and what follows; cut as `plan` says.
+    """One matrix of ``launch``'s kinds, with its norm, bias and what follows; cut as `plan` says.
 
-    ``weights.chunk_size`` is that of ``DEPTH`` rows. ``Buffers`` is described in ``one_token``, but activations have
+    ``weights.chunk_size`` is that of ``DEPTH`` rows. ``launch.Buffers`` describes the memory, but activations have
     room for ``ROWS`` rows of a worker, and sums for ROWS × RANGE.
     """
     run = Run(weights, shape, buffers, keys, values)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from gpt_numpy.kernels.decoding.one_token import CHUNK
+from gpt_numpy.kernels.decoding.launch import CHUNK
 from gpt_numpy.kernels.decoding.panel_tile import PANEL, TILE_ROWS
 from gpt_numpy.kernels.decoding.prompt import DEPTH, RANGE, ROWS, plan
 
