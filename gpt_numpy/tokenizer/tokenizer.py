@@ -48,7 +48,7 @@ class Tokenizer:
     """Byte-level BPE over ``vocabulary``; made by ``train`` or ``load``.
 
     Memory beside the vocabulary: the merge tables (some 6 MB for GPT-2's), and for each thread that encodes at the same
-    time a cache of words of 5 MiB. The caches grow with the distinct words (64 MiB a million), to 160 MiB together.
+    time a cache of words of 5 MiB. The caches grow with the distinct words (128 MiB a million), to 160 MiB together.
     """
 
     def __init__(self, vocabulary: Vocabulary):

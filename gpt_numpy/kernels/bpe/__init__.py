@@ -44,7 +44,7 @@ class _Desk:
 
     def __init__(self, tables, known, dtype, finder, n_desks):
         self._n_desks = n_desks
-        self.cache, self.bench = new_cache(known, dtype, merge_space(CHUNK, tables.ids.size - 256)), bench()
+        self.cache, self.bench = new_cache(known, merge_space(CHUNK, tables.ids.size - 256)), bench()
         buffer = np.zeros(4 * _SHORT_TEXT, dtype=np.uint8)  # a character has four bytes at most
         self._text = memoryview(buffer)
         self._bounds, self._state = np.zeros(2, dtype=np.int64), np.zeros(4, dtype=np.int64)

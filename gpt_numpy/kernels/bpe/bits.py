@@ -107,6 +107,32 @@ def copy_bytes(typingctx, target, target_start, source, source_start, size):
     return types.void(target, index, source, index, index), codegen
 
 
+def _copy_of(n_bytes):
+    """A function for kernels that copies ``n_bytes`` from one array to another; indices count the items of each."""
+
+    @intrinsic
+    def copy(typingctx, source, index, out, at):
+        def codegen(context, builder, signature, args):
+            block = ir.VectorType(ir.IntType(64), n_bytes // 8)
+            pointers = []
+            for array_type, array, first in ((source, *args[:2]), (out, *args[2:])):
+                n_items = ir.IntType(64)(n_bytes * 8 // array_type.dtype.bitwidth)
+                pointer = element_pointer(context, builder, array_type, array, first, n_items)
+                pointers.append(builder.bitcast(pointer, block.as_pointer()))
+            items = builder.load(pointers[0])
+            items.align = source.dtype.bitwidth // 8
+            builder.store(items, pointers[1]).align = out.dtype.bitwidth // 8
+            return context.get_dummy_value()
+
+        return types.void(source, types.int64, out, types.int64), codegen
+
+    return copy
+
+
+ENTRY_BYTES, LINE_BYTES = 16, 64
+copy_entry, copy_line = _copy_of(ENTRY_BYTES), _copy_of(LINE_BYTES)
+
+
 @inlined
 def short_key(buffer, start, length):
     """The two integers of a word of at most ``SHORT`` bytes; the second carries the length in bits 56 to 59.

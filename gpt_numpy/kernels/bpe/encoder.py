@@ -47,7 +47,7 @@ def _encode_chunk(bench, chunk, tables, cache, out, at, ends):
         prepare(bench, first, count, cache)
         entered = cache.room[0]
         if cache.room[2] >= MANY:
-            merge_new_words(bench, first, count, tables, cache)
+            merge_new_words(bench, first, count, tables, cache, out.itemsize)
         at = emit(bench, first, count, tables, cache, out, at)
         cache.room[2] = cache.room[0] - entered
         while mark < chunk.n_marks and marks[mark] < first + count:

@@ -44,9 +44,17 @@ class _Compare:
     def equal(self, byte):
         return self._mask(self.builder.icmp_unsigned("==", self.block, _same(byte)))
 
-    def between(self, first, last):
+    def inside(self, first, last):
+        """As a vector of booleans."""
+        if first == last:
+            return self.builder.icmp_unsigned("==", self.block, _same(first))
+        if last == 0xBF and first > 0x80:
+            return self.builder.icmp_unsigned(">=", self.block, _same(first))  # of a continuation byte
         shifted = self.builder.sub(self.block, _same(first))
-        return self._mask(self.builder.icmp_unsigned("<=", shifted, _same(last - first)))
+        return self.builder.icmp_unsigned("<=", shifted, _same(last - first))
+
+    def between(self, first, last):
+        return self._mask(self.inside(first, last))
 
     def at_least(self, byte):
         return self._mask(self.builder.icmp_unsigned(">=", self.block, _same(byte)))
@@ -104,24 +112,67 @@ def contraction_masks(typingctx, text, offset):
     return types.UniTuple(types.uint64, 2)(text, types.int64), codegen
 
 
+# Code points [first, stop) whose class the comparisons of ``lead_masks`` know: the most frequent ones of many scripts.
+# ``character_classes`` checks that its table agrees.
+KNOWN_LETTERS = (
+    *((0xC0, 0xD7), (0xD8, 0xF7), (0xF8, 0x280), (0x400, 0x480)),  # Latin, Cyrillic
+    *((0x3041, 0x3097), (0x309D, 0x30A0), (0x30A1, 0x30FB), (0x30FC, 0x3100)),  # kana
+    *((0x3400, 0x4DC0), (0x4E00, 0xA000), (0xAC00, 0xD780)),  # Han, Hangul
+)
+KNOWN_OTHERS = (
+    *((0x200B, 0x2028), (0x2500, 0x2740), (0x3001, 0x3005), (0x3008, 0x3021)),  # quotes and dashes, symbols, 、 and 。
+    *((0xFE00, 0xFE40), (0xFF01, 0xFF10), (0xFF1A, 0xFF21), (0x1F1C0, 0x1F200), (0x1F300, 0x1F700), (0x1F900, 0x1FA00)),
+)
+
+
+def _boxes(ranges):
+    """length → the characters of that many bytes in ``ranges``, as boxes: the (least, greatest) of each of their bytes.
+
+    Every combination of a box's bytes is a character of the range.
+    """
+    found = {2: [], 3: [], 4: []}
+    for first, stop in ranges:
+        while first < stop:
+            size = 1  # code points that have all but their last bytes in common
+            while first % (size * 64) == 0 and first + size * 64 <= stop:
+                size *= 64
+            count = min((stop - first) // size, 64 - first // size % 64)
+            least, greatest = chr(first).encode(), chr(first + count * size - 1).encode()
+            found[len(least)].append(list(zip(least, greatest, strict=True)))
+            first += count * size
+    return found
+
+
 @intrinsic
 def lead_masks(typingctx, text, offset):
-    """Lead bytes of the block at ``offset``: (all, those of letters of two bytes, those of letters of three bytes).
+    """Lead bytes of the block at ``offset``.
 
-    The last two hold the leads all of whose characters are letters in every version of Unicode since 5.0 (Cyrillic,
-    most Han, most Hangul). ``character_classes`` checks that its table agrees.
+    (all, those of known letters of two bytes, those of known letters of three bytes, those of known others)
     """
 
     def codegen(context, builder, signature, args):
         text_type, (array, start) = signature.args[0], args
-        block = _load(context, builder, text_type, array, start)
-        following = _load(context, builder, text_type, array, builder.add(start, _WORD(1)))
-        compare, behind = _Compare(builder, block), _Compare(builder, following)
-        han = builder.and_(compare.equal(0xE4), behind.at_least(0xB8))
-        three = _united(builder, [compare.between(0xE5, 0xE8), compare.between(0xEB, 0xEC), han])
-        return _results(context, builder, [compare.at_least(0xC0), compare.between(0xD0, 0xD1), three])
+        bytes_of = [
+            _Compare(builder, _load(context, builder, text_type, array, builder.add(start, _WORD(n)))) for n in range(3)
+        ]
 
-    return types.UniTuple(types.uint64, 3)(text, types.int64), codegen
+        def any_of(boxes):
+            """Lead bytes of characters in one of the ``boxes``."""
+            flags = []
+            for box in boxes:
+                inside = None
+                for compare, (least, greatest) in zip(bytes_of, box, strict=False):
+                    if (least, greatest) != (0x80, 0xBF):
+                        flag = compare.inside(least, greatest)
+                        inside = flag if inside is None else builder.and_(inside, flag)
+                flags.append(inside)
+            return builder.bitcast(_united(builder, flags), _WORD)
+
+        letters, others = _boxes(KNOWN_LETTERS), _boxes(KNOWN_OTHERS)
+        masks = [bytes_of[0].at_least(0xC0), any_of(letters[2]), any_of(letters[3]), any_of(others[3] + others[4])]
+        return _results(context, builder, masks)
+
+    return types.UniTuple(types.uint64, 4)(text, types.int64), codegen
 
 
 @intrinsic
@@ -168,9 +219,6 @@ def hash_block(typingctx, text, offset, length):
         return builder.mul(builder.xor(total, builder.lshr(total, _WORD(32))), _WORD(_FACTORS[0]))
 
     return types.uint64(text, types.int64, types.int64), codegen
-
-
-LETTER_LEADS = ((0x400, 0x480), (0x4E00, 0x9000), (0xB000, 0xD000))  # code points that ``lead_masks`` takes as letters
 
 
 @intrinsic

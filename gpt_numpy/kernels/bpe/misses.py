@@ -7,10 +7,10 @@ busy while each of them waits. Nothing branches on a word: one that is finished 
 import numpy as np
 
 from ..runtime.vectors import read, write
-from .bits import called, choose, count_bits, inlined, leading_zeros, trailing_zeros
+from .bits import ENTRY_BYTES, called, choose, count_bits, inlined, leading_zeros, trailing_zeros
 from .key_lanes import LANES, keep_keys, least_key, load_keys, with_key
 from .merging import NO_KEY, NO_SYMBOL, POSITION_BITS, pair_rank
-from .word_cache import COUNT_SHIFT, ENTRY_BYTES, enter, line_difference
+from .word_cache import COUNT_SHIFT, enter, line_difference
 
 MANY = 4  # new words of a batch that make it worth while to merge those of the next batch together
 
@@ -89,9 +89,9 @@ def _half_entry(symbols, base, alive, ids, itemsize):
 
 
 @inlined
-def _finish(bench, number, alive, base, tables, cache):
+def _finish(bench, number, alive, base, tables, cache, itemsize):
     """Enter the word ``number`` of the batch, unless it is there by now or has more tokens than an entry."""
-    symbols, itemsize = bench.symbols, cache.tokens.itemsize
+    symbols = bench.symbols
     low, high, line = read(bench.keys, 2 * number), read(bench.keys, 2 * number + 1), read(bench.lines, number)
     count = count_bits(alive & _TOKENS)
     first, rest = _half_entry(symbols, base, alive, tables.ids, itemsize)
@@ -103,8 +103,11 @@ def _finish(bench, number, alive, base, tables, cache):
 
 
 @called
-def merge_new_words(bench, first, count, tables, cache):
-    """Enter the short words that are new among the ``count`` words of the batch that begins with word ``first``."""
+def merge_new_words(bench, first, count, tables, cache, itemsize):
+    """Enter the short words that are new among the ``count`` words of the batch that begins with word ``first``.
+
+    itemsize: bytes of a token.
+    """
     n = _new_words(bench, count, cache.short)
     symbols, slots, misses = bench.symbols, tables.pair_slots, bench.misses
     for i in range(3):  # fill up the last four words
@@ -122,7 +125,7 @@ def merge_new_words(bench, first, count, tables, cache):
             keys_c, alive_c, going_c = _step(keys_c, alive_c, symbols, 2 * _WIDTH, slots)
             keys_d, alive_d, going_d = _step(keys_d, alive_d, symbols, 3 * _WIDTH, slots)
             going = going_a | going_b | going_c | going_d
-        _finish(bench, a, alive_a, 0, tables, cache)
-        _finish(bench, b, alive_b, _WIDTH, tables, cache)
-        _finish(bench, c, alive_c, 2 * _WIDTH, tables, cache)
-        _finish(bench, d, alive_d, 3 * _WIDTH, tables, cache)
+        _finish(bench, a, alive_a, 0, tables, cache, itemsize)
+        _finish(bench, b, alive_b, _WIDTH, tables, cache, itemsize)
+        _finish(bench, c, alive_c, 2 * _WIDTH, tables, cache, itemsize)
+        _finish(bench, d, alive_d, 3 * _WIDTH, tables, cache, itemsize)

@@ -21,7 +21,7 @@ import numpy as np
 from ...unicode import classes as unicode_classes
 from ..runtime.decorators import kernel
 from .bits import called, inlined, load_u64, padded, trailing_zeros
-from .masks import LETTER_LEADS
+from .masks import KNOWN_LETTERS, KNOWN_OTHERS
 
 OTHER, LETTER, NUMBER, SPACE = 0, 1, 2, 3
 _BLANK, _QUOTE = 0x20, 0x27
@@ -50,8 +50,9 @@ def character_classes():
     table[unicode_classes.letters()] = LETTER
     table[unicode_classes.numbers()] = NUMBER
     table[unicode_classes.spaces()] = SPACE
-    for first, stop in LETTER_LEADS:
-        assert (table[first:stop] == LETTER).all(), "the scanner takes these for letters without looking"
+    for kind, ranges in ((LETTER, KNOWN_LETTERS), (OTHER, KNOWN_OTHERS)):
+        for first, stop in ranges:
+            assert (table[first:stop] == kind).all(), f"the scanner takes U+{first:04X} to {stop - 1:04X} for {kind}"
     return in_pages(table)
 
 

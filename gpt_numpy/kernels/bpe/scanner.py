@@ -41,13 +41,14 @@ def _wide_masks(text, position, n_bytes, table, masks):
     two and of three bytes, and those of characters from U+3000 on.
     """
     valid = _first(n_bytes)
-    leads, two, three = lead_masks(text, position)
+    leads, two, three, others = lead_masks(text, position)
     leads &= valid
-    two &= leads & (valid >> _ONE)
-    three &= leads & (valid >> _TWO)
+    two &= valid >> _ONE
+    three &= valid >> _TWO
+    others &= valid >> _THREE
     letters = two | two << _ONE | three | three << _ONE | three << _TWO
     numbers, white, white_two, white_three = np.uint64(0), np.uint64(0), np.uint64(0), np.uint64(0)
-    rest = leads & ~(two | three)
+    rest = leads & ~(two | three | others)
     whole = n_bytes
     while rest != 0:
         index = trailing_zeros(rest)
@@ -73,29 +74,24 @@ def _wide_masks(text, position, n_bytes, table, masks):
 
 
 @inlined
-def join_bit(before, behind):
-    """The bit of ``joins[pair]`` for the byte before the pair and the byte behind it; a few bytes share one."""
-    return np.uint64(before & 7) << _THREE | np.uint64(behind & 7)
-
-
-@inlined
 def joins_nothing(text, at, joins):
-    """Whether no merge joins the byte at ``at`` to the one before it; ``text`` goes on behind ``at``."""
+    """Whether no merge joins the byte at ``at`` ≥ 1 to the one before it, as 1 or 0; ``text`` goes on behind ``at``.
+
+    Their neighbours on both sides count as well, of which a few share a bit of ``joins``.
+    """
     pair = np.int64(read(text, at - 1)) << 8 | np.int64(read(text, at))
-    around = join_bit(read(text, max(at - 2, 0)), read(text, at + 1))
-    return read(joins, pair) >> around & _ONE == 0
+    around = np.uint64(read(text, max(at - 2, 0)) & 7) << _THREE | np.uint64(read(text, at + 1) & 7)
+    return ~read(joins, pair) >> around & _ONE
 
 
 @called
 def _divisions(text, position, candidates, joins):
     """Those of ``candidates``, bits of the block at ``position``, where no merge joins a byte to the one before."""
-    found = np.uint64(0)
+    found = candidates
     while candidates != 0:
-        at = position + trailing_zeros(candidates)
-        lowest = candidates & (~candidates + _ONE)
-        if joins_nothing(text, at, joins):
-            found |= lowest
-        candidates ^= lowest
+        index = trailing_zeros(candidates)
+        found ^= (joins_nothing(text, position + index, joins) ^ _ONE) << np.uint64(index)
+        candidates &= candidates - _ONE
     return found
 
 

@@ -72,7 +72,7 @@ def divide(text, start, end, joins, starts, count):
     count += 1
     if end - start > SHORT:
         for at in range(start + 1, end):
-            if read(text, at) >= _WIDE and joins_nothing(text, at, joins):
+            if read(text, at) >= _WIDE and joins_nothing(text, at, joins) != 0:
                 write(starts, count, np.uint16(at))
                 count += 1
     return count

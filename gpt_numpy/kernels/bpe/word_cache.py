@@ -6,7 +6,7 @@ older one:
 - words of at most fifteen bytes: two entries in each cache line, of a word and sixteen bytes of tokens. An entry that is
   pushed out of the first position moves to the second (so the second is the older). A new cache holds the vocabulary's
   tokens, which are words as well;
-- words of up to LONG_BYTES, and shorter ones of more tokens than fit into an entry: one row for every hash.
+- words of up to LONG_BYTES, and shorter ones of more tokens than fit into an entry, have records (``long_words``).
 
 Other words are merged every time. Where many words have come that the cache does not hold, the kernels stop and ask for a
 larger one (``grown``), up to MAX_LINES. A cache belongs to one thread at a time; see ``bpe.BPEEncoder``.
@@ -15,30 +15,25 @@ larger one (``grown``), up to MAX_LINES. A cache belongs to one thread at a time
 from typing import NamedTuple
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.extending import intrinsic
 
+from ...host.pages import large_zeros
 from ..runtime.decorators import kernel
-from ..runtime.emitting import element_pointer
 from ..runtime.vectors import prefetch, read, write
-from .bits import SHORT, called, copy_bytes, hash_key, inlined, leading_zeros, short_key
-from .masks import BLOCK, equal_bytes, hash_block
+from .bits import ENTRY_BYTES, SHORT, called, copy_entry, hash_key, inlined, leading_zeros, short_key
+from .long_words import LONG_BYTES, encode_long, find_record, index_records, prepare_long
+from .masks import BLOCK
 from .merging import MergeSpace, merge_word
 from .vocabulary_tables import ROW
 
 N_LINES, MAX_LINES = 1 << 16, 1 << 21  # of short words, two entries each, in a new cache and in the largest
-LONG_BYTES = 62
-OUT_SLACK = 8  # ids behind the last one that may be overwritten
+OUT_SLACK = 32  # ids behind the last one that may be overwritten
 CHUNK = 1 << 13  # bytes that go through all stages together
-BATCH = 256  # words whose cache lines are asked for together
-ENTRY_BYTES, _ROW_BYTES = 16, 64  # of tokens in an entry and in a row of the long table
+BATCH = 128  # words whose cache lines are asked for together
 MARKS = 1 << 10  # texts that may end in one chunk
-COUNT_SHIFT = np.uint64(60)  # the number of tokens in an entry's second integer; 0: the long table has them
+COUNT_SHIFT = np.uint64(60)  # the number of tokens in an entry's second integer; 0: a record has them
 
 _ENTRY, _LINE = 4, 8  # integers of an entry, of a cache line
-_LINES_A_ROW, _GROWTH = 8, 4
-_COUNT, _LENGTH = LONG_BYTES, LONG_BYTES + 1  # bytes of a row's spelling that hold numbers
+_GROWTH = 4
 _ABOVE = np.uint64(4)
 _ENDLESS = 2**62
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -48,9 +43,9 @@ class WordCache(NamedTuple):
     """Words and their tokens."""
 
     short: np.ndarray  # (_LINE * n_lines,) uint64: entries of low, high | n_tokens << 60, two integers of tokens
-    spelling: np.ndarray  # (BLOCK * n_rows,) uint8: a word's bytes, n_tokens, length
-    tokens: np.ndarray  # (n_rows * _ROW_BYTES,) bytes of uint16 or uint32
-    room: np.ndarray  # (3,) int64: words entered; how many make a larger cache worth while; entered by the last batch
+    slots: np.ndarray  # (BUCKET * n_buckets,) uint64: which records may be a word's
+    records: np.ndarray  # uint8: those of long words
+    room: np.ndarray  # (4,) int64: words entered; how many make the cache grow; entered by the last batch; units in use
     space: MergeSpace  # for merging words
 
 
@@ -63,7 +58,7 @@ class Bench(NamedTuple):
     keys: np.ndarray  # (2 * BATCH,) uint64
     lines: np.ndarray  # (BATCH,) int64: index in ``short`` of the line that may hold a word
     masks: np.ndarray  # (6,) uint64
-    rows: np.ndarray  # (BATCH,) int64: the row of the long table that may hold a long word
+    records: np.ndarray  # (BATCH,) int64: the record that may be a long word's
     misses: np.ndarray  # (BATCH + …,) int64: numbers of long words, then of new ones
     symbols: np.ndarray  # (128,) uint32: those of four words that are merged
     pair_keys: np.ndarray  # (128,) uint32
@@ -87,9 +82,7 @@ def bench():
 
 def _lines(n_lines):
     """An empty table of short words. Its entries never lie across two cache lines."""
-    memory = np.zeros(_LINE * (n_lines + 1), dtype=np.uint64)
-    first = -memory.ctypes.data % 64 // memory.itemsize
-    return memory[first : first + _LINE * n_lines]
+    return large_zeros(n_lines * 64).view(np.uint64)
 
 
 def known_words(spelling, lengths, ids, dtype):
@@ -99,27 +92,26 @@ def known_words(spelling, lengths, ids, dtype):
     return short
 
 
-def new_cache(known, dtype, space):
+def new_cache(known, space):
     """A new cache, of 5 MiB, that holds the words of ``known``."""
     short = _lines(N_LINES)
     short[:] = known
-    return _with_rows(short, dtype, space)
+    return _with_records(short, space)
 
 
-def _with_rows(short, dtype, space):
+def _with_records(short, space):
     n_lines = short.size // _LINE
-    n_rows = n_lines // _LINES_A_ROW
     return WordCache(
         short,
-        np.zeros(n_rows * BLOCK, dtype=np.uint8),
-        np.zeros(n_rows * _ROW_BYTES // dtype.itemsize, dtype=dtype),
-        np.array([0, n_lines, BATCH], dtype=np.int64),
+        large_zeros(n_lines * 2).view(np.uint64),
+        large_zeros(n_lines * 14),  # with their index a quarter of the lines' memory
+        np.array([0, n_lines // 2, BATCH, 0], dtype=np.int64),  # half: few lines then have three words
         space,
     )
 
 
 def grown(cache, n_caches=1):
-    """A larger cache with the short words of ``cache``, or ``cache`` itself if it may not grow any more.
+    """A larger cache with the words of ``cache``, or ``cache`` itself if it may not grow any more.
 
     Together, ``n_caches`` caches take at most some 160 MiB.
     """
@@ -130,7 +122,11 @@ def grown(cache, n_caches=1):
         return cache
     short = _lines(min(_GROWTH * n_lines, most))
     _move_words(cache.short, short)
-    return _with_rows(short, cache.tokens.dtype, cache.space)
+    larger = _with_records(short, cache.space)
+    larger.records[: cache.records.size] = cache.records
+    larger.room[3] = cache.room[3]
+    index_records(larger.records, larger.slots, cache.room[3])
+    return larger
 
 
 @inlined
@@ -184,95 +180,30 @@ def _move_words(old, new):
             enter(new, line, low, high, old[entry + 2], old[entry + 3])
 
 
-@intrinsic
-def _copy_entry(typingctx, source, index, out, at):
-    """Copy sixteen bytes from ``source`` to ``out``; indices count the items of each."""
-
-    def codegen(context, builder, signature, args):
-        block = ir.VectorType(ir.IntType(64), 2)
-        pointers = []
-        for array_type, array, first in ((source, *args[:2]), (out, *args[2:])):
-            n_items = ir.IntType(64)(ENTRY_BYTES * 8 // array_type.dtype.bitwidth)
-            pointer = element_pointer(context, builder, array_type, array, first, n_items)
-            pointers.append(builder.bitcast(pointer, block.as_pointer()))
-        items = builder.load(pointers[0])
-        items.align = source.dtype.bitwidth // 8
-        builder.store(items, pointers[1]).align = out.dtype.bitwidth // 8
-        return context.get_dummy_value()
-
-    return types.void(source, types.int64, out, types.int64), codegen
-
-
-@inlined
-def _row_of(buffer, start, length, spelling):
-    """Number of the row of the long table that may hold a word of at most LONG_BYTES bytes."""
-    return np.int64(
-        hash_block(buffer, start, length) >> np.uint64(leading_zeros(np.uint64(spelling.size // BLOCK - 1)))
-    )
-
-
 @called
-def _encode_long(buffer, start, length, row, tables, cache, out, at):
-    """Tokens of a word of up to LONG_BYTES bytes through a row of the long table; returns the end."""
-    spelling, tokens, width = cache.spelling, cache.tokens, _ROW_BYTES // out.itemsize
-    word = row * BLOCK
-    if read(spelling, word + _LENGTH) == length:
-        different = ~equal_bytes(buffer, start, spelling, word)
-        if different << np.uint64(BLOCK - length) == 0:
-            count = np.int64(read(spelling, word + _COUNT))
-            for i in range(0, count, ENTRY_BYTES // out.itemsize):
-                _copy_entry(tokens, row * width + i, out, at + i)
-            return at + count
-    end = merge_word(buffer, start, length, tables, cache.space, out, at)
-    if end - at <= width:
-        copy_bytes(spelling, word, buffer, start, BLOCK)
-        write(spelling, word + _COUNT, np.uint8(end - at))
-        write(spelling, word + _LENGTH, np.uint8(length))
-        for i in range(0, end - at, ENTRY_BYTES // out.itemsize):
-            _copy_entry(out, at + i, tokens, row * width + i)
-        cache.room[0] += _LINES_A_ROW >> 1
-    return end
-
-
-@called
-def _encode_new(buffer, word, key, line, row, tables, cache, out, at):
+def _encode_new(buffer, word, key, line, record, tables, cache, out, at):
     """Tokens of a word that has no entry with all of them; a short word is entered. Returns the end.
 
-    row: that of a long word.
+    record: that of a long word.
     """
     start, length = word
     if length > LONG_BYTES:
         return merge_word(buffer, start, length, tables, cache.space, out, at)
     if length > SHORT:
-        return _encode_long(buffer, start, length, row, tables, cache, out, at)
+        return encode_long(buffer, start, length, record, tables, cache, out, at)
     low, high = key
     short = cache.short
     for entry in range(line, line + _LINE, _ENTRY):
         if read(short, entry) == low and read(short, entry + 1) == high:
-            row = _row_of(buffer, start, length, cache.spelling)
-            return _encode_long(buffer, start, length, row, tables, cache, out, at)
+            record = find_record(buffer, start, length, cache)
+            return encode_long(buffer, start, length, record, tables, cache, out, at)
     cache.room[0] += 1
     end = merge_word(buffer, start, length, tables, cache.space, out, at)
     enter(short, line, low, high, np.uint64(0), np.uint64(0))
     if end - at <= ENTRY_BYTES // out.itemsize:
-        _copy_entry(out, at, short, line + 2)
+        copy_entry(out, at, short, line + 2)
         write(short, line + 1, high | np.uint64(end - at) << COUNT_SHIFT)
     return end
-
-
-@called
-def _prepare_long(bench, first, count, cache):
-    """Find the rows of the ``count`` words whose numbers are in ``bench.misses``, and ask for their cache lines."""
-    text, starts = bench.text, bench.starts
-    for i in range(count):
-        number = read(bench.misses, i)
-        start = np.int64(read(starts, first + number))
-        length = np.int64(read(starts, first + number + 1)) - start
-        if length <= LONG_BYTES:
-            row = _row_of(text, start, length, cache.spelling)
-            write(bench.rows, number, row)
-            prefetch(cache.spelling, row * BLOCK)
-            prefetch(cache.tokens, row * (_ROW_BYTES // cache.tokens.itemsize))
 
 
 @called
@@ -292,7 +223,7 @@ def prepare(bench, first, count, cache):
         write(bench.misses, n_long, np.int64(i))
         n_long += end - start > SHORT
         start = end
-    _prepare_long(bench, first, n_long, cache)
+    prepare_long(bench, first, n_long, cache)
 
 
 @called
@@ -307,12 +238,12 @@ def emit(bench, first, count, tables, cache, out, at):
         write(lines, i, at)
         newer, older = line_difference(short, line, low, high)
         entry = line + (np.int64(newer != 0) << 2)
-        _copy_entry(short, entry + 2, out, at)
+        copy_entry(short, entry + 2, out, at)
         n_tokens = np.int64(read(short, entry + 1) >> COUNT_SHIFT)
         if (newer != 0) & (older != 0) | (n_tokens == 0):
             start = np.int64(read(bench.starts, first + i))
             word = start, np.int64(read(bench.starts, first + i + 1)) - start
-            at = _encode_new(bench.text, word, (low, high), line, read(bench.rows, i), tables, cache, out, at)
+            at = _encode_new(bench.text, word, (low, high), line, read(bench.records, i), tables, cache, out, at)
         else:
             at += n_tokens
     return at

@@ -10,8 +10,8 @@ import pytest
 from gpt_numpy.errors import TokenizerError, VocabError
 from gpt_numpy.kernels import bpe
 from gpt_numpy.kernels.bpe import BPEEncoder, word_cache
+from gpt_numpy.kernels.bpe.long_words import LONG_BYTES
 from gpt_numpy.kernels.bpe.merging import SCAN_LIMIT
-from gpt_numpy.kernels.bpe.word_cache import LONG_BYTES
 from gpt_numpy.tokenizer import GPT2_PATTERN, reference
 from gpt_numpy.tokenizer.pretokenize import split as split_by_pattern
 
@@ -171,6 +171,33 @@ def test_a_cache_grows_with_the_words_up_to_its_limit(small_caches):
     assert 64 << 10 < encoder._desks[0].cache.short.nbytes
     check_words(encoder, many_words())
     assert encoder._desks[0].cache.short.nbytes == 512 << 10
+
+
+def long_words(n_words, seed=0):
+    rng = random.Random(seed)
+    return ["".join(rng.choices("abc", k=rng.randrange(16, LONG_BYTES + 1))) for _ in range(n_words)]
+
+
+def test_a_larger_cache_keeps_the_long_words(encoder):
+    encoder.forget()
+    words = long_words(200)
+    expected = encoder.encode_batch(words, threads=1)
+    desk = encoder._desks[0]
+    desk.grow()
+    used = desk.cache.room[3]
+    assert encoder.encode_batch(words, threads=1) == expected
+    assert desk.cache.room[3] == used > 200
+
+
+def test_records_of_long_words_are_forgotten_when_they_are_too_many(small_caches, monkeypatch):
+    monkeypatch.setattr(word_cache, "MAX_LINES", 1 << 10)
+    encoder = BPEEncoder(BYTES, AAA)
+    words = long_words(2000)  # of some hundreds of bytes each with their tokens, where 14 KiB are set aside
+    for seed in range(3):
+        random.Random(seed).shuffle(words)
+        check_words(encoder, words)
+    cache = encoder._desks[0].cache
+    assert cache.records.nbytes == 14 << 10 and 0 < cache.room[3] * 16 < cache.records.nbytes
 
 
 def test_caches_take_little_memory_at_first_and_160_mib_together_at_most(encoder):

@@ -38,6 +38,15 @@ def test_words_are_those_of_the_pattern(hard_strings):
         assert word_starts(text.encode()) == expected_starts(text), text
 
 
+def test_every_character_is_of_its_class():
+    """Frequent characters have their classes from comparisons of bytes instead of the table: two beside each other."""
+    characters = [chr(code) for code in (*range(0x80, 0xD800), *range(0xE000, 0x20100), *range(0xE0000, 0xE0200))]
+    for start in range(0, len(characters), 4000):
+        for around in ("a{}", "-{}", "1{}{}"):
+            text = "".join(around.format(character, character) for character in characters[start : start + 4000])
+            assert word_starts(text.encode()) == expected_starts(text), (start, around)
+
+
 def test_every_position_of_every_awkward_string_in_a_block():
     units = (
         "'s",
