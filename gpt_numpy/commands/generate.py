@@ -121,7 +121,7 @@ def write(args, model, draft, tokenizer, prompt, sampling):
     from ..locating import find_model
 
     read, _ = read_as_trained(find_model(args.model), prompt)
-    tokens = tokenizer.encode(read, allowed_special="all" if args.allow_special else ())
+    tokens = tokenizer.begin_ids + tokenizer.encode(read, allowed_special="all" if args.allow_special else ())
     tokens = tokens or start_of_text(tokenizer)
     if args.figures:  # compile first, so that the figures do not include compiling
         warm_up(model, tokens, sampling)

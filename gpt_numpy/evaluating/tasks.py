@@ -87,10 +87,10 @@ def perplexity(model, tokenizer, texts: Iterable[str], stride: int | None = None
     """The ``Perplexity`` of ``texts``: windows of the model's context, ``stride`` tokens apart (default: half of it)."""
     tokens, nats, n_bytes = 0, 0.0, 0
     for text in texts:
-        ids = tokenizer.encode_ordinary(text)
-        logprobs = text_logprobs(model, ids, stride)
+        ids, begin = tokenizer.encode_ordinary(text), tokenizer.begin_ids[-1:]
+        logprobs = text_logprobs(model, begin + ids, stride)
         tokens, nats = tokens + len(logprobs), nats - float(logprobs.sum())
-        n_bytes += len(text.encode("utf-8")) - len(tokenizer.decode_bytes(ids[:1]))
+        n_bytes += len(text.encode("utf-8")) - (0 if begin else len(tokenizer.decode_bytes(ids[:1])))
     if not tokens:
         raise DataError("no text to evaluate on")
     return Perplexity(tokens, nats, n_bytes)
@@ -145,14 +145,14 @@ def multiple_choice(
 def encode_pair(tokenizer, context: str, continuation: str) -> tuple[list[int], list[int]]:
     """Ids of a context and of its continuation, divided at the token boundary nearest to the context's end.
 
-    Both are encoded as one text, as the model saw text in training. White space at the end of the context belongs to the
-    continuation, because GPT-2's tokens begin with white space.
+    Both are encoded as one text, as the model saw text in training, after the tokenizer's ``begin_ids``. White space at the
+    end of the context belongs to the continuation, because GPT-2's tokens begin with white space.
     """
     kept = context.rstrip()
     continuation = context[len(kept) :] + continuation if kept else continuation
     first = tokenizer.encode_ordinary(kept or context)
     whole = tokenizer.encode_ordinary((kept or context) + continuation)
-    return first, whole[len(first) :]
+    return tokenizer.begin_ids + first, whole[len(first) :]
 
 
 # ---- files ---------------------------------------------------------------------------------------------------

@@ -85,11 +85,11 @@ def log_softmax_at(logits, targets):
 def score_text(model, tokenizer, text):
     """The ``Score`` of a text.
 
-    The model reads the text as the beginning of a document, after the end-of-text token. Without such a token, the
-    text's first token is context only.
+    The model reads the text as the beginning of a document, after the tokenizer's ``begin_ids`` or else the end-of-text
+    token. Without such a token, the text's first token is context only.
     """
     ids = tokenizer.encode_ordinary(text)
-    first = [] if tokenizer.eot_id is None else [tokenizer.eot_id]
+    first = tokenizer.begin_ids[-1:] or ([] if tokenizer.eot_id is None else [tokenizer.eot_id])
     tokens = np.array(first + ids, np.int64)
     logprobs = token_logprobs(model, tokens)
     return Score(tokens, logprobs, len(tokenizer.decode_bytes(tokens[1:].tolist())))

@@ -118,10 +118,12 @@ def pieces(new_tokens, tokenizer, count, stop=(), finished=None):
 
 
 def start_of_text(tokenizer):
-    """The ids before the first token of a text: the end-of-text token, or a line break if there is none.
+    """The ids before the first token of a text: the tokenizer's ``begin_ids``, or else the end-of-text token, or a line break.
 
     Raises ``GenerationError`` for a tokenizer that has neither.
     """
+    if tokenizer.begin_ids:
+        return tokenizer.begin_ids
     if tokenizer.eot_id is not None:
         return [tokenizer.eot_id]
     try:
@@ -133,7 +135,11 @@ def start_of_text(tokenizer):
 
 
 def encode_prompts(tokenizer, prompts):
-    """A list of lists of token ids from one prompt or several, each a text or a list of ids."""
+    """A list of lists of token ids from one prompt or several, each a text or a list of ids.
+
+    A text has the tokenizer's ``begin_ids`` in front.
+    """
     single = isinstance(prompts, str) or (len(prompts) > 0 and hasattr(prompts[0], "__index__"))
     prompts = [prompts] if single else prompts
-    return [tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt) for prompt in prompts]
+    begin = tokenizer.begin_ids
+    return [begin + tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt) for prompt in prompts]

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from ..errors import ConfigError, VocabError
+from ..tokenizer.formats.pipeline import DIGITS
 from ..tokenizer.formats.vocab_files import id_table
 from ..tokenizer.pretokenize import GPT2_PATTERN
 from ..tokenizer.tokenizer import Tokenizer
@@ -30,6 +31,7 @@ PATTERNS: Mapping[str, str] = types.MappingProxyType(
             "llama-bpe"
         ),
         QWEN2_PATTERN: "qwen2",
+        DIGITS[True]: "smollm",
     }
 )
 _UNMERGED = {"llama-bpe": "smaug-bpe"}  # the same pattern where a whole word is not taken from the vocabulary first
@@ -62,6 +64,13 @@ def vocabulary_of(tokenizer: Any, n_rows: int, end_of_text: tuple[int, ...] = ()
         raise VocabError("llama.cpp has no prefix space in byte-level BPE", field="add_prefix_space", found=True)
     if vocabulary.pattern not in PATTERNS:
         raise VocabError("llama.cpp has no such pattern", field="pattern", found=vocabulary.pattern)
+    if len(vocabulary.begin) > 1:
+        raise VocabError("llama.cpp puts one token in front of a text", field="begin", found=vocabulary.begin)
+    pattern = PATTERNS[vocabulary.pattern]
+    if not vocabulary.ignore_merges:
+        pattern = _UNMERGED.get(pattern, pattern)
+    elif pattern not in _UNMERGED and tokenizer.whole_words:
+        raise VocabError("llama.cpp has this for Llama 3's pattern alone", field="ignore_merges", found=True)
     if len(vocabulary) > n_rows:
         raise ConfigError("the tokenizer has more ids", field="vocab_size", found=n_rows, expected=f"{len(vocabulary)}")
     tokens = list(id_table(vocabulary))
@@ -74,16 +83,15 @@ def vocabulary_of(tokenizer: Any, n_rows: int, end_of_text: tuple[int, ...] = ()
     ends = end_of_text or (() if tokenizer.eot_id is None else (tokenizer.eot_id,))
     # Without an end, llama.cpp would stop at id 11. Instead, it gets a token that no UTF-8 text has.
     end = ends[0] if ends else vocabulary.byte_ids[_NEVER_IN_UTF8]
-    pattern = PATTERNS[vocabulary.pattern]
     return Words(
-        _UNMERGED.get(pattern, pattern),
+        pattern,
         [*tokens, *(f"[PAD{i}]" for i in padding)],
         [*kinds, *(_UNUSED for _ in padding)],
         merges,
-        end,
+        tokenizer.begin_ids[0] if vocabulary.begin else end,
         end,
         ends[1] if len(ends) > 1 else None,
-        False,
+        bool(vocabulary.begin),
     )
 
 

@@ -95,6 +95,11 @@ class CharTokenizer:
         """The id of ``<|endoftext|>``, or None if there is no such token."""
         return self.special_tokens.get(END_OF_TEXT)
 
+    @property
+    def begin_ids(self) -> list[int]:
+        """No ids stand in front of a text, as ``Tokenizer.begin_ids`` has them."""
+        return []
+
     def has_text(self, ids) -> np.ndarray:
         """Whether each of ``ids`` (an integer or an array of any shape) is an id of this tokenizer: a bool array.
 

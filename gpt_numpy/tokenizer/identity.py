@@ -5,9 +5,10 @@ other's ids as noise. Token shards, checkpoints and run folders therefore keep `
 that uses two of them together compares the identities (``check_same_tokenizer``).
 
 The identity covers the kind of tokenizer, the tokens with their ids, the merges in their order, special and plain
-added tokens, the pre-tokenization pattern, the prefix space and the Unicode version of the package's own tables. For
-another pattern than GPT-2's it also covers the characters of every class that the pattern names (``\\p{Lu}``), which the
-installed ``regex`` decides. The files that a tokenizer was read from, and their format, do not change the identity.
+added tokens, the pre-tokenization pattern, the prefix space, the normal form, whether whole words go before merges, the
+tokens in front of a text, and the Unicode version of the package's own tables. For another pattern than GPT-2's it also
+covers the characters of every class that the pattern names (``\\p{Lu}``), which the installed ``regex`` decides. The files
+that a tokenizer was read from, and their format, do not change the identity.
 """
 
 from __future__ import annotations
@@ -40,6 +41,14 @@ def bpe_identity(vocabulary) -> str:
         "unicode": unicode.VERSION,
         "classes": {name: _hash_of_class(name) for name in sorted(_classes_of_regex(vocabulary.pattern))},
     }
+    # Only where a tokenizer has them: the identities of others are as they were before there were such parts.
+    more = {
+        "normal_form": vocabulary.normal_form,
+        "normalized_tokens": sorted(vocabulary.normalized_tokens),
+        "ignore_merges": vocabulary.ignore_merges,
+        "begin": vocabulary.begin,
+    }
+    facts |= {name: value for name, value in more.items() if value}
     return _hash(facts, lengths.tobytes(), b"".join(vocabulary.tokens), merges.tobytes())
 
 

@@ -157,3 +157,14 @@ def encode_word(word: bytes, byte_ids: Sequence[int], table: Mapping[Pair, tuple
             break
         ids = merge_pair(ids, pair, table[pair][1])
     return ids
+
+
+def last_pair(word: bytes, byte_ids: Sequence[int], table: Mapping[Pair, tuple[int, int]]) -> Pair | None:
+    """The two tokens that ``encode_word`` has of ``word`` at some time; None if there is no such time."""
+    ids = [byte_ids[byte] for byte in word]
+    while len(ids) > 2:
+        pair = min(zip(ids, ids[1:]), key=lambda pair: table.get(pair, NEVER))
+        if pair not in table:
+            return None
+        ids = merge_pair(ids, pair, table[pair][1])
+    return (ids[0], ids[1]) if len(ids) == 2 else None

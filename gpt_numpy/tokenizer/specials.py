@@ -3,6 +3,9 @@
 Special tokens control the model: a text that a user typed must not be able to end a document. Special tokens
 are therefore recognised only where the caller allows that. Any other text that holds one is refused.
 
+The order of ``cut`` is that of ``tokenizers``: added tokens are found in the text as it is; the parts between them are
+normalised; the added tokens that are found in normalised text divide these parts again.
+
 >>> list(split_specials("one<|endoftext|>two", ["<|endoftext|>"]))
 [('one', False), ('<|endoftext|>', True), ('two', False)]
 """
@@ -11,10 +14,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import regex
 
 from ..errors import TokenizerError
+from ..unicode.normal_form import normalized
+
+if TYPE_CHECKING:
+    from .vocabulary import Vocabulary
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -38,6 +46,27 @@ def split_specials(text: str, special_tokens: Collection[str]) -> Iterator[tuple
         start = match.end()
     if start < len(text):
         yield text[start:] if start else text, False
+
+
+def cut(text: str, allowed: frozenset[str], vocabulary: Vocabulary, goes_on: bool = False) -> list[tuple[str, bool]]:
+    """The parts of ``text`` in order, each with whether it is one of the ``allowed`` added tokens.
+
+    ``goes_on`` says that ordinary text came before ``text``, so that no prefix space is added.
+    """
+    late = allowed & vocabulary.normalized_tokens
+    parts = list(split_specials(text, allowed - late))
+    if vocabulary.normal_form is not None:
+        parts = [(part if added else normalized(part), added) for part, added in parts]
+        if late:
+            parts = [p for part, added in parts for p in ([(part, True)] if added else split_specials(part, late))]
+    if vocabulary.add_prefix_space:
+        first = 1 if goes_on else 0
+        parts[first:] = [(part, True) if added else (_prefixed(part), False) for part, added in parts[first:]]
+    return parts
+
+
+def _prefixed(text):
+    return text if text.startswith(" ") else " " + text
 
 
 def find_specials(text: str, special_tokens: Collection[str]):

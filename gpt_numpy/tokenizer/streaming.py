@@ -72,9 +72,15 @@ def read_chunks(file: BinaryIO, name: str | os.PathLike) -> Iterator[str]:
 # a number that no number follows, or any visible character before white space. (?r) searches from the end.
 _WORD_END = regex.compile(r"(?r)(?<=\p{L})(?=\P{L})|(?<=\p{N})(?=\P{N})|(?<=\S)(?=\s)")
 
+_COMBINING = "\u0300"  # a character below never joins with one before it
 
-def stable_parts(chunks: Iterable[str], special_tokens: Collection[str] = ()) -> Iterator[str]:
+
+def stable_parts(
+    chunks: Iterable[str], special_tokens: Collection[str] = (), normalizes: bool = False
+) -> Iterator[str]:
     """The text in ``chunks``, divided where GPT-2's words end and no special token is cut.
+
+    With ``normalizes``, also where the parts can be brought into NFC one by one.
 
     The tokens of the parts are the tokens of the whole text. Text after the last division waits for the next chunk. The
     time is proportional to the text, for chunks of any size and divisions at any distance.
@@ -82,7 +88,7 @@ def stable_parts(chunks: Iterable[str], special_tokens: Collection[str] = ()) ->
     >>> list(stable_parts(["so", "me te", "xt"]))
     ['some', ' text']
     """
-    cutter = _Cutter(special_tokens)
+    cutter = _Cutter(special_tokens, normalizes)
     for chunk in chunks:
         if not isinstance(chunk, str):
             raise TypeError(f"a text to encode is a str, not {type(chunk).__name__}")
@@ -97,8 +103,8 @@ def stable_parts(chunks: Iterable[str], special_tokens: Collection[str] = ()) ->
 class _Cutter:
     """Finds the last position where the text so far may be divided, and reads each character a few times at most."""
 
-    def __init__(self, special_tokens):
-        self._special_tokens = special_tokens
+    def __init__(self, special_tokens, normalizes):
+        self._special_tokens, self._normalizes = special_tokens, normalizes
         self._longest = max(map(len, special_tokens), default=0)
         self._done: list[str] = []  # text before ``_text``: searched, without a position to divide
         self._text = ""
@@ -155,6 +161,9 @@ class _Cutter:
             match = _WORD_END.search(seen, self._searched, limit + 1)
             if match is None or match.start() == 0:
                 return 0
+            if self._normalizes and self._text[match.start()] >= _COMBINING:
+                limit = match.start() - 1
+                continue
             inside = [span for span in self._spans if span[0] < match.start() < span[1]]
             if not inside:
                 return match.start()

@@ -39,9 +39,9 @@ from .learning import check_ties, check_vocab_size, checked_texts, learn_merges,
 from .plain_encoder import PlainEncoder
 from .pretokenize import GPT2_PATTERN, compile_pattern, split
 from .ragged import RaggedBytes, RaggedIds, join
-from .specials import END_OF_TEXT, check_special_tokens, refuse_specials, resolve, split_specials
+from .specials import END_OF_TEXT, check_special_tokens, cut, refuse_specials, resolve
 from .streaming import read_chunks, stable_parts
-from .vocabulary import Vocabulary, from_merges
+from .vocabulary import Vocabulary, encode_words, from_merges, unmerged_tokens
 
 
 class Tokenizer:
@@ -119,6 +119,11 @@ class Tokenizer:
         """The id of ``<|endoftext|>``, or None if the vocabulary has no such token."""
         return self.vocabulary.special_tokens.get(self.vocabulary.end_of_text or "")
 
+    @property
+    def begin_ids(self) -> list[int]:
+        """The ids in front of every text that a model reads, such as that of ``<|begin_of_text|>``; mostly none."""
+        return [self.vocabulary.special_tokens[text] for text in self.vocabulary.begin]
+
     def has_text(self, ids) -> np.ndarray:
         """Whether each of ``ids`` (an integer or an array of any shape) is an id of this tokenizer: a bool array.
 
@@ -143,20 +148,23 @@ class Tokenizer:
         *,
         allowed_special: str | Collection[str] = (),
         disallowed_special: str | Collection[str] = "all",
+        add_special_tokens: bool = False,
     ) -> list[int]:
         """The ids of ``text``, found on the calling thread.
 
         ``allowed_special``     special tokens to encode as their id: a collection of them, or ``"all"``
         ``disallowed_special``  special tokens to refuse: ``"all"`` is all that are not allowed; with ``()``
                                 a token that is not allowed is encoded as ordinary text
+        ``add_special_tokens``  whether ``begin_ids`` stand in front, as ``transformers`` has it
 
         Raises ``TokenizerError``, with the position, for a refused special token and for a lone surrogate;
         ``TypeError`` if ``text`` is no str.
         """
         parts = self._cut(text, *self._choose(allowed_special, disallowed_special))
+        begin = self.begin_ids if add_special_tokens else []
         if self._all_plain([parts]):
-            return self._encoder.encode(parts[0][0])
-        return self._encode_all([parts], threads=1)[0].tolist()
+            return begin + self._encoder.encode(parts[0][0])
+        return begin + self._encode_all([parts], threads=1)[0].tolist()
 
     def encode_ordinary(self, text: str) -> list[int]:
         """The ids of ``text``, in which special tokens are text like any other."""
@@ -229,9 +237,11 @@ class Tokenizer:
             raise TokenizerError(
                 "a stream can be cut into words by GPT-2's pattern only", field="pattern", found=self.vocabulary.pattern
             )
+        if self.vocabulary.normalized_tokens:
+            raise TokenizerError("a stream cannot be searched for added tokens of normalised text")
         chosen = self._choose(allowed_special, disallowed_special)
         offset, goes_on = 0, False
-        for part in stable_parts(chunks, frozenset().union(*chosen)):
+        for part in stable_parts(chunks, frozenset().union(*chosen), self.vocabulary.normal_form is not None):
             parts = self._cut(part, *chosen, start=offset, goes_on=goes_on)
             yield self._encode_all([parts], threads=1)[0]
             offset, goes_on = offset + len(part), not parts[-1][1]
@@ -261,8 +271,11 @@ class Tokenizer:
             raise TokenizerError(
                 "bytes can be encoded by GPT-2's pattern only", field="pattern", found=self.vocabulary.pattern
             )
-        if self.vocabulary.plain_tokens or self.vocabulary.add_prefix_space:
-            raise TokenizerError("bytes cannot be encoded by a tokenizer with plain added tokens or a prefix space")
+        own = self.vocabulary
+        if own.plain_tokens or own.add_prefix_space or own.normal_form or self.whole_words:
+            raise TokenizerError(
+                "bytes are encoded by merges alone: no added tokens, prefix space, normal form, whole words"
+            )
         return self._encoder.encode_bytes(data).tolist()
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
@@ -316,6 +329,8 @@ class Tokenizer:
     def _finds_words(self):
         """Whether the encoder divides texts into words: by GPT-2's pattern or by an automaton, not by ``regex``."""
         pattern = self.vocabulary.pattern
+        if self.whole_words:
+            return False
         return pattern == GPT2_PATTERN or not compiler.missing() and automaton_of(pattern) is not None
 
     @functools.cached_property
@@ -338,12 +353,11 @@ class Tokenizer:
         if not isinstance(text, str):
             check_text(text, field)
         refuse_specials(text, disallowed, allowed, field, start)
-        parts = list(split_specials(text, allowed))
+        if self.vocabulary.normal_form is not None:
+            check_text(text, field, start)  # before the positions change
+        parts = cut(text, allowed, self.vocabulary, goes_on)
         if start or not self._all_plain([parts]):
             check_text(text, field, start)  # the kernels' encoder checks a text in one piece
-        if self.vocabulary.add_prefix_space:
-            first = 1 if goes_on else 0
-            parts[first:] = [(part, True) if added else (_prefixed(part), False) for part, added in parts[first:]]
         return parts
 
     def _cut_all(self, texts, chosen) -> list[list[tuple[str, bool]]]:
@@ -358,7 +372,8 @@ class Tokenizer:
 
         The search for special tokens goes over all texts at once. A match across two texts only costs time.
         """
-        as_it_is = self._finds_words and not self.vocabulary.add_prefix_space
+        own = self.vocabulary
+        as_it_is = self._finds_words and not own.add_prefix_space and own.normal_form is None
         if as_it_is and hasattr(self._encoder, "encode_ragged"):  # the kernels'
             from ..kernels.bpe.texts import many_texts
 
@@ -392,9 +407,11 @@ class Tokenizer:
             results.append(np.concatenate(pieces, dtype=self.dtype) if pieces else np.empty(0, self.dtype))
         return results
 
+    @functools.cached_property
+    def whole_words(self) -> dict[bytes, int]:
+        """Tokens that a word is as a whole, though its merges do not make them: word → id."""
+        return unmerged_tokens(self.vocabulary, self._encoder) if self.vocabulary.ignore_merges else {}
+
     def _encode_words(self, text) -> np.ndarray:
-        return self._encoder.encode_words([word.encode("utf-8") for word in split(text, self.vocabulary.pattern)])
-
-
-def _prefixed(text):
-    return text if text.startswith(" ") else " " + text
+        words = [word.encode("utf-8") for word in split(text, self.vocabulary.pattern)]
+        return encode_words(words, self._encoder, self.whole_words, self.dtype)

@@ -2,7 +2,8 @@
 
 Every file format reads into a ``Vocabulary`` and is written from one. Ids are dense: ``tokens[i]`` are
 the bytes of id ``i``. Two kinds of tokens are not made by a merge: the 256 single bytes and the
-special tokens. Each of the others is the result of exactly one merge.
+special tokens. Each of the others is the result of exactly one merge. With ``ignore_merges``, a token may also be the result
+of none: such a token stands where a whole word is that token.
 
 A freshly trained vocabulary numbers the bytes by their value (0 … 255), then the merges in order, then
 the special tokens (``from_merges``). GPT-2's own numbers the bytes in another order (see ``byte_alphabet``), and other
@@ -14,11 +15,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field
 
+import numpy as np
+
 from ..errors import VocabError
 from ..wording import counted
 from .byte_alphabet import GPT2_BYTE_ORDER, spell, unspell
 from .pretokenize import GPT2_PATTERN
 from .specials import END_OF_TEXT
+
+NORMAL_FORMS = ("NFC",)
 
 
 class Origin:
@@ -46,6 +51,10 @@ class Vocabulary:
     add_prefix_space  whether a part of a text that does not begin with a space gets a space in front
     end_of_text     the special token that ends a text; by default ``<|endoftext|>``, where there is such a token
     ties            the rule for pairs of equal counts that the merges were trained with (``TIES``); None: unknown
+    normal_form     the Unicode normal form that ordinary text is brought into before the pattern, one of ``NORMAL_FORMS``
+    normalized_tokens  those of plain_tokens that are found in the normalised text; the others in the text as it is
+    ignore_merges   whether a word that is a token is that token, whatever the merges make of it
+    begin           special tokens that stand in front of every text that a model reads, such as ``<|begin_of_text|>``
     made            (byte_ids, merged_ids) of tokens that were made from the merges, which need no search then
     byte_ids        (derived) byte → id
     merged_ids      (derived) merge → id of the token it makes
@@ -61,6 +70,10 @@ class Vocabulary:
     end_of_text: str | None = None
     ties: str | None = field(default=None, compare=False)
     made: InitVar[tuple[Sequence[int], Sequence[int]] | None] = None
+    normal_form: str | None = None
+    normalized_tokens: frozenset[str] = frozenset()
+    ignore_merges: bool = False
+    begin: tuple[str, ...] = ()
     byte_ids: tuple[int, ...] = field(init=False, repr=False)
     merged_ids: tuple[int, ...] = field(init=False, repr=False)
 
@@ -128,7 +141,7 @@ class Vocabulary:
             made[new_id] = rank
             usable.add(new_id)
         plain_ids = set(self.plain_tokens.values())
-        for token, i in ids.items():
+        for token, i in ids.items() if not self.ignore_merges else ():
             if i not in usable and i not in plain_ids:
                 raise VocabError(
                     f"no merge makes the token {spell(token)!r}: a merge is missing, or it is a "
@@ -179,3 +192,33 @@ def from_merges(
         ties=ties,
         made=made,
     )
+
+
+# ---- whole words -------------------------------------------------------------------------------------------
+
+# With ``ignore_merges``, a word that is a token is that token, though its merges may not make it. Most vocabularies have no
+# such token. Where there are some (in a vocabulary joined from others, say), words are looked up before they are merged.
+
+
+def unmerged_tokens(vocabulary: Vocabulary, encoder) -> dict[bytes, int]:
+    """bytes → id of the ordinary tokens that ``encoder`` does not make of their own bytes."""
+    added = {*vocabulary.special_tokens.values(), *vocabulary.plain_tokens.values()}
+    ids = [i for i in range(len(vocabulary)) if i not in added]
+    tokens = [vocabulary.tokens[i] for i in ids]
+    made = encoder.encode_words(tokens)
+    lengths = np.array([len(token) for token in vocabulary.tokens])
+    # Where each token's bytes end, the last id made of them is the token itself, unless there are several.
+    last = made[np.searchsorted(np.cumsum(lengths[made]), np.cumsum(lengths[ids]))]
+    return {token: i for token, i, found in zip(tokens, ids, last.tolist()) if found != i}
+
+
+def encode_words(words: list[bytes], encoder, whole: dict[bytes, int], dtype: np.dtype) -> np.ndarray:
+    """The ids (n_tokens,) of ``words``, each merged by itself or, where it is in ``whole``, as that id."""
+    if whole.keys().isdisjoint(words):
+        return encoder.encode_words(words)
+    pieces, start = [], 0
+    for n, word in enumerate(words):
+        if word in whole:
+            pieces += [encoder.encode_words(words[start:n]), np.array([whole[word]], dtype)]
+            start = n + 1
+    return np.concatenate([*pieces, encoder.encode_words(words[start:])], dtype=dtype)

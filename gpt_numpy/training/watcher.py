@@ -236,17 +236,17 @@ def sample(model, corpus, prompt, n_tokens, seed, temperature=0.8, top_k=50):
     without text in the tokenizer are never drawn.
     """
     tokenizer, vocab_size = corpus.tokenizer, model.config.vocab_size
+    begin = tokenizer.begin_ids
     if prompt:
-        ids = tokenizer.encode_ordinary(normalize(prompt, corpus.normalize))
-    elif tokenizer.eot_id is not None:
-        ids = [tokenizer.eot_id]
+        shown = tokenizer.encode_ordinary(normalize(prompt, corpus.normalize))
+    elif begin or tokenizer.eot_id is not None:
+        begin, shown = begin or [tokenizer.eot_id], []
     else:
-        ids = [int(corpus.training[:1][0])]
-    shown = [] if ids == [tokenizer.eot_id] else ids
+        shown = [int(corpus.training[:1][0])]
     stop_tokens = () if tokenizer.eot_id is None else (tokenizer.eot_id,)
     new = generate(
         model,
-        ids,
+        begin + shown,
         n_tokens,
         stop_tokens=stop_tokens,
         temperature=temperature,

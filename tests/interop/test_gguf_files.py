@@ -1,5 +1,7 @@
 """GGUF files, read back by the package ``gguf``: every tensor, the order of the rotary pairs, the tokenizer, and refusals."""
 
+import dataclasses
+
 import gguf
 import numpy as np
 import pytest
@@ -10,6 +12,8 @@ from gpt_numpy.errors import CheckpointMismatch, ConfigError, VocabError
 from gpt_numpy.interop import gguf_files, gguf_vocabulary
 from gpt_numpy.tokenizer import END_OF_TEXT, Tokenizer
 from gpt_numpy.tokenizer.char import CharTokenizer
+from gpt_numpy.tokenizer.formats.pipeline import DIGITS
+from gpt_numpy.tokenizer.pretokenize import GPT2_PATTERN
 
 LLAMA = dict(norm="rmsnorm", positions="rotary", mlp="swiglu", bias=False)
 MODELS = {  # name → (architecture, fields, how llama.cpp pairs the numbers of a head)
@@ -166,6 +170,25 @@ def test_the_tokenizer(tmp_path):
     gguf_files.save(tmp_path / "ends.gguf", model.config, model.params, trained, end_of_text=(262, 263))
     fields, _ = read(tmp_path / "ends.gguf")
     assert (fields["tokenizer.ggml.eos_token_id"], fields["tokenizer.ggml.eot_token_id"]) == (262, 263)
+
+
+def test_llama_cpps_names_of_patterns():
+    def words(pattern, **own):
+        trained = Tokenizer.train(["hello"], 258, special_tokens=["<|b|>"], pattern=pattern).vocabulary
+        return gguf_vocabulary.vocabulary_of(Tokenizer(dataclasses.replace(trained, **own)), 258)
+
+    llama3 = gguf_vocabulary.LLAMA3_PATTERN
+    assert words(llama3).pattern == "smaug-bpe" and words(llama3, ignore_merges=True).pattern == "llama-bpe"
+    assert words(gguf_vocabulary.QWEN2_PATTERN, normal_form="NFC", ignore_merges=True).pattern == "qwen2"
+    assert words(DIGITS[True]).pattern == "smollm"
+    found = words(llama3, begin=("<|b|>",))
+    assert (found.begin, found.end, found.adds_begin) == (257, 0xFF, True)
+    with pytest.raises(VocabError, match="one token in front"):
+        words(llama3, begin=("<|b|>", "<|b|>"))
+    with pytest.raises(VocabError, match="prefix space"):
+        words(GPT2_PATTERN, add_prefix_space=True)
+    with pytest.raises(VocabError, match="ignore_merges: .*Llama 3's pattern alone"):
+        words(GPT2_PATTERN, ignore_merges=True, merges=())
 
 
 def test_a_file_without_a_tokenizer(tokenizer, tmp_path):

@@ -18,7 +18,9 @@ from gpt_numpy.inference.decoder import OpsDecoder
 from gpt_numpy.inference.generate import generate
 from gpt_numpy.interop import gguf_files, gguf_vocabulary
 from gpt_numpy.tokenizer import END_OF_TEXT, Tokenizer, load_tokenizer
+from gpt_numpy.tokenizer.formats.pipeline import DIGITS
 from gpt_numpy.tokenizer.pretokenize import GPT2_PATTERN
+from gpt_numpy.tokenizer.vocabulary import Vocabulary
 
 pytestmark = pytest.mark.campaign
 
@@ -36,7 +38,12 @@ MODELS = {
     "wide qwen2": dict(LLAMA, bias="qkv", head_dim=32, n_kv_head=2),
     "qwen3": dict(LLAMA, qk_norm=True, head_dim=32, n_kv_head=2),
 }
-PATTERNS = {"gpt-2": GPT2_PATTERN, "llama-3": gguf_vocabulary.LLAMA3_PATTERN, "qwen2": gguf_vocabulary.QWEN2_PATTERN}
+PATTERNS = {
+    "gpt-2": GPT2_PATTERN,
+    "llama-3": gguf_vocabulary.LLAMA3_PATTERN,
+    "qwen2": gguf_vocabulary.QWEN2_PATTERN,
+    "digits": DIGITS[True],
+}
 TEXT = "The quick brown fox jumps over the lazy dog; it's 2,345 times as quick as the dog's dog. \n\n\tBut why?  " * 20
 
 
@@ -102,6 +109,25 @@ def test_ids_of_texts(name, tmp_path):
         assert llama.tokenize(text.encode(), add_bos=False, special=False) == tokenizer.encode_ordinary(text), text
     text = "a<|x|> b<|endoftext|>"
     assert llama.tokenize(text.encode(), add_bos=False, special=True) == tokenizer.encode(text, allowed_special="all")
+    llama.close()
+
+
+def test_llama_3s_words_and_beginning(tmp_path):
+    samples = texts(2000, seed=2)
+    trained = Tokenizer.train(samples, 500, ["<|b|>", END_OF_TEXT], gguf_vocabulary.LLAMA3_PATTERN).vocabulary
+    used = {part for merge in trained.merges for part in merge}
+    kept = [n for n, i in enumerate(trained.merged_ids) if i in used or n % 2]  # the others are made by no merge
+    merges = tuple(trained.merges[n] for n in kept)
+    own = dict(ignore_merges=True, begin=("<|b|>",))
+    vocabulary = Vocabulary(trained.tokens, merges, trained.special_tokens, trained.pattern, **own)
+    tokenizer = Tokenizer(vocabulary)
+    assert tokenizer.whole_words
+    config = GPTConfig(tokenizer.n_vocab, block_size=16, n_layer=1, n_head=1, n_embd=32, **LLAMA)
+    gguf_files.save(tmp_path / "model.gguf", config, GPT(config, ops=layers).params, tokenizer)
+    llama = opened(tmp_path / "model.gguf", vocab_only=True)
+    for text in samples:
+        expected = tokenizer.encode(text, disallowed_special=(), add_special_tokens=True)
+        assert llama.tokenize(text.encode(), add_bos=True, special=False) == expected, text
     llama.close()
 
 

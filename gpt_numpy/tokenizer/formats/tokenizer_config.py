@@ -22,7 +22,7 @@ from ...errors import TokenizerError, VocabError
 from ..pretokenize import GPT2_PATTERN, compile_pattern
 from ..reference import TIES
 from ..specials import END_OF_TEXT
-from ..vocabulary import Vocabulary
+from ..vocabulary import NORMAL_FORMS, Vocabulary
 from . import strict_json
 
 SETTINGS_FILE = "tokenizer_config.json"
@@ -46,7 +46,15 @@ class Declared:
     pattern: str = GPT2_PATTERN
     add_prefix_space: bool | None = None
     ties: str | None = None
+    normal_form: str | None = None
+    ignore_merges: bool = False
+    begin: tuple[str, ...] = ()
+    flagged: set[str] = field(default_factory=set)  # "normalized": found in normalised text
     path: Path | None = None
+
+    def normalized(self) -> frozenset[str]:
+        """The plain tokens that are found in normalised text."""
+        return frozenset() if self.normal_form is None else frozenset(self.flagged & self.plain.keys())
 
     def settle(self, table: dict[str, int], made: set[str]) -> tuple[dict[str, int], dict[str, int]]:
         """(special, plain) added tokens, text → id, for the id ``table`` of a vocabulary.
@@ -103,6 +111,7 @@ def _read_config(settings, path, declared) -> None:
         raise VocabError(
             "no rule for pairs of equal counts", path=path, field="ties", found=declared.ties, expected=", ".join(TIES)
         )
+    _read_own(settings, path, declared)
     _read_names(settings, path, declared)
     entries = settings.get("added_tokens_decoder")
     if entries is None:
@@ -115,6 +124,22 @@ def _read_config(settings, path, declared) -> None:
         if not (key.isascii() and key.isdigit()):
             raise VocabError("not an id", path=path, field=where)
         add_token(declared.specials, declared.plain, entry, int(key[:19]), path, where)
+        if entry.get("normalized"):
+            declared.flagged.add(entry["content"])
+
+
+def _read_own(settings, path, declared) -> None:
+    """Settings that are in ``tokenizer.json``, where there is one."""
+    declared.normal_form = settings.get("normal_form")
+    if declared.normal_form not in (None, *NORMAL_FORMS):
+        raise VocabError("no normal form", path=path, field="normal_form", found=declared.normal_form, expected="NFC")
+    declared.ignore_merges = settings.get("ignore_merges", False)
+    if not isinstance(declared.ignore_merges, bool):
+        raise VocabError("not a truth value", path=path, field="ignore_merges", found=declared.ignore_merges)
+    begin = settings.get("begin_of_text", [])
+    if not isinstance(begin, list) or not all(isinstance(text, str) for text in begin):
+        raise VocabError("not a list of tokens", path=path, field="begin_of_text", found=begin)
+    declared.begin = tuple(begin)
 
 
 def _read_names(settings, path, declared) -> None:
@@ -207,31 +232,41 @@ def merge_added_tokens(
 
 def added_tokens(vocabulary: Vocabulary) -> list[tuple[int, dict]]:
     """(id, Hugging Face's description) of each added token, in the order of ids."""
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    flags = {"single_word": False, "lstrip": False, "rstrip": False}
     everything = [(i, text, True) for text, i in vocabulary.special_tokens.items()]
     everything += [(i, text, False) for text, i in vocabulary.plain_tokens.items()]
-    return [(i, {"content": text, **flags, "special": special}) for i, text, special in sorted(everything)]
+    return [
+        (i, {"content": text, **flags, "normalized": text in vocabulary.normalized_tokens, "special": special})
+        for i, text, special in sorted(everything)
+    ]
 
 
 def format_settings(vocabulary: Vocabulary) -> bytes:
     """The content of ``tokenizer_config.json``.
 
-    ``transformers`` builds its GPT2Tokenizer with GPT-2's own pattern; for another pattern, its
-    PreTrainedTokenizerFast reads the pattern from ``tokenizer.json``.
+    ``transformers`` builds its GPT2Tokenizer with GPT-2's own pattern; for another pattern or more steps, its
+    PreTrainedTokenizerFast reads these from ``tokenizer.json``.
     """
-    end_of_text = vocabulary.end_of_text
-    settings = {
-        "tokenizer_class": "GPT2Tokenizer" if vocabulary.pattern == GPT2_PATTERN else "PreTrainedTokenizerFast",
+    end_of_text, begin = vocabulary.end_of_text, vocabulary.begin
+    more: dict = {
+        "normal_form": vocabulary.normal_form,
+        "ignore_merges": vocabulary.ignore_merges,
+        "begin_of_text": list(begin),
+    }
+    more = {name: value for name, value in more.items() if value}
+    settings: dict = {
+        "tokenizer_class": "PreTrainedTokenizerFast" if more or vocabulary.pattern != GPT2_PATTERN else "GPT2Tokenizer",
         "pattern": vocabulary.pattern,
         "unicode_version": unicode.VERSION,
         "add_prefix_space": vocabulary.add_prefix_space,
         "clean_up_tokenization_spaces": False,
         "errors": "replace",
-        "bos_token": end_of_text,
+        "bos_token": begin[0] if begin else end_of_text,
         "eos_token": end_of_text,
         "unk_token": end_of_text,
         "added_tokens_decoder": {str(i): entry for i, entry in added_tokens(vocabulary)},
     }
+    settings |= more
     if vocabulary.ties is not None:
         settings["ties"] = vocabulary.ties
     return json.dumps(settings, ensure_ascii=False, indent=2).encode("utf-8")

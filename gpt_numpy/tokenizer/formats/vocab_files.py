@@ -43,6 +43,10 @@ def read_vocabulary(vocab_path: Path, merges_path: Path, declared: Declared | No
         bool(declared.add_prefix_space),
         settled_end_of_text(specials, declared),
         declared.ties,
+        normal_form=declared.normal_form,
+        normalized_tokens=declared.normalized(),
+        ignore_merges=declared.ignore_merges,
+        begin=declared.begin,
     )
 
 
