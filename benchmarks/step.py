@@ -13,15 +13,19 @@ from collections import defaultdict
 
 import numpy as np
 
+from gpt_numpy.config import GPTConfig
 from gpt_numpy.kernels.gemm.blocked import Operands
 from gpt_numpy.products import PRODUCTS
 
 from . import timing
+from .peers import problem
 
 SHAPES = {
     "small": dict(vocab_size=65, n_layer=4, n_head=4, n_embd=128, batch_size=12, block_size=64),
     "124m": dict(vocab_size=50257, n_layer=12, n_head=12, n_embd=768, batch_size=4, block_size=64),
     "124m-long": dict(vocab_size=50257, n_layer=12, n_head=12, n_embd=768, batch_size=4, block_size=1024),
+    "llama-135m": problem.spec_of(GPTConfig.preset("llama-135m"), batch_size=4, block_size=64),
+    "llama-135m-long": problem.spec_of(GPTConfig.preset("llama-135m"), batch_size=2, block_size=512),
 }
 
 

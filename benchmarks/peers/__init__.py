@@ -24,7 +24,7 @@ from gpt_numpy.config import GPTConfig
 from gpt_numpy.machine.cost import step_flops
 
 from .. import timing
-from . import generation, operations
+from . import generation, operations, problem
 
 SETTLE_SECONDS = 0.3
 TOO_SLOW = 10  # a contender this many times slower than ours is timed once, so that the others need not wait
@@ -53,16 +53,28 @@ _TRAINERS = {
     "pytorch bf16": "torch_gpt",
     "jax jit": "jax_gpt",
 }
+_LLAMA_TRAINERS = {
+    "gpt_numpy": "ours",
+    "gpt_numpy bfloat16": "ours",
+    "transformers eager": "torch_llama",
+    "transformers compiled": "torch_llama",
+    "transformers bf16": "torch_llama",
+}
 _STEP = "forward + backward + clip + AdamW"
 
 
 def _step_flops(spec):
-    shape = {key: spec[key] for key in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd")}
-    return sum(step_flops(GPTConfig(**shape), spec["batch_size"], spec["block_size"]).values())
+    return sum(step_flops(problem.config(spec), spec["batch_size"], spec["block_size"]).values())
 
 
 def _training(summary, spec):
     return Run(f"{summary}: {_STEP}", spec, _TRAINERS, flops=_step_flops)
+
+
+def _training_llama(batch_size, block_size):
+    spec = problem.spec_of(GPTConfig.preset("llama-135m"), batch_size, block_size)
+    summary = f"Llama of 135M parameters, B={batch_size} T={block_size}: {_STEP}"
+    return Run(summary, spec, _LLAMA_TRAINERS, flops=_step_flops)
 
 
 RUNS = (
@@ -73,6 +85,8 @@ RUNS = (
             "L=4 C=128 heads=4, B=12 T=64",
             dict(vocab_size=65, n_layer=4, n_head=4, n_embd=128, batch_size=12, block_size=64),
         ),
+        "train-llama-short": _training_llama(4, 64),
+        "train-llama-long": _training_llama(2, 512),
     }
     | {
         name: Run(*problem, generation.make_folder, generation.tolerance)

@@ -6,14 +6,13 @@ from . import problem
 
 
 def prepare(name, spec):
-    from gpt_numpy import GPT, GPTConfig, kernels
+    from gpt_numpy import GPT, kernels
     from gpt_numpy.parameters import decays
     from gpt_numpy.workspace import Workspace
 
-    shape = {key: spec[key] for key in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd")}
     products = "bfloat16" if "bfloat16" in name else "float32"
     model = GPT(
-        GPTConfig(**shape), ops=kernels, workspace=Workspace(), recompute="recompute" in name, products=products
+        problem.config(spec), ops=kernels, workspace=Workspace(), recompute="recompute" in name, products=products
     )
     params, grads = model.params, model.grads
     first, second = np.zeros_like(params.flat), np.zeros_like(params.flat)

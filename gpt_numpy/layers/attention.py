@@ -200,7 +200,7 @@ def prepare_heads(x, weight, epsilon, rotation):
 
 
 def prepare_heads_backward(dx, cache):
-    """(gradient of the heads before ``prepare_heads``, that of the norm's weight or None)."""
+    """(gradient of ``prepare_heads``' x, that of its weight or None) from dx, the gradient of its output."""
     dweight = None
     if cache.turn is not None:
         dx = rotary_backward(dx, cache.turn)
@@ -225,13 +225,20 @@ def merge_heads(heads):
 
 
 def shared_heads(x, q):
-    """k or v with heads first, each head repeated for the query heads of q that use it: (B, n_head, Tk, head_size)."""
+    """k or v (B, Tk, n_kv_head, head_size) with a head for each query head of q, heads first: (B, n_head, Tk, head_size).
+
+    Neighbouring query heads share a head: of n_head = 6 and n_kv_head = 2, query heads 0, 1 and 2 use head 0.
+    """
     groups = q.shape[-2] // x.shape[-2]
     return heads_first(x if groups == 1 else np.repeat(x, groups, axis=2))
 
 
 def sum_shared(gradient, x):
-    """The sum, over the query heads that use it, of each head's gradient (B, n_head, Tk, head_size)."""
+    """The gradient of x, k or v (B, Tk, n_kv_head, head_size), heads first: (B, n_kv_head, Tk, head_size).
+
+    gradient (B, n_head, Tk, head_size) is that of ``shared_heads``' output. Several query heads use one head of x, so its
+    gradient is the sum of theirs.
+    """
     B, n_head, Tk, head_size = gradient.shape
     n_kv_head = x.shape[2]
     return gradient.reshape(B, n_kv_head, n_head // n_kv_head, Tk, head_size).sum(axis=2)

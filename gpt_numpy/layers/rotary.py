@@ -22,7 +22,7 @@ class RotaryCache(NamedTuple):
 def rotary_forward(x, rotation, alloc=np.empty):
     """x (B, T, n_head, head_size) with every pair (a, b) replaced by (a cos − b sin, a sin + b cos)."""
     check_rotary(x, rotation)
-    return _turned(x, rotation, alloc, 1), RotaryCache(rotation, x.shape)
+    return turned(x, rotation, alloc, 1), RotaryCache(rotation, x.shape)
 
 
 def rotary_backward(dout, cache, alloc=np.empty):
@@ -34,20 +34,21 @@ def rotary_backward(dout, cache, alloc=np.empty):
         da = cos · dout_a + sin · dout_b,   db = −sin · dout_a + cos · dout_b.
     """
     check_shape("dout", dout, cache.shape)
-    return _turned(dout, cache.rotation, alloc, -1)
+    return turned(dout, cache.rotation, alloc, -1)
 
 
-def _turned(x, rotation, alloc, sign):
+def turned(x, rotation, alloc, sign):
+    """x with every pair turned by ``sign`` times its angle: (a cos − b sin, a sin + b cos); sign is 1 or −1."""
     cos, sin = (table[..., :, None, :] for table in (rotation.cos, rotation.sin))  # one angle for all heads
     sin = sign * sin
     out = alloc(x.shape, x.dtype)
-    (a, b), (out_a, out_b) = _pairs(x, rotation.pairing), _pairs(out, rotation.pairing)
+    (a, b), (out_a, out_b) = pairs(x, rotation.pairing), pairs(out, rotation.pairing)
     out_a[...] = a * cos - b * sin
     out_b[...] = a * sin + b * cos
     return out
 
 
-def _pairs(x, pairing):
+def pairs(x, pairing):
     """Views of the first and of the second numbers of all pairs, each (B, T, n_head, head_size / 2)."""
     if pairing == "neighbours":
         return x[..., 0::2], x[..., 1::2]

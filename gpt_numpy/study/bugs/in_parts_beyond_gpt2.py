@@ -84,8 +84,8 @@ BUGS = [
     Bug(
         "rotary-gradient-turned-the-same-way",
         _ROTARY,
-        "_turned(dout, cache.rotation, alloc, -1)",
-        "_turned(dout, cache.rotation, alloc, 1)",
+        "turned(dout, cache.rotation, alloc, -1)",
+        "turned(dout, cache.rotation, alloc, 1)",
         "rotary: differences of x",
         "Where the angle is 0 or π the gradient is right.",
         "A rotation's transpose is its inverse: the gradient is turned by −angle.",

@@ -33,7 +33,7 @@ from ...layers import (
 from ...tokenizer import reference
 from .. import cases_beyond_gpt2, steps, steps_of_any_model
 from ..bugs import BUGS
-from . import problems, references, small_steps
+from . import problems, problems_of_heads, references, small_steps
 from .slips import SLIPS, Slip
 
 
@@ -55,6 +55,7 @@ class Exercise:
     gradients: tuple = ()  # names of the gradients that the main function returns
     of_class: str | None = None
     says: dict = dataclasses.field(default_factory=dict)  # function → what stands for its docstring's first paragraph
+    bugs_of: tuple = ()  # other layers whose planted bugs belong here
 
     @property
     def file_name(self):
@@ -70,7 +71,7 @@ class Exercise:
 
     def _holds(self, bug):
         # Exercises of GPT-2's layers run in GPT-2's form: a bug that only another form shows would change nothing there.
-        shows = bug.layer == self.name or bug.layer not in cases_beyond_gpt2.MAKERS
+        shows = bug.layer in (self.name, *self.bugs_of) or bug.layer not in cases_beyond_gpt2.MAKERS
         return shows and self.home.__name__.rpartition(".")[2] + ".py" == bug.file and self.home in _WITH_BUGS
 
 
@@ -209,10 +210,16 @@ _LIST = [
         given=("activation_forward", "activation_backward"),
     ),
     _layer(
-        "rotary", "positions as angles", "16", rotary, ("rotary_backward",), ("rotary_forward",), rotary.RotaryCache,
-        (small_steps.rotary_steps, small_steps.rotary_step_gradients), (),
+        "rotary", "positions as angles, in both pairings", "16", rotary, ("pairs", "turned", "rotary_backward"),
+        ("rotary_forward",), rotary.RotaryCache, (small_steps.rotary_steps, small_steps.rotary_step_gradients), (),
         says={"rotary_backward": "Gradient dx, of dout's shape."},
     ),
+    _program("shared-heads", "heads of keys that several query heads use", "16", attention,
+             ("shared_heads", "sum_shared"), problems_of_heads.shared_heads, gradients=("x",),
+             bugs_of=("grouped attention",)),
+    _program("qk-norm", "a norm and a rotation of queries and keys", "16", attention, ("prepare_heads_backward",),
+             problems_of_heads.prepared_heads, forwards=("prepare_heads",), cache=attention.HeadsCache,
+             gradients=("x", "weight"), bugs_of=("llama attention",)),
 ]  # fmt: skip
 
 EXERCISES: dict[str, Exercise] = {exercise.name: exercise for exercise in _LIST}

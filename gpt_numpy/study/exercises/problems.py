@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ... import layers
+from ...architecture.rotation import frequencies, rotation_of
 from ...wording import counted
 from .. import cases, whole_model
 from ..bugs.at_the_interface import with_functions
@@ -68,7 +69,7 @@ def of_layer(layer: str, seed: int = 0) -> list[Problem]:
     def chosen(ops):
         found = [case for case in cases.layer_cases(ops, seed) if case.layer == layer]
         found = [case for case in found if _is_batch(case)]
-        return [*found, *map(_three_sequences, found[:1]), *_square(layer, ops)]
+        return [*found, *map(_three_sequences, found[:1]), *_more_cases(layer, ops)]
 
     return [
         Problem(case.name, _run_case(number, chosen, seed), sizes_of(case), _terms_of(case, seed))
@@ -163,8 +164,8 @@ def _three_sequences(case):
     return case._replace(variant="three sequences", inputs=longer)
 
 
-def _square(layer, ops):
-    """A case with a square weight, as in attention's output projection: a product with the wrong transpose runs there."""
+def _more_cases(layer, ops):
+    """Cases beside those of the gradient checks. On a square weight, a product with the wrong transpose runs."""
     rng = np.random.default_rng(7)
     if layer == "linear":
         inputs = dict(x=rng.standard_normal((2, 3, 4)), weight=rng.standard_normal((4, 4)), bias=rng.standard_normal(4))
@@ -173,6 +174,11 @@ def _square(layer, ops):
         inputs = dict(logits=rng.standard_normal((2, 3, 5)), targets=np.array([[-1, -1, 2], [-1, -1, -1]]))
         pair = ops.cross_entropy_forward, ops.cross_entropy_backward
         return [cases.Case("cross-entropy", "one counted", inputs, *pair)]
+    if layer == "rotary":
+        inputs = dict(
+            x=rng.standard_normal((2, 3, 2, 6)), rotation=rotation_of(np.arange(3), frequencies(6, 9.0), float)
+        )
+        return [cases.Case("rotary", "wider heads", inputs, ops.rotary_forward, ops.rotary_backward)]
     return []
 
 

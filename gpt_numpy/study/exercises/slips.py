@@ -333,4 +333,54 @@ SLIPS = {
             "Does the loop reach the last column?",
         ),
     ),
+    "rotary": (
+        Slip(
+            "rotary-sine-with-one-sign",
+            "    out_b[...] = a * sin + b * cos\n",
+            "    out_b[...] = b * cos - a * sin\n",
+            "[[cos, −sin], [sin, cos]]: the two sines have opposite signs, else lengths change.",
+        ),
+        Slip(
+            "rotary-angle-not-turned",
+            "    sin = sign * sin\n",
+            "    sin, cos = sin, sign * cos\n",
+            "Turning back changes the sign of the sine; the cosine of −φ is that of φ.",
+        ),
+    ),
+    "shared-heads": (
+        Slip(
+            "shared-heads-summed-in-turns",
+            "gradient.reshape(B, n_kv_head, n_head // n_kv_head, Tk, head_size).sum(axis=2)",
+            "gradient.reshape(B, n_head // n_kv_head, n_kv_head, Tk, head_size).sum(axis=1)",
+            "Neighbouring query heads share a head of keys: which axis of the reshaped gradient counts them?",
+        ),
+        Slip(
+            "shared-heads-averaged",
+            "n_head // n_kv_head, Tk, head_size).sum(axis=2)",
+            "n_head // n_kv_head, Tk, head_size).mean(axis=2)",
+            "A value that is used several times gets the sum of its gradients, not their mean.",
+        ),
+    ),
+    "qk-norm": (
+        Slip(
+            "qk-norm-rotation-forgotten",
+            "        dx = rotary_backward(dx, cache.turn)\n",
+            "        pass\n",
+            "The output was turned: its gradient is turned back before anything else.",
+        ),
+        Slip(
+            "qk-norm-out-of-order",
+            """    if cache.turn is not None:
+        dx = rotary_backward(dx, cache.turn)
+    if cache.norm is not None:
+        dx, dweight = rmsnorm_backward(dx, cache.norm)
+""",
+            """    if cache.norm is not None:
+        dx, dweight = rmsnorm_backward(dx, cache.norm)
+    if cache.turn is not None:
+        dx = rotary_backward(dx, cache.turn)
+""",
+            "The forward normalises first and turns then. In which order does the gradient come back?",
+        ),
+    ),
 }

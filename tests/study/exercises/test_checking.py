@@ -79,11 +79,6 @@ def test_every_planted_bug_of_a_layers_file_belongs_to_an_exercise():
     assert left == {
         "accumulation-overwrites",  # in the keyword ``into``, which no exercise asks for
         "silu-slope-of-a-constant-gate",  # in activation_backward, which the exercise of swiglu is given
-        *(
-            "shared-heads-in-turns",
-            "shared-heads-gradient-of-one-alone",
-            "query-norm-skipped-in-backward",
-        ),  # not GPT-2's form
     }
 
 

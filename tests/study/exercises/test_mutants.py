@@ -22,7 +22,7 @@ spec = importlib.util.spec_from_file_location("right_solutions", pathlib.Path(__
 right_solutions = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(right_solutions)
 IMPORTS = "import math\nimport numpy as np\nfrom gpt_numpy import layers\n"
-QUICK = ("softmax", "head", "residual", "dropout", "embedding", "kernel")
+QUICK = ("softmax", "head", "shared-heads", "qk-norm", "residual", "dropout", "embedding", "kernel")
 SECONDS = 10  # a mutant of a loop may never end
 
 # What the line of a mutant that passes may look like, and why it computes the same numbers.
@@ -37,6 +37,8 @@ EQUIVALENT = {
     r"where\(counted, targets, |max\(len\(index\), 0\)|\.sum\(\), 0\)": "rows that do not count are multiplied by 0",
     r"exp\(|maximum = |= -np\.where": "the terms are divided by their sum, so a shift or a sign of all of them cancels",
     r"argsort\(|<= top_p": "two logits are never equal, nor a sum of probabilities equal to p",
+    r"groups == 0": "repeating each head once changes nothing",
+    r"table\[:, \.\.\.|half = -": "of tables (T, pairs) or (B, T, pairs) the last axis but one; a half counted from the end",
     r"tensordot": "the other way of naming the same axes",
 }
 NOT_ASKED = "return (dwte, None)"  # GPT-2's positions are always learned: the exercise never comes to this line
