@@ -17,8 +17,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..runtime.decorators import part
-from ..runtime.emitting import element_pointer
-from ..runtime.vectors import read
+from ..runtime.emitting import cpu_features, element_pointer
 
 inlined = part(forceinline=True)  # for what every word needs
 called = part(forceinline=False)  # for the rest; callees would inherit their caller's True
@@ -31,10 +30,6 @@ _MIX_B = np.uint64(0xC2B2AE3D27D4EB4F)
 _MIX_C = np.uint64(0xD6E8FEB86659FD93)
 _SHIFT = np.uint64(29)
 _TOP_BYTE = np.uint64(56)
-
-# A word of n bytes keeps the bits of _KEEP_LOW[n] and _KEEP_HIGH[n] of its first sixteen bytes.
-_KEEP_LOW = np.array([(1 << (8 * min(n, 8))) - 1 for n in range(17)], dtype=np.uint64)
-_KEEP_HIGH = np.array([(1 << (8 * min(max(n - 8, 0), 7))) - 1 for n in range(17)], dtype=np.uint64)
 
 
 @intrinsic
@@ -133,15 +128,34 @@ ENTRY_BYTES, LINE_BYTES = 16, 64
 copy_entry, copy_line = _copy_of(ENTRY_BYTES), _copy_of(LINE_BYTES)
 
 
+@intrinsic
+def first_bytes(typingctx, word, count):
+    """The first ``count`` bytes of a uint64, the others 0: none below 1, all from 8 on (anything from 32 on)."""
+
+    def codegen(context, builder, signature, args):
+        word, count = args
+        integer, none = ir.IntType(64), ir.IntType(64)(0)
+        positive = builder.icmp_signed(">", count, none)
+        bits = builder.shl(builder.select(positive, count, none), integer(3))
+        if "bmi2" in cpu_features():
+            kind = ir.FunctionType(integer, [integer, integer])
+            keep = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.bmi.bzhi.64")
+            return builder.call(keep, [word, bits])
+        below = builder.and_(bits, integer(63))
+        some = builder.and_(word, builder.sub(builder.shl(integer(1), below), integer(1)))
+        return builder.select(builder.icmp_unsigned(">=", bits, integer(64)), word, some)
+
+    return types.uint64(types.uint64, types.int64), codegen
+
+
 @inlined
 def short_key(buffer, start, length):
     """The two integers of a word of at most ``SHORT`` bytes; the second carries the length in bits 56 to 59.
 
-    The four bits above are 0. Those of the length are 0 as well for a longer word, unlike for any short one.
+    The four bits above are 0. For a longer word both are anything.
     """
-    kept = min(length, SHORT + 1)
-    low = load_u64(buffer, start) & read(_KEEP_LOW, kept)
-    high = load_u64(buffer, start + 8) & read(_KEEP_HIGH, kept) | np.uint64(kept & SHORT) << _TOP_BYTE
+    low = first_bytes(load_u64(buffer, start), length)
+    high = first_bytes(load_u64(buffer, start + 8), length - 8) | np.uint64(length) << _TOP_BYTE
     return low, high
 
 

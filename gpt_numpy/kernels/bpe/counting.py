@@ -16,15 +16,26 @@ import numpy as np
 from ..runtime.decorators import kernel
 from ..runtime.threads import count as thread_count
 from ..runtime.vectors import prefetch, read, write
-from .bits import PAD, SHORT, called, copy_bytes, copy_items, hash_bytes, hash_pair, inlined, same_bytes, short_key
+from .bits import (
+    PAD,
+    SHORT,
+    called,
+    choose,
+    copy_bytes,
+    copy_items,
+    hash_bytes,
+    hash_pair,
+    inlined,
+    same_bytes,
+    short_key,
+)
 from .encoder import AHEAD, scan_chunk, walk_chunk
 from .pretokenizer import character_classes, long_word_end
 from .texts import Texts, balanced, many_texts
 from .walker import NO_MATCH, TOO_SLOW, pattern_error, too_slow, walk_tables, walk_word
-from .word_cache import BATCH, CHUNK, bench
+from .word_cache import BATCH, CHUNK, LENGTH_SHIFT, bench
 
 _HALF = np.uint64(32)
-_LENGTH_SHIFT = np.uint64(56)  # of the length in a word's second integer
 _FIELDS = 3  # integers of an entry for a short word: its key, its count
 _BATCH = 1 << 23  # bytes of text that are handed to the threads at once
 _DONE, _SHORT_FULL, _LONG_FULL, _POOL_FULL = range(4)
@@ -96,21 +107,21 @@ def _add_long(buffer, start, length, count, long, pool, state):
 @called
 def _count_batch(bench, first, count, short, long, pool, state):
     """Count ``count`` words of a chunk from word ``first`` on: (how many were counted, _DONE or what is full)."""
-    text, starts, keys, slots = bench.text, bench.starts, bench.keys, bench.lines
+    text, starts, words = bench.text, bench.starts, bench.words
     start = np.int64(read(starts, first))
     for i in range(count):
         end = np.int64(read(starts, first + i + 1))
         low, high = short_key(text, start, end - start)
         slot = _first_slot(low, high, short)
         prefetch(short, slot)
-        write(keys, 2 * i, low)
-        write(keys, 2 * i + 1, high)
-        write(slots, i, slot)
+        write(words, 4 * i, low)
+        write(words, 4 * i + 1, choose(end - start > SHORT, np.uint64(0), high))
+        write(words, 4 * i + 2, np.uint64(slot))
         start = end
     for i in range(count):
-        low, high = read(keys, 2 * i), read(keys, 2 * i + 1)
-        if high >> _LENGTH_SHIFT != 0:
-            status = _add_short(low, high, read(slots, i), 1, short, state)
+        low, high = read(words, 4 * i), read(words, 4 * i + 1)
+        if high >> LENGTH_SHIFT != 0:
+            status = _add_short(low, high, np.int64(read(words, 4 * i + 2)), 1, short, state)
         else:
             start = np.int64(read(starts, first + i))
             length = np.int64(read(starts, first + i + 1)) - start
@@ -233,7 +244,7 @@ def _list_words(short, long, pool, buffer, starts, stops, counts):
     for entry in range(0, short.size, 3):
         if short[entry + 1] == 0:
             continue
-        length = np.int64(short[entry + 1] >> _LENGTH_SHIFT)
+        length = np.int64(short[entry + 1] >> LENGTH_SHIFT)
         for i in range(length):
             part = short[entry] if i < 8 else short[entry + 1]
             buffer[at + i] = np.uint8(part >> np.uint64(8 * (i & 7)) & np.uint64(0xFF))

@@ -51,7 +51,7 @@ def _encode_chunk(bench, chunk, tables, cache, out, at, ends):
         at = emit(bench, first, count, tables, cache, out, at)
         cache.room[2] = cache.room[0] - entered
         while mark < chunk.n_marks and marks[mark] < first + count:
-            ends[mark] = bench.lines[marks[mark] - first]
+            ends[mark] = np.int64(bench.words[4 * (marks[mark] - first) + 3])
             mark += 1
     while mark < chunk.n_marks:
         ends[mark] = at

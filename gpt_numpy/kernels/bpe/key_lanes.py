@@ -1,4 +1,4 @@
-"""Vectors for merging: the keys of a word's pairs, and a bucket of the table of pairs.
+"""Vectors for what is compared at once: the keys of a word's pairs, a bucket of pairs, a cache line of words.
 
 The sixteen keys, integers of 32 bits, stay in registers. In memory, each replacement of one would be a narrow store that
 the next wide load has to wait for.
@@ -81,6 +81,32 @@ def nearest(typingctx, slots, first, key):
         return _reduced(builder, differences, f"llvm.vector.reduce.umin.v{BUCKET}i64")
 
     return types.uint64(slots, types.int64, types.uint64), codegen
+
+
+@intrinsic
+def same_entries(typingctx, lines, line, words, word):
+    """Which of the two entries of a cache line have the key of a word: bit 0 for the first, bit 4 for the second.
+
+    An entry is four integers: the key's two, of which the second has something else in its upper four bits, and two more.
+    """
+
+    def codegen(context, builder, signature, args):
+        integer, block = ir.IntType(64), ir.VectorType(ir.IntType(64), BUCKET)
+        vectors = []
+        for array_type, array, first, count in ((lines, *args[:2], BUCKET), (words, *args[2:], 2)):
+            pointer = element_pointer(context, builder, array_type, array, first, integer(count))
+            vector = builder.load(builder.bitcast(pointer, ir.VectorType(integer, count).as_pointer()))
+            vector.align = 8
+            vectors.append(vector)
+        order = ir.Constant(ir.VectorType(_INDEX, BUCKET), [0, 1] * (BUCKET // 2))
+        key = builder.shuffle_vector(vectors[1], ir.Constant(vectors[1].type, ir.Undefined), order)
+        counted = ir.Constant(block, [2**64 - 1, 2**60 - 1, 0, 0] * 2)
+        different = builder.and_(builder.xor(vectors[0], key), counted)
+        equal = builder.icmp_unsigned("==", different, ir.Constant(block, None))
+        bits = builder.zext(builder.bitcast(equal, ir.IntType(BUCKET)), integer)
+        return builder.and_(builder.and_(bits, builder.lshr(bits, integer(1))), integer(0x11))
+
+    return types.uint64(lines, types.int64, words, types.int64), codegen
 
 
 def _reduced(builder, vector, name):

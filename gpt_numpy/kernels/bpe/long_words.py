@@ -92,37 +92,50 @@ def _enter(buffer, start, length, cache, out, at, end):
     _index(hash_block(buffer, start, length), record, cache.slots)
 
 
+@inlined
+def copy_long(buffer, start, length, record, cache, out, at):
+    """Copy the tokens of a record, if it is the word's: their number, 0 if it is not. ``length`` may be of any word."""
+    left_out = np.uint64(BLOCK - min(length, BLOCK))
+    different = ~equal_bytes(buffer, start, cache.records, record + _HEAD) << left_out
+    if (read(cache.records, record + 1) != length) | (different != 0):
+        return np.int64(0)
+    count, step = np.int64(read(cache.records, record)), LINE_BYTES // out.itemsize
+    tokens_at = record + _rounded(_HEAD + length)
+    copy_line(cache.records, tokens_at, out, at)
+    for i in range(step, count, step):
+        copy_line(cache.records, tokens_at + i * out.itemsize, out, at + i)
+    return count
+
+
 @called
-def encode_long(buffer, start, length, record, tables, cache, out, at):
-    """Tokens of a word of up to LONG_BYTES bytes by its record, or a new one; returns the end."""
-    different = ~equal_bytes(buffer, start, cache.records, record + _HEAD) << np.uint64(BLOCK - length)
-    if (read(cache.records, record + 1) == length) & (different == 0):
-        count, step = np.int64(read(cache.records, record)), LINE_BYTES // out.itemsize
-        tokens_at = record + _rounded(_HEAD + length)
-        copy_line(cache.records, tokens_at, out, at)
-        for i in range(step, count, step):
-            copy_line(cache.records, tokens_at + i * out.itemsize, out, at + i)
-        return at + count
+def merge_long(buffer, start, length, tables, cache, out, at):
+    """Tokens of a word that has no record; it gets one if it is short enough. Returns the end."""
     end = merge_word(buffer, start, length, tables, cache.space, out, at)
-    _enter(buffer, start, length, cache, out, at, end)
+    if length <= LONG_BYTES:
+        _enter(buffer, start, length, cache, out, at, end)
     return end
 
 
 @called
 def prepare_long(bench, first, count, cache):
-    """Find the records of the ``count`` words whose numbers are in ``bench.misses``, and ask for their cache lines."""
-    text, starts = bench.text, bench.starts
+    """Replace the keys of ``count`` long words by where their records would be, and ask for the cache lines of these.
+
+    The numbers of the words are in ``bench.words``, every fourth integer.
+    """
+    text, starts, words = bench.text, bench.starts, bench.words
     if _is_full(cache) and cache.room[0] <= cache.room[1]:  # it cannot grow; only here does no word wait for a record
         _forget(cache)
     for i in range(count):
-        number = read(bench.misses, i)
+        number = np.int64(read(words, 4 * i + 3))
         start = np.int64(read(starts, first + number))
         length = np.int64(read(starts, first + number + 1)) - start
+        record = np.int64(0)
         if length <= LONG_BYTES:
             record = find_record(text, start, length, cache)
-            write(bench.records, number, record)
             prefetch(cache.records, record)
             prefetch(cache.records, record + LINE_BYTES)
+        write(words, 4 * number, np.uint64(0))
+        write(words, 4 * number + 1, np.uint64(record))
 
 
 @kernel(_nrt=False)

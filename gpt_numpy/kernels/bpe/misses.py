@@ -8,9 +8,9 @@ import numpy as np
 
 from ..runtime.vectors import read, write
 from .bits import ENTRY_BYTES, called, choose, count_bits, inlined, leading_zeros, trailing_zeros
-from .key_lanes import LANES, keep_keys, least_key, load_keys, with_key
+from .key_lanes import LANES, keep_keys, least_key, load_keys, same_entries, with_key
 from .merging import NO_KEY, NO_SYMBOL, POSITION_BITS, pair_rank
-from .word_cache import COUNT_SHIFT, enter, line_difference
+from .word_cache import COUNT_SHIFT, LENGTH_SHIFT, enter
 
 MANY = 4  # new words of a batch that make it worth while to merge those of the next batch together
 
@@ -21,18 +21,16 @@ _LAST = np.uint64(2 << LANES)
 _TOKENS = np.uint64((1 << LANES) - 1)
 _WIDTH = LANES + 8  # symbols set aside for a word: one in front, LANES, two behind
 _NO_LANE = np.int64(LANES)
-_LENGTH_SHIFT = np.uint64(56)
 
 
 @called
 def _new_words(bench, count, short):
     """Write the numbers of the batch's short words that ``short`` does not hold to ``bench.misses``; returns how many."""
-    keys, lines, n = bench.keys, bench.lines, 0
+    words, n = bench.words, 0
     for i in range(count):
-        low, high, line = read(keys, 2 * i), read(keys, 2 * i + 1), read(lines, i)
-        newer, older = line_difference(short, line, low, high)
+        same = same_entries(short, np.int64(read(words, 4 * i + 2)), words, 4 * i)
         write(bench.misses, n, np.int64(i))
-        n += (newer != 0) & (older != 0) & (high >> _LENGTH_SHIFT != 0)
+        n += (same == 0) & (read(words, 4 * i + 1) >> LENGTH_SHIFT != 0)
     return n
 
 
@@ -91,13 +89,12 @@ def _half_entry(symbols, base, alive, ids, itemsize):
 @inlined
 def _finish(bench, number, alive, base, tables, cache, itemsize):
     """Enter the word ``number`` of the batch, unless it is there by now or has more tokens than an entry."""
-    symbols = bench.symbols
-    low, high, line = read(bench.keys, 2 * number), read(bench.keys, 2 * number + 1), read(bench.lines, number)
+    symbols, words = bench.symbols, bench.words
+    low, high, line = read(words, 4 * number), read(words, 4 * number + 1), np.int64(read(words, 4 * number + 2))
     count = count_bits(alive & _TOKENS)
     first, rest = _half_entry(symbols, base, alive, tables.ids, itemsize)
     second, rest = _half_entry(symbols, base, rest, tables.ids, itemsize)
-    newer, _ = line_difference(cache.short, line, low, high)
-    if newer != 0 and count <= ENTRY_BYTES // itemsize:
+    if same_entries(cache.short, line, words, 4 * number) & _ONE == 0 and count <= ENTRY_BYTES // itemsize:
         enter(cache.short, line, low, high | np.uint64(count) << COUNT_SHIFT, first, second)
         cache.room[0] += 1
 

@@ -19,6 +19,7 @@ import numpy as np
 from ..runtime.vectors import read, write
 from .bits import called, inlined, trailing_zeros
 from .masks import BLOCK, ascii_masks, contraction_masks, far_leads, lead_masks, write_positions
+from .merging import JOINED_LEADS
 from .pretokenizer import LETTER, NUMBER, SPACE, wide_character
 
 _ONE, _TWO, _THREE = np.uint64(1), np.uint64(2), np.uint64(3)
@@ -86,12 +87,22 @@ def joins_nothing(text, at, joins):
 
 @called
 def _divisions(text, position, candidates, joins):
-    """Those of ``candidates``, bits of the block at ``position``, where no merge joins a byte to the one before."""
-    found = candidates
-    while candidates != 0:
-        index = trailing_zeros(candidates)
-        found ^= (joins_nothing(text, position + index, joins) ^ _ONE) << np.uint64(index)
-        candidates &= candidates - _ONE
+    """Those of ``candidates``, lead bytes of the block at ``position``, where no merge joins a byte to the one before.
+
+    Most pairs of bytes are in no merge at all, which one bit says. The others take a look at their neighbours.
+    """
+    rest, doubtful = candidates, np.uint64(0)
+    while rest != 0:
+        index = trailing_zeros(rest)
+        at = position + index
+        joined = read(joins, JOINED_LEADS | np.int64(read(text, at)))
+        doubtful |= (joined >> np.uint64(read(text, at - 1) & 63) & _ONE) << np.uint64(index)
+        rest &= rest - _ONE
+    found = candidates ^ doubtful
+    while doubtful != 0:
+        index = trailing_zeros(doubtful)
+        found |= joins_nothing(text, position + index, joins) << np.uint64(index)
+        doubtful &= doubtful - _ONE
     return found
 
 

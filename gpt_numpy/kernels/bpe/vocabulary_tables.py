@@ -8,6 +8,7 @@ from .bits import PAD, SHORT, copy_items
 from .key_lanes import BUCKET
 from .merging import (
     EMPTY_SLOT,
+    JOINED_LEADS,
     MAX_ID,
     MAX_MERGES,
     NO_KEY,
@@ -22,6 +23,7 @@ from .merging import (
     pair_rank,
 )
 
+_ONE = np.uint64(1)
 ROW = SHORT + 1  # bytes set aside for the spelling of a token
 
 
@@ -83,6 +85,13 @@ def _fill_joins(pairs, ends, joins):
         ends[new, 3] = ends[right, 2] if ends[left, 3] < 0 else ends[left, 3]
 
 
+def _note_leads(joins):
+    """Fill in what stands in ``joins`` from JOINED_LEADS on."""
+    joined = joins.reshape(4, 64, 256).any(axis=0)  # by the low six bits of the first byte, and the second byte
+    bits = _ONE << np.arange(64, dtype=np.uint64)
+    joins[JOINED_LEADS:] |= np.bitwise_or.reduce(joined * bits[:, None])
+
+
 def _symbols(byte_ids, pairs, new_ids):
     """The ``pairs`` as symbols: byte values, and 256 + the number of a merge.
 
@@ -138,6 +147,7 @@ def merge_tables(byte_ids, pairs, new_ids):
     ends = np.full((n_symbols, 4), -1, dtype=np.int64)
     ends[:256, 1] = ends[:256, 2] = np.arange(256)
     _fill_joins(symbols, ends, tables.joins)
+    _note_leads(tables.joins)
     lengths = np.ones(n_symbols, dtype=np.int64)
     spelling = np.zeros(n_symbols * ROW + PAD, dtype=np.uint8)
     spelling[: 256 * ROW : ROW] = np.arange(256)

@@ -6,7 +6,7 @@ older one:
 - words of at most fifteen bytes: two entries in each cache line, of a word and sixteen bytes of tokens. An entry that is
   pushed out of the first position moves to the second (so the second is the older). A new cache holds the vocabulary's
   tokens, which are words as well;
-- words of up to LONG_BYTES, and shorter ones of more tokens than fit into an entry, have records (``long_words``).
+- words of up to ``LONG_BYTES``, and shorter ones of more tokens than fit into an entry, have records (``long_words``).
 
 Other words are merged every time. Where many words have come that the cache does not hold, the kernels stop and ask for a
 larger one (``grown``), up to MAX_LINES. A cache belongs to one thread at a time; see ``bpe.BPEEncoder``.
@@ -19,8 +19,9 @@ import numpy as np
 from ...host.pages import large_zeros
 from ..runtime.decorators import kernel
 from ..runtime.vectors import prefetch, read, write
-from .bits import ENTRY_BYTES, SHORT, called, copy_entry, hash_key, inlined, leading_zeros, short_key
-from .long_words import LONG_BYTES, encode_long, find_record, index_records, prepare_long
+from .bits import ENTRY_BYTES, SHORT, called, choose, copy_entry, hash_key, inlined, leading_zeros, short_key
+from .key_lanes import same_entries
+from .long_words import copy_long, find_record, index_records, merge_long, prepare_long
 from .masks import BLOCK
 from .merging import MergeSpace, merge_word
 from .vocabulary_tables import ROW
@@ -30,11 +31,13 @@ OUT_SLACK = 32  # ids behind the last one that may be overwritten
 CHUNK = 1 << 13  # bytes that go through all stages together
 BATCH = 128  # words whose cache lines are asked for together
 MARKS = 1 << 10  # texts that may end in one chunk
+LENGTH_SHIFT = np.uint64(56)  # of the length in a key's second integer; 0 there: a long word
 COUNT_SHIFT = np.uint64(60)  # the number of tokens in an entry's second integer; 0: a record has them
 
 _ENTRY, _LINE = 4, 8  # integers of an entry, of a cache line
 _GROWTH = 4
 _ABOVE = np.uint64(4)
+_ONE = np.uint64(1)
 _ENDLESS = 2**62
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
 
@@ -55,11 +58,9 @@ class Bench(NamedTuple):
     text: np.ndarray  # (CHUNK + …,) uint8: the chunk, and bytes that vectors may read behind it
     starts: np.ndarray  # (CHUNK + …,) uint16: where words begin; behind the last, where it ends
     marks: np.ndarray  # (MARKS,) int64: how many words begin before the end of each text
-    keys: np.ndarray  # (2 * BATCH,) uint64
-    lines: np.ndarray  # (BATCH,) int64: index in ``short`` of the line that may hold a word
+    words: np.ndarray  # (4 * BATCH,) uint64: a word's key, the index of its line in ``short``, where its tokens begin
     masks: np.ndarray  # (6,) uint64
-    records: np.ndarray  # (BATCH,) int64: the record that may be a long word's
-    misses: np.ndarray  # (BATCH + …,) int64: numbers of long words, then of new ones
+    misses: np.ndarray  # (BATCH + …,) int64: numbers of new words
     symbols: np.ndarray  # (128,) uint32: those of four words that are merged
     pair_keys: np.ndarray  # (128,) uint32
 
@@ -70,10 +71,8 @@ def bench():
         np.zeros(CHUNK + 2 * BLOCK, dtype=np.uint8),
         np.zeros(CHUNK + 2 * BLOCK, dtype=np.uint16),
         np.zeros(MARKS, dtype=np.int64),
-        np.zeros(2 * BATCH, dtype=np.uint64),
-        np.zeros(BATCH, dtype=np.int64),
+        np.zeros(4 * BATCH, dtype=np.uint64),
         np.zeros(6, dtype=np.uint64),
-        np.zeros(BATCH, dtype=np.int64),
         np.zeros(BATCH + 4, dtype=np.int64),
         np.zeros(128, dtype=np.uint32),
         np.zeros(128, dtype=np.uint32),
@@ -141,14 +140,6 @@ def _line_shift(short):
 
 
 @inlined
-def line_difference(short, line, low, high):
-    """(difference between a word and the newer entry of its line, and the older one); 0 for the word itself."""
-    newer = read(short, line) ^ low | (read(short, line + 1) ^ high) << _ABOVE
-    older = read(short, line + _ENTRY) ^ low | (read(short, line + _ENTRY + 1) ^ high) << _ABOVE
-    return newer, older
-
-
-@inlined
 def enter(short, line, low, high, first, second):
     """Write an entry in front of the newer one, which becomes the older one."""
     for i in range(_ENTRY):
@@ -181,22 +172,16 @@ def _move_words(old, new):
 
 
 @called
-def _encode_new(buffer, word, key, line, record, tables, cache, out, at):
-    """Tokens of a word that has no entry with all of them; a short word is entered. Returns the end.
-
-    record: that of a long word.
-    """
+def _encode_new(buffer, word, line, tables, cache, out, at):
+    """Tokens of a short word that has no entry with all of them; it is entered. Returns the end."""
     start, length = word
-    if length > LONG_BYTES:
-        return merge_word(buffer, start, length, tables, cache.space, out, at)
-    if length > SHORT:
-        return encode_long(buffer, start, length, record, tables, cache, out, at)
-    low, high = key
+    low, high = short_key(buffer, start, length)
     short = cache.short
     for entry in range(line, line + _LINE, _ENTRY):
-        if read(short, entry) == low and read(short, entry + 1) == high:
+        if read(short, entry) == low and read(short, entry + 1) == high:  # too many for an entry
             record = find_record(buffer, start, length, cache)
-            return encode_long(buffer, start, length, record, tables, cache, out, at)
+            count = copy_long(buffer, start, length, record, cache, out, at)
+            return at + count if count > 0 else merge_long(buffer, start, length, tables, cache, out, at)
     cache.room[0] += 1
     end = merge_word(buffer, start, length, tables, cache.space, out, at)
     enter(short, line, low, high, np.uint64(0), np.uint64(0))
@@ -209,7 +194,7 @@ def _encode_new(buffer, word, key, line, record, tables, cache, out, at):
 @called
 def prepare(bench, first, count, cache):
     """Cut out and hash the keys of ``count`` words from word ``first`` on; ask for their cache lines."""
-    text, starts, keys, lines, short = bench.text, bench.starts, bench.keys, bench.lines, cache.short
+    text, starts, words, short = bench.text, bench.starts, bench.words, cache.short
     shift, n_long = _line_shift(short), np.int64(0)
     start = np.int64(read(starts, first))
     for i in range(count):
@@ -217,10 +202,10 @@ def prepare(bench, first, count, cache):
         low, high = short_key(text, start, end - start)
         line = _line_of(low, high, shift)
         prefetch(short, line)
-        write(keys, 2 * i, low)
-        write(keys, 2 * i + 1, high)
-        write(lines, i, line)
-        write(bench.misses, n_long, np.int64(i))
+        write(words, 4 * i, low)
+        write(words, 4 * i + 1, high)
+        write(words, 4 * i + 2, np.uint64(line))
+        write(words, 4 * n_long + 3, np.uint64(i))
         n_long += end - start > SHORT
         start = end
     prepare_long(bench, first, n_long, cache)
@@ -228,22 +213,23 @@ def prepare(bench, first, count, cache):
 
 @called
 def emit(bench, first, count, tables, cache, out, at):
-    """Write the tokens of the ``count`` words that ``prepare`` left on the bench; returns the end.
-
-    ``bench.lines`` receives where the tokens of each begin.
-    """
-    short, keys, lines = cache.short, bench.keys, bench.lines
+    """Write the tokens of the ``count`` words that ``prepare`` left on the bench; returns the end."""
+    short, words = cache.short, bench.words
     for i in range(count):
-        low, high, line = read(keys, 2 * i), read(keys, 2 * i + 1), read(lines, i)
-        write(lines, i, at)
-        newer, older = line_difference(short, line, low, high)
-        entry = line + (np.int64(newer != 0) << 2)
+        line = np.int64(read(words, 4 * i + 2))
+        write(words, 4 * i + 3, np.uint64(at))
+        same = same_entries(short, line, words, 4 * i)
+        entry = line + _ENTRY - (np.int64(same & _ONE) << 2)
         copy_entry(short, entry + 2, out, at)
-        n_tokens = np.int64(read(short, entry + 1) >> COUNT_SHIFT)
-        if (newer != 0) & (older != 0) | (n_tokens == 0):
-            start = np.int64(read(bench.starts, first + i))
-            word = start, np.int64(read(bench.starts, first + i + 1)) - start
-            at = _encode_new(bench.text, word, (low, high), line, read(bench.records, i), tables, cache, out, at)
-        else:
-            at += n_tokens
+        n_tokens = np.int64(choose(same != 0, read(short, entry + 1) >> COUNT_SHIFT, np.uint64(0)))
+        if n_tokens == 0:
+            start, high = np.int64(read(bench.starts, first + i)), read(words, 4 * i + 1)
+            length = np.int64(read(bench.starts, first + i + 1)) - start
+            if high >> LENGTH_SHIFT != 0:
+                n_tokens = _encode_new(bench.text, (start, length), line, tables, cache, out, at) - at
+            else:
+                n_tokens = copy_long(bench.text, start, length, np.int64(high), cache, out, at)
+                if n_tokens == 0:
+                    n_tokens = merge_long(bench.text, start, length, tables, cache, out, at) - at
+        at += n_tokens
     return at
