@@ -6,8 +6,8 @@ chooses among them once, as the configuration says: GPT-2 by default.
 Read ``_block_forward`` next to ``_block_backward``: the second passes gradients back through the same
 steps, from the last line to the first.
 Gradients are added up here alone: every backward receives ``self.grads``, to whose arrays its parameter gradients are
-added. A tied ``wte`` is added to twice, by the backward of the output head and by that of the embedding, because the two
-share it.
+added; after ``replace_gradients`` the first contribution is written instead. A tied ``wte`` is contributed to twice, by
+the backward of the output head and by that of the embedding, because the two share it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .architecture.model_inputs import check_tokens as check_tokens
 from .architecture.parts import Parts
 from .config import GPTConfig
 from .host import compiler
-from .parameters import Parameters, initialise
+from .parameters import Gradients, Parameters, initialise
 from .products import with_products
 from .randomness import Dropout, dropout_key
 from .wording import counted
@@ -153,12 +153,20 @@ class GPT:
     def grads(self):
         """Gradients, laid out like ``params``; allocated when first used."""
         if self._grads is None:
-            self._grads = Parameters(self.config, self.dtype)
+            self._grads = Gradients(self.config, self.dtype)
         return self._grads
 
     def zero_gradients(self):
         """Set every gradient to zero. ``backward`` adds to the gradients that are there."""
+        self.grads.keep()
         self.ops.clear_gradients(self.grads.flat)
+
+    def replace_gradients(self):
+        """Let the next ``backward`` replace the gradients: the same as to set them to zero before it, and faster.
+
+        Until then ``grads`` still holds the former gradients.
+        """
+        self.grads.replace()
 
     # ---- the public passes -------------------------------------------------------------------------------
 

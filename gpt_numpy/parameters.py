@@ -11,7 +11,7 @@ A tied output head is the token embedding ``wte`` and has no row of its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
@@ -104,7 +104,7 @@ class Parameters(Mapping):
 
     def __reduce__(self):
         # Rebuilt from the flat array alone: views that were copied one by one would no longer be views of it.
-        return _restored, (self.config, self.flat)
+        return _restored, (type(self), self.config, self.flat)
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self._views[name]
@@ -120,11 +120,45 @@ class Parameters(Mapping):
         return list(self._views)[int(np.searchsorted(self.boundaries, index, side="right")) - 1]
 
 
-def _restored(config, flat):
+def _restored(kind, config, flat):
     """A copied or unpickled ``Parameters``, in memory of its own that begins on a cache line."""
-    params = Parameters(config, flat.dtype)
+    params = kind(config, flat.dtype)
     params.flat[...] = flat
     return params
+
+
+class Gradients(Parameters):
+    """The gradients of all parameters, and of which tensors the next contribution replaces what is there.
+
+    A backward adds to the gradients. After ``replace`` the first contribution to each tensor is written over the former
+    gradient, which saves the pass that sets zeros. A tensor that is used twice (``wte`` where tied) is then added to.
+    """
+
+    def __init__(self, config: GPTConfig, dtype=np.float32, flat: np.ndarray | None = None):
+        super().__init__(config, dtype, flat)
+        self._to_replace: set[str] = set()
+
+    def replace(self) -> None:
+        """Let the next contribution to each tensor replace what is there."""
+        self._to_replace = set(self)
+
+    def keep(self) -> None:
+        """Let all contributions add to what is there, as they do at first."""
+        self._to_replace = set()
+
+    def take_first(self, names: Iterable[str]) -> bool:
+        """Whether the contribution that follows is the first to all ``names`` and has to replace what is there.
+
+        The contribution counts as made. If it is the first to some of them only, those are set to zero, to be added to.
+        """
+        names = set(names)
+        first = names & self._to_replace
+        self._to_replace -= first
+        if first == names:
+            return bool(first)
+        for name in first:
+            self[name].fill(0)
+        return False
 
 
 def initialise(params: Parameters, config: GPTConfig, seed: int) -> None:

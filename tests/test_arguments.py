@@ -250,6 +250,20 @@ def test_into_is_checked_before_the_first_array_is_added_to(ops, name, arguments
 
 
 @BOTH
+@pytest.mark.parametrize(
+    "name, arguments, shapes", with_parameters(), ids=lambda value: value if isinstance(value, str) else ""
+)
+def test_gradients_replace_what_is_there_where_they_are_not_to_be_added(ops, name, arguments, shapes):
+    out, cache = forward_of(ops, name)(*arguments)
+    dout, backward = 0.7 if np.ndim(out) == 0 else np.ones(out.shape), getattr(ops, f"{name}_backward")
+    into = tuple(np.full(shape, np.nan) for shape in shapes)
+    found, expected = backward(dout, cache, into=into, add=False), backward(dout, cache)
+    assert all(a is b for a, b in zip(found[-len(into) :], into))
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@BOTH
 @pytest.mark.parametrize("wrong", ["params", "grads", "first_moments", "second_moments", "boundaries", "decays"])
 def test_a_step_that_is_refused_moves_nothing(ops, wrong):
     arrays = dict(zip(("params", "grads", "first_moments", "second_moments"), drawn(*[9] * 4)))

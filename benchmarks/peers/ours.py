@@ -23,7 +23,7 @@ def prepare(name, spec):
     def step():
         nonlocal done
         done += 1
-        model.zero_gradients()
+        model.replace_gradients()
         loss = model.loss_and_gradients(tokens, targets)
         scale = min(1.0, problem.CLIP / (kernels.gradient_norm(grads.flat) + 1e-6))
         kernels.adamw_update(

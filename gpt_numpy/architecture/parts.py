@@ -4,7 +4,8 @@ A part binds a pair of functions of ``ops`` to the names of their parameters and
 fixes. The model calls every part in the same two ways, whatever the part is:
 
     out, cache = part.forward(x, params, name, …)      params[name + "weight"] and so on are read
-    dx = part.backward(dout, cache, grads, name, …)    the gradients are added to grads[name + "weight"] and so on
+    dx = part.backward(dout, cache, grads, name, …)    the gradients are added to grads[name + "weight"] and so on,
+                                                       or written there first: see ``parameters.Gradients``
 
 So a block reads the same for every architecture, and no line of a block asks which one it is:
 
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..config import GPTConfig
-from ..parameters import head_name
+from ..parameters import Gradients, head_name
 from .rotation import Rotation, frequencies, rotation_of
 
 EMBEDDING = ("wte.weight", "wpe.weight")
@@ -57,7 +58,7 @@ class Embedding:
         return self._ops.embedding_forward(tokens, positions, *_all(p, "", EMBEDDING), alloc)
 
     def backward(self, dout, cache, g):
-        self._ops.embedding_backward(dout, cache, into=_all(g, "", EMBEDDING))
+        self._ops.embedding_backward(dout, cache, **_into(g, "", EMBEDDING))
 
 
 class Layernorm:
@@ -70,7 +71,7 @@ class Layernorm:
         return self._ops.layernorm_forward(x, *_all(p, name, NORM), self._epsilon, alloc=alloc)
 
     def backward(self, dout, cache, g, name, alloc):
-        dx, *_ = self._ops.layernorm_backward(dout, cache, into=_all(g, name, NORM), alloc=alloc)
+        dx, *_ = self._ops.layernorm_backward(dout, cache, **_into(g, name, NORM), alloc=alloc)
         return dx
 
 
@@ -84,7 +85,7 @@ class RMSNorm:
         return self._ops.rmsnorm_forward(x, p[name + "weight"], self._epsilon, alloc=alloc)
 
     def backward(self, dout, cache, g, name, alloc):
-        dx, _ = self._ops.rmsnorm_backward(dout, cache, into=(g[name + "weight"],), alloc=alloc)
+        dx, _ = self._ops.rmsnorm_backward(dout, cache, **_into(g, name, ("weight",)), alloc=alloc)
         return dx
 
 
@@ -133,7 +134,7 @@ class Attention:
         )
 
     def backward(self, dout, cache, g, name, alloc):
-        dx, *_ = self._ops.multi_head_attention_backward(dout, cache, into=_all(g, name, self._names), alloc=alloc)
+        dx, *_ = self._ops.multi_head_attention_backward(dout, cache, **_into(g, name, self._names), alloc=alloc)
         return dx
 
 
@@ -147,7 +148,7 @@ class MLPPart:
         return self._ops.mlp_forward(x, *_all(p, name, MLP), alloc, alloc_out, self._activation)
 
     def backward(self, dout, cache, g, name, alloc):
-        dx, *_ = self._ops.mlp_backward(dout, cache, into=_all(g, name, MLP), alloc=alloc)
+        dx, *_ = self._ops.mlp_backward(dout, cache, **_into(g, name, MLP), alloc=alloc)
         return dx
 
 
@@ -169,14 +170,13 @@ class Head:
 
     def backward(self, dout, cache, g, alloc):
         backward, cache = cache
-        dx, _ = backward(dout, cache, into=(g[self._name],), alloc=alloc)
+        dx, _ = backward(dout, cache, **_into(g, "", (self._name,)), alloc=alloc)
         return dx
 
     def loss_and_gradients(self, x, p, g, targets, dloss, ignore_index, alloc):
         """(loss, dx) in one call."""
-        weight, into = p[self._name], (g[self._name],)
         loss, dx, _ = self._ops.lm_head_cross_entropy_gradients(
-            x, weight, targets, dloss, ignore_index, into=into, alloc=alloc
+            x, p[self._name], targets, dloss, ignore_index, **_into(g, "", (self._name,)), alloc=alloc
         )
         return loss, dx
 
@@ -184,3 +184,15 @@ class Head:
 def _all(tensors, prefix, names):
     """The tensors of these names; None for one that the model does not have."""
     return tuple(tensors.get(prefix + name) for name in names)
+
+
+def _into(grads, prefix, names):
+    """The options of a backward that say where its parameter gradients go, and whether they replace what is there.
+
+    ``add`` is given only where it is False: a reader's own backward (``gpt-numpy study exercise``) need not have it.
+    """
+    present = [prefix + name for name in names if prefix + name in grads]
+    into = _all(grads, prefix, names)
+    if isinstance(grads, Gradients) and grads.take_first(present):
+        return {"into": into, "add": False}
+    return {"into": into}

@@ -81,12 +81,12 @@ def embedding_forward(tokens, positions, wte, wpe, alloc=np.empty):
     return out, EmbeddingCache(token, position, wte.shape, wpe.shape, tokens.shape)
 
 
-def embedding_backward(dout, cache, *, into=None):
-    """Gradients of both tables: dwte (V, C), dwpe (block_size, C) or None, added to those of ``into`` where given."""
+def embedding_backward(dout, cache, *, into=None, add=True):
+    """Gradients of both tables: dwte (V, C), dwpe (block_size, C) or None, added to, or written to, those of ``into``."""
     dtype = one_dtype(dout=dout)
     C = cache.wte_shape[1]
     check_shape("dout", dout, (*cache.tokens_shape, C))
-    tables, add = gradients(into, dtype, dwte=cache.wte_shape, dwpe=cache.wpe_shape)
+    tables, add = gradients(into, dtype, add, dwte=cache.wte_shape, dwpe=cache.wpe_shape)
     rows = flat(dout)
     for table, index in zip(tables, (cache.tokens, cache.positions)):
         if table is None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arguments import check_layernorm
-from .runtime.checks import check_shape, flat, given, gradients, one_dtype
+from .runtime.checks import accumulate, check_shape, flat, given, gradients, one_dtype
 from .runtime.decorators import part
 from .runtime.threads import launcher, parallel_for
 from .runtime.vectors import add_lanes, broadcast, fma, keep_first, lanes, load, load_tail, store, store_tail
@@ -167,8 +167,8 @@ def layernorm_forward(x, weight, bias, epsilon=1e-5, alloc=np.empty):
     return out, LayernormCache(x, mean, rstd, weight, biased)
 
 
-def layernorm_backward(dout, cache, alloc=np.empty, *, into=None):
-    """Gradients dx (..., C), dweight (C,), dbias (C,); the last two added to those of ``into`` where given."""
+def layernorm_backward(dout, cache, alloc=np.empty, *, into=None, add=True):
+    """Gradients dx (..., C), dweight (C,), dbias (C,); the last two added to, or written to, those of ``into``."""
     x, mean, rstd, weight, biased = cache
     dtype = one_dtype(x=x, dout=dout)
     check_shape("dout", dout, x.shape)
@@ -187,5 +187,5 @@ def layernorm_backward(dout, cache, alloc=np.empty, *, into=None):
         return dx, dweight, dbias if biased else None
     for total, gradient in zip(into, (dweight, dbias)):
         if total is not None:
-            total += gradient
+            accumulate(total, gradient, add)
     return dx, *into

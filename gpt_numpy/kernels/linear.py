@@ -32,13 +32,13 @@ def bias_epilogue(bias):
     return {"epilogue": NOTHING} if bias is None else {"epilogue": BIAS, "bias": np.ascontiguousarray(bias)}
 
 
-def linear_backward(dout, cache, alloc=np.empty, *, into=None):
-    """Gradients dx (..., K), dweight (K, N), dbias (N,); the last two added to those of ``into`` where given."""
+def linear_backward(dout, cache, alloc=np.empty, *, into=None, add=True):
+    """Gradients dx (..., K), dweight (K, N), dbias (N,); the last two added to, or written to, those of ``into``."""
     x, weight, biased = cache
     dtype = one_dtype(x=x, dout=dout)
     K, N = weight.shape
     check_shape("dout", dout, (*x.shape[:-1], N))
-    (dweight, dbias), add = gradients(into, dtype, dweight=(K, N), dbias=(N,) if biased else None)
+    (dweight, dbias), add = gradients(into, dtype, add, dweight=(K, N), dbias=(N,) if biased else None)
     dx = alloc(x.shape, dtype)
     rows = matrix(dout)
     gemm(rows, matrix(weight), matrix(dx), b_transposed=True)

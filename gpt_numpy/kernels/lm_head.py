@@ -40,12 +40,12 @@ def lm_head_forward(x, wte, alloc=np.empty):
     return logits, LMHeadCache(x, wte)
 
 
-def lm_head_backward(dlogits, cache, alloc=np.empty, *, into=None):
-    """Gradients dx (B, T, C) and dwte (V, C); dwte added to that of ``into`` where given."""
+def lm_head_backward(dlogits, cache, alloc=np.empty, *, into=None, add=True):
+    """Gradients dx (B, T, C) and dwte (V, C); dwte added to, or written to, that of ``into``."""
     x, wte = cache
     dtype = one_dtype(x=x, dlogits=dlogits)
     check_shape("dlogits", dlogits, (*x.shape[:-1], wte.shape[0]))
-    (dwte,), add = gradients(into, dtype, dwte=wte.shape)
+    (dwte,), add = gradients(into, dtype, add, dwte=wte.shape)
     dx = alloc(x.shape, dtype)
     rows = matrix(dlogits)
     gemm(rows, matrix(wte), matrix(dx))
@@ -83,18 +83,18 @@ def lm_head_cross_entropy_forward(x, wte, targets, ignore_index=-1, alloc=np.emp
     return total / max(counted, 1), LMHeadCrossEntropyCache(x, wte, targets, ignore_index)
 
 
-def lm_head_cross_entropy_backward(dloss, cache, alloc=np.empty, *, into=None):
+def lm_head_cross_entropy_backward(dloss, cache, alloc=np.empty, *, into=None, add=True):
     """Gradients dx (B, T, C) and dwte (V, C) of the loss; the logits are computed again."""
     _, dx, dwte = lm_head_cross_entropy_gradients(
-        cache.x, cache.wte, cache.targets, dloss, cache.ignore_index, alloc, into=into
+        cache.x, cache.wte, cache.targets, dloss, cache.ignore_index, alloc, into=into, add=add
     )
     return dx, dwte
 
 
-def lm_head_cross_entropy_gradients(x, wte, targets, dloss, ignore_index=-1, alloc=np.empty, *, into=None):
+def lm_head_cross_entropy_gradients(x, wte, targets, dloss, ignore_index=-1, alloc=np.empty, *, into=None, add=True):
     """Loss, dx and dwte at once, for a dloss known beforehand. A training step calls this function."""
     targets, dtype = _check(x, wte, targets, ignore_index), x.dtype
-    (dwte,), add = gradients(into, dtype, dwte=wte.shape)
+    (dwte,), add = gradients(into, dtype, add, dwte=wte.shape)
     dx = alloc(x.shape, dtype)
     rows, dx_rows, weight = matrix(x), matrix(dx), matrix(wte)
     counted = max(int(np.count_nonzero(targets != ignore_index)), 1)

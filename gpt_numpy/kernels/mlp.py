@@ -85,7 +85,7 @@ def mlp_forward(x, fc_weight, fc_bias, proj_weight, proj_bias, alloc=np.empty, a
     return out, MLPCache(x, hidden, fc_weight, proj_weight, activation, biased)
 
 
-def mlp_backward(dout, cache, alloc=np.empty, *, into=None):
+def mlp_backward(dout, cache, alloc=np.empty, *, into=None, add=True):
     """Gradients dx (..., C), dfc_weight, dfc_bias, dproj_weight, dproj_bias; see ``layers.mlp``."""
     x, hidden, fc_weight, proj_weight, kind, (fc_biased, proj_biased) = cache
     dtype = one_dtype(x=x, dout=dout)
@@ -94,6 +94,7 @@ def mlp_backward(dout, cache, alloc=np.empty, *, into=None):
     arrays, add = gradients(
         into,
         dtype,
+        add,
         dfc_weight=fc_weight.shape,
         dfc_bias=fc_weight.shape[1:] if fc_biased else None,
         dproj_weight=(wide, N),

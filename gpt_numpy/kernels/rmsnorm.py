@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arguments import check_rmsnorm
-from .runtime.checks import check_shape, flat, gradients, one_dtype
+from .runtime.checks import accumulate, check_shape, flat, gradients, one_dtype
 from .runtime.decorators import part
 from .runtime.threads import launcher, parallel_for
 from .runtime.vectors import add_lanes, broadcast, fma, lanes, load_tail, store_tail
@@ -101,8 +101,8 @@ def rmsnorm_forward(x, weight, epsilon=1e-5, alloc=np.empty):
     return out, RmsnormCache(x, rrms, weight)
 
 
-def rmsnorm_backward(dout, cache, alloc=np.empty, *, into=None):
-    """Gradients dx (..., C) and dweight (C,); the last is added to that of ``into`` where given."""
+def rmsnorm_backward(dout, cache, alloc=np.empty, *, into=None, add=True):
+    """Gradients dx (..., C) and dweight (C,); the last is added to, or written to, that of ``into``."""
     x, rrms, weight = cache
     dtype = one_dtype(x=x, dout=dout)
     check_shape("dout", dout, x.shape)
@@ -117,5 +117,5 @@ def rmsnorm_backward(dout, cache, alloc=np.empty, *, into=None):
     dweight = np.add.reduce(sums, axis=0)
     if into is None:
         return dx, dweight
-    into[0][...] += dweight
+    accumulate(into[0], dweight, add)
     return dx, *into

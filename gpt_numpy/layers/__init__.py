@@ -4,7 +4,7 @@ A layer is a pair of functions and a cache: ``f_forward(inputs, weights) -> out,
 ``f_backward(dout, cache) -> gradients`` in the order of the forward's inputs. No function writes to its
 arguments. A call with arguments that do not fit is refused before anything is computed (``gpt_numpy.arguments``).
 ``alloc`` is the function that allocates large results; a training step passes its workspace's. ``into`` lets
-the caller accumulate parameter gradients.
+the caller accumulate parameter gradients, or with ``add=False`` replace them.
 
 ``gpt_numpy.kernels`` exports fast functions with the same names and signatures; ``GPT(config, ops=layers)``
 or ``ops=kernels`` chooses. The kernels are tested against these functions.

@@ -1,10 +1,10 @@
-"""``into=``: how every backward lets its caller accumulate parameter gradients.
+"""``into=`` and ``add=``: how every backward lets its caller accumulate parameter gradients.
 
 A backward in this package is written to return new arrays, as its mathematics reads. The decorator gives the
 backward the keyword ``into=(array, …)``: one array for each parameter gradient, in the order of the returned
 gradients; None for the gradient of a parameter that the layer does not have. The gradients are added to those arrays,
-and the call returns those arrays. The kernels implement
-the same keyword inside their matrix products, where adding costs nothing.
+or with ``add=False`` written over what is there, and the call returns those arrays. The kernels implement
+the same keywords inside their matrix products, where adding costs nothing and writing saves a pass that sets zeros.
 
 All arrays are checked before the first is changed: a refused call has changed nothing.
 """
@@ -16,7 +16,7 @@ from ..arguments import check_into
 
 
 def adds_into(n_parameters):
-    """Give a backward the keyword ``into``: its last ``n_parameters`` values are the parameter gradients.
+    """Give a backward the keywords ``into`` and ``add``: its last ``n_parameters`` values are the parameter gradients.
 
     None: all values but the first are.
     """
@@ -29,7 +29,7 @@ def adds_into(n_parameters):
 
 def _with_into(backward, n_parameters):
     @functools.wraps(backward)
-    def with_into(*args, into=None, **kwargs):
+    def with_into(*args, into=None, add=True, **kwargs):
         gradients = backward(*args, **kwargs)
         if into is None:
             return gradients
@@ -38,12 +38,16 @@ def _with_into(backward, n_parameters):
         shapes = {f"into[{i}]": None if g is None else g.shape for i, g in enumerate(parameters)}
         check_into(into, parameters[0].dtype, **shapes)
         for accumulated, gradient in zip(into, parameters):
-            if gradient is not None:
-                accumulated += gradient
+            if gradient is None:
+                continue
+            if not add:
+                accumulated[...] = 0
+            accumulated += gradient
         return (*inputs, *into)
 
     signature = inspect.signature(backward)
     parameters = list(signature.parameters.values())
-    parameters.append(inspect.Parameter("into", inspect.Parameter.KEYWORD_ONLY, default=None))
+    for name, default in (("into", None), ("add", True)):
+        parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default))
     with_into.__signature__ = signature.replace(parameters=parameters)
     return with_into

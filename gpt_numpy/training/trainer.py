@@ -98,7 +98,7 @@ class Trainer:
         targets, so that loss and gradient do not depend on the division.
         """
         s, model = self.settings, self.model
-        model.zero_gradients()
+        model.replace_gradients()
         counts = [np.count_nonzero(targets != IGNORE_INDEX) for _, _, targets, _ in parts]
         (counted,) = self.group.sum([sum(counts)])
         loss = 0.0

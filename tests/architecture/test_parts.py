@@ -93,6 +93,26 @@ def test_the_loss_alone_and_with_its_gradients(form):
     np.testing.assert_array_equal(again.grads.flat, expected)
 
 
+@pytest.mark.parametrize("ops", [layers, kernels], ids=lambda ops: ops.__name__)
+@pytest.mark.parametrize("form", FORMS)
+def test_the_first_gradients_may_replace_what_is_there(form, ops):
+    """Every tensor of every form is written once and then added to: a tied one within the pass, all in the next."""
+    made = model(ops, **FORMS[form])
+    made.loss_and_gradients(*batch())
+    once = made.grads.flat.copy()
+    made.grads.flat.fill(np.nan)
+    made.replace_gradients()
+    made.loss(*batch())
+    made.backward()
+    np.testing.assert_allclose(made.grads.flat, once, rtol=1e-12, atol=1e-15)
+    made.loss_and_gradients(*batch())
+    np.testing.assert_allclose(made.grads.flat, 2 * once, rtol=1e-12, atol=1e-15)
+    made.replace_gradients()
+    made.zero_gradients()
+    made.loss_and_gradients(*batch())
+    np.testing.assert_array_equal(made.grads.flat, once)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_decoders_agree_with_the_whole_pass(form):
     made = model(kernels, np.float32, **FORMS[form])

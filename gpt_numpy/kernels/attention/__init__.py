@@ -198,21 +198,21 @@ def multi_head_attention_forward(
     return out, MultiHeadAttentionCache(attn_cache, attention_cache, proj_cache, q_cache, k_cache)
 
 
-def multi_head_attention_backward(dout, cache, alloc=np.empty, *, into=None):
+def multi_head_attention_backward(dout, cache, alloc=np.empty, *, into=None, add=True):
     """Gradients dx (B, T, C), dattn_weight, dattn_bias, dproj_weight, dproj_bias; ``into`` takes all but the first.
 
     Where queries and keys have norms, the gradients of their weights follow: dq_norm, dk_norm.
     """
     attn_into, proj_into, norms_into = _checked_into(into, dout, cache)
-    dheads, dproj_weight, dproj_bias = linear_backward(dout, cache.proj, alloc, into=proj_into)
+    dheads, dproj_weight, dproj_bias = linear_backward(dout, cache.proj, alloc, into=proj_into, add=add)
     dqkv = alloc((*dout.shape[:2], cache.attn.weight.shape[1]), dout.dtype)
     parts = split_heads(dqkv, cache.attention.q.shape[2], cache.attention.k.shape[2])
     _backward_into(dheads.reshape(cache.attention.q.shape), cache.attention, *parts)
     norms = [
-        _prepare_heads_backward(part, heads, target)
+        _prepare_heads_backward(part, heads, target, add)
         for part, heads, target in zip(parts, (cache.q, cache.k), norms_into)
     ]
-    dx, dattn_weight, dattn_bias = linear_backward(dqkv, cache.attn, alloc, into=attn_into)
+    dx, dattn_weight, dattn_bias = linear_backward(dqkv, cache.attn, alloc, into=attn_into, add=add)
     return dx, dattn_weight, dattn_bias, dproj_weight, dproj_bias, *(norms if cache.q.norm else ())
 
 
@@ -240,13 +240,13 @@ def _prepare_heads(x, weight, epsilon, rotation):
     return x, HeadsCache(norm, rotation)
 
 
-def _prepare_heads_backward(dx, cache, into):
+def _prepare_heads_backward(dx, cache, into, add):
     """The gradient of the heads before `_prepare_heads`, in place; returns that of the norm's weight, or None."""
     if cache.rotation is not None:
         turn(dx, dx, cache.rotation, -1)
     if cache.norm is None:
         return None
-    before, dweight = rmsnorm_backward(dx, cache.norm, into=into)
+    before, dweight = rmsnorm_backward(dx, cache.norm, into=into, add=add)
     dx[...] = before
     return dweight
 

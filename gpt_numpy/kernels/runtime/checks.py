@@ -65,8 +65,8 @@ def matrix(array):
     return _plain(array).reshape(math.prod(array.shape[:-1]), array.shape[-1])
 
 
-def gradients(into, dtype, **shapes):
-    """The arrays for an op's parameter gradients: those of ``into``, checked, or new ones; and whether to add.
+def gradients(into, dtype, add=True, **shapes):
+    """The arrays for an op's parameter gradients: those of ``into``, checked, or new ones; and whether to add to them.
 
     A shape that is None belongs to a parameter that the op does not have, whose gradient is None.
     """
@@ -76,4 +76,12 @@ def gradients(into, dtype, **shapes):
     for (name, shape), array in zip(shapes.items(), into):
         if shape is not None:
             target(name, array, shape, dtype)
-    return list(into), True
+    return list(into), add
+
+
+def accumulate(array, gradient, add):
+    """array += gradient, or where not ``add`` array = gradient."""
+    if add:
+        array += gradient
+    else:
+        array[...] = gradient

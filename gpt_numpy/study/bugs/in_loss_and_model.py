@@ -71,7 +71,7 @@ BUGS = [
     Bug(
         "model-tied-head-forgotten",
         "architecture/parts.py",
-        "dx, _ = backward(dout, cache, into=(g[self._name],), alloc=alloc)",
+        'dx, _ = backward(dout, cache, **_into(g, "", (self._name,)), alloc=alloc)',
         "dx, _ = backward(dout, cache, alloc=alloc)",
         "model: differences of wte.weight",
         "One parameter only. How many times does the model use it?",
