@@ -25,7 +25,18 @@ from numba.extending import intrinsic
 
 from ..dropout import Mask
 from ..gemm.packing import Source, pack_column_panels, pack_row_panels
-from ..gemm.tile import TILE, Panels, Shift, Target, add_products, columns_of, multiply_tile, tile_columns, words_of
+from ..gemm.tile import (
+    TILE,
+    Ahead,
+    Panels,
+    Shift,
+    Target,
+    add_products,
+    columns_of,
+    multiply_tile,
+    tile_columns,
+    words_of,
+)
 from ..runtime import emitting
 from ..runtime.bfloat16 import TOGETHER, in_words, is_rounded, numbers_in, store_paired, store_row
 from ..runtime.decorators import part
@@ -261,7 +272,8 @@ def multiply_by_keys(ranges, n_strips, memory, panels, strips, step, keys, width
             if ranges[strip, 0] <= p < ranges[strip, 1]:
                 row = strip * STRIP_ROWS
                 both = Panels(panels, strips + row * step, keys + p * width, words_of(panels, head_size))
-                multiply_tile(both, Target(memory, scores + row * SCORES_STEP + p, SCORES_STEP, False), none)
+                target = Target(memory, scores + row * SCORES_STEP + p, SCORES_STEP, False)
+                multiply_tile(both, target, none, Ahead(memory, scores, 0))
 
 
 @part

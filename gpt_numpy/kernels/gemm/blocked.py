@@ -27,8 +27,19 @@ from ..runtime.vectors import (
 )
 from .numpy_twin import BIAS, BIAS_GELU_KEEP, GELU_BACKWARD
 from .packing import Source, pack_column_panels, pack_row_panels
-from .plan import BLOCK_TILES, GAP
-from .tile import TILE, Panels, Shift, Target, multiply_tile, tile_columns, words_of
+from .plan import BLOCK_TILES, DEPTH_STEP, GAP
+from .tile import (
+    SHORT_ROWS,
+    TILE,
+    Ahead,
+    Panels,
+    Shift,
+    Target,
+    multiply_short_tile,
+    multiply_tile,
+    tile_columns,
+    words_of,
+)
 
 BLOCK_ROWS = BLOCK_TILES * TILE.rows  # rows of A packed at a time
 
@@ -88,7 +99,16 @@ class Block(NamedTuple):
     columns: int
     depth: int  # of the packed panels, in their elements
     add: bool
-    biased: bool
+    last: bool  # the sums are complete with this depth
+
+
+class Next(NamedTuple):
+    """The block of B that a task packs next, where it lies: ``rows`` × ``length`` elements from b[first] on."""
+
+    first: int
+    step: int
+    rows: int
+    length: int
 
 
 class Piece(NamedTuple):
@@ -128,26 +148,34 @@ def _activate(c, piece, shift, extra, keep):
             store(c, row + j, gelu(value))
             j += lanes(c)
         left = piece.columns - j
-        value = load_tail(c, row + j, left) + load_tail(shift.bias, shift.first + j, left)
-        if keep:
-            store_tail(extra, row + j, value, left)
-        store_tail(c, row + j, gelu(value), left)
+        if left > 0:
+            value = load_tail(c, row + j, left) + load_tail(shift.bias, shift.first + j, left)
+            if keep:
+                store_tail(extra, row + j, value, left)
+            store_tail(c, row + j, gelu(value), left)
 
 
 @part
 def _differentiate(c, piece, extra, activation):
-    """C · gelu'(extra), and activation = gelu(extra)."""
+    """C · gelu'(extra), and activation = gelu(extra).
+
+    C is read before ``activation`` is written: their addresses often differ by a multiple of 4,096 bytes, and a processor
+    takes a store to the one for a store to the other until it has compared all bits.
+    """
     for row in range(piece.first, piece.first + piece.rows * piece.step, piece.step):
         j = 0
         while j + lanes(c) <= piece.columns:
+            gradient = load(c, row + j)
             activated, slope = gelu_and_derivative(load(extra, row + j))
             store(activation, row + j, activated)
-            store(c, row + j, load(c, row + j) * slope)
+            store(c, row + j, gradient * slope)
             j += lanes(c)
         left = piece.columns - j
-        activated, slope = gelu_and_derivative(load_tail(extra, row + j, left))
-        store_tail(activation, row + j, activated, left)
-        store_tail(c, row + j, load_tail(c, row + j, left) * slope, left)
+        if left > 0:
+            gradient = load_tail(c, row + j, left)
+            activated, slope = gelu_and_derivative(load_tail(extra, row + j, left))
+            store_tail(activation, row + j, activated, left)
+            store_tail(c, row + j, gradient * slope, left)
 
 
 @part
@@ -193,26 +221,74 @@ def _sum_columns(task, operands, passing, cut, block, source, add):
 
 
 @part
-def _multiply_block(operands, passing, memory, block):
-    """All tiles of a block of C: packed panels of A times packed panels of B."""
-    width = tile_columns(operands.c)
+def _next_of(operands, cut, column, columns, k):
+    """The ``Next`` after the block at (k, column): the one below, else that of the columns to the right, if there is one."""
+    if k + cut.depth < operands.K:
+        k += cut.depth
+    else:
+        k, column = 0, column + columns
+        columns = max(0, min(columns, operands.N - column))
+    depth = min(cut.depth, operands.K - k)
+    if operands.b_deep:
+        return Next(column * operands.K + k, operands.K, columns, depth)
+    return Next(k * operands.N + column, operands.N, depth, columns)
+
+
+@part
+def _share_of(b, soon, number, steps):
+    """What the tile of this ``number`` asks for of the next block of B: a column of cache lines, or a part of one.
+
+    So the block comes from memory while the processor multiplies, a line in each of the ``steps`` of a tile's loop.
+    """
+    parts = (soon.rows + steps - 1) // steps
+    line = 64 // b.itemsize * (number // max(parts, 1))
+    if line >= soon.length:
+        return Ahead(b, 0, 0)
+    return Ahead(b, soon.first + number % parts * steps * soon.step + line, soon.step)
+
+
+@part
+def _multiply_block(operands, passing, memory, block, soon, tiles_before):
+    """All tiles of a block of C: packed panels of A times packed panels of B.
+
+    soon: ``Next``. tiles_before: tiles that were multiplied with this block of B already.
+    """
+    width, number = tile_columns(operands.c), tiles_before
+    biased = block.last and passing.epilogue == BIAS
     for j in range(0, block.columns, width):
         b_panel = memory.b_first + j // width * memory.b_step
-        shift = Shift(passing.bias, block.column + j, block.biased)
+        shift = Shift(passing.bias, block.column + j, biased)
         for i in range(0, block.rows, TILE.rows):
             panels = Panels(memory.array, memory.a_first + i // TILE.rows * memory.a_step, b_panel, block.depth)
             here = (block.row + i) * operands.N + block.column + j
-            if i + TILE.rows <= block.rows and j + width <= block.columns:
-                multiply_tile(panels, Target(operands.c, here, operands.N, block.add), shift)
-                continue
-            multiply_tile(panels, Target(memory.tiles, memory.tile, width, False), Shift(passing.bias, 0, False))
             piece = Piece(here, operands.N, min(TILE.rows, block.rows - i), min(width, block.columns - j))
-            _store_edge(memory, operands.c, piece, block.add, shift)
+            ahead = _share_of(operands.b, soon, number, block.depth // DEPTH_STEP)
+            number += 1
+            if piece.rows == TILE.rows and piece.columns == width:
+                multiply_tile(panels, Target(operands.c, here, operands.N, block.add), shift, ahead)
+            else:
+                _multiply_edge(operands, memory, panels, piece, block.add, shift, ahead)
+
+
+@part
+def _multiply_edge(operands, memory, panels, piece, add, shift, ahead):
+    """A tile that C does not hold whole, by way of memory."""
+    target = Target(memory.tiles, memory.tile, tile_columns(operands.c), False)
+    none = Shift(shift.bias, 0, False)
+    if piece.rows <= SHORT_ROWS:
+        multiply_short_tile(panels, target, none, ahead)
+    else:
+        multiply_tile(panels, target, none, ahead)
+    _store_edge(memory, operands.c, piece, add, shift)
 
 
 @part
 def _finish_block(operands, passing, block):
-    """What follows the product, where it is more than a bias, on a block of C that is complete."""
+    """What follows the product, where it is more than a bias, on a block of C that is complete.
+
+    After the block and not after each tile: the rows of a tile are often a multiple of 4,096 bytes apart, and the
+    first-level cache has no room for so many lines of the same set.
+    """
     piece = Piece(block.row * operands.N + block.column, operands.N, block.rows, block.columns)
     if passing.epilogue == GELU_BACKWARD:
         _differentiate(operands.c, piece, passing.extra, passing.activation)
@@ -252,19 +328,21 @@ def _multiply_task(worker, task, operands, passing, cut, panels, size, tiles, ti
             padded = words_of(panels, depth)
             add = operands.add or k > 0
             last = k + cut.depth >= operands.K
-            biased = last and passing.epilogue == BIAS
+            soon = _next_of(operands, cut, column, columns, k)
             b_index = column * b_step + k if operands.b_deep else k * b_step + column
             source = Source(operands.b, b_index, b_step, operands.b_deep, columns, depth)
             pack_column_panels(source, b_panels)
             if passing.sums.size > 0:
-                block = Block(0, 0, column, columns, padded, add, biased)
+                block = Block(0, 0, column, columns, padded, add, last)
                 _sum_columns(task, operands, passing, cut, block, source, passing.add_sums or k > 0)
             for row in range(row_start, row_end, BLOCK_ROWS):
                 rows = min(BLOCK_ROWS, row_end - row)
                 a_index = row * a_step + k if operands.a_deep else k * a_step + row
                 pack_row_panels(Source(operands.a, a_index, a_step, operands.a_deep, rows, depth), a_panels)
-                block = Block(row, rows, column, columns, padded, add, biased)
-                _multiply_block(operands, passing, memory, block)
+                block = Block(row, rows, column, columns, padded, add, last)
+                width = tile_columns(operands.c)
+                tiles_before = (row - row_start) // TILE.rows * ((columns + width - 1) // width)
+                _multiply_block(operands, passing, memory, block, soon, tiles_before)
                 if last:
                     _finish_block(operands, passing, block)
 

@@ -51,6 +51,14 @@ class Target(NamedTuple):
     add: bool  # +=, not =
 
 
+class Ahead(NamedTuple):
+    """Memory that will be read soon: step i of a tile's loop asks for the cache line of array[first + i · step]."""
+
+    array: np.ndarray
+    first: int
+    step: int
+
+
 class Shift(NamedTuple):
     """bias[first + j] is added to column j of a tile, if ``present``."""
 
@@ -69,6 +77,7 @@ def choose_tile(vector_bytes, features):
 
 
 TILE = choose_tile(emitting.VECTOR_BYTES, emitting.cpu_features())
+SHORT_ROWS = TILE.rows // 3  # of the tile for what is left of C's rows where that is little
 
 
 def columns_of(itemsize):
@@ -97,6 +106,8 @@ def tile_columns(typingctx, like):
 
 
 _I64 = ir.IntType(64)
+_LINE_BYTES = 64
+_A_AHEAD, _B_AHEAD = 24, 16  # k: how far ahead of their use a tile's loop asks for the panels
 
 
 def _at(builder, pointer, offset):
@@ -107,37 +118,63 @@ def _vector_at(builder, pointer, offset, vector):
     return emitting.load_vector(builder, _at(builder, pointer, offset), vector)
 
 
-@intrinsic
-def multiply_tile(typingctx, panels, target, shift):
-    """target[i, j] = or += Σ_k A[k, i]·B[k, j], plus the shift of column j: one whole tile.
+def _tile_of(n_rows):
+    """An intrinsic for the first ``n_rows`` rows of a tile."""
 
-    panels: ``Panels``; target: ``Target``; shift: ``Shift``.
-    """
-    vector = native(target.types[0].dtype)
+    @intrinsic
+    def multiply(typingctx, panels, target, shift, ahead):
+        """target[i, j] = or += Σ_k A[k, i]·B[k, j], plus the shift of column j: all columns of a tile.
 
-    def codegen(context, builder, sig, args):
-        (array_type, array), (_, a_index), (_, b_index), (_, depth) = unpack(builder, panels, args[0])
-        (_, out), (_, first), (_, step), (_, add) = unpack(builder, target, args[1])
-        (_, bias), (_, bias_index), (_, biased) = unpack(builder, shift, args[2])
-        base = emitting.data_pointer(context, builder, array_type, array)
-        width = _I64(TILE.vectors * vector.lanes)
-        rows = []
-        for i in range(TILE.rows):
-            index = builder.add(first, builder.mul(_I64(i), step))
-            rows.append(emitting.element_pointer(context, builder, target.types[0], out, index, width))
-            emitting.prefetch(builder, rows[-1])
-        a, b = _at(builder, base, a_index), _at(builder, base, b_index)
-        sums = _sum_over_depth(builder, a, b, depth, vector, in_words(array_type))
-        with builder.if_then(biased):
-            pointer = emitting.element_pointer(context, builder, shift.types[0], bias, bias_index, width)
-            for j in range(TILE.vectors):
-                number = _vector_at(builder, pointer, j * vector.lanes, vector)
-                for row in sums:
-                    builder.store((Lanes(builder, builder.load(row[j]), vector) + number).value, row[j])
-        _store_tile(builder, sums, rows, add, vector)
-        return context.get_dummy_value()
+        panels: ``Panels``; target: ``Target``; shift: ``Shift``; ahead: ``Ahead``.
+        """
+        vector = native(target.types[0].dtype)
 
-    return types.void(panels, target, shift), codegen
+        def codegen(context, builder, sig, args):
+            (array_type, array), (_, a_index), (_, b_index), (_, depth) = unpack(builder, panels, args[0])
+            (_, out), (_, first), (_, step), (_, add) = unpack(builder, target, args[1])
+            (_, bias), (_, bias_index), (_, biased) = unpack(builder, shift, args[2])
+            base = emitting.data_pointer(context, builder, array_type, array)
+            width = _I64(TILE.vectors * vector.lanes)
+            rows = []
+            for i in range(n_rows):
+                index = builder.add(first, builder.mul(_I64(i), step))
+                rows.append(emitting.element_pointer(context, builder, target.types[0], out, index, width))
+                for j in range(0, TILE.vectors * emitting.VECTOR_BYTES, _LINE_BYTES):
+                    emitting.prefetch(builder, _at(builder, rows[-1], j * vector.lanes // emitting.VECTOR_BYTES))
+            a, b = _at(builder, base, a_index), _at(builder, base, b_index)
+            soon = _Soon.of(context, builder, ahead, args[3])
+            sums = _sum_over_depth(builder, a, b, depth, n_rows, vector, in_words(array_type), soon)
+            with builder.if_then(biased):
+                pointer = emitting.element_pointer(context, builder, shift.types[0], bias, bias_index, width)
+                for j in range(TILE.vectors):
+                    number = _vector_at(builder, pointer, j * vector.lanes, vector)
+                    for row in sums:
+                        builder.store((Lanes(builder, builder.load(row[j]), vector) + number).value, row[j])
+            _store_tile(builder, sums, rows, add, vector)
+            return context.get_dummy_value()
+
+        return types.void(panels, target, shift, ahead), codegen
+
+    return multiply
+
+
+multiply_tile = _tile_of(TILE.rows)
+multiply_short_tile = _tile_of(SHORT_ROWS)
+
+
+class _Soon(NamedTuple):
+    """The memory of ``Ahead``, for the code that is being emitted."""
+
+    pointer: ir.Value
+    step: ir.Value
+
+    @classmethod
+    def of(cls, context, builder, ahead, value):
+        (array_type, array), (_, first), (_, step) = unpack(builder, ahead, value)
+        return cls(_at(builder, emitting.data_pointer(context, builder, array_type, array), first), step)
+
+    def ask(self, builder, i):
+        emitting.prefetch(builder, _at(builder, self.pointer, builder.mul(i, self.step)), locality=2)
 
 
 def _store_tile(builder, sums, rows, add, vector):
@@ -154,22 +191,32 @@ def _store_tile(builder, sums, rows, add, vector):
                     emitting.store_vector(sums[i][j], pointer)
 
 
-def _sum_over_depth(builder, a, b, depth, vector, rounded):
+def _sum_over_depth(builder, a, b, depth, n_rows, vector, rounded, soon):
     """The loop over the depth of two panels, of words where ``rounded``; returns pointers to the sums, rows × vectors.
 
-    LLVM keeps the sums in registers.
+    LLVM keeps the sums in registers. Both panels are asked for some steps ahead: they stream from the second-level cache.
     """
     width = TILE.vectors * vector.lanes
-    pointers = [[cgutils.alloca_once(builder, vector.ir) for _ in range(TILE.vectors)] for _ in range(TILE.rows)]
+    pointers = [[cgutils.alloca_once(builder, vector.ir) for _ in range(TILE.vectors)] for _ in range(n_rows)]
     for pointer in sum(pointers, []):
         builder.store(ir.Constant(vector.ir, None), pointer)
     with cgutils.for_range(builder, builder.sdiv(depth, _I64(DEPTH_STEP))) as loop:
         a_here = _at(builder, a, builder.mul(loop.index, _I64(DEPTH_STEP * TILE.rows)))
         b_here = _at(builder, b, builder.mul(loop.index, _I64(DEPTH_STEP * width)))
+        soon.ask(builder, loop.index)
+        _ask_for_step(builder, a_here, _A_AHEAD, TILE.rows, vector)
+        _ask_for_step(builder, b_here, _B_AHEAD, width, vector)
         for k in range(DEPTH_STEP):
-            numbers = [_at(builder, a_here, k * TILE.rows + i) for i in range(TILE.rows)]
+            numbers = [_at(builder, a_here, k * TILE.rows + i) for i in range(n_rows)]
             add_products(builder, numbers, _at(builder, b_here, k * width), pointers, vector, rounded)
     return pointers
+
+
+def _ask_for_step(builder, panel, ahead, width, vector):
+    """Prefetch what a step of the loop reads of a panel, ``ahead`` k on."""
+    line = _LINE_BYTES * 8 // vector.element.bitwidth
+    for i in range(0, DEPTH_STEP * width, line):
+        emitting.prefetch(builder, _at(builder, panel, ahead * width + i))
 
 
 def add_products(builder, numbers, columns, sums, vector, rounded):

@@ -356,9 +356,9 @@ def store_masked(x, pointer, mask):
     _masked(x.builder, "store", pointer, x.type, mask, x.value)
 
 
-def prefetch(builder, pointer):
-    """Bring the cache line of ``pointer`` close, for reading."""
+def prefetch(builder, pointer, locality=3):
+    """Bring the cache line of ``pointer`` close, for reading; locality 2: not into the first-level cache."""
     i32, byte = ir.IntType(32), ir.IntType(8).as_pointer()
     function_type = ir.FunctionType(ir.VoidType(), [byte, i32, i32, i32])
     function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
-    builder.call(function, [builder.bitcast(pointer, byte), i32(0), i32(3), i32(1)])
+    builder.call(function, [builder.bitcast(pointer, byte), i32(0), i32(locality), i32(1)])

@@ -94,6 +94,16 @@ def _estrin(coefficients, r):
     return terms[0]
 
 
+def _exp2_of_normal(x, form):
+    """2ˣ for an x at which it is a normal number: |x| < form.bias."""
+    # As in _reduce, with the exponent's bias in the magic number: the low bits of ``shifted`` are 2ⁿ's exponent.
+    magic = x.constant(1.5 * 2.0**form.mantissa_bits + form.bias)
+    shifted = x + magic
+    r = x - (shifted - magic)
+    power = (shifted.bits(form.integer) << form.mantissa_bits).bits(x.type.element)
+    return _estrin(_exp2_series(form.exp2_degree), r) * power
+
+
 def exp2_of_negative(x):
     """2ˣ for x ≤ 0 (a rounding error above is fine), as softmax needs it: half the work of ``exp``, and less waiting.
 
@@ -101,13 +111,7 @@ def exp2_of_negative(x):
     """
     form = _format(x)
     low = x.constant(1 - form.bias)
-    inside = select(x < low, low, x)
-    # As in _reduce, with the exponent's bias in the magic number: the low bits of ``shifted`` are 2ⁿ's exponent.
-    magic = x.constant(1.5 * 2.0**form.mantissa_bits + form.bias)
-    shifted = inside + magic
-    r = inside - (shifted - magic)
-    power = (shifted.bits(form.integer) << form.mantissa_bits).bits(x.type.element)
-    return select(x < low, x.constant(0.0), _estrin(_exp2_series(form.exp2_degree), r) * power)
+    return select(x < low, x.constant(0.0), _exp2_of_normal(select(x < low, low, x), form))
 
 
 def tanh(x):
@@ -130,15 +134,16 @@ _FLAT = 100.0  # beyond ± this the gate is 0 or 1 to the last bit
 def _gate(x):
     """s = 1 / (1 + e⁻ᵛ) with v = 2·√(2/π)·(x + 0.044715·x³), which equals (1 + tanh(v/2)) / 2; and 1 − s, x².
 
-    With e = e^−|v|, at most 1, s is 1 / (1 + e) for a positive v and e / (1 + e) for a negative one; 1 − s is the other
-    of the two, so that neither is a difference of nearly equal numbers.
+    With e = e⁻ᵛ, s is 1 / (1 + e) and 1 − s is e / (1 + e): neither is a difference of nearly equal numbers. e is kept
+    within the normal numbers, where s and 1 − s are 1 and next to nothing on either side.
     """
-    square, slope = x * x, _SLOPE * math.log2(math.e)
+    form, square, slope = _format(x), x * x, -_SLOPE * math.log2(math.e)
     v = fma(square, x.constant(slope * _CUBIC), x.constant(slope)) * x
-    negative = v < 0.0
-    e = exp2_of_negative(select(negative, v, -v))
-    one, share = x.constant(1.0), x.constant(1.0) / (e + 1.0)
-    return select(negative, e, one) * share, select(negative, one, e) * share, square
+    low, high = x.constant(1 - form.bias), x.constant(form.bias - 1)
+    v = select(v < low, low, v)
+    e = _exp2_of_normal(select(v > high, high, v), form)
+    share = x.constant(1.0) / (e + 1.0)
+    return share, e * share, square
 
 
 def _stem(x):
@@ -156,7 +161,8 @@ def gelu_and_derivative(x):
     near = select(x < -_FLAT, x.constant(-_FLAT), select(x > _FLAT, x.constant(_FLAT), x))
     gate, rest, square = _gate(near)
     slope = fma(square, x.constant(3 * _SLOPE * _CUBIC), x.constant(_SLOPE))
-    return _stem(x) * gate, fma(gate * rest * near, slope, gate)
+    derivative = fma(gate * rest * near, slope, gate)
+    return _stem(x) * gate, select(x < -_FLAT, x.constant(0.0), derivative)
 
 
 def gelu_derivative(x):
