@@ -26,20 +26,20 @@ class Ops(Protocol):
     def embedding_forward(
         self, tokens: Array, positions: Array, wte: Array, wpe: Array | None, alloc: Alloc = np.empty
     ) -> tuple[Any, Any]: ...
-    def embedding_backward(self, dout: Array, cache: Any, *, into: Into = None, add: bool = True) -> tuple: ...
+    def embedding_backward(self, dout: Array, cache: Any, *, add: bool = True, into: Into = None) -> tuple: ...
 
     def layernorm_forward(
         self, x: Array, weight: Array, bias: Array | None, epsilon: float = 1e-5, alloc: Alloc = np.empty
     ) -> tuple[Any, Any]: ...
     def layernorm_backward(
-        self, dout: Array, cache: Any, alloc: Alloc = np.empty, *, into: Into = None, add: bool = True
+        self, dout: Array, cache: Any, alloc: Alloc = np.empty, *, add: bool = True, into: Into = None
     ) -> tuple: ...
 
     def rmsnorm_forward(
         self, x: Array, weight: Array, epsilon: float = 1e-5, alloc: Alloc = np.empty
     ) -> tuple[Any, Any]: ...
     def rmsnorm_backward(
-        self, dout: Array, cache: Any, alloc: Alloc = np.empty, *, into: Into = None, add: bool = True
+        self, dout: Array, cache: Any, alloc: Alloc = np.empty, *, add: bool = True, into: Into = None
     ) -> tuple: ...
 
     def rotary_forward(self, x: Array, rotation: Any, alloc: Alloc = np.empty) -> tuple[Any, Any]: ...
@@ -49,7 +49,7 @@ class Ops(Protocol):
         self, x: Array, weight: Array, bias: Array | None, alloc: Alloc = np.empty
     ) -> tuple[Any, Any]: ...
     def linear_backward(
-        self, dout: Array, cache: Any, alloc: Alloc = np.empty, *, into: Into = None, add: bool = True
+        self, dout: Array, cache: Any, alloc: Alloc = np.empty, *, add: bool = True, into: Into = None
     ) -> tuple: ...
 
     def gelu_forward(self, x: Array, alloc: Alloc = np.empty) -> tuple[Any, Any]: ...
@@ -94,7 +94,7 @@ class Ops(Protocol):
         epsilon: float = 1e-5,
     ) -> tuple[Any, Any]: ...
     def multi_head_attention_backward(
-        self, dout: Array, cache: Any, alloc: Alloc = np.empty, *, into: Into = None
+        self, dout: Array, cache: Any, alloc: Alloc = np.empty, *, add: bool = True, into: Into = None
     ) -> tuple: ...
 
     def mlp_forward(
@@ -109,7 +109,7 @@ class Ops(Protocol):
         activation: str = "gelu",
     ) -> tuple[Any, Any]: ...
     def mlp_backward(
-        self, dout: Array, cache: Any, alloc: Alloc = np.empty, *, into: Into = None, add: bool = True
+        self, dout: Array, cache: Any, alloc: Alloc = np.empty, *, add: bool = True, into: Into = None
     ) -> tuple: ...
 
     def dropout_forward(self, x: Array, dropout: Dropout, alloc: Alloc = np.empty) -> tuple[Any, Any]: ...
@@ -127,13 +127,13 @@ class Ops(Protocol):
 
     def lm_head_forward(self, x: Array, wte: Array, alloc: Alloc = np.empty) -> tuple[Any, Any]: ...
     def lm_head_backward(
-        self, dlogits: Array, cache: Any, alloc: Alloc = np.empty, *, into: Into = None, add: bool = True
+        self, dlogits: Array, cache: Any, alloc: Alloc = np.empty, *, add: bool = True, into: Into = None
     ) -> tuple: ...
     def lm_head_cross_entropy_forward(
         self, x: Array, wte: Array, targets: Array, ignore_index: int = -1, alloc: Alloc = np.empty
     ) -> tuple[float, Any]: ...
     def lm_head_cross_entropy_backward(
-        self, dloss: float, cache: Any, alloc: Alloc = np.empty, *, into: Into = None
+        self, dloss: float, cache: Any, alloc: Alloc = np.empty, *, add: bool = True, into: Into = None
     ) -> tuple: ...
     def lm_head_cross_entropy_gradients(
         self,
@@ -144,8 +144,8 @@ class Ops(Protocol):
         ignore_index: int = -1,
         alloc: Alloc = np.empty,
         *,
-        into: Into = None,
         add: bool = True,
+        into: Into = None,
     ) -> tuple: ...
 
     def adamw_update(

@@ -81,7 +81,7 @@ def embedding_forward(tokens, positions, wte, wpe, alloc=np.empty):
     return out, EmbeddingCache(token, position, wte.shape, wpe.shape, tokens.shape)
 
 
-def embedding_backward(dout, cache, *, into=None, add=True):
+def embedding_backward(dout, cache, *, add=True, into=None):
     """Gradients of both tables: dwte (V, C), dwpe (block_size, C) or None, added to, or written to, those of ``into``."""
     dtype = one_dtype(dout=dout)
     C = cache.wte_shape[1]

@@ -167,7 +167,7 @@ def layernorm_forward(x, weight, bias, epsilon=1e-5, alloc=np.empty):
     return out, LayernormCache(x, mean, rstd, weight, biased)
 
 
-def layernorm_backward(dout, cache, alloc=np.empty, *, into=None, add=True):
+def layernorm_backward(dout, cache, alloc=np.empty, *, add=True, into=None):
     """Gradients dx (..., C), dweight (C,), dbias (C,); the last two added to, or written to, those of ``into``."""
     x, mean, rstd, weight, biased = cache
     dtype = one_dtype(x=x, dout=dout)

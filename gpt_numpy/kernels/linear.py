@@ -32,7 +32,7 @@ def bias_epilogue(bias):
     return {"epilogue": NOTHING} if bias is None else {"epilogue": BIAS, "bias": np.ascontiguousarray(bias)}
 
 
-def linear_backward(dout, cache, alloc=np.empty, *, into=None, add=True):
+def linear_backward(dout, cache, alloc=np.empty, *, add=True, into=None):
     """Gradients dx (..., K), dweight (K, N), dbias (N,); the last two added to, or written to, those of ``into``."""
     x, weight, biased = cache
     dtype = one_dtype(x=x, dout=dout)

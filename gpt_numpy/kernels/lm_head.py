@@ -40,7 +40,7 @@ def lm_head_forward(x, wte, alloc=np.empty):
     return logits, LMHeadCache(x, wte)
 
 
-def lm_head_backward(dlogits, cache, alloc=np.empty, *, into=None, add=True):
+def lm_head_backward(dlogits, cache, alloc=np.empty, *, add=True, into=None):
     """Gradients dx (B, T, C) and dwte (V, C); dwte added to, or written to, that of ``into``."""
     x, wte = cache
     dtype = one_dtype(x=x, dlogits=dlogits)
@@ -83,7 +83,7 @@ def lm_head_cross_entropy_forward(x, wte, targets, ignore_index=-1, alloc=np.emp
     return total / max(counted, 1), LMHeadCrossEntropyCache(x, wte, targets, ignore_index)
 
 
-def lm_head_cross_entropy_backward(dloss, cache, alloc=np.empty, *, into=None, add=True):
+def lm_head_cross_entropy_backward(dloss, cache, alloc=np.empty, *, add=True, into=None):
     """Gradients dx (B, T, C) and dwte (V, C) of the loss; the logits are computed again."""
     _, dx, dwte = lm_head_cross_entropy_gradients(
         cache.x, cache.wte, cache.targets, dloss, cache.ignore_index, alloc, into=into, add=add
@@ -91,7 +91,7 @@ def lm_head_cross_entropy_backward(dloss, cache, alloc=np.empty, *, into=None, a
     return dx, dwte
 
 
-def lm_head_cross_entropy_gradients(x, wte, targets, dloss, ignore_index=-1, alloc=np.empty, *, into=None, add=True):
+def lm_head_cross_entropy_gradients(x, wte, targets, dloss, ignore_index=-1, alloc=np.empty, *, add=True, into=None):
     """Loss, dx and dwte at once, for a dloss known beforehand. A training step calls this function."""
     targets, dtype = _check(x, wte, targets, ignore_index), x.dtype
     (dwte,), add = gradients(into, dtype, add, dwte=wte.shape)

@@ -85,7 +85,7 @@ def mlp_forward(x, fc_weight, fc_bias, proj_weight, proj_bias, alloc=np.empty, a
     return out, MLPCache(x, hidden, fc_weight, proj_weight, activation, biased)
 
 
-def mlp_backward(dout, cache, alloc=np.empty, *, into=None, add=True):
+def mlp_backward(dout, cache, alloc=np.empty, *, add=True, into=None):
     """Gradients dx (..., C), dfc_weight, dfc_bias, dproj_weight, dproj_bias; see ``layers.mlp``."""
     x, hidden, fc_weight, proj_weight, kind, (fc_biased, proj_biased) = cache
     dtype = one_dtype(x=x, dout=dout)

@@ -101,7 +101,7 @@ def rmsnorm_forward(x, weight, epsilon=1e-5, alloc=np.empty):
     return out, RmsnormCache(x, rrms, weight)
 
 
-def rmsnorm_backward(dout, cache, alloc=np.empty, *, into=None, add=True):
+def rmsnorm_backward(dout, cache, alloc=np.empty, *, add=True, into=None):
     """Gradients dx (..., C) and dweight (C,); the last is added to, or written to, that of ``into``."""
     x, rrms, weight = cache
     dtype = one_dtype(x=x, dout=dout)

@@ -29,7 +29,7 @@ def adds_into(n_parameters):
 
 def _with_into(backward, n_parameters):
     @functools.wraps(backward)
-    def with_into(*args, into=None, add=True, **kwargs):
+    def with_into(*args, add=True, into=None, **kwargs):
         gradients = backward(*args, **kwargs)
         if into is None:
             return gradients
@@ -47,7 +47,7 @@ def _with_into(backward, n_parameters):
 
     signature = inspect.signature(backward)
     parameters = list(signature.parameters.values())
-    for name, default in (("into", None), ("add", True)):
+    for name, default in (("add", True), ("into", None)):
         parameters.append(inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default))
     with_into.__signature__ = signature.replace(parameters=parameters)
     return with_into

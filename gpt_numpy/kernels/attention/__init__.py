@@ -27,7 +27,7 @@ from . import few_queries
 from . import forward as forward_pass
 from .score_tile import QUERIES, STRIP_ROWS
 
-_CACHE_BYTES = 200_000  # what the rows that a task works on may take: they should stay in the second-level cache
+_CACHE_BYTES = 400_000  # what the rows that a task works on may take: they should stay in the second-level cache
 _TASKS_PER_THREAD = 3  # at least, where there are queries enough, so that no thread waits long for the last
 _LEAST_ROWS = 96  # queries for which packing the keys is worth it
 _NO_DROPOUT = Dropout(0.0, 0)
@@ -198,7 +198,7 @@ def multi_head_attention_forward(
     return out, MultiHeadAttentionCache(attn_cache, attention_cache, proj_cache, q_cache, k_cache)
 
 
-def multi_head_attention_backward(dout, cache, alloc=np.empty, *, into=None, add=True):
+def multi_head_attention_backward(dout, cache, alloc=np.empty, *, add=True, into=None):
     """Gradients dx (B, T, C), dattn_weight, dattn_bias, dproj_weight, dproj_bias; ``into`` takes all but the first.
 
     Where queries and keys have norms, the gradients of their weights follow: dq_norm, dk_norm.

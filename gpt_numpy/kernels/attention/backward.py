@@ -92,7 +92,7 @@ class Memory(NamedTuple):
 def scratch_size(n_keys, group, width, panel):
     """Elements a worker needs: dk and dv of all keys; q, dout (each twice), dq, δ of a group; tiles of keys and scores."""
     step = width + panel
-    return (2 * (n_keys + KEYS) + 5 * group + 3 * KEYS) * step + group + 2 * QUERIES * SCORES_STEP
+    return (2 * (n_keys + STRIP_ROWS) + 5 * group + 3 * KEYS) * step + group + 2 * QUERIES * SCORES_STEP
 
 
 @part
@@ -110,8 +110,8 @@ def _memory_of(scratch, worker, width, n_keys, group):
     dout_strips = query_strips + group * step
     dqueries = dout_strips + group * step
     dkeys = dqueries + group * step
-    dvalues = dkeys + (n_keys + KEYS) * step
-    deltas = dvalues + (n_keys + KEYS) * step
+    dvalues = dkeys + (n_keys + STRIP_ROWS) * step
+    deltas = dvalues + (n_keys + STRIP_ROWS) * step
     return Memory(
         array,
         scratch.panels[worker],
