@@ -77,6 +77,7 @@ RESUMABLE = (
     "ops",
     "recompute",
     "zero",
+    "gradient_sums",
 )
 
 
@@ -235,6 +236,13 @@ class Settings:
     )
     recompute: bool = _setting("run", False, "compute activations twice to hold fewer of them")
     zero: bool = _setting("run", False, "divide the optimizer's state over the ranks (ZeRO-1)", when="ranks")
+    gradient_sums: str = _setting(
+        "run",
+        "float32",
+        "type in which ranks send each other the gradients that are summed",
+        choices=PRODUCTS,
+        when="ranks",
+    )
     max_minutes: float = _setting("run", 0.0, "minutes after which to save and stop; 0: never", minimum=0.0)
     log_every: int = _setting("run", 10, "steps between lines of metrics.jsonl", minimum=1)
     save_every: int = _setting("run", 500, "steps between checkpoints; a new best and the end are saved too", minimum=1)

@@ -105,7 +105,7 @@ class Trainer:
         for (row, inputs, targets, options), count in zip(parts, counts):
             share = count / max(counted, 1)
             dropout_at = DropoutAt(s.seed, step, row)
-            with self.group.summed_gradients(model, last=row == parts[-1][0]):
+            with self.group.summed_gradients(model, row == parts[-1][0], s.gradient_sums == "bfloat16"):
                 loss += share * model.loss_and_gradients(inputs, targets, share, dropout_at=dropout_at, **options)
         return self.group.sum([loss])[0]
 

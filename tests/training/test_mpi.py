@@ -56,6 +56,26 @@ def test_the_losses_of_one_rank(tiny, tmp_path, ranks, size, zero):
     np.testing.assert_allclose(many.second, one.second, rtol=1e-2, atol=1e-7)
 
 
+def test_gradients_that_travel_as_bfloat16(tiny, tmp_path, ranks):
+    settings = tiny(max_steps=20)
+    start(settings, tmp_path / "one")
+    process = ranks(2, "train", settings.replace(gradient_sums="bfloat16"), tmp_path / "two")
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, output
+    difference = np.abs(losses(tmp_path / "two") - losses(tmp_path / "one"))
+    assert 0 < difference.max() < 5e-3
+    shutil.rmtree(tmp_path / "two" / "checkpoints" / "step-20")
+    assert resume(tmp_path / "two", {"max_steps": 20}).step == 20  # one process needs no sums
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_sums_in_bfloat16_are_near_the_exact_ones_and_alike_on_all_ranks(mpiexec, size):
+    case = str(Path(__file__).with_name("rounded_sum_case.py"))
+    done = subprocess.run([mpiexec, "-n", str(size), sys.executable, case], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("is done") == size
+
+
 def test_resuming_at_another_world_size(tiny, tmp_path, ranks):
     settings = tiny(max_steps=20, save_every=10)
     start(settings, tmp_path / "one")

@@ -51,15 +51,17 @@ def test_the_same_settings_give_the_same_bits(finished, tiny, tmp_path):
     assert everything(finished[0]) == everything(tmp_path / "again")
 
 
-def test_products_in_bfloat16_are_kept_by_a_resumed_run(finished, tiny, tmp_path, monkeypatch):
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    start(tiny(products="bfloat16"), whole)
+@pytest.mark.parametrize("ops", ["layers", "kernels"])
+def test_products_in_bfloat16_are_kept_by_a_resumed_run(tiny, tmp_path, monkeypatch, ops):
+    exact, whole, cut = tmp_path / "exact", tmp_path / "whole", tmp_path / "cut"
+    start(tiny(ops=ops), exact)
+    start(tiny(ops=ops, products="bfloat16"), whole)
     interrupt_at(monkeypatch, 5)
-    start(tiny(products="bfloat16"), cut)
+    start(tiny(ops=ops, products="bfloat16"), cut)
     monkeypatch.undo()
     resume(cut)
     assert everything(cut) == everything(whole)
-    assert everything(whole)[1] != everything(finished[0])[1]
+    assert everything(whole)[1] != everything(exact)[1]
     with pytest.raises(ConfigError, match="products"):
         resume(cut, {"products": "float32"})
 

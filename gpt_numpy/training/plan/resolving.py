@@ -123,8 +123,9 @@ def resumed_settings(saved, changes, run, group) -> Settings:
                 found=value,
                 expected=repr(getattr(settings, name)),
             )
-    if settings.zero and "zero" not in changes and not _mpi(group):
-        changes = {**changes, "zero": False}  # a run of several ranks may go on as one
+    if not _mpi(group):  # a run of several ranks may go on as one
+        alone = {"zero": False, "gradient_sums": "float32"}
+        changes = {**{name: value for name, value in alone.items() if getattr(settings, name) != value}, **changes}
     return settings.replace(**changes)
 
 

@@ -32,8 +32,11 @@ class Alone:
         """As ``sum``, over the ranks on this rank's machine."""
         return values
 
-    def summed_gradients(self, model, last):
-        """Context manager around a backward; after the step's ``last``, ``model.grads`` holds the sum over ranks."""
+    def summed_gradients(self, model, last, rounded=False):
+        """Context manager around a backward; after the step's ``last``, ``model.grads`` holds the sum over ranks.
+
+        rounded: the gradients travel as bfloat16 (``rounded_sum``).
+        """
         return contextlib.nullcontext()
 
     def optimizer_slice(self, n, zero):

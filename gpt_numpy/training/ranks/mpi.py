@@ -22,6 +22,7 @@ from ...host import compiler
 from ...host.processors import cores, thread_count
 from ...wording import counted
 from .distributed import Alone
+from .rounded_sum import RoundedSums
 
 BUCKET_BYTES = 1 << 22
 
@@ -36,6 +37,7 @@ class MPIGroup(Alone):
         self.rank, self.size = self.comm.rank, self.comm.size
         self.bucket_bytes = bucket_bytes
         self._gathered = None
+        self._second_comm = None  # for the second halves of sums in bfloat16
         self._divide_threads()
 
     def _divide_threads(self):
@@ -85,26 +87,29 @@ class MPIGroup(Alone):
     # ---- gradients -----------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def summed_gradients(self, model, last):
-        """Context manager around a backward; the step's ``last`` one sends each bucket as soon as the bucket is complete."""
+    def summed_gradients(self, model, last, rounded=False):
+        """Context manager around a backward; the step's ``last`` one sends each bucket as soon as the bucket is complete.
+
+        rounded: the gradients travel as bfloat16.
+        """
         if not last or self.size == 1:
             yield
             return
         flat = model.grads.flat
         bucket = max(self.bucket_bytes // flat.itemsize, 1)
         starts = dict(zip(model.grads, model.grads.boundaries))
-        requests, sent_from = [], len(flat)
+        sums, sent_from = self._sums(rounded), len(flat)
 
         def complete_from(start):
             nonlocal sent_from
             if start < sent_from:
-                requests.append(self.comm.Iallreduce(MPI.IN_PLACE, flat[start:sent_from], MPI.SUM))
+                sums.add(flat[start:sent_from])
                 sent_from = start
 
         def on_gradients(name):
             if sent_from - starts[name] >= bucket:
                 complete_from(starts[name])
-            MPI.Request.Testall(requests)  # lets MPI work on what is under way
+            sums.advance()
 
         model.on_gradients = on_gradients
         try:
@@ -112,7 +117,14 @@ class MPIGroup(Alone):
         finally:
             model.on_gradients = None
         complete_from(0)
-        MPI.Request.Waitall(requests)
+        sums.finish()
+
+    def _sums(self, rounded):
+        if not rounded:
+            return _ExactSums(self.comm)
+        if self._second_comm is None:
+            self._second_comm = self.comm.Dup()
+        return RoundedSums(self.comm, self._second_comm)
 
     # ---- ZeRO-1 --------------------------------------------------------------------------------------------
 
@@ -169,6 +181,23 @@ class MPIGroup(Alone):
             code = getattr(error, "exit_code", 3)
             self.comm.Abort(code)
             raise SystemExit(code) from None  # Abort may return before mpiexec ends this process
+
+
+class _ExactSums:
+    """Sums of pieces of an array, each begun with `add` and done in place at the latest in `finish`."""
+
+    def __init__(self, comm):
+        self._comm, self._requests = comm, []
+
+    def add(self, piece):
+        self._requests.append(self._comm.Iallreduce(MPI.IN_PLACE, piece, MPI.SUM))
+
+    def advance(self):
+        """Let MPI work on what is under way."""
+        MPI.Request.Testall(self._requests)
+
+    def finish(self):
+        MPI.Request.Waitall(self._requests)
 
 
 def _type(array):
