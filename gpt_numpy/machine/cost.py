@@ -64,6 +64,8 @@ def training_memory(config: GPTConfig, batch_size: int, block_size: int, recompu
     # Kept by a block: its two normalised inputs (with the mean and deviation of each row), q, k, v, the heads (with
     # one logarithm a row and head), both sums, and the hidden layer before its activation; a branch lives until added.
     block = 4 * stream + qkv + heads + config.hidden_columns * per_row + 4 * per_row + config.n_head * per_row
+    if config.qk_norm:  # normalised queries and keys, with one number a head
+        block += (config.n_head + config.key_heads) * (config.head_size + 1) * per_row
     # Made by a block's backward: dx of four layers, dheads, dq, dk and dv. The block's own dx is in the stream's region.
     backward = 3 * stream + heads + qkv
     return {

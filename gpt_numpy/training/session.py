@@ -24,7 +24,7 @@ from ..model import GPT
 from ..workspace import Workspace
 from . import checkpoint
 from .optimizer import AdamW
-from .plan.initial import initial_model
+from .plan.initial import initial_model, initial_parts
 from .plan.record import plan_lines
 from .plan.resolving import Plan, plan_resumed, plan_run, resumed_settings
 from .plan.saved_state import check_saved_state
@@ -63,7 +63,7 @@ def start(settings: Settings, out=None, group=None, given: Iterable[str] = ()) -
     run = RunFolder(out or free_name(settings.data))
     if group.rank == 0:
         run.check_free()
-    helpers = _begin_compiling(settings, group, voice)
+    helpers = _begin_compiling(settings, initial_parts(settings), group, voice)
     plan = plan_run(settings, group, voice, given)
     if group.rank == 0:
         run.create()
@@ -104,7 +104,7 @@ def resume(folder, changes=None, group=None) -> Outcome:
         voice(f"resuming {run.path} at step {saved.step:,}")
         settings = resumed_settings(saved, changes or {}, run.path, group)
         _check_compiler(settings)
-        helpers = _begin_compiling(settings, group, voice)
+        helpers = _begin_compiling(settings, saved.config, group, voice)
         plan = plan_resumed(saved, changes or {}, run.path, group, voice)
         ops = importlib.import_module(f"..{plan.settings.ops}", __package__)
         model = GPT(
@@ -131,24 +131,24 @@ def _check_agreement(plan, model, state, group):
     group.check_same("parameters", hashlib.sha256(model.params.flat).hexdigest())
 
 
-def _begin_compiling(settings, group, voice):
+def _begin_compiling(settings, config, group, voice):
     """Helpers that compile while the data is read; None where the kernels are compiled already or not used."""
     if settings.ops != "kernels" or group.size > 1:
         return None
     from ..kernels.runtime.warm_up import start_helpers, training_ops
 
-    helpers = start_helpers(names=training_ops(settings.dropout > 0))
+    helpers = start_helpers(names=training_ops(settings.dropout > 0, config))
     if helpers is not None:
         voice("compiling the kernels for this machine, once: this takes up to half a minute")
     return helpers
 
 
-def _compile_kernels(dtype, settings, group, voice, helpers):
+def _compile_kernels(model, settings, group, voice, helpers):
     """Compile the kernels now, with a progress line, and not in the middle of the first step."""
     from ..kernels.runtime.warm_up import compile_kernels, training_ops
 
-    names = training_ops(settings.dropout > 0)
-    seconds = compile_kernels(dtype, group.rank == 0, settings.products, helpers, names)
+    names = training_ops(settings.dropout > 0, model.config)
+    seconds = compile_kernels(model.dtype, group.rank == 0, settings.products, helpers, names)
     voice(f"kernels ready after {seconds:.1f} s")
 
 
@@ -157,7 +157,7 @@ def _train(plan, run, model, saved, state, group, voice, helpers):
     if group.size > 1:
         _check_agreement(plan, model, state, group)
     if settings.ops == "kernels":
-        _compile_kernels(model.params.flat.dtype, settings, group, voice, helpers)
+        _compile_kernels(model, settings, group, voice, helpers)
     model.workspace = Workspace()
     optimizer = AdamW(model.params, settings, model.ops, *group.optimizer_slice(len(model.params.flat), settings.zero))
     if saved is not None:

@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 16. After GPT-2: RMSNorm, a gated MLP, rotary positions
+# # 16. After GPT-2: RMSNorm, a gated MLP, rotary positions, and gradients over depth
 #
 # Llama, Mistral and Qwen are GPT-2 with a few parts exchanged. Three of these parts have backwards of their
 # own, and each is a lesson that you have had already, changed in one line: RMSNorm is layernorm (lesson 7)
@@ -20,8 +20,8 @@
 # %%
 import numpy as np
 
-from gpt_numpy import layers
-from gpt_numpy.study import cases, check_gradients
+from gpt_numpy import GPT, GPTConfig, layers
+from gpt_numpy.study import cases, check_gradients, trace, with_functions
 from gpt_numpy.study.bugs import BUGS, plant
 from gpt_numpy.study.drawing import curves, graph, heat, show
 
@@ -155,6 +155,128 @@ angles = {
 show(heat(angles, "The angle grows with the position, faster for the first pairs", "position", "pair"))
 
 # %% [markdown]
+# ## Over depth: why a deep model can learn at all
+#
+# A block computes x + f(norm(x)), twice (f: a branch, which is attention or the MLP; norm: RMSNorm or layernorm). Let L
+# blocks stand on each other (L: the number of blocks), with weights such that each branch returns numbers about as large
+# as those it gets. What happens to the gradient on its way down? Three kinds of block, with J for the Jacobian of f (J:
+# the matrix of its derivatives; Jᵀ: its transpose):
+#
+#     no norm, no residual:   dx = Jᵀ · dout                    a product of L matrices
+#     residual, no norm:      dx = dout + Jᵀ · dout             a product of L sums
+#     residual and norm:      dx = dout + (norm's backward of Jᵀ · dout)
+#
+# A product of L matrices shrinks or grows exponentially with L: if each one multiplies the gradient by 1/2, 24 of them
+# multiply it by 6e-8. With the residual alone the first addend always arrives: the gradient does not vanish, but each
+# branch adds to its square a share c (c: a number near 1 for these weights), and L blocks make of it (1 + c)ᴸ. So does the
+# forward, to x. The norm's backward divides by the size of x: that is the factor r of the derivation above. Each branch
+# adds as much to the mean square of x as the one before, so after l blocks (l: a block's number) r² is about 1/l, and the
+# share that branch l adds is about c/l. The product of 1 + c/l over all blocks grows like Lᶜ: no longer exponentially.
+#
+# **Predict.** By which factor does the gradient change over 24 blocks: with both, without the norm, without the
+# residual, and with neither?
+
+# %%
+DEEP = GPTConfig(vocab_size=64, block_size=16, n_layer=24, n_head=4, n_embd=32)
+texts = np.random.default_rng(1).integers(0, 64, (4, 17))
+
+
+def traced(config, ops=layers):
+    """A backward through a fresh model whose branches keep the size of what they get: std 1/√(inputs of the matrix)."""
+    model = GPT(config, dtype=np.float64, ops=ops)
+    for name, weights in model.params.items():
+        if name.startswith("h.") and weights.ndim == 2:
+            weights *= len(weights) ** -0.5 / weights.std()
+    with trace(model) as t:
+        model.loss(texts[:, :-1], texts[:, 1:])
+        model.backward()
+    return t
+
+
+def of_stream(t, what):
+    """The Euclidean norm of the stream after every block, or (``what`` = "grad") of its gradient."""
+    return np.array([np.linalg.norm(getattr(t[f"h.{i}.residual_2"], what)) for i in range(DEEP.n_layer)])
+
+
+no_norm = dict(
+    layernorm_forward=lambda x, weight, bias, epsilon, alloc=None: (x.copy(), weight),
+    layernorm_backward=lambda dout, weight, alloc=None: (dout.copy(), 0 * weight, 0 * weight),
+)
+no_residual = dict(
+    residual_forward=lambda x, branch, dropout=None, alloc=None: (branch.copy(), None),
+    residual_backward=lambda dout, cache, alloc=None: (0 * dout, dout.copy()),
+)
+
+# %% [answer]
+# **Answer:** with both, a factor of about 5. Without the norm, about a million. Without the residual, some ten: the norm
+# still divides each gradient by the size of its row. With neither, a hundred-millionth is left.
+
+# %% [proof]
+kinds = {"both": {}, "no norm": no_norm, "no residual": no_residual, "neither": {**no_norm, **no_residual}}
+streams = {name: traced(DEEP, with_functions(**changes)) for name, changes in kinds.items()}
+gradients = {name: of_stream(t, "grad") for name, t in streams.items()}
+numbers = np.arange(1, DEEP.n_layer + 1)
+shown = {name: (numbers, gradient / gradient[-1]) for name, gradient in gradients.items()}
+show(curves(shown, "The gradient after each block, as a share of the last one's", x="block", y="gradient", log=True))
+for name, gradient in gradients.items():
+    print(f"{name:12} the first block gets {gradient[0] / gradient[-1]:.1e} times the last one's gradient")
+grown = {name: gradient[0] / gradient[-1] for name, gradient in gradients.items()}
+assert 1 < grown["both"] < 20 < 1e5 < grown["no norm"] and grown["neither"] < 1e-6
+size = of_stream(streams["both"], "value")
+print(f"from block 6 to block 24 the stream grows by the factor {size[-1] / size[5]:.2f}; √(24/6) = 2")
+assert 1.6 < size[-1] / size[5] < 2.4
+
+# %% [markdown]
+# Each part of today's blocks, put into that stack alone. RMSNorm does to the gradient what layernorm does, but that one
+# direction fewer is removed. A rotation changes no length, and its transpose none either. A gate multiplies its gradient
+# by a second factor, and heads of keys that are shared get the sum of several gradients: both change c, and neither
+# changes the law. What makes depth possible is the norm inside the branch and the free way past it.
+
+# %%
+parts = {
+    "GPT-2": {},
+    "RMSNorm": dict(norm="rmsnorm"),
+    "rotary": dict(positions="rotary"),
+    "SwiGLU": dict(mlp="swiglu", n_inner=88),
+    "shared keys": dict(n_kv_head=1),
+    "norms of q, k": dict(qk_norm=True),
+}
+gradients = {name: of_stream(traced(DEEP.replace(**changes)), "grad") for name, changes in parts.items()}
+shown = {name: (numbers, gradient / gradient[-1]) for name, gradient in gradients.items()}
+show(curves(shown, "The same, one part changed at a time", x="block", y="gradient", log=True))
+assert all(1 < gradient[0] / gradient[-1] < 30 for gradient in gradients.values())
+
+# %% [markdown]
+# ## What the norms of queries and keys are for
+#
+# Scores are products of two vectors that both come from weights. When training makes these weights larger by a factor s
+# (s: the factor), scores grow by s², softmax gives one key all the weight, and its backward P ∘ (dP − rowsum(dP ∘ P))
+# goes to 0 (P: the weights of attention; dP: their gradient; rowsum: the sum over the keys), because P is 0 or 1 (lesson
+# 8). An rmsnorm of each query and key makes scores independent of s, and so their gradient.
+
+# %%
+TWO, FACTORS = DEEP.replace(n_layer=2), (0.5, 1, 2, 4, 8, 16)
+
+
+def of_scores(factor, qk_norm):
+    """The size of the gradient of block 0's scores, where its queries and keys have weights ``factor`` times as large."""
+    model = GPT(TWO.replace(qk_norm=qk_norm), dtype=np.float64, ops=layers)
+    columns = model.params["h.0.attn.c_attn.weight"][:, : 2 * TWO.n_embd]
+    columns *= factor * TWO.n_embd**-0.5 / columns.std()
+    with trace(model) as t:
+        model.loss(texts[:, :-1], texts[:, 1:])
+        model.backward()
+    return np.linalg.norm(t["h.0.attn.scores"].grad)
+
+
+flow = {qk_norm: np.array([of_scores(factor, qk_norm) for factor in FACTORS]) for qk_norm in (False, True)}
+lines = {"without norms": (FACTORS, flow[False]), "with norms": (FACTORS, flow[True])}
+show(
+    curves(lines, "The gradient of the scores", x="factor s on the weights of queries and keys", y="gradient", log=True)
+)
+assert flow[False][-1] < 0.2 * flow[False][0] and np.allclose(flow[True], flow[True][0], rtol=1e-3)
+
+# %% [markdown]
 # ## Check
 
 # %%
@@ -184,7 +306,7 @@ assert cases.check_case(case).failed_checks() == ["differences of x"]
 # ## Exercise
 #
 # A reader takes layernorm's backward for RMSNorm's, mean term and all. On which inputs would a check not notice?
-# (And write all three: `gpt-numpy study exercise rmsnorm`, `swiglu`, `rotary`.)
+# (And write them: `gpt-numpy study exercise rmsnorm`, `swiglu`, `rotary`, `shared-heads`, `qk-norm`.)
 
 # %% [answer]
 # **Answer:** where mean(dxhat) is 0 in every row, for example a dout whose rows sum to 0 with w = 1. The cure is

@@ -13,6 +13,7 @@ CONFIG = GPTConfig(vocab_size=101, block_size=16, n_layer=3, n_head=4, n_embd=64
 OTHERS = {
     "shared key heads": dict(n_kv_head=2),
     "wide heads": dict(head_dim=32),
+    "norms of queries and keys": dict(qk_norm=True, n_kv_head=2, positions="rotary"),
     "llama": dict(norm="rmsnorm", positions="rotary", mlp="swiglu", n_inner=90, n_kv_head=1, bias=False, tied=False),
 }
 

@@ -191,8 +191,8 @@ def multi_head_attention_forward(
     n_head = check_heads(n_head, attn_weight.shape[-1], n_kv_head)
     qkv, attn_cache = linear_forward(x, attn_weight, attn_bias, alloc)
     q, k, v = split_heads(qkv, n_head, n_kv_head)
-    q, q_cache = _prepare_heads(q, q_norm, epsilon, rotation)
-    k, k_cache = _prepare_heads(k, k_norm, epsilon, rotation)
+    q, q_cache = _prepare_heads(q, q_norm, epsilon, rotation, alloc)
+    k, k_cache = _prepare_heads(k, k_norm, epsilon, rotation, alloc)
     heads, attention_cache = attention_forward(q, k, v, first_key, dropout, alloc, scale)
     out, proj_cache = linear_forward(merge_heads(heads), proj_weight, proj_bias, alloc_out or alloc)
     return out, MultiHeadAttentionCache(attn_cache, attention_cache, proj_cache, q_cache, k_cache)
@@ -228,11 +228,11 @@ def _checked_into(into, dout, cache):
     return into[:2], into[2:4], [(target,) for target in into[4:]] or (None, None)
 
 
-def _prepare_heads(x, weight, epsilon, rotation):
+def _prepare_heads(x, weight, epsilon, rotation, alloc):
     """``layers.attention.prepare_heads``; the angles are applied in place, for the projection's output is not kept."""
     norm = None
     if weight is not None:
-        x, norm = rmsnorm_forward(x, weight, epsilon)
+        x, norm = rmsnorm_forward(x, weight, epsilon, alloc)
     if rotation is not None:
         one_dtype(x=x, cos=rotation.cos, sin=rotation.sin)
         check_rotary(x, rotation)

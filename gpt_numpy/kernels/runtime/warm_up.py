@@ -6,20 +6,25 @@ are first called. The compiled code is kept on disk (``code_files``), and the ne
 compiles one kernel at a time in a process, so other processes help with ops whose compilation has not begun.
 """
 
+import functools
 import os
 import subprocess
 import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from ... import kernels
+from ...architecture.rotation import Rotation
+from ...config import GATED_ACTIVATIONS, PLAIN_ACTIVATIONS, GPTConfig
 from ...host import compiling, terminal
 from ...randomness import Dropout
 from .. import attention, gemm, rounded
+from ..rotary import turn
 from . import code_files, threads
 from .numba_inside import is_kept
 
@@ -43,6 +48,21 @@ def _layernorm(dtype):
     kernels.layernorm_backward(out, cache)
 
 
+def _rmsnorm(dtype):
+    out, cache = kernels.rmsnorm_forward(*_arrays(dtype, (2, 4), 4))
+    kernels.rmsnorm_backward(out, cache)
+
+
+def _activation(dtype, name):
+    out, cache = kernels.activation_forward(*_arrays(dtype, (2, 4)), name)
+    kernels.activation_backward(out, cache)
+
+
+def _gate(dtype, name):
+    out, cache = kernels.swiglu_forward(*_arrays(dtype, (2, 8)), name)
+    kernels.swiglu_backward(out, cache)
+
+
 def _gelu(dtype):
     out, cache = kernels.gelu_forward(*_arrays(dtype, (2, 4)))
     kernels.gelu_backward(out, cache)
@@ -59,6 +79,20 @@ def _attention(dtype):
     kernels.attention_backward(out, cache)
     out, cache = kernels.multi_head_attention_forward(*_arrays(dtype, (1, 8, 4), (4, 12), 12, (4, 4), 4), n_head=1)
     kernels.multi_head_attention_backward(out, cache)
+
+
+def _normed_attention(dtype):
+    """Queries and keys that have a norm are contiguous arrays, unlike views of their projection."""
+    weight, heads = np.ones(4, dtype), _arrays(dtype, (1, 8, 4), (4, 12), 12, (4, 4), 4)
+    out, cache = kernels.multi_head_attention_forward(*heads, n_head=1, q_norm=weight, k_norm=weight)
+    kernels.multi_head_attention_backward(out, cache)
+
+
+def _rotary(dtype):
+    rotation = Rotation(*_arrays(dtype, (8, 2), (8, 2)))
+    heads = np.ones((1, 8, 3, 4), dtype)
+    for x in (heads, heads[:, :, :2]):  # as after a norm, and as a view of the projection
+        turn(x, x, rotation)
 
 
 def _few_queries(dtype):
@@ -103,12 +137,33 @@ def _optimizer(dtype):
 
 
 _STEP = (_attention, _linear, _mlp, _head, _layernorm, _embedding, _residual, _optimizer)
-_OPS = {op.__name__.strip("_"): op for op in (*_STEP, _dropout, _gelu, _few_queries)}
+_OTHERS = (_normed_attention, _rotary, _rmsnorm, _dropout, _gelu, _few_queries)
+_OPS: dict[str, Callable] = {op.__name__.strip("_"): op for op in (*_STEP, *_OTHERS)}
+for _name in PLAIN_ACTIVATIONS:  # each is compiled alone
+    _OPS[f"activation {_name}"] = functools.partial(_activation, name=_name)
+    _OPS[f"gate {_name}"] = functools.partial(_gate, name=_name)
+# What ``compile_kernels`` compiles unless told: of the activations, those of GPT-2 and Llama.
+_USUAL = (*(op.__name__.strip("_") for op in (*_STEP, *_OTHERS)), "gate silu")
 
 
-def training_ops(dropout: bool) -> tuple[str, ...]:
-    """Names of the ops that training and evaluating call; writing samples calls ``few_queries`` as well."""
-    return tuple(op.__name__.strip("_") for op in (*_STEP, *((_dropout,) if dropout else ())))
+def training_ops(dropout: bool, config: GPTConfig | None = None) -> tuple[str, ...]:
+    """Names of the ops that training and evaluating call, the longest to compile first; writing samples calls
+    ``few_queries`` as well.
+
+    config: the model's (default: GPT-2's parts)
+    """
+    names = [op.__name__.strip("_") for op in _STEP]
+    if config is not None:
+        other = {"attention": "normed_attention"} if config.qk_norm else {}
+        other |= {"layernorm": "rmsnorm"} if config.norm == "rmsnorm" else {}
+        names = [other.get(name, name) for name in names]
+        if config.is_gated:
+            names.append(f"gate {GATED_ACTIVATIONS[config.mlp]}")
+        elif config.mlp != "gelu" or not config.has_bias("mlp"):
+            names.append(f"activation {config.mlp}")
+        if config.positions == "rotary":
+            names.append("rotary")
+    return (*names, *(("dropout",) if dropout else ()))
 
 
 def compile_kernels(
@@ -118,13 +173,14 @@ def compile_kernels(
     helpers: "Helpers | None" = None,
     names: tuple[str, ...] | None = None,
 ) -> float:
-    """Compile the ops ``names`` (default: all) for arrays of ``dtype``, or load them from the cache; returns seconds.
+    """Compile ops for arrays of ``dtype``, or load them from the cache; returns seconds.
 
+    names: the ops (default: all, but of the activations those of GPT-2 and Llama only)
     helpers: ``Helpers`` that have begun with the same ops for the same type; what they compile is only loaded here.
     """
     started = time.perf_counter()
     options = {} if show_progress else {"disable": True}
-    dtype, names = np.dtype(dtype), names or tuple(_OPS)
+    dtype, names = np.dtype(dtype), names or _USUAL
     if helpers is not None and (helpers.dtype, helpers.names) != (dtype, names):
         helpers = None
     waiting = deque(names) if helpers is None else helpers.waiting
@@ -161,7 +217,7 @@ class Helpers:
     """
 
     def __init__(self, dtype, count: int, names: tuple[str, ...] | None = None):
-        self.dtype, self.names = np.dtype(dtype), names or tuple(_OPS)
+        self.dtype, self.names = np.dtype(dtype), names or _USUAL
         self.waiting = deque(self.names)
         self._threads = [threading.Thread(target=self._feed, name="compiling", daemon=True) for _ in range(count)]
         for thread in self._threads:

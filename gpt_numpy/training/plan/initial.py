@@ -25,6 +25,13 @@ def initial_config(settings: Settings, vocab_size: int) -> GPTConfig:
     return config.replace(dropout=settings.dropout, block_size=block_size)
 
 
+def initial_parts(settings: Settings) -> GPTConfig:
+    """A ``GPTConfig`` with the parts of ``initial_model``, before its vocabulary is known."""
+    if not settings.init_from:
+        return settings.model_config()
+    return huggingface.load_config(find_model(settings.init_from))[0]
+
+
 def initial_model(settings: Settings, vocab_size: int) -> GPT:
     """A ``GPT`` as ``settings`` say, for a tokenizer of ``vocab_size`` ids."""
     ops = importlib.import_module(f"...{settings.ops}", __package__)

@@ -72,9 +72,10 @@ from gpt_numpy import GPT, GPTConfig
 from gpt_numpy.kernels.runtime.warm_up import compile_kernels, training_ops
 from gpt_numpy.model import DropoutAt
 
-dropout = float(sys.argv[1])
-compile_kernels(names=training_ops(dropout > 0))
-model = GPT(GPTConfig(n_layer=1, n_head=3, n_embd=12, vocab_size=31, block_size=9, dropout=dropout))
+dropout, parts = float(sys.argv[1]), eval(sys.argv[2])
+config = GPTConfig(n_layer=1, n_head=3, n_embd=12, vocab_size=31, block_size=9, dropout=dropout, **parts)
+compile_kernels(names=training_ops(dropout > 0, config))
+model = GPT(config)
 tokens = np.random.default_rng(0).integers(0, 31, (2, 9))
 with event.install_recorder("numba:compile") as recorder:
     model.loss(tokens, tokens)
@@ -87,9 +88,21 @@ print(*(len(kernel.compiled.overloads) for kernel in (dropping._drop, gelu._forw
 """
 
 
-@pytest.mark.parametrize("dropout,compiled", [("0", "0 0 0"), ("0.1", "1 0 0")])
-def test_training_compiles_what_it_calls_and_nothing_else(dropout, compiled, tmp_path):
-    command = [sys.executable, "-c", STEP_IN_A_NEW_PROCESS, dropout]
+LLAMA = dict(norm="rmsnorm", positions="rotary", mlp="swiglu", bias=False, n_kv_head=1, tied=False, head_dim=6)
+
+
+@pytest.mark.parametrize(
+    "dropout,parts,compiled",
+    [
+        ("0", {}, "0 0 0"),
+        ("0.1", {}, "1 0 0"),
+        ("0", LLAMA, "0 0 0"),
+        ("0", dict(LLAMA, qk_norm=True, mlp="relu2", norm="layernorm", sliding_window=3), "0 0 0"),
+        ("0", dict(bias=False, positions="rotary", qk_norm=True), "0 0 0"),
+    ],
+)
+def test_training_compiles_what_it_calls_and_nothing_else(dropout, parts, compiled, tmp_path):
+    command = [sys.executable, "-c", STEP_IN_A_NEW_PROCESS, dropout, repr(parts)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == compiled.split()
