@@ -91,7 +91,7 @@ OF = {
     },
     "rmsnorm": {"x": "a row of the input", "s": "the mean square, mean(x²)", "r": "1/√(s + ε)", "xhat": "x · r"},
     "swiglu": {"W": "the width of a half of hidden", "f": "the activation"},
-    "rotary": {"a": "the first number of a pair", "b": "the second number of a pair"},
+    "rotary": {"a": "the first number of a pair", "b": "the second number of a pair", "φ": "the angle of a pair"},
     "shared-heads": {"x": "keys or values", "q": "the queries", "k": "the keys", "v": "the values"},
     "qk-norm": {"x": "queries or keys, as they come from their projection"},
     "linear": {"K": "inputs of a row", "N": "outputs of a row"},
