@@ -245,9 +245,14 @@ _GROUPS = {
 
 
 def box_name(kind, kinds=()):
-    """The key in ``BOXES`` for a trace's kind: all norms share theirs. ``kinds``: all of the trace, which tell RMSNorm."""
+    """The key in ``BOXES`` for a trace's kind: all norms share theirs.
+
+    kinds: all of the trace, which tell RMSNorm and heads that are normed or turned
+    """
     group = max((g for g in _GROUPS if kind == g or kind.startswith(g + ".")), key=len)
     name = "rmsnorm" if f"{group}.square" in kinds or kind == f"{group}.square" else _GROUPS[group]
+    if kind in ("h.attn.q", "h.attn.k", "h.attn.v") and {"h.attn.q.turned", "h.attn.q.normed"} & set(kinds):
+        return name + kind[len(group) :] + ".columns"  # GPT-2 cuts thirds, and attends to them as they are
     return name + kind[len(group) :]
 
 

@@ -32,6 +32,27 @@ BOXES = {
         ("rmsnorm", "dweight = (dout * xhat)"),
         "rmsnorm_backward",
     ),
+    "attn.q.columns": Box(
+        "q: its columns of [q k v], a head at a time",
+        "dq: the gradient of the next box of q, turned back or through its norm",
+        ("attention", "q, k, v = split_heads(qkv"),
+        (_ANY, "d[name] = gradient"),
+        _PREPARED,
+    ),
+    "attn.k.columns": Box(
+        "k: its columns of [q k v], a head at a time",
+        "dk: the gradient of the next box of k, turned back or through its norm",
+        ("attention", "q, k, v = split_heads(qkv"),
+        (_ANY, "d[name] = gradient"),
+        _PREPARED,
+    ),
+    "attn.v.columns": Box(
+        "v: its columns of [q k v], a head at a time",
+        "dv = Pᵀ · dheads, summed over the query heads that share it",
+        ("attention", "q, k, v = split_heads(qkv"),
+        ("attention", "heads_first(dv)[...] ="),
+        "attention_backward",
+    ),
     "attn.q.normed": Box(
         "q, each head's rows through RMSNorm",
         "turned back, if q is turned after it",
@@ -55,7 +76,7 @@ BOXES = {
     ),
     "attn.k.turned": Box(
         "k, each pair turned by its position's angle",
-        "s · dSᵀ · q, with the turned queries",
+        "s · dSᵀ · q, with the turned queries, summed over the query heads that share it",
         ("attention", "x, turn = rotary_forward"),
         (_ANY, 'd[f"{name}.turned"] ='),
         _PREPARED,

@@ -41,7 +41,8 @@ def build_page(model, tokenizer, text, name="model", max_tokens=32, say_faults=T
     kinds = traced.kinds()
     data = {
         "model": name,
-        "shape": f"{model.config.n_layer} blocks, {model.config.n_head} heads, width {model.config.n_embd}",
+        "shape": f"{model.config.n_layer} blocks, {model.config.n_head} heads, width {model.config.n_embd}"
+        + model.config.parts_in_words(),
         "loss": loss,
         "cut": len(ids) - 1 > length,
         "faults": traced.faults() if say_faults else [],

@@ -305,6 +305,28 @@ def test_boxes_of_rmsnorm_are_what_the_trace_holds():
     assert np.allclose(xhat.grad, out.grad * w)
 
 
+def test_boxes_of_heads_that_are_turned_and_share_keys_are_what_the_trace_holds():
+    model = GPT(GPTConfig(11, 8, n_layer=2, n_head=2, n_embd=8, **LLAMA), dtype=np.float64, ops=layers)
+    unit_scale(model.params, np.random.default_rng(0))
+    with trace(model) as t:
+        model.loss(np.array([[1, 2, 3, 4, 5]]), np.array([[2, 3, 4, 5, 6]]))
+        model.backward()
+    named = {kind: boxes.box_name(kind, t.kinds()) for kind in t.kinds() if kind.startswith("h.attn.")}
+    assert not any("third" in boxes.BOXES[name].formula for name in named.values())
+    assert [named[f"h.attn.{n}"] for n in "qkv"] == [f"attn.{n}.columns" for n in "qkv"]
+    q, k, v, heads, P, dS = (t[f"h.1.attn.{n}"] for n in ("q.turned", "k.turned", "v", "heads", "weights", "scores"))
+    s = 0.5  # 1/√head_size
+    assert np.allclose(q.grad, s * np.einsum("bhij,bjd->bihd", dS.grad, k.value[:, :, 0]))
+    assert np.allclose(k.grad[:, :, 0], s * np.einsum("bhij,bihd->bjd", dS.grad, q.value))
+    assert np.allclose(v.grad[:, :, 0], np.einsum("bhij,bihd->bjd", P.value, heads.grad))
+    rotation = model.parts.attention.seen(np.arange(5), None, (1, 5), np.float64).rotation
+    for name, turned in (("q", q), ("k", k)):
+        own = t[f"h.1.attn.{name}"]
+        assert np.allclose(
+            own.grad, layers.rotary_backward(turned.grad, layers.rotary.RotaryCache(rotation, own.grad.shape))
+        )
+
+
 def test_what_is_not_evaluated_is_a_sum_or_a_parameter():
     left = set(boxes.BOXES) - set(EVALUATED) - set(boxes_beyond_gpt2.BOXES)
     assert left == {"embedding", "embedding.tokens", "embedding.positions", "layernorm", "attn", "residual", "mlp"}
