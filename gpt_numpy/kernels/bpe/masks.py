@@ -18,6 +18,7 @@ _WORD = ir.IntType(64)
 _FACTORS = tuple(pow(0x9E3779B97F4A7C15, n, 1 << 64) for n in range(1, 9))  # odd, of random bits
 _CONTRACTIONS = ("s", "d", "m", "t"), ("ll", "ve", "re")
 _COMPRESSES = "avx512vbmi2" in cpu_features() and VECTOR_BYTES == BLOCK
+LOOKS_UP = "avx512vbmi" in cpu_features() and VECTOR_BYTES == BLOCK  # 64 bytes in a table of 64
 
 
 def _load(context, builder, array_type, array, offset):
@@ -173,6 +174,31 @@ def lead_masks(typingctx, text, offset):
         return _results(context, builder, masks)
 
     return types.UniTuple(types.uint64, 4)(text, types.int64), codegen
+
+
+@intrinsic
+def joined_leads(typingctx, text, offset, joins, first):
+    """Bytes of the block at ``offset`` that a merge may join to the lead byte behind them; where LOOKS_UP.
+
+    The eight integers of ``joins`` from ``first`` on are 64 bytes: bit k of byte b for bytes whose low six bits are b and
+    lead bytes whose low three bits are k.
+    """
+
+    def codegen(context, builder, signature, args):
+        text_type, _, joins_type, _ = signature.args
+        text, start, joins, first = args
+        kind = ir.FunctionType(_BYTES, [_BYTES, _BYTES])
+        look_up = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.permvar.qi.512")
+        pointer = element_pointer(context, builder, joins_type, joins, first, _WORD(BLOCK // 8))
+        table = builder.load(builder.bitcast(pointer, _BYTES.as_pointer()))
+        table.align = 8
+        block = _load(context, builder, text_type, text, start)
+        behind = _load(context, builder, text_type, text, builder.add(start, _WORD(1)))
+        bit_of = ir.Constant(_BYTES, [1 << number % 8 for number in range(BLOCK)])
+        joined = builder.and_(builder.call(look_up, [table, block]), builder.call(look_up, [bit_of, behind]))
+        return builder.bitcast(builder.icmp_unsigned("!=", joined, _same(0)), _WORD)
+
+    return types.uint64(text, types.int64, joins, types.int64), codegen
 
 
 @intrinsic

@@ -18,8 +18,8 @@ import numpy as np
 
 from ..runtime.vectors import read, write
 from .bits import called, inlined, trailing_zeros
-from .masks import BLOCK, ascii_masks, contraction_masks, far_leads, lead_masks, write_positions
-from .merging import JOINED_LEADS
+from .masks import BLOCK, LOOKS_UP, ascii_masks, contraction_masks, far_leads, joined_leads, lead_masks, write_positions
+from .merging import JOINED_LEADS, JOINED_TABLE
 from .pretokenizer import LETTER, NUMBER, SPACE, wide_character
 
 _ONE, _TWO, _THREE = np.uint64(1), np.uint64(2), np.uint64(3)
@@ -34,7 +34,7 @@ def _first(count):
     return (_ONE << np.uint64(max(count, 0))) - _ONE
 
 
-@called
+@inlined
 def _wide_masks(text, position, n_bytes, table, masks):
     """Add the wide characters of the block's first ``n_bytes`` to ``masks``; returns the bytes of whole characters.
 
@@ -85,19 +85,33 @@ def joins_nothing(text, at, joins):
     return ~read(joins, pair) >> around & _ONE
 
 
-@called
+if LOOKS_UP:
+
+    @inlined
+    def _doubtful(text, position, candidates, joins):
+        """Those of ``candidates``, lead bytes of the block at ``position``, that a merge may join to the byte before."""
+        return candidates & (joined_leads(text, position, joins, JOINED_TABLE) << _ONE | _ONE)
+
+else:
+
+    @inlined
+    def _doubtful(text, position, candidates, joins):
+        doubtful = np.uint64(0)
+        while candidates != 0:
+            index = trailing_zeros(candidates)
+            joined = read(joins, JOINED_LEADS | np.int64(read(text, position + index)))
+            doubtful |= (joined >> np.uint64(read(text, position + index - 1) & 63) & _ONE) << np.uint64(index)
+            candidates &= candidates - _ONE
+        return doubtful
+
+
+@inlined
 def _divisions(text, position, candidates, joins):
     """Those of ``candidates``, lead bytes of the block at ``position``, where no merge joins a byte to the one before.
 
     Most pairs of bytes are in no merge at all, which one bit says. The others take a look at their neighbours.
     """
-    rest, doubtful = candidates, np.uint64(0)
-    while rest != 0:
-        index = trailing_zeros(rest)
-        at = position + index
-        joined = read(joins, JOINED_LEADS | np.int64(read(text, at)))
-        doubtful |= (joined >> np.uint64(read(text, at - 1) & 63) & _ONE) << np.uint64(index)
-        rest &= rest - _ONE
+    doubtful = _doubtful(text, position, candidates, joins)
     found = candidates ^ doubtful
     while doubtful != 0:
         index = trailing_zeros(doubtful)

@@ -9,6 +9,7 @@ from .key_lanes import BUCKET
 from .merging import (
     EMPTY_SLOT,
     JOINED_LEADS,
+    JOINED_TABLE,
     MAX_ID,
     MAX_MERGES,
     NO_KEY,
@@ -86,10 +87,12 @@ def _fill_joins(pairs, ends, joins):
 
 
 def _note_leads(joins):
-    """Fill in what stands in ``joins`` from JOINED_LEADS on."""
-    joined = joins.reshape(4, 64, 256).any(axis=0)  # by the low six bits of the first byte, and the second byte
+    """Fill in what stands in ``joins`` at JOINED_TABLE and JOINED_LEADS."""
+    joined = joins.reshape(4, 64, 256).any(axis=0)[:, 0xE0:]  # by the low six bits of the first byte; the lead byte
     bits = _ONE << np.arange(64, dtype=np.uint64)
-    joins[JOINED_LEADS:] |= np.bitwise_or.reduce(joined * bits[:, None])
+    table = np.packbits(joined.reshape(64, 4, 8).any(axis=1), axis=1, bitorder="little")
+    joins[JOINED_LEADS | 0xE0 :] |= np.bitwise_or.reduce(joined * bits[:, None])
+    joins[JOINED_TABLE : JOINED_TABLE + 8] |= table.ravel().view(np.uint64)
 
 
 def _symbols(byte_ids, pairs, new_ids):
