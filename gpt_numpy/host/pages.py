@@ -1,5 +1,6 @@
 """Memory in large pages: where a program reads here and there in megabytes, finding small pages takes time of its own."""
 
+import ctypes
 import mmap
 
 import numpy as np
@@ -25,3 +26,16 @@ def large_zeros(n_bytes):
     memory = np.frombuffer(block, dtype=np.uint8)
     first = -memory.ctypes.data % _HUGE
     return memory[first : first + n_bytes]
+
+
+def advise_large(address, n_bytes):
+    """Ask for large pages for ``n_bytes`` of memory at ``address`` that are not in use yet; nothing where that is no help.
+
+    It is advice: a wrong address changes nothing that a program can see but its speed.
+    """
+    if not _ADVISED or n_bytes < 2 * _HUGE:
+        return
+    madvise = ctypes.CDLL(None).madvise
+    madvise.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
+    first = -(-address // mmap.PAGESIZE) * mmap.PAGESIZE
+    madvise(first, (address + n_bytes - first) // mmap.PAGESIZE * mmap.PAGESIZE, mmap.MADV_HUGEPAGE)

@@ -31,3 +31,10 @@ def test_a_system_without_large_pages_gives_small_ones(monkeypatch):
         pytest.skip("this system takes no advice on pages")
     monkeypatch.setattr(pages.mmap, "mmap", Refusing)
     assert not pages.large_zeros(3 << 20).any()
+
+
+def test_advice_changes_nothing_but_speed():
+    memory = np.full(10 << 20, 3, dtype=np.uint8)
+    for address in (memory.ctypes.data, memory.ctypes.data + 1, 0, 12345):
+        pages.advise_large(address, memory.nbytes)
+    assert (memory == 3).all()

@@ -20,6 +20,7 @@ from numba import typeof
 from ...errors import TokenizerError
 from ..runtime.threads import count as thread_count
 from .encoder import TOO_MANY_WORDS, encode_texts, encode_texts_by_walk, encode_words
+from .listing import integers, listed, listed_rows
 from .merging import merge_space
 from .pretokenizer import character_classes, split
 from .sharing import in_turn
@@ -31,7 +32,7 @@ from .word_cache import CHUNK, OUT_SLACK, bench, grown, known_words, new_cache
 LONGEST_WORD = 1 << 29  # bytes; merging it takes 40 times as many
 _PIECE = 1 << 18  # bytes that are worth a task of their own
 _SHORT_TEXT = CHUNK // 8  # characters
-_LISTED = 1 << 15  # ids that become a list at once
+_FEW = 1000  # ids of which NumPy makes a list before a table of integers is made
 _BLANKS = b" \n\t"
 
 
@@ -115,8 +116,7 @@ class BPEEncoder:
         ``texts`` are str (or bytes in UTF-8), or ``Texts``.
         """
         ids, offsets = self.encode_ragged(texts, threads)
-        tokens = self._listed(ids)
-        return [tokens[start:end] for start, end in itertools.pairwise(offsets.tolist())]
+        return listed_rows(ids, offsets, self._integers)
 
     def encode_batch_to_arrays(self, texts, threads=None):
         """As ``encode_batch``, but arrays of ``self.dtype``."""
@@ -162,17 +162,11 @@ class BPEEncoder:
         return np.concatenate([tokens, self.encode_words([data[start:]])])
 
     def _listed(self, ids):
-        """``ids`` as a list. Long ones share the int objects of a table, which takes half the time of making each anew."""
-        if len(ids) < 1000:
-            return ids.tolist()
-        listed = []
-        for start in range(0, len(ids), _LISTED):  # small enough to stay in the second cache
-            listed += self._integers[ids[start : start + _LISTED]].tolist()
-        return listed
+        return ids.tolist() if len(ids) < _FEW else listed(ids, self._integers)
 
     @functools.cached_property
     def _integers(self):
-        return np.array(range(int(max(self._byte_ids.max(), self._new_ids.max(initial=0))) + 1), dtype=object)
+        return integers(int(max(self._byte_ids.max(), self._new_ids.max(initial=0))) + 1)
 
     @functools.cached_property
     def _blank_tokens(self):

@@ -37,12 +37,13 @@ def _stamp_of(path):
 
 
 def kernel(parallel=False, **options):
-    """Decorator: compile for the CPU, without the GIL, kept on disk; x / 0 follows IEEE, not Python.
+    """Decorator: compile for the CPU, without the GIL (unless ``nogil=False``), kept on disk; x / 0 follows IEEE, not Python.
 
     There are no bounds checks: the caller of a kernel validates the arguments. Where no folder for the compiled
     code can be written, the first compilation gives one warning, and every process compiles anew.
     """
-    options.update(nogil=True, error_model="numpy", boundscheck=False, parallel=parallel)
+    options = {"nogil": True} | options
+    options.update(error_model="numpy", boundscheck=False, parallel=parallel)
 
     def decorate(function):
         return compiled(function, _stamp_of(Path(inspect.getfile(function)).absolute()), **options)
