@@ -10,17 +10,17 @@ through ``encode_words``. One encoder may be used from several threads at once: 
 call borrows a word cache of its own.
 """
 
-import ctypes
 import functools
 import itertools
+import threading
 
 import numpy as np
 from numba import typeof
 
 from ...errors import TokenizerError
+from ..runtime.listing import integers, listed, listed_rows
 from ..runtime.threads import count as thread_count
 from .encoder import TOO_MANY_WORDS, encode_texts, encode_texts_by_walk, encode_words
-from .listing import integers, listed, listed_rows
 from .merging import merge_space
 from .pretokenizer import character_classes, split
 from .sharing import in_turn
@@ -245,25 +245,36 @@ class BPEEncoder:
         if threads == 1 or len(source) < 2 * _PIECE:
             ids, offsets[1:] = self._run_alone(texts, np.arange(len(bounds) - 1) if len(bounds) > 2 else None)
             return ids, offsets
-        size = max(_PIECE, len(source) // (32 * threads))
+        rounds = min(32, -(-len(source) // (_PIECE * threads)))  # each thread takes about as many pieces
+        size = len(source) // (rounds * threads) + 1
         groups = balanced(source, bounds[:-1], bounds[1:], size, self._cuts)
         pieces = [Texts(source, np.append(first, last[-1:]), texts) for first, last, _ in groups]
-        rooms = np.cumsum([0, *map(_room, pieces)]).tolist()
-        out, at, done = np.empty(rooms[-1], dtype=self.dtype), 0, 0
-        ends = [None] * len(pieces)
+        out, at, done = np.empty(_room(texts), dtype=self.dtype), 0, 0
+        largest, spare, finished, lock = max(map(_room, pieces)), [], {}, threading.Lock()
 
         def encode(number):
-            ends[number] = self._run(pieces[number], out[rooms[number] : rooms[number + 1]], groups[number][2])
+            try:
+                ids = spare.pop()
+            except IndexError:
+                ids = np.empty(largest, dtype=self.dtype)
+            finished[number] = ids, self._run(pieces[number], ids, groups[number][2])
+            for found, start, count in placed():
+                out[start : start + count] = found[:count]
+                spare.append(found)
 
-        def join():
-            """Move the ids of finished pieces to those of the pieces before."""
+        def placed():
+            """The finished pieces whose place in ``out`` is known by now: all those before them are finished."""
             nonlocal at, done
-            while done < len(pieces) and ends[done] is not None:
-                offsets[groups[done][2] + 1] = at + ends[done]  # of the pieces of one text the last one's end stays
-                _move_down(out, at, rooms[done], int(ends[done][-1]))
-                at, done = at + int(ends[done][-1]), done + 1
+            known = []
+            with lock:
+                while done in finished:
+                    ids, ends = finished.pop(done)
+                    offsets[groups[done][2] + 1] = at + ends  # of the pieces of one text the last one's end stays
+                    known.append((ids, at, int(ends[-1])))
+                    at, done = at + int(ends[-1]), done + 1
+            return known
 
-        in_turn(encode, len(pieces), threads, join)
+        in_turn(encode, len(pieces), threads)
         out.resize(at, refcheck=False)
         return out, offsets
 
@@ -271,10 +282,3 @@ class BPEEncoder:
 def _room(texts):
     """The ids that a kernel may write for ``texts``: one a byte at most, and some behind the last."""
     return int(texts.bounds[-1] - texts.bounds[0]) + OUT_SLACK
-
-
-def _move_down(array, to, start, count):
-    """Move ``count`` items of ``array`` from ``start`` to ``to`` ≤ start."""
-    if to != start:
-        size = array.itemsize
-        ctypes.memmove(array.ctypes.data + to * size, array.ctypes.data + start * size, count * size)

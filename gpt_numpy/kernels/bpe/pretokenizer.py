@@ -216,6 +216,18 @@ def _last_cut(buffer, start, size, table):
     return start
 
 
+@kernel(_nrt=False)
+def _find_cuts(buffer, start, stop, length, table, positions):
+    """Write the cuts of ``cuts`` to ``positions``; return how many there are."""
+    count, last = 0, start
+    for target in range(start + length, stop, length):
+        cut = _last_cut(buffer, last, target, table)
+        if cut > last:
+            positions[count] = last = cut
+            count += 1
+    return count
+
+
 def split(data):
     """End offsets (n_words,) int64 of the pre-tokens of ``data`` (bytes, valid UTF-8) under GPT-2's pattern."""
     ends = np.empty(len(data), dtype=np.int64)
@@ -227,10 +239,6 @@ def cuts(buffer, start, stop, length):
 
     Returns a list from ``start`` to ``stop``; the pieces' words, one piece after the other, are those of the whole.
     """
-    table = character_classes()
-    positions = [start]
-    for target in range(start + length, stop, length):
-        cut = int(_last_cut(buffer, positions[-1], target, table))
-        if cut > positions[-1]:
-            positions.append(cut)
-    return [*positions, stop]
+    positions = np.empty(max(stop - start, 0) // length + 1, dtype=np.int64)
+    count = _find_cuts(buffer, start, stop, length, character_classes(), positions)
+    return [start, *positions[:count].tolist(), stop]

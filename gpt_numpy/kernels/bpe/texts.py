@@ -165,6 +165,6 @@ def balanced(buffer, starts, stops, size, cut=True):
         starts[first : first + len(positions) - 1] = positions[:-1]
         stops[first : first + len(positions) - 1] = positions[1:]
     before = np.cumsum(stops - starts) - (stops - starts)
-    edges = np.flatnonzero(np.diff(before // size)) + 1
+    edges = np.flatnonzero(np.diff((before + size // 2) // size)) + 1  # pieces begin a little before multiples of size
     columns = (np.split(column, edges) for column in (starts, stops, owners))
     return list(zip(*columns, strict=True)) if len(owners) else []

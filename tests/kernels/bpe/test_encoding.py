@@ -9,7 +9,7 @@ import pytest
 
 from gpt_numpy.errors import TokenizerError, VocabError
 from gpt_numpy.kernels import bpe
-from gpt_numpy.kernels.bpe import BPEEncoder, word_cache
+from gpt_numpy.kernels.bpe import BPEEncoder, texts, word_cache
 from gpt_numpy.kernels.bpe.long_words import LONG_BYTES
 from gpt_numpy.kernels.bpe.merging import SCAN_LIMIT
 from gpt_numpy.tokenizer import GPT2_PATTERN, reference
@@ -223,6 +223,16 @@ def test_every_number_of_threads_gives_the_same_tokens(encoder, hard_strings, mo
         assert encoder.encode_batch([whole, *texts, whole], threads=threads) == [alone.tolist(), *batch, alone.tolist()]
         arrays = encoder.encode_batch_to_arrays([whole, "", *texts], threads=threads)
         assert [a.tolist() for a in arrays] == [alone.tolist(), [], *batch]
+
+
+@pytest.mark.parametrize(("n_texts", "most"), [(1, 1.2), (300, 1.6)])
+def test_threads_get_shares_of_similar_size(n_texts, most):
+    """The first share is no larger than the others, though each begins a little before a multiple of the size."""
+    text = "some words of a text, " * 5000
+    joined = texts.many_texts([text[i * len(text) // n_texts : (i + 1) * len(text) // n_texts] for i in range(n_texts)])
+    groups = texts.balanced(joined.source, joined.bounds[:-1], joined.bounds[1:], len(text) // 6 + 1)
+    sizes = [sum(stops - starts) for starts, stops, _ in groups]
+    assert sum(sizes) == len(text) and max(sizes) < most * len(text) / 6
 
 
 def test_several_python_threads_share_one_encoder(encoder, hard_strings):

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from gpt_numpy.kernels.bpe import listing
+from gpt_numpy.kernels.runtime import listing
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ...host.pages import advise_large
-from ..runtime.decorators import kernel
-from ..runtime.vectors import read
+from .decorators import kernel
+from .vectors import read
 
 
 class Integers(NamedTuple):
