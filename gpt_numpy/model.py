@@ -63,7 +63,7 @@ class Pass(NamedTuple):
 
 
 class GPT:
-    """A GPT-2 with explicit gradients.
+    """A GPT with explicit gradients: GPT-2, or a model of other parts, as the configuration says.
 
     A model runs one pass at a time: a forward and its backward belong to one thread. ``inference.decoder.OpsDecoder``
     only reads the parameters and may run in any number of threads. A copy of a model has its own arrays; ``backward``
@@ -298,14 +298,14 @@ class GPT:
     # ---- files -------------------------------------------------------------------------------------------
 
     def save(self, folder):
-        """Write a Hugging Face GPT-2 folder (``config.json``, ``model.safetensors``)."""
+        """Write a Hugging Face folder (``config.json``, ``model.safetensors``)."""
         from .interop import huggingface
 
         huggingface.save(folder, self.config, self.params)
 
     @classmethod
     def load(cls, folder, dtype=np.float32, ops=None, **options):
-        """The model in a Hugging Face GPT-2 folder, written by any library, or the best checkpoint in a run's folder.
+        """The model in a Hugging Face folder, written by any library, or the best checkpoint in a run's folder.
 
         Keyword options are the constructor's.
         """
