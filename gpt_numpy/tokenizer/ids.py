@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from ..errors import TokenizerError
+from ..host import compiler
 
 
 def check_text(text: str, field: str | None = None, start: int = 0) -> None:
@@ -70,22 +71,39 @@ def _check_id(i, position, n_vocab) -> int:
 
 
 class TokenJoiner:
-    """The bytes of many tokens, gathered from one array that holds all tokens' bytes side by side."""
+    """The bytes of many tokens, gathered from one array that holds all tokens' bytes side by side.
+
+    Long sequences go through a kernel; short ones, for which it would have to be loaded first, through NumPy.
+    """
 
     BLOCK = 1 << 14  # ids at a time: their bytes stay in the processor's cache
+    MANY = 1 << 15  # ids for which the kernel is worth loading
+    _SPARE = 16  # bytes behind the last token's, which the kernel may read
 
     def __init__(self, tokens: Sequence[bytes]):
-        self._bytes = np.frombuffer(b"".join(tokens), np.uint8)
+        self._bytes = np.frombuffer(bytearray(b"".join(tokens) + bytes(self._SPARE)), np.uint8)
         self.lengths = np.array([len(token) for token in tokens], np.int64)
-        self._starts = np.cumsum(self.lengths) - self.lengths
+        self._starts = np.zeros(len(tokens) + 1, np.int64)
+        np.cumsum(self.lengths, out=self._starts[1:])
 
     def join(self, ids: np.ndarray) -> bytes:
         """The bytes of ``ids`` (checked before), one token after the other."""
-        return b"".join(self._block(ids[i : i + self.BLOCK]) for i in range(0, len(ids), self.BLOCK))
+        return self.join_rows(ids, np.array([0, len(ids)], np.int64))[0].tobytes()
 
-    def _block(self, ids) -> bytes:
+    def join_rows(self, ids: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The bytes of ``ids`` (checked before), uint8, and where those of each row of ids begin and the last end, int64."""
+        if len(ids) >= self.MANY and not compiler.missing():
+            from ..kernels.bpe.texts import spelled
+
+            return spelled(ids, offsets, self._starts, self._bytes)
+        before = np.zeros(len(ids) + 1, np.int64)
+        np.cumsum(self.lengths[ids], out=before[1:])
+        blocks = [self._block(ids[i : i + self.BLOCK]) for i in range(0, len(ids), self.BLOCK)]
+        return np.concatenate([np.empty(0, np.uint8), *blocks]), before[offsets]
+
+    def _block(self, ids) -> np.ndarray:
         lengths = self.lengths[ids]
         ends = np.cumsum(lengths)
         # where each byte comes from: its token's start, and how far into the token it is
-        places = np.repeat(self._starts[ids] - (ends - lengths), lengths) + np.arange(ends[-1])
-        return self._bytes[places].tobytes()
+        positions = np.repeat(self._starts[ids] - (ends - lengths), lengths) + np.arange(ends[-1])
+        return self._bytes[positions]

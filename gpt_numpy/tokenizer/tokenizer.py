@@ -298,6 +298,9 @@ class Tokenizer:
         if as_arrays:
             return RaggedBytes(data, offsets)
         joined = data.tobytes()
+        if joined.isascii():
+            text = joined.decode("ascii")
+            return [text[start:stop] for start, stop in itertools.pairwise(offsets.tolist())]
         return [joined[start:stop].decode("utf-8", errors) for start, stop in itertools.pairwise(offsets.tolist())]
 
     def save(self, folder: str | os.PathLike, form: str = "huggingface") -> None:

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from gpt_numpy.errors import TokenizerError
+from gpt_numpy.kernels.bpe import texts as kernel_texts
 from gpt_numpy.tokenizer import CharTokenizer, Tokenizer
+from gpt_numpy.tokenizer.ids import TokenJoiner
 from gpt_numpy.tokenizer.ragged import RaggedIds
 
 TEXTS = ["one two", "", "été 日本語 🙂", "'s", "", " ", "x" * 5000, "\n\n", "it's <|endoftext|>", "a\xa0b", "🙂"]
@@ -37,6 +39,22 @@ def test_texts_of_any_characters(gpt2, hard_strings):
     data, offsets = gpt2.decode_batch(batch, as_arrays=True)
     assert data.tobytes().decode() == "".join(texts)
     assert np.diff(offsets).tolist() == [len(text.encode()) for text in texts]
+
+
+def test_many_ids_are_decoded_by_the_kernel_as_by_numpy(gpt2, hard_strings, monkeypatch):
+    texts = [*hard_strings(300, 3), "", "-" * 80, "word " * 9]  # of tokens of up to 80 bytes
+    batch = gpt2.encode_batch(texts, disallowed_special=(), as_arrays=True)
+    calls = []
+    spelled = kernel_texts.spelled
+    monkeypatch.setattr(kernel_texts, "spelled", lambda *args: calls.append(1) or spelled(*args))
+    for many, expected_calls in ((1 << 40, 0), (1, 3)):
+        monkeypatch.setattr(TokenJoiner, "MANY", many)
+        data, offsets = gpt2.decode_batch(batch, as_arrays=True)
+        assert data.tobytes() == "".join(texts).encode() and data.dtype == np.uint8
+        assert np.diff(offsets).tolist() == [len(text.encode()) for text in texts] and offsets.dtype == np.int64
+        assert gpt2.decode_batch(batch) == texts
+        assert gpt2.decode_bytes(batch.ids) == "".join(texts).encode()
+        assert len(calls) == expected_calls
 
 
 def test_no_texts(tokenizer):

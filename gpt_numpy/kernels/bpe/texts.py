@@ -1,4 +1,7 @@
-"""Python texts as the kernels take them: UTF-8 in one array, and shares of similar size for the threads."""
+"""Python texts as the kernels take them: UTF-8 in one array, and shares of similar size for the threads.
+
+The way back is here too: the bytes of tokens, side by side.
+"""
 
 import ctypes
 from typing import NamedTuple
@@ -7,6 +10,8 @@ import numpy as np
 
 from ...errors import TokenizerError
 from ..runtime.decorators import kernel
+from ..runtime.vectors import read
+from .bits import ENTRY_BYTES, copy_bytes, copy_entry
 from .masks import BLOCK, character_starts
 from .pretokenizer import cuts
 
@@ -132,6 +137,48 @@ def _to_bytes(source, bounds):
                 break
             byte += 1
         bounds[number] = byte
+
+
+@kernel(_nrt=False)
+def _spelled_size(ids, starts):
+    """The number of bytes of the tokens ``ids``."""
+    size = np.int64(0)
+    for i in range(ids.size):
+        token = np.int64(ids[i])
+        size += read(starts, token + 1) - read(starts, token)
+    return size
+
+
+@kernel(_nrt=False)
+def _spell(ids, offsets, starts, spelling, data, bounds):
+    """Write the bytes of the tokens ``ids`` to ``data``, and to ``bounds`` where those of each row begin and the last end.
+
+    ``data`` has room for ENTRY_BYTES more.
+    """
+    at = np.int64(0)
+    for row in range(offsets.size - 1):
+        bounds[row] = at
+        for i in range(offsets[row], offsets[row + 1]):
+            token = np.int64(ids[i])
+            start = read(starts, token)
+            length = read(starts, token + 1) - start
+            copy_entry(spelling, start, data, at)
+            if length > ENTRY_BYTES:
+                copy_bytes(data, at, spelling, start, length)
+            at += length
+    bounds[offsets.size - 1] = at
+
+
+def spelled(ids, offsets, starts, spelling):
+    """The bytes (n_bytes,) of the tokens ``ids``, and where those of each row begin and the last end (n_rows + 1,) int64.
+
+    ids: integers, each the number of a token; row k has ``ids[offsets[k] : offsets[k + 1]]``, and offsets begins with 0.
+    The bytes of token t are ``spelling[starts[t] : starts[t + 1]]``; behind the last, ``spelling`` has ENTRY_BYTES more.
+    """
+    size = _spelled_size(ids, starts)
+    data, bounds = np.empty(size + ENTRY_BYTES, dtype=np.uint8), np.empty(len(offsets), dtype=np.int64)
+    _spell(ids, offsets, starts, spelling, data, bounds)
+    return data[:size], bounds
 
 
 def surrogate_error(texts):
