@@ -33,6 +33,7 @@ import numpy as np
 from .errors import ConfigError
 
 PRODUCTS = ("float32", "bfloat16")
+WEIGHT_FORMATS = ("float32", "bfloat16", "int8", "int4")  # of packed weights: ``inference.packed``
 
 
 def check_products(products):

@@ -6,7 +6,7 @@ from pathlib import Path
 from ..config import check_integer
 from ..errors import ConfigError, DataError
 from ..host import terminal
-from ..products import PRODUCTS
+from ..products import PRODUCTS, WEIGHT_FORMATS
 
 EXAMPLES = (
     ("gpt-numpy eval --model runs/notes-1 --text chapter.txt", "loss, perplexity, bits per byte"),
@@ -39,9 +39,7 @@ def configure(parser):
     )
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N passages and questions")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="continuations read at the same time")
-    parser.add_argument(
-        "--format", choices=["float32", "bfloat16", "int8"], help="how the weights are kept (default: as saved)"
-    )
+    parser.add_argument("--format", choices=WEIGHT_FORMATS, help="how the weights are kept (default: as saved)")
     parser.add_argument(
         "--products",
         choices=PRODUCTS,

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from ..errors import ConfigError, GenerationError, TokenizerError
-from ..products import PRODUCTS
+from ..products import PRODUCTS, WEIGHT_FORMATS
 
 EXAMPLES = (
     ("gpt-numpy generate --model runs/python-docs-1", "on a terminal: asks for prompts"),
@@ -44,7 +44,7 @@ def configure(parser):
     parser.add_argument("--allow-special", action="store_true", help="let the prompt hold special tokens")
     parser.add_argument(
         "--format",
-        choices=["float32", "bfloat16", "int8"],
+        choices=WEIGHT_FORMATS,
         help="how the weights are kept: fewer bytes are read faster (default: as saved)",
     )
     parser.add_argument(

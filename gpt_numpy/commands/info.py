@@ -8,7 +8,7 @@ from ..config import GPTConfig, check_integer, preset_names
 from ..errors import ConfigError
 from ..host import compiler
 from ..host.processors import others_busy
-from ..products import PRODUCTS
+from ..products import PRODUCTS, WEIGHT_FORMATS
 from ..wording import counted, in_bytes, in_time
 from .train import add_shape_flags, given_settings, shape_of
 
@@ -21,7 +21,6 @@ EXAMPLES = (
     ("gpt-numpy info --compile", "compile all kernels now, and say where their code is"),
     ("gpt-numpy info --preset gpt2 --json", "every figure, for a program to read"),
 )
-FORMATS = ("float32", "bfloat16", "int8")
 
 
 def configure(parser):
@@ -34,7 +33,9 @@ def configure(parser):
         help="run this model (a run's or a Hugging Face GPT-2 folder)"
         " instead, and print the speed of prefill and decode beside their limits",
     )
-    parser.add_argument("--format", choices=FORMATS, help="with --model, how the weights are kept (default: as saved)")
+    parser.add_argument(
+        "--format", choices=WEIGHT_FORMATS, help="with --model, how the weights are kept (default: as saved)"
+    )
     parser.add_argument("--batch-size", type=int, default=4, help="sequences in a step")
     parser.add_argument("--block-size", type=int, help="tokens in a sequence (default: all the preset has)")
     parser.add_argument(
@@ -160,7 +161,7 @@ def _compile(args):
     tokenizer = Tokenizer.train(["a text, a text"], 260)
     tokenizer.encode("another text")
     model = GPT(GPTConfig(260, block_size=40, n_layer=1, n_head=1, n_embd=16), seed=0)
-    for format in FORMATS:
+    for format in WEIGHT_FORMATS:
         decoder = PanelDecoder.pack(model, format)
         for length in (1, 33):  # a prompt and a few tokens are read by different kernels
             list(generate(decoder, [1] * length, 2, temperature=1.0, top_k=2, seed=0))

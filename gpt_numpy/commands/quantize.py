@@ -6,29 +6,42 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ConfigError
+from ..products import WEIGHT_FORMATS
 from ..wording import counted
 
 EXAMPLES = (
     ("gpt-numpy quantize --model runs/notes-1 --text chapter.txt", "how much quality int8 would lose"),
+    ("gpt-numpy quantize --model runs/notes-1 --format int4 --calibrate book.txt --out small", "4 bits a weight"),
     ("gpt-numpy quantize --model runs/notes-1 --format bfloat16 --out small", "write a model of half the size"),
 )
 
 
 def configure(parser):
     parser.add_argument("--model", required=True, metavar="FOLDER", help="a run's or a Hugging Face GPT-2 folder")
-    parser.add_argument("--format", default="int8", choices=["int8", "bfloat16"], help="type of the written weights")
+    parser.add_argument("--format", default="int8", choices=WEIGHT_FORMATS[1:], help="type of the written weights")
+    parser.add_argument(
+        "--calibrate",
+        type=Path,
+        metavar="FILE",
+        help="with int4, a UTF-8 text: errors of weights whose inputs are large on it count more"
+        " (default: the weights of the norms say which)",
+    )
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="write the model here; without it, only measure")
     parser.add_argument("--text", type=Path, metavar="FILE", help="measure the change on this UTF-8 text")
     parser.add_argument("--json", action="store_true", help="print every figure as JSON")
-    parser.add_argument("--max-tokens", type=int, default=4096, metavar="N", help="tokens of the text to measure on")
+    parser.add_argument(
+        "--max-tokens", type=int, default=4096, metavar="N", help="tokens of a text to read (default: 4096)"
+    )
 
 
 def run(args):
     from ..data import copy_reading
+    from ..inference.comparing import importance_on
     from ..inference.loading import find_model
     from ..inference.packed import PackedWeights
     from ..inference.panel_decoder import PanelDecoder
     from ..interop import huggingface
+    from ..model import GPT
     from ..tokenizer import load_tokenizer
     from . import say_checkpoint
 
@@ -36,11 +49,17 @@ def run(args):
     say_checkpoint(args.model)
     if args.max_tokens < 2:
         raise ConfigError("too few to measure on", field="--max-tokens", found=args.max_tokens, expected="at least 2")
+    if args.calibrate is not None and args.format != "int4":
+        raise ConfigError("only int4 is calibrated", field="--calibrate", found=args.format, expected="--format int4")
     if args.out is not None and args.out.resolve() == Path(folder).resolve():
         raise ConfigError("--out is the folder of the model itself", field="--out", found=str(args.out))
     config, params = huggingface.load_views(folder)
     tokenizer = load_tokenizer(folder)
-    exact, other = (PanelDecoder(PackedWeights.pack(config, params, f)) for f in ("float32", args.format))
+    importance = None
+    if args.calibrate is not None:
+        importance = importance_on(GPT.load(folder), read_text(args.calibrate, args, tokenizer))
+    exact = PanelDecoder(PackedWeights.pack(config, params, "float32"))
+    other = PanelDecoder(PackedWeights.pack(config, params, args.format, importance))
     before, after = exact.weights.nbytes, other.weights.nbytes
     figures = {"format": args.format, "float32_bytes": before, "bytes": after}
     figures |= measure(exact, other, *read_tokens(args, tokenizer, config))
@@ -63,13 +82,20 @@ def read_tokens(args, tokenizer, config):
     """The tokens to measure on, and whether they are a text: without a text, random tokens are used, for the logits only."""
     if args.text is None:
         return np.random.default_rng(0).integers(0, config.vocab_size, config.block_size), False
+    return read_text(args.text, args, tokenizer), True
+
+
+def read_text(path, args, tokenizer):
+    """The first tokens of the text in a file, read as the model's own training text."""
     from ..data import read_as_trained
     from ..locating import find_model
     from .score import decode_utf8
 
-    text, _ = read_as_trained(find_model(args.model), decode_utf8(args.text))
-    ids = tokenizer.encode_ordinary(text)[: args.max_tokens]
-    return np.array(ids, np.int64), True
+    text, _ = read_as_trained(find_model(args.model), decode_utf8(path))
+    ids = np.array(tokenizer.encode_ordinary(text)[: args.max_tokens], np.int64)
+    if not len(ids):
+        raise ConfigError("the text is empty", path=path, expected="at least one token")
+    return ids
 
 
 def measure(exact, other, tokens, is_text) -> dict:

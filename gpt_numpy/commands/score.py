@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import DataError, GenerationError
 from ..files.regular import read_regular
 from ..host import terminal
-from ..products import PRODUCTS
+from ..products import PRODUCTS, WEIGHT_FORMATS
 
 EXAMPLES = (
     ('gpt-numpy score --model runs/notes-1 "The cat sat on the mat."', "a text"),
@@ -23,7 +23,7 @@ def configure(parser):
     parser.add_argument("--model", required=True, metavar="FOLDER", help="a run's or a Hugging Face GPT-2 folder")
     parser.add_argument(
         "--format",
-        choices=["float32", "bfloat16", "int8"],
+        choices=WEIGHT_FORMATS,
         help="how the weights are kept (default: as saved, float32 where the file leaves the choice)",
     )
     parser.add_argument(

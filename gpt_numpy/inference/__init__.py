@@ -2,7 +2,7 @@
 
 cache      KVCache: the keys and values of every token seen so far, owned by the caller
 decoder    the forward pass over new tokens only, with a KVCache
-packed, panel_decoder  the fast decoder: weights in panels, in float32, bfloat16 or int8
+packed, panel_decoder  the fast decoder: weights in panels, in float32, bfloat16, int8 or int4
 sequences  growing sequences: which tokens a model with a bounded context still sees
 sampling   from logits to the next token
 generate   generate and stream: token ids in, token ids out

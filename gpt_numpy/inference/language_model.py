@@ -29,8 +29,8 @@ from .text import encode_prompts, start_of_text, stream_text
 def load(path: str | os.PathLike, format: str | None = None, products: str = "float32") -> LanguageModel:
     """The model at ``path``: a run's folder (its best checkpoint), a Hugging Face GPT-2 folder, or a packed one.
 
-    format: number format of the weights for generating and scoring: ``float32``, ``bfloat16`` or ``int8``; default: as
-    saved.
+    format: number format of the weights for generating and scoring: ``float32``, ``bfloat16``, ``int8`` or ``int4``;
+    default: as saved.
     products: "bfloat16" reads prompts, and texts that are scored, with rounded operands (``gpt_numpy.products``): faster.
     Raises ``ModelNotFound`` where there is no model, and the errors of the files for one that is damaged.
     """

@@ -1,13 +1,25 @@
-"""A model's weights as inference reads them: in panels, in one of three number formats. A panel is ``PANEL`` columns.
+"""A model's weights as inference reads them: in panels, in one of four number formats. A panel is ``PANEL`` columns.
 
     float32   the weights themselves
     bfloat16  rounded to 8 bits of mantissa: half the bytes, half the time a token
     int8      rounded to 127 steps either way, with a scale for every 64 inputs of a column: a quarter
+    int4      rounded to 16 numbers, with a step and a zero for every 32 inputs of a column: a seventh; the
+              output head and the token embedding, where errors count most, are int8
 
 Token embeddings are read from the output head where they are tied to it, else from panels of their own.
 Biases, weights of norms and position
 embeddings stay float32. ``kernels.decoding.panel_tile`` describes the layout and multiplies panels.
 ``PackedWeights.columns`` is the specification of the layout: it turns bytes back into numbers.
+
+int4. A block is ``NIBBLE_BLOCK`` inputs of a column. Its weights are step · (q − zero) with whole numbers q and zero in
+0 … 15. The range therefore need not be symmetric, and 0 is always among the values. A block takes 16 bytes of numbers and
+2 bytes for step and zero: 4.5 bits a weight. ``kernels.decoding.nibble_panels`` chooses step and zero by the error
+
+    Σ_k importance[k] · (weight[k] − rounded[k])²
+
+which is the expected square of the change of the column's output, if the inputs of a matrix are uncorrelated with mean square
+importance[k]. Without a text to measure on, the importance follows from the weights of the norms alone: the inputs of c_attn
+and c_fc have mean square about weight[k]², as a norm makes numbers of mean square 1 before its weight.
 """
 
 from __future__ import annotations
@@ -22,9 +34,14 @@ from ..workspace import aligned_empty
 
 PANEL, BLOCK = 16, 64  # columns of a panel, inputs of an int8 block; as in the kernels, without numba
 BLOCK_BYTES = BLOCK * PANEL + 2 * PANEL
-DTYPES = {"float32": np.float32, "bfloat16": np.uint16, "int8": np.int8}
-_MATRICES = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
-_NORMS = ("ln_1.weight", None, "ln_2.weight", None)  # the norm before each matrix
+NIBBLE_BLOCK = 32  # inputs of an int4 block
+NIBBLE_BYTES = NIBBLE_BLOCK * PANEL // 2 + 2 * PANEL
+STEP_MASK = 0xFFF0  # of the 16 bits of step and zero
+DTYPES = {"float32": np.float32, "bfloat16": np.uint16, "int8": np.int8, "int4": np.uint8}
+INTEGERS = ("int8", "int4")  # whose activations are rounded as well
+MATRICES = ("attn.c_attn.weight", "attn.c_proj.weight", "mlp.c_fc.weight", "mlp.c_proj.weight")
+NORMS = ("ln_1.weight", None, "ln_2.weight", None)  # the norm before each matrix
+_ORDER = [k // 2 + k % 2 * 4 for k in range(8)]  # which four bits of a word number k has
 _HEAD_NORMS = ("attn.q_norm.weight", "attn.k_norm.weight")
 _VECTORS = (
     "ln_1.weight",
@@ -39,10 +56,17 @@ _VECTORS = (
 )
 
 
+def kind_format(format, kind):
+    """The format of the matrices of one kind: with int4, the output head and the token embedding are int8."""
+    return "int8" if format == "int4" and kind == 4 else format
+
+
 def panel_size(format, depth):
     """Elements of one panel of a matrix with ``depth`` rows."""
     if format == "int8":
         return -(-depth // BLOCK) * BLOCK_BYTES
+    if format == "int4":
+        return -(-depth // BLOCK) * (BLOCK // NIBBLE_BLOCK) * NIBBLE_BYTES
     return (depth + depth % 2 if format == "bfloat16" else depth) * PANEL
 
 
@@ -82,14 +106,14 @@ def _places(config):
     rows = [
         (-1 if norm is None else at(h + norm), at(h + matrix.replace(".weight", ".bias")))
         for h in layers
-        for matrix, norm in zip(_MATRICES, _NORMS)
+        for matrix, norm in zip(MATRICES, NORMS)
     ]
     head_norms = [[at(h + name) for name in _HEAD_NORMS] for h in layers]
     return np.array([*rows, (at("ln_f.weight"), -1)], np.int64), np.array(head_norms, np.int64)
 
 
 def _matrix_sizes(config, format):
-    return [panel_size(format, depth) * _ceil(n) for depth, n in _shapes(config)]
+    return [panel_size(kind_format(format, kind), depth) * _ceil(n) for kind, (depth, n) in enumerate(_shapes(config))]
 
 
 def check_format(format):
@@ -114,7 +138,7 @@ class PackedWeights:
     def __init__(self, config, format):
         self.config, self.format = config, check_format(format)
         self.shapes = _shapes(config)
-        self.panel_sizes = np.array([panel_size(format, depth) for depth, _ in self.shapes], np.int64)
+        self.panel_sizes = self.sizes_of_rows([depth for depth, _ in self.shapes])
         sizes = _matrix_sizes(config, format)
         heads = [] if config.tied else sizes[4:]
         self.offsets = np.concatenate([[0], np.cumsum(sizes[:4] * config.n_layer + heads)]).astype(np.int64)
@@ -129,6 +153,16 @@ class PackedWeights:
         c = self.config
         sizes = f"{counted(c.n_layer, 'layer')}, {c.n_embd} wide, {counted(c.vocab_size, 'token')}"
         return f"<PackedWeights: {sizes}, {self.format}, {in_bytes(self.nbytes)}>"
+
+    def sizes_of_rows(self, depths):
+        """(5,) int64: of each kind of matrix, the elements of so many rows of a panel."""
+        sizes = [panel_size(kind_format(self.format, kind), depth) for kind, depth in enumerate(depths)]
+        return np.array(sizes, np.int64)
+
+    @property
+    def head_data(self):
+        """``data`` in the type of the output head's and the embedding's numbers."""
+        return self.data.view(DTYPES[kind_format(self.format, 4)])
 
     def __setstate__(self, state):
         self.__dict__.update(state)
@@ -148,16 +182,26 @@ class PackedWeights:
         return sum(list(_vectors(config).values())[-1])
 
     @classmethod
-    def pack(cls, config, params, format):
-        """From a model's parameters: a mapping name → contiguous float32 array, each read without a copy."""
+    def pack(cls, config, params, format, importance=None):
+        """From a model's parameters: a mapping name → contiguous float32 array, each read without a copy.
+
+        importance: for int4, name of a block's matrix → (K,) float32, how much errors of the weights of each input count;
+        default: ``importance_of_norms``.
+        """
         packed = cls(config, format)
         if len(packed.positions):
             packed.positions[...] = params["wpe.weight"]
         for name, (start, size) in _vectors(config).items():
             packed.vectors[start : start + size] = params.get(name, 0)
+        if format == "int4" and importance is None:
+            importance = importance_of_norms(config, params)
         for i in range(config.n_layer):
-            for kind, name in enumerate(_MATRICES):
-                packed._pack_matrix(4 * i + kind, kind, params[f"h.{i}.{name}"])
+            for kind, name in enumerate(MATRICES):
+                full = f"h.{i}.{name}"
+                if format == "int4":
+                    packed._pack_nibbles(4 * i + kind, kind, params[full], importance[full])
+                else:
+                    packed._pack_matrix(4 * i + kind, kind, params[full])
         packed._pack_matrix(4 * config.n_layer, 4, params[head_name(config)], transposed=True)
         if not config.tied:
             packed._pack_matrix(packed.embedding, 4, params["wte.weight"], transposed=True)
@@ -168,10 +212,23 @@ class PackedWeights:
 
         K, N = self.shapes[kind]
         steps = (1, K) if transposed else (N, 1)  # distance between rows, and between columns
-        launch = getattr(panels, f"pack_{self.format}")
-        launch(
-            _ceil(N), source.reshape(-1), K, *steps, N, self.data, int(self.offsets[index]), int(self.panel_sizes[kind])
-        )
+        format, place = kind_format(self.format, kind), (int(self.offsets[index]), int(self.panel_sizes[kind]))
+        data = self.head_data if kind == 4 else self.data
+        getattr(panels, f"pack_{format}")(_ceil(N), source.reshape(-1), K, *steps, N, data, *place)
+
+    def _pack_nibbles(self, index, kind, source, importance):
+        from ..kernels.decoding import nibble_panels
+        from ..kernels.runtime.scratch import worker_scratch
+
+        (K, N), scratch = self.shapes[kind], worker_scratch(np.float32, NIBBLE_BLOCK * PANEL)
+        memory = self.data.view(np.uint32), self.data.view(np.uint16), int(self.offsets[index])
+        importance = np.ascontiguousarray(importance, np.float32)
+        if importance.shape != (K,):
+            raise ConfigError(
+                "not one number for each input", field="importance", found=importance.shape, expected=(K,)
+            )
+        size = int(self.panel_sizes[kind])
+        nibble_panels.pack_int4(_ceil(N), source.reshape(-1), importance, N, *memory, size, scratch)
 
     @property
     def nbytes(self):
@@ -188,11 +245,14 @@ class PackedWeights:
         """float32 (len(indices), K): the columns ``indices`` of matrix number ``index``, of kind 0 … 4."""
         (depth, columns), size = self.shapes[kind], int(self.panel_sizes[kind])
         start, indices = int(self.offsets[index]), np.asarray(indices)
-        panels = self.data[start : start + _ceil(columns) * size].reshape(-1, size)
+        format = kind_format(self.format, kind)
+        panels = self.data.view(DTYPES[format])[start : start + _ceil(columns) * size].reshape(-1, size)
         panel, column = indices // PANEL, indices % PANEL
-        if self.format == "float32":
+        if format == "float32":
             return panels.reshape(-1, depth, PANEL)[panel, :, column]
-        if self.format == "bfloat16":
+        if format == "int4":
+            return unpacked_nibbles(panels, panel, column)[:, :depth]
+        if format == "bfloat16":
             pairs = panels.reshape(-1, size // (2 * PANEL), PANEL, 2)[panel, :, column]
             return bfloat16_to_float32(pairs.reshape(len(indices), -1)[:, :depth])
         blocks = panels.reshape(-1, size // BLOCK_BYTES, BLOCK_BYTES)
@@ -216,6 +276,31 @@ class PackedWeights:
             if name in shapes:
                 params[name] = self.vectors[start : start + size]
         for i in range(self.config.n_layer):
-            for kind, name in enumerate(_MATRICES):
+            for kind, name in enumerate(MATRICES):
                 params[f"h.{i}.{name}"] = self.columns(4 * i + kind, kind, np.arange(self.shapes[kind][1])).T
         return params
+
+
+def unpacked_nibbles(panels, panel, column):
+    """float32 (n, K): the columns ``column[i]`` of the panels ``panel[i]`` of an int4 matrix, uint8 (panels, bytes)."""
+    blocks = panels.reshape(len(panels), -1, NIBBLE_BYTES)[panel]  # (n, blocks, bytes)
+    n, count, _ = blocks.shape
+    words = np.ascontiguousarray(blocks[:, :, : NIBBLE_BLOCK * PANEL // 2]).view("<u4")
+    words = words.reshape(n, count, NIBBLE_BLOCK // 8, PANEL)[np.arange(n), :, :, column]
+    numbers = words[..., None] >> np.array([4 * place for place in _ORDER], np.uint32) & np.uint32(15)
+    halves = np.ascontiguousarray(blocks[:, :, NIBBLE_BLOCK * PANEL // 2 :]).view("<u2")
+    halves = halves.reshape(n, count, PANEL)[np.arange(n), :, column].astype(np.uint32)
+    steps = ((halves & np.uint32(STEP_MASK)) << np.uint32(15)).view(np.float32)
+    zeros = (halves & np.uint32(15)).astype(np.float32)
+    numbers = numbers.reshape(n, count, NIBBLE_BLOCK).astype(np.float32)
+    return ((numbers - zeros[..., None]) * steps[..., None]).reshape(n, -1)
+
+
+def importance_of_norms(config, params):
+    """name of each matrix of a block → (K,) float32: what is known of its inputs from the weights of the norms."""
+    found = {}
+    for i in range(config.n_layer):
+        for matrix, norm in zip(MATRICES, NORMS):
+            name = f"h.{i}.{matrix}"
+            found[name] = np.ones(len(params[name]), np.float32) if norm is None else params[f"h.{i}.{norm}"] ** 2
+    return found

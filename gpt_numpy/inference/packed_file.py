@@ -1,7 +1,8 @@
 """Packed weights on the disk: ``config.json``, and ``packed.safetensors`` instead of ``model.safetensors``.
 
 The panels are stored as the kernels read them, so loading needs no conversion. Only gpt_numpy opens such a folder. The
-file's metadata holds a hash of each tensor: every int8 byte is a valid number, so nothing else would show a flipped bit.
+file's metadata holds a hash of each tensor: every byte of an integer is a valid number, so nothing else would show a
+flipped bit.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from ..errors import CheckpointCorrupt, CheckpointMismatch
 from ..files.durable import replace_files
 from ..interop import huggingface
 from ..interop.safetensors import SafetensorsFile
-from .packed import BLOCK, DTYPES, PANEL, PackedWeights
+from .packed import BLOCK, BLOCK_BYTES, DTYPES, NIBBLE_BLOCK, NIBBLE_BYTES, PANEL, PackedWeights, kind_format
 
 NAME = "packed.safetensors"
-_LAYOUT = {"panel": str(PANEL), "block": str(BLOCK), "version": "2"}
+_VERSIONS = ("1", "2", "3")  # 1 had no hashes; 3 added int4 and the shapes of other models than GPT-2
+_LAYOUT = {"panel": str(PANEL), "block": str(BLOCK), "version": "3"}
 
 
 def _tensors(weights):
@@ -53,7 +55,7 @@ def load_packed(folder):
     with SafetensorsFile(path) as file:
         format = file.metadata.get("format")
         layout = {name: file.metadata.get(name) for name in _LAYOUT}
-        if format not in DTYPES or layout not in (_LAYOUT, {**_LAYOUT, "version": "1"}):
+        if format not in DTYPES or layout not in [{**_LAYOUT, "version": version} for version in _VERSIONS]:
             raise CheckpointMismatch("packed in another way", path=path, found=file.metadata, expected=str(_LAYOUT))
         huggingface.check_identity(config, file.metadata, path)
         huggingface.check_identity(config, file.metadata, path, parts=True)
@@ -86,14 +88,21 @@ def _check_hashes(weights, metadata, path):
 
 
 def _check_finite(weights, path):
-    # An infinity or NaN in float32 or bfloat16 has all exponent bits set. The scales of int8 are bfloat16.
-    if weights.format == "float32":
-        sound = np.isfinite(weights.data).all()
-    elif weights.format == "bfloat16":
-        sound = np.all(weights.data & 0x7F80 != 0x7F80)
-    else:
-        blocks = weights.data.reshape(-1, PANEL * BLOCK + 2 * PANEL)
-        scales = np.ascontiguousarray(blocks[:, PANEL * BLOCK :]).view(np.uint16)
-        sound = np.all(scales & 0x7F80 != 0x7F80)
-    if not sound:
-        raise CheckpointMismatch("not a finite number", path=path, field="data")
+    head = int(weights.offsets[4 * weights.config.n_layer])  # with int4, another format begins here
+    for kind, data in ((0, weights.data[:head]), (4, weights.data[head:])):
+        if not _is_finite(data, kind_format(weights.format, kind)):
+            raise CheckpointMismatch("not a finite number", path=path, field="data")
+
+
+def _is_finite(data, format):
+    # An infinity or NaN has all exponent bits set. The scales of int8 are bfloat16; int4's steps have no sign.
+    if format == "float32":
+        return np.isfinite(data).all()
+    if format == "bfloat16":
+        return np.all(data & 0x7F80 != 0x7F80)
+    size, start, exponent = {
+        "int8": (BLOCK_BYTES, BLOCK * PANEL, 0x7F80),
+        "int4": (NIBBLE_BYTES, NIBBLE_BLOCK * PANEL // 2, 0xFF00),
+    }[format]
+    scales = np.ascontiguousarray(data.reshape(-1, size)[:, start:]).view(np.uint16)
+    return np.all(scales & exponent != exponent)

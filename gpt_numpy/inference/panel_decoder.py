@@ -7,6 +7,7 @@ A few new tokens, of one or several sequences, are rows of one launch for the wh
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -18,7 +19,7 @@ from ..products import check_products
 from ..workspace import aligned_empty
 from .cache import KVCache
 from .decoder import begin_extension, check_logits, largest_of_each
-from .packed import BLOCK, PANEL, PackedWeights, panel_size
+from .packed import BLOCK, INTEGERS, PANEL, PackedWeights
 from .turns import turns
 
 KEPT_BUFFERS = 4  # shapes of calls whose memory a cache keeps
@@ -29,7 +30,7 @@ _NO_LOGITS = np.empty((0, 0), np.float32)
 
 
 class PanelDecoder:
-    """A ``Decoder`` with packed weights in float32, bfloat16 or int8; activations are float32.
+    """A ``Decoder`` with packed weights in float32, bfloat16, int8 or int4; activations are float32.
 
     ``OpsDecoder`` is the specification of the results. With ``products="bfloat16"``, what is read as a prompt (at least
     PROMPT_TOKENS new tokens of a sequence) has the products of ``layers.rounded``; float32 weights are then kept a second
@@ -43,9 +44,12 @@ class PanelDecoder:
         self._prompt_weights, self._omega = weights, None
         if self.config.positions == "rotary":
             self._omega = frequencies(self.config.head_size, self.config.rope_theta, self.config.rope_scaling)
-        if products == "bfloat16" and weights.format == "int8":
+        if products == "bfloat16" and weights.format in INTEGERS:
             raise ConfigError(
-                "weights in int8 are multiplied as integers", field="products", found=products, expected="float32"
+                f"weights in {weights.format} are multiplied as integers",
+                field="products",
+                found=products,
+                expected="float32",
             )
         if products == "bfloat16" and weights.format == "float32":
             self._prompt_weights = rounded or PackedWeights.pack(weights.config, weights.unpacked(), "bfloat16")
@@ -191,8 +195,8 @@ class PanelDecoder:
         from ..kernels.decoding import launch
 
         config = self.config
-        chunk_size = panel_size(w.format, chunk)
-        weights = launch.Weights(w.data, w.offsets, w.panel_sizes, chunk_size, w.vectors, w.places, w.head_norms)
+        sizes = w.panel_sizes, w.sizes_of_rows([chunk] * len(w.shapes))
+        weights = launch.Weights(w.data, w.head_data, w.offsets, *sizes, w.vectors, w.places, w.head_norms)
         return weights, launch.Shape(
             rows,
             wanted,
@@ -223,6 +227,7 @@ class PanelDecoder:
         return kept[key]
 
 
+@functools.cache
 def forms(config):
     """The ``norm``, ``heads`` and ``mlp`` of ``kernels.decoding.launch.Shape``."""
     from ..kernels.activation import KINDS
@@ -257,16 +262,16 @@ def make_buffers(weights, rows, threads, capacity, block=None, sums=None, words=
     activations are words of two bfloat16.
     """
     from ..kernels.decoding.launch import MOST_LARGEST, STAGES, Buffers
-    from ..kernels.decoding.panel_tile import STREAMS
-    from ..kernels.decoding.stages import STAGE_WORDS
+    from ..kernels.decoding.panel_tile import SCALES, STREAMS
+    from ..kernels.decoding.stages import LINE
 
     config, C = weights.config, weights.config.n_embd
     # One block more than needed: rows a power of two apart would compete for the same sets of the CPU's cache.
     step = (-(-max(C, config.heads_width, config.mlp_width) // BLOCK) + 1) * BLOCK
     pairs = config.head_size // 2 if config.positions == "rotary" else 0
-    quantised = weights.format == "int8"
+    quantised = weights.format in INTEGERS
     shapes = {
-        "counters": ((STAGES * config.n_layer + 1) * STAGE_WORDS,),
+        "counters": (STAGES * config.n_layer + 1, 1 + threads, LINE),
         "sequences": (rows,),
         "positions": (rows,),
         "cos": (rows, pairs),
@@ -278,7 +283,7 @@ def make_buffers(weights, rows, threads, capacity, block=None, sums=None, words=
         "logits": (0, 0),  # given with each call
         "best": (threads, block or rows, 1 + MOST_LARGEST, 2),
         "activations": (threads, block or rows, step),
-        "scales": (threads, block or rows, step // BLOCK),
+        "scales": (threads, block or rows, step // BLOCK * SCALES),
         "sums": (threads, sums or rows, PANEL if sums else STREAMS * PANEL),
         "scratch": (threads, max(capacity, C, config.mlp_width)),
     }

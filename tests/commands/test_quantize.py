@@ -1,3 +1,4 @@
+import json
 import re
 
 import numpy as np
@@ -76,3 +77,20 @@ def test_damaged_packed_files(folder, tmp_path, capsys):
 def test_usage_errors(folder, capsys, argv):
     code = quantize(folder, *(folder if word == "SELF" else word for word in argv))
     assert code in (2, 3) and capsys.readouterr().err.count("\n") == 1
+
+
+def test_int4_calibrated_on_a_text(folder, tmp_path, capsys):
+    text = folder / "text.txt"
+    assert quantize(folder, "--format", "int4", "--text", text, "--json") == 0
+    plain = json.loads(capsys.readouterr().out)
+    assert quantize(folder, "--format", "int4", "--text", text, "--calibrate", text, "--out", tmp_path, "--json") == 0
+    calibrated = json.loads(capsys.readouterr().out)
+    assert plain["format"] == "int4" and plain["bytes"] < plain["float32_bytes"] / 3
+    assert calibrated["logits"] != plain["logits"]
+    decoder, _ = load_decoder(tmp_path)
+    assert decoder.weights.format == "int4"
+    assert main(["score", "--model", str(tmp_path), "hello"]) == 0
+    assert quantize(folder, "--calibrate", text) == 2 and "--calibrate" in capsys.readouterr().err
+    (tmp_path / "empty.txt").write_text("")
+    assert quantize(folder, "--format", "int4", "--calibrate", tmp_path / "empty.txt") == 2
+    assert "empty" in capsys.readouterr().err

@@ -15,9 +15,9 @@ from gpt_numpy.kernels.decoding import launch, prompt
 from gpt_numpy.kernels.runtime import threads
 
 CONFIG = GPTConfig(vocab_size=37, block_size=23, n_layer=2, n_head=3, n_embd=30)
-FORMATS = ["float32", "bfloat16", "int8"]
-# Unit-scale logits. int8's activations are rounded to 16 bits, the rest is float32's own rounding.
-TOLERANCE = {"float32": 2e-5, "bfloat16": 2e-5, "int8": 2e-3}
+FORMATS = ["float32", "bfloat16", "int8", "int4"]
+# Unit-scale logits. The activations of int8 and int4 are rounded to 16 bits, the rest is float32's own rounding.
+TOLERANCE = {"float32": 2e-5, "bfloat16": 2e-5, "int8": 2e-3, "int4": 2e-3}
 
 
 def random_model():
@@ -188,8 +188,8 @@ def test_generation_with_it(pair):
 def test_faults():
     with pytest.raises(ConfigError, match="float32.*found 'float64'"):
         PanelDecoder.pack(GPT(CONFIG, dtype=np.float64, ops=layers))
-    with pytest.raises(ConfigError, match="format.*int4.*bfloat16"):
-        PanelDecoder.pack(random_model(), "int4")
+    with pytest.raises(ConfigError, match="format.*int3.*bfloat16.*int4"):
+        PanelDecoder.pack(random_model(), "int3")
     fast, cache = PanelDecoder.pack(random_model()), KVCache(CONFIG, capacity=3)
     with pytest.raises(ContextLengthError, match="full"):
         fast.extend(np.zeros((1, 4), int), cache)
@@ -259,5 +259,6 @@ def test_a_prompt_with_products_in_bfloat16(format):
 def test_products_that_there_are_not():
     with pytest.raises(ConfigError, match="products: found 'float16'"):
         PanelDecoder.pack(random_model(), "float32", "float16")
-    with pytest.raises(ConfigError, match="int8 are multiplied as integers"):
-        PanelDecoder.pack(random_model(), "int8", "bfloat16")
+    for format in ("int8", "int4"):
+        with pytest.raises(ConfigError, match=f"{format} are multiplied as integers"):
+            PanelDecoder.pack(random_model(), format, "bfloat16")

@@ -14,8 +14,8 @@ from gpt_numpy.interop import llama_folders
 from gpt_numpy.kernels.runtime import threads
 from tests.interop.test_llama_folders import KINDS, fields_of
 
-FORMATS = ["float32", "bfloat16", "int8"]
-TOLERANCE = {"float32": 2e-5, "bfloat16": 2e-5, "int8": 2e-3}  # of the logits' spread
+FORMATS = ["float32", "bfloat16", "int8", "int4"]
+TOLERANCE = {"float32": 2e-5, "bfloat16": 2e-5, "int8": 2e-3, "int4": 2e-3}  # of the logits' spread
 CONTEXT = 90
 
 

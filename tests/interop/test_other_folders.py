@@ -354,7 +354,7 @@ def test_ids_without_text_are_never_written(tmp_path, capsys):
 # ---- packed folders -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("format", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("format", ["float32", "bfloat16", "int8", "int4"])
 def test_a_flipped_bit_of_a_packed_folder_is_refused(folder, tmp_path, format):
     made = PackedWeights.pack(*huggingface.load_views(folder), format)
     save_packed(tmp_path, made)

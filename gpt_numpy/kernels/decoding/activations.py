@@ -8,6 +8,7 @@ from ..runtime.bfloat16 import store_row
 from ..runtime.decorators import part
 from ..runtime.vectors import (
     absolute,
+    add_lanes,
     broadcast,
     convert,
     lanes,
@@ -18,7 +19,7 @@ from ..runtime.vectors import (
     store_tail,
     where,
 )
-from .panel_tile import BLOCK
+from .panel_tile import BLOCK, NIBBLE_BLOCK, SCALES
 
 
 def prepare(source, activations, scales):
@@ -60,12 +61,19 @@ def _quantise_row(source, activations, scales):
             largest = maximum(absolute(load_tail(source, i, n - i)), largest)
         peak = max_lanes(largest)
         factor = np.float32(32767) / peak if peak > 0 else np.float32(0)
-        scales[block] = peak / np.float32(32767)
-        for i in range(first, first + BLOCK, width):
-            scaled = load_tail(source, i, n - i) * factor
-            # Conversion to integers rounds towards zero.
-            rounded = scaled + where(scaled < 0, broadcast(source, np.float32(-0.5)), np.float32(0.5))
-            store(activations, i, convert(convert(rounded, np.int32), np.int16))
+        scale = peak / np.float32(32767)
+        scales[block * SCALES] = scale
+        for half in range(BLOCK // NIBBLE_BLOCK):
+            start = first + half * NIBBLE_BLOCK
+            total = convert(broadcast(source, np.float32(0)), np.int32)
+            for i in range(start, start + NIBBLE_BLOCK, width):
+                scaled = load_tail(source, i, n - i) * factor
+                # Conversion to integers rounds towards zero.
+                nearest = scaled + where(scaled < 0, broadcast(source, np.float32(-0.5)), np.float32(0.5))
+                number = convert(nearest, np.int32)
+                total = total + number
+                store(activations, i, convert(number, np.int16))
+            scales[block * SCALES + 1 + half] = np.float32(add_lanes(total)) * scale
 
 
 @part

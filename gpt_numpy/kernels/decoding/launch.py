@@ -8,16 +8,17 @@ from ..runtime.decorators import part
 
 QKV, PROJ, FC, MLP_PROJ, HEAD = range(5)  # the kinds of matrix, in the order of ``Weights.offsets``
 STAGES = 6  # of a layer: the matrices, and between the first two the new keys and attention
-PIECES = 8  # of a matrix for each thread, at least, where there are as many panels
+PIECES = 4  # of a matrix for each thread, at least, where there are as many panels
 CHUNK = 256  # k; a multiple of BLOCK
 MOST_LARGEST = 128  # logits of a row that are found in passing
 
 
 class Weights(NamedTuple):
-    data: np.ndarray  # all panels: float32, uint16 (bfloat16) or int8
+    data: np.ndarray  # all panels: float32, uint16 (bfloat16), int8 or uint8 (int4)
+    head: np.ndarray  # the same memory as the output head is read: int8 where data are int4
     offsets: np.ndarray  # (4 n_layer + 1,) where each matrix begins; the last is the output head
     panel_sizes: np.ndarray  # (5,) elements of a panel of each kind
-    chunk_size: int  # elements of CHUNK rows of a panel
+    chunk_sizes: np.ndarray  # (5,) elements of CHUNK rows of a panel
     vectors: np.ndarray  # float32: biases and the weights of norms
     places: np.ndarray  # (4 n_layer + 1, 2) where the norm before each matrix begins in vectors, and its bias; -1: none
     head_norms: np.ndarray  # (n_layer, 2) the same of the norms of queries and of keys
@@ -49,7 +50,7 @@ class Shape(NamedTuple):
 class Buffers(NamedTuple):
     """Memory of one token, kept from call to call. The last five have one part for each thread."""
 
-    counters: np.ndarray  # int64, zero at the start of a launch
+    counters: np.ndarray  # (stages, 1 + threads, LINE) int64, zero at the start of a launch: see ``stages``
     sequences: np.ndarray  # (rows,) int64: index of each row's sequence in the cache
     positions: np.ndarray  # (rows,) int64
     cos: np.ndarray  # (rows, pairs) of the angles of each row's position; no pairs where positions are learned
@@ -60,8 +61,8 @@ class Buffers(NamedTuple):
     hidden: np.ndarray  # (rows, hidden_columns)
     logits: np.ndarray  # (wanted, V), or (0, 0) where only the largest are wanted
     best: np.ndarray  # (threads, rows, 1 + MOST_LARGEST, 2) float64: see `one_token.keep_largest`
-    activations: np.ndarray  # (threads, rows, step): what a matrix is multiplied by; float32, or int16 for int8 weights
-    scales: np.ndarray  # (threads, rows, step / BLOCK) of int16 activations
+    activations: np.ndarray  # (threads, rows, step): what a matrix is multiplied by; float32, or int16 for integers
+    scales: np.ndarray  # (threads, rows, step / BLOCK · SCALES) of int16 activations
     sums: np.ndarray  # (threads, rows, STREAMS · PANEL)
     scratch: np.ndarray  # (threads, max(capacity, C, mlp_width))
 
@@ -85,6 +86,7 @@ class Matrix(NamedTuple):
     columns: int  # N
     first: int  # of its panels, in ``Weights.data``
     panel_size: int
+    chunk_size: int
     norm: int  # where the norm before it begins in ``Weights.vectors``; -1: there is none
     bias: int  # where its bias begins; -1: it has none
 
@@ -112,4 +114,5 @@ def matrix_of(layer, kind, weights, shape):
         columns = shape.vocab_size
     number = 4 * layer + kind % HEAD
     norm, bias = weights.places[number, 0], weights.places[number, 1]
-    return Matrix(layer, kind, depth, columns, weights.offsets[number], weights.panel_sizes[kind], norm, bias)
+    sizes = weights.panel_sizes[kind], weights.chunk_sizes[kind]
+    return Matrix(layer, kind, depth, columns, weights.offsets[number], sizes[0], sizes[1], norm, bias)

@@ -42,13 +42,14 @@ from ..runtime.vectors import (
     maximum,
     read,
     store_tail,
+    write,
 )
 from .activations import begin_sums, copy_numbers, prepare
 from .block_forms import Prepared, normalise, prepare_head, prepare_hidden, store_hidden
 from .cached_attention import attend
 from .launch import CHUNK, FC, HEAD, MLP_PROJ, PIECES, PROJ, QKV, STAGES, Part, Run, matrix_of
-from .panel_tile import BLOCK, PANEL, STREAMS, TILE_ROWS, panel_tile
-from .stages import claim, finish, wait
+from .panel_tile import BLOCK, PANEL, SCALES, STREAMS, TILE_ROWS, panel_tile
+from .stages import claim, finish, own_range, wait
 
 
 @part
@@ -73,9 +74,30 @@ def prepare_rows(task, run, matrix, first, count):
             prepare(normed, activations, scales)
 
 
+def multiply_tile(data, matrix, rows, panels, weights, x, scales, depth, out, ahead):
+    """`panel_tile` in the format of the matrix; ``weights`` are ``Rows`` of ``Weights.head``, which lies in ``data``."""
+
+
+@overload(multiply_tile)
+def _multiply_tile(data, matrix, rows, panels, weights, x, scales, depth, out, ahead):
+    def in_one_format(data, matrix, rows, panels, weights, x, scales, depth, out, ahead):
+        panel_tile(rows, panels, weights, x, scales, depth, out, ahead)
+
+    def in_two_formats(data, matrix, rows, panels, weights, x, scales, depth, out, ahead):
+        if matrix.kind == HEAD:
+            panel_tile(rows, panels, weights, x, scales, depth, out, ahead)
+        else:
+            panel_tile(rows, panels, Rows(data, weights.first, weights.step), x, scales, depth, out, ahead)
+
+    return in_one_format if data.dtype == weights.types[0].dtype else in_two_formats
+
+
 @part
-def _multiply_panels(task, run, matrix, rows, panel, panels):
-    """sums[task] (rows, panels · PANEL) = bias + activations[task] · ``panels`` panels from number ``panel`` on."""
+def _multiply_panels(task, run, matrix, rows, panel, panels, following):
+    """sums[task] (rows, panels · PANEL) = bias + activations[task] · ``panels`` panels from number ``panel`` on.
+
+    following: the element where this thread will read next.
+    """
     weights, buffers = run.weights, run.buffers
     x_step, scales_step, sums_step = buffers.activations.shape[2], buffers.scales.shape[2], buffers.sums.shape[2]
     first_row = task * buffers.sums.shape[1]
@@ -87,16 +109,18 @@ def _multiply_panels(task, run, matrix, rows, panel, panels):
     step = max(1, (rows + tiles - 1) // tiles)  # even tiles: few sums do not hide the additions' latency
     chunk = matrix.depth if tiles == 1 else CHUNK
     for k in range(0, matrix.depth, chunk):
-        chunk_weights = Rows(weights.data, start + k // CHUNK * weights.chunk_size, matrix.panel_size)
         for row in range(0, rows, step):
-            panel_tile(
+            multiply_tile(
+                weights.data,
+                matrix,
                 min(step, rows - row),
                 panels,
-                chunk_weights,
+                Rows(weights.head, start + k // CHUNK * matrix.chunk_size, matrix.panel_size),
                 Rows(buffers.activations, (first_row + row) * x_step + k, x_step),
-                Rows(buffers.scales, (first_row + row) * scales_step + k // BLOCK, scales_step),
+                Rows(buffers.scales, (first_row + row) * scales_step + k // BLOCK * SCALES, scales_step),
                 min(chunk, matrix.depth - k),
                 Rows(buffers.sums, sums + row * sums_step, sums_step),
+                following - start,
             )
 
 
@@ -131,11 +155,16 @@ def _scatter(run, layer, sums, part):
 
 
 @part
+def _comes_before(number, token, best, j):
+    return number > best[j, 0] or (number == best[j, 0] and token < best[j, 1])
+
+
+@part
 def keep_largest(sums, start, first, count, keep, best):
     """Go through ``count`` more logits, of the tokens from ``first`` on.
 
-    best (1 + keep, 2): best[0, 0] is the sum of all so far, then come the largest (logit, token), largest first. Tokens
-    come in ascending order, so of equals the lower stays ahead.
+    best (1 + keep, 2): best[0, 0] is the sum of all so far, then come the largest (logit, token), largest
+    first, and of equals the lowest token first. Tokens of a thread come in any order.
     """
     lowest, width = np.float32(-np.inf), lanes(sums)
     largest, total = broadcast(sums, lowest), broadcast(sums, np.float32(0))
@@ -144,14 +173,14 @@ def keep_largest(sums, start, first, count, keep, best):
         largest = maximum(keep_first(numbers, count - i, lowest), largest)
         total += keep_first(numbers, count - i, np.float32(0))
     best[0, 0] += add_lanes(total)
-    if max_lanes(largest) > best[keep, 0]:  # seldom, once the first few have been seen
+    if max_lanes(largest) >= best[keep, 0]:  # seldom, once the first few have been seen
         for i in range(count):
-            number, j = np.float64(read(sums, start + i)), keep
-            if number > best[keep, 0]:
-                while j > 1 and number > best[j - 1, 0]:
+            number, token, j = np.float64(read(sums, start + i)), first + i, keep
+            if _comes_before(number, token, best, keep):
+                while j > 1 and _comes_before(number, token, best, j - 1):
                     best[j, 0], best[j, 1] = best[j - 1, 0], best[j - 1, 1]
                     j -= 1
-                best[j, 0], best[j, 1] = number, first + i
+                best[j, 0], best[j, 1] = number, token
 
 
 @part
@@ -180,27 +209,36 @@ def deliver(task, run, matrix, sums, part):
 
 
 @part
-def _matrix_stage(task, run, stage, matrix):
-    """One matrix: a norm or not before it, its bias, and what follows."""
-    shape, buffers = run.shape, run.buffers
+def _begin_of(task, run, matrix):
+    """The element where thread ``task`` begins to read a matrix."""
+    panels = (matrix.columns + PANEL - 1) // PANEL
+    return matrix.first + own_range(run.buffers.counters, task, panels)[0] * matrix.panel_size
+
+
+@part
+def _matrix_stage(task, run, stage, matrix, following):
+    """One matrix: a norm or not before it, its bias, and what follows. following: where this thread reads after it."""
+    shape, buffers, done = run.shape, run.buffers, 0
     rows = shape.wanted if matrix.kind == HEAD else shape.rows
     panels = (matrix.columns + PANEL - 1) // PANEL
     step = max(1, min(STREAMS, panels // (PIECES * len(buffers.activations))))
+    own_stop = own_range(buffers.counters, task, panels)[1]
     together = max(1, min(step, TILE_ROWS // max(1, rows)))  # panels whose sums fit the registers side by side
-    pieces = (panels + step - 1) // step
     sums_step = buffers.sums.shape[2]
     sums = Rows(buffers.sums, task * buffers.sums.shape[1] * sums_step, sums_step)
-    piece = claim(buffers.counters, stage)
+    piece, stop = claim(buffers.counters, stage, task, panels, step)
     prepare_rows(task, run, matrix, 0, rows)
-    while piece < pieces:
-        last = min(panels, piece * step + step)
-        for panel in range(piece * step, last, together):
-            first, width = panel * PANEL, min(together, last - panel)
-            _multiply_panels(task, run, matrix, rows, panel, width)
+    while piece < panels:
+        for panel in range(piece, stop, together):
+            first, width = panel * PANEL, min(together, stop - panel)
+            after = panel + width
+            to = following if after == own_stop else matrix.first + after * matrix.panel_size
+            _multiply_panels(task, run, matrix, rows, panel, width, to)
             deliver(task, run, matrix, sums, Part(0, rows, first, min(width * PANEL, matrix.columns - first)))
-        finish(buffers.counters, stage)
-        piece = claim(buffers.counters, stage)
-    wait(buffers.counters, stage, pieces)
+        done += stop - piece
+        piece, stop = claim(buffers.counters, stage, task, panels, step)
+    finish(buffers.counters, stage, done)
+    wait(buffers.counters, stage, panels)
 
 
 def _key_stage(heads, task, run, stage, layer):
@@ -217,16 +255,17 @@ def _choose_key_stage(heads, task, run, stage, layer):
 @part
 def _prepare_keys(task, run, stage, layer):
     shape, buffers, weights = run.shape, run.buffers, run.weights
-    pieces = shape.rows * shape.n_kv_head
-    piece = claim(buffers.counters, stage)
-    while piece < pieces:
-        row, head = piece // shape.n_kv_head, piece % shape.n_kv_head
+    units, done = shape.rows * shape.n_kv_head, 0
+    unit, _ = claim(buffers.counters, stage, task, units, 1)
+    while unit < units:
+        row, head = unit // shape.n_kv_head, unit % shape.n_kv_head
         at = key_at(run, layer, row, head, buffers.positions[row])
         norm = weights.head_norms[layer, 1]
         prepare_head(shape.heads, run.keys, at, shape.head_size, weights.vectors, norm, buffers, row)
-        finish(buffers.counters, stage)
-        piece = claim(buffers.counters, stage)
-    wait(buffers.counters, stage, pieces)
+        done += 1
+        unit, _ = claim(buffers.counters, stage, task, units, 1)
+    finish(buffers.counters, stage, done)
+    wait(buffers.counters, stage, units)
 
 
 def _prepare_query(heads, run, layer, row, head):
@@ -245,11 +284,11 @@ def _choose_prepare_query(heads, run, layer, row, head):
 @part
 def _attention_stage(task, run, stage, layer):
     shape, buffers = run.shape, run.buffers
-    pieces, group = shape.rows * shape.n_head, shape.n_head // shape.n_kv_head
+    units, group, done = shape.rows * shape.n_head, shape.n_head // shape.n_kv_head, 0
     scale = shape.scale / np.float32(layer + 1) if shape.scale_by_layer else shape.scale
-    piece = claim(buffers.counters, stage)
-    while piece < pieces:
-        row, head = piece // shape.n_head, piece % shape.n_head
+    unit, _ = claim(buffers.counters, stage, task, units, 1)
+    while unit < units:
+        row, head = unit // shape.n_head, unit % shape.n_head
         _prepare_query(shape.heads, run, layer, row, head)
         stop = buffers.positions[row] + 1
         first_key = max(stop - shape.window, 0) if layer >= shape.window_from else 0
@@ -257,14 +296,23 @@ def _attention_stage(task, run, stage, layer):
         first, last = head * shape.head_size, (head + 1) * shape.head_size
         q, out = buffers.q[row, first:last], buffers.heads[row, first:last]
         attend(q, run.keys, run.values, start, stop - first_key, scale, out, buffers.scratch[task])
-        finish(buffers.counters, stage)
-        piece = claim(buffers.counters, stage)
-    wait(buffers.counters, stage, pieces)
+        done += 1
+        unit, _ = claim(buffers.counters, stage, task, units, 1)
+    finish(buffers.counters, stage, done)
+    wait(buffers.counters, stage, units)
+
+
+@part
+def _matrix_at(run, step):
+    """The ``Matrix`` of number ``step``: four of each layer, the head, and again the first, for the next token."""
+    layer = step // HEAD if step <= HEAD * run.shape.n_layer else 0
+    return matrix_of(layer, HEAD if layer == run.shape.n_layer else step % HEAD, run.weights, run.shape)
 
 
 @part
 def _walk(worker, task, run):
     """What each thread does in a launch: its pieces of all stages, in order."""
+    number = 0
     for stage in range(STAGES * run.shape.n_layer + 1):
         layer, step = stage // STAGES, stage % STAGES
         if step == 1:
@@ -272,8 +320,9 @@ def _walk(worker, task, run):
         elif step == 2:
             _attention_stage(task, run, stage, layer)
         else:
-            kind = HEAD if layer == run.shape.n_layer else max(step - 2, 0)
-            _matrix_stage(task, run, stage, matrix_of(layer, kind, run.weights, run.shape))
+            following = _begin_of(task, run, _matrix_at(run, number + 1))
+            _matrix_stage(task, run, stage, _matrix_at(run, number), following)
+            number += 1
 
 
 @launcher
@@ -283,6 +332,6 @@ def decode_rows(n_threads, weights, shape, buffers, keys, values):
     They are written to ``buffers.logits``, or the largest to ``buffers.best``. keys and values: the cache's arrays,
     flat; the new tokens' are written to them.
     """
-    for i in range(len(buffers.counters)):
-        buffers.counters[i] = 0
+    for i in range(buffers.counters.size):
+        write(buffers.counters, i, 0)
     parallel_for(_walk, n_threads, (Run(weights, shape, buffers, keys, values),))

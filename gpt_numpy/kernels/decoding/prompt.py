@@ -16,8 +16,8 @@ from ..runtime.emitting import Rows
 from ..runtime.threads import launcher, parallel_for
 from .activations import begin_sums
 from .launch import HEAD, Part, Run, matrix_of
-from .one_token import deliver, prepare_rows
-from .panel_tile import BLOCK, PANEL, TILE_ROWS, panel_tile
+from .one_token import deliver, multiply_tile, prepare_rows
+from .panel_tile import BLOCK, PANEL, SCALES, TILE_ROWS
 
 ROWS = 48  # of a task, at most: a multiple of every CPU's TILE_ROWS
 DEPTH = 768  # k, a multiple of launch.CHUNK; ROWS × DEPTH numbers take a third of a second-level cache
@@ -52,20 +52,20 @@ def _multiply_block(worker, run, matrix, part):
             if k == 0:
                 biases = 0 if matrix.bias < 0 else count
                 begin_sums(buffers.sums, sums, PANEL, part.rows, PANEL, weights.vectors, matrix.bias + first, biases)
-            panel_weights = Rows(
-                weights.data,
-                matrix.first + panel * matrix.panel_size + k // DEPTH * weights.chunk_size,
-                matrix.panel_size,
-            )
+            start = matrix.first + panel * matrix.panel_size + k // DEPTH * matrix.chunk_size
+            panel_weights = Rows(weights.head, start, matrix.panel_size)
             for i in range(0, part.rows, TILE_ROWS):
-                panel_tile(
+                multiply_tile(
+                    weights.data,
+                    matrix,
                     min(TILE_ROWS, part.rows - i),
                     1,
                     panel_weights,
                     Rows(buffers.activations, x + i * x_step + k // numbers_in(buffers.activations), x_step),
-                    Rows(buffers.scales, scales + i * scales_step + k // BLOCK, scales_step),
+                    Rows(buffers.scales, scales + i * scales_step + k // BLOCK * SCALES, scales_step),
                     min(DEPTH, matrix.depth - k),
                     Rows(buffers.sums, sums + i * PANEL, PANEL),
+                    0,
                 )
             if k + DEPTH >= matrix.depth:
                 deliver(worker, run, matrix, Rows(buffers.sums, sums, PANEL), Part(part.row, part.rows, first, count))
@@ -85,7 +85,7 @@ def _multiply_task(worker, task, run, layer, kind, block, panels):
 def multiply(n_tasks, layer, kind, block, panels, weights, shape, buffers, keys, values):
     """One matrix of ``launch``'s kinds, with its norm, bias and what follows; cut as `plan` says.
 
-    ``weights.chunk_size`` is that of ``DEPTH`` rows. ``launch.Buffers`` describes the memory, but activations have
+    ``weights.chunk_sizes`` are those of ``DEPTH`` rows. ``launch.Buffers`` describes the memory, but activations have
     room for ``ROWS`` rows of a worker, and sums for ROWS × RANGE.
     """
     run = Run(weights, shape, buffers, keys, values)

@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 
 from gpt_numpy import GPTConfig
-from gpt_numpy.inference.packed import BLOCK, BLOCK_BYTES, PANEL, PackedWeights
+from gpt_numpy.inference import packed as layout
+from gpt_numpy.inference.packed import BLOCK, BLOCK_BYTES, DTYPES, PANEL, PackedWeights
 from gpt_numpy.interop.safetensors import float32_to_bfloat16
 from gpt_numpy.kernels.decoding import panel_tile
+from gpt_numpy.kernels.decoding.panel_tile import NIBBLE_BLOCK, NIBBLE_BYTES, SCALES
 from gpt_numpy.kernels.runtime.decorators import kernel
 from gpt_numpy.kernels.runtime.emitting import Rows
 from gpt_numpy.parameters import Parameters
+from gpt_numpy.products import WEIGHT_FORMATS
 
 CONFIG = GPTConfig(vocab_size=21, block_size=5, n_layer=2, n_head=3, n_embd=27)
 
@@ -21,7 +24,7 @@ def parameters(seed=0):
 
 
 @kernel()
-def multiply(rows, panels, weights, start, size, x, scales, depth, out):
+def multiply(rows, panels, weights, start, size, x, scales, depth, out, ahead=0):
     panel_tile.panel_tile(
         rows,
         panels,
@@ -30,11 +33,26 @@ def multiply(rows, panels, weights, start, size, x, scales, depth, out):
         Rows(scales, 0, scales.shape[1]),
         depth,
         Rows(out, 0, out.shape[1]),
+        ahead,
     )
+
+
+def rounded_to_16_bits(x):
+    """What ``activations.prepare`` makes of rows of up to two blocks: int16, and for each block its scale and two sums."""
+    scales = np.ones((len(x), x.shape[1] // BLOCK, SCALES), np.float32)
+    blocks = x.reshape(len(x), -1, BLOCK)
+    scales[:, :, 0] = np.abs(blocks).max(axis=2) / 32767
+    numbers = np.rint(blocks / np.maximum(scales[:, :, :1], 1e-30)).astype(np.int16)
+    halves = numbers.reshape(len(x), -1, BLOCK // NIBBLE_BLOCK, NIBBLE_BLOCK).sum(axis=3, dtype=np.int32)
+    scales[:, :, 1:] = halves * scales[:, :, :1]
+    return numbers.reshape(x.shape), scales.reshape(len(x), -1)
 
 
 def test_both_sides_mean_the_same_layout():
     assert (PANEL, BLOCK, BLOCK_BYTES) == (panel_tile.PANEL, panel_tile.BLOCK, panel_tile.BLOCK_BYTES)
+    ours = layout.PANEL, layout.NIBBLE_BLOCK, layout.NIBBLE_BYTES, layout.STEP_MASK
+    assert ours == (PANEL, panel_tile.NIBBLE_BLOCK, panel_tile.NIBBLE_BYTES, panel_tile.STEP_MASK)
+    assert tuple(DTYPES) == WEIGHT_FORMATS
 
 
 @pytest.mark.parametrize("format", ["float32", "bfloat16", "int8"])
@@ -70,7 +88,7 @@ SIZES = [
 
 
 @pytest.mark.parametrize("rows, panels", SIZES)
-@pytest.mark.parametrize("format", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("format", ["float32", "bfloat16", "int8", "int4"])
 def test_a_tile_is_a_product(format, rows, panels):
     rng = np.random.default_rng(rows)
     packed = PackedWeights.pack(CONFIG, parameters(), format)
@@ -79,13 +97,12 @@ def test_a_tile_is_a_product(format, rows, panels):
     out = rng.standard_normal((rows, panels * PANEL + 3)).astype(np.float32)
     expected = out.copy()
     expected[:, : panels * PANEL] += x[:, :27] @ packed.columns(4, 0, np.arange(16, 16 + panels * PANEL)).T
-    scales = np.ones((rows, 2), np.float32)
-    if format == "int8":
-        scales[:, 0] = np.abs(x).max(axis=1) / 32767
-        x = np.rint(x / scales[:, :1]).astype(np.int16)
+    scales = np.ones((rows, 2 * SCALES), np.float32)
+    if format in ("int8", "int4"):
+        x, scales = rounded_to_16_bits(x)
     start = int(packed.offsets[4]) + int(packed.panel_sizes[0])  # second panel of layer 1's c_attn
     multiply(rows, panels, packed.data, start, int(packed.panel_sizes[0]), x, scales, 27, out)
-    assert np.abs(out - expected).max() <= (2e-3 if format == "int8" else 1e-5)
+    assert np.abs(out - expected).max() <= (2e-3 if format in ("int8", "int4") else 1e-5)
 
 
 def test_int8_sums_at_their_largest_do_not_overflow():
@@ -96,3 +113,57 @@ def test_int8_sums_at_their_largest_do_not_overflow():
         out = np.zeros((1, PANEL), np.float32)
         multiply(1, 1, data, 0, 0, x, np.ones((1, 1), np.float32), BLOCK, out)
         assert np.all(out == np.float32(sign * BLOCK * 127 * 32767))
+
+
+def test_int4_sums_at_their_largest_do_not_overflow():
+    data = np.full(2 * NIBBLE_BYTES, 0xFF, np.uint8)  # every number is 15
+    for block in range(2):
+        halves = data[block * NIBBLE_BYTES :][NIBBLE_BLOCK * PANEL // 2 : NIBBLE_BYTES].view(np.uint16)
+        halves[:] = 0x3F800000 >> 15 & 0xFFF0  # step 1, zero 0
+    for sign in (1, -1):
+        x = np.full((1, BLOCK), sign * 32767, np.int16)
+        out = np.zeros((1, PANEL), np.float32)
+        multiply(1, 1, data, 0, 0, x, np.ones((1, SCALES), np.float32), BLOCK, out)
+        assert np.all(out == np.float32(sign * BLOCK * 15 * 32767))
+
+
+def test_a_tile_of_int4_equals_its_twin_in_numpy():
+    """The integers of each block multiplied and added exactly; what is left is the rounding of a few float32 sums."""
+    rng = np.random.default_rng(7)
+    columns, depth = 3 * PANEL, 192
+    matrix = rng.standard_normal((depth, columns)).astype(np.float32)
+    config = GPTConfig(vocab_size=3, block_size=2, n_layer=1, n_head=1, n_embd=depth, head_dim=columns, n_kv_head=1)
+    params = Parameters(config)
+    params["h.0.attn.c_attn.weight"][:, :columns] = matrix
+    packed = PackedWeights.pack(config, params, "int4")
+    x, scales = rounded_to_16_bits(rng.standard_normal((2, depth)).astype(np.float32))
+    out = np.zeros((2, columns), np.float32)
+    multiply(2, 3, packed.data, 0, int(packed.panel_sizes[0]), x, scales, depth, out)
+    for column in range(columns):
+        panel = packed.data[int(packed.panel_sizes[0]) * (column // PANEL) :]
+        expected = np.zeros(2)
+        for block in range(depth // NIBBLE_BLOCK):
+            part = panel[block * NIBBLE_BYTES : (block + 1) * NIBBLE_BYTES]
+            words = part[: NIBBLE_BLOCK * PANEL // 2].view("<u4").reshape(-1, PANEL)[:, column % PANEL].tolist()
+            half = int(part[NIBBLE_BLOCK * PANEL // 2 :].view("<u2")[column % PANEL])
+            step, zero = np.uint32((half & 0xFFF0) << 15).view(np.float32), half & 15
+            for row in range(2):
+                total = 0
+                for group, word in enumerate(words):
+                    for k in range(8):
+                        q = word >> 4 * (k // 2 + 4 * (k % 2)) & 15
+                        total += (q - zero) * int(x[row, block * NIBBLE_BLOCK + 8 * group + k])
+                scale = scales[row, block * NIBBLE_BLOCK // BLOCK * SCALES]
+                expected[row] += float(step) * float(scale) * total
+        assert np.abs(out[:, column] - expected).max() <= 2e-6 * np.abs(matrix[:, column]).sum()
+
+
+def test_asking_for_panels_ahead_changes_nothing():
+    packed = PackedWeights.pack(CONFIG, parameters(), "int4")
+    x, scales = rounded_to_16_bits(np.random.default_rng(0).standard_normal((1, 128)).astype(np.float32))
+    results = []
+    for ahead in (0, 1 << 40, -(1 << 40)):  # an address outside the process's memory is no fault
+        out = np.zeros((1, 2 * PANEL), np.float32)
+        multiply(1, 2, packed.data, 0, int(packed.panel_sizes[0]), x, scales, 27, out, ahead)
+        results.append(out)
+    assert np.array_equal(results[0], results[1]) and np.array_equal(results[0], results[2])
