@@ -29,6 +29,7 @@ from ..errors import TokenizerError
 from ..files.durable import write_files
 from ..files.regular import open_regular
 from ..host import compiler
+from ..unicode.normal_form import normalized
 from ..wording import counted
 from . import plain_encoder, ragged
 from .automaton import automaton_of
@@ -332,9 +333,8 @@ class Tokenizer:
     def _finds_words(self):
         """Whether the encoder divides texts into words: by GPT-2's pattern or by an automaton, not by ``regex``."""
         pattern = self.vocabulary.pattern
-        if self.whole_words:
-            return False
-        return pattern == GPT2_PATTERN or not compiler.missing() and automaton_of(pattern) is not None
+        found = pattern == GPT2_PATTERN or not compiler.missing() and automaton_of(pattern) is not None
+        return found and not self.whole_words
 
     @functools.cached_property
     def _joiner(self):
@@ -371,13 +371,9 @@ class Tokenizer:
         return parts
 
     def _plain_batch(self, texts, chosen):
-        """(``texts`` as the kernels take them, or None if special tokens or the pattern forbid that; ``texts`` as str).
-
-        The search for special tokens goes over all texts at once. A match across two texts only costs time.
-        """
+        """(``texts`` as the kernels take them, or None if special tokens or the pattern forbid that; ``texts`` as str)."""
         own = self.vocabulary
-        as_it_is = self._finds_words and not own.add_prefix_space and own.normal_form is None
-        if as_it_is and hasattr(self._encoder, "encode_ragged"):  # the kernels'
+        if self._finds_words and not own.add_prefix_space and hasattr(self._encoder, "encode_ragged"):  # the kernels'
             from ..kernels.bpe.texts import many_texts
 
             try:
@@ -386,14 +382,17 @@ class Tokenizer:
                 for n, text in enumerate(texts):
                     check_text(text, f"text {n}")
                 raise
+            # All texts are searched at once. A match across two texts only costs time.
             if not any(plain.holds(token) for token in frozenset().union(*chosen)):
-                return plain, texts
+                if own.normal_form is not None:
+                    plain = many_texts([normalized(text) for text in ragged.decoded(texts)])
+                if not any(plain.holds(token) for token in own.normalized_tokens):
+                    return plain, texts
         return None, ragged.decoded(texts)
 
     def _all_plain(self, texts: list[list[tuple[str, bool]]]) -> bool:
         """Whether the kernels can make the lists of all ``texts`` directly, which is the fastest way."""
-        plain = all(len(parts) == 1 and not parts[0][1] for parts in texts)
-        return plain and self._finds_words
+        return self._finds_words and all(len(parts) == 1 and not parts[0][1] for parts in texts)
 
     def _encode_all(self, texts: list[list[tuple[str, bool]]], threads) -> list[np.ndarray]:
         """The ids of each of ``texts``, which are cut into parts."""

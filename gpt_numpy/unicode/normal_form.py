@@ -30,12 +30,12 @@ _LATER = re.compile(
 
 
 def normalized(text: str) -> str:
-    r"""``text`` in NFC. Most texts are in it, which is quick to see.
+    r"""``text`` in NFC; most texts are in it, which is quick to see.
 
     >>> normalized("e\N{COMBINING ACUTE ACCENT}") == "é"
     True
     """
-    if text.isascii():
+    if unicodedata.is_normalized("NFC", text):  # so all parts are, by the older characters too
         return text
     parts = _LATER.split(text)
     parts[::2] = [unicodedata.normalize("NFC", part) for part in parts[::2]]

@@ -35,6 +35,7 @@ MODELS = {
     "mistral": dict(LLAMA, n_kv_head=2, sliding_window=7),
     "partly sliding": dict(LLAMA, n_kv_head=2, sliding_window=7, window_from=1),
     "qwen2": dict(LLAMA, bias="qkv", n_kv_head=1, tied=False),
+    "sliding qwen2": dict(LLAMA, bias="qkv", sliding_window=7, window_from=1),
     "wide qwen2": dict(LLAMA, bias="qkv", head_dim=32, n_kv_head=2),
     "qwen3": dict(LLAMA, qk_norm=True, head_dim=32, n_kv_head=2),
 }
