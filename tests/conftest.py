@@ -15,6 +15,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 # Programs that tests start keep their output in buffers, as they do for users: what is lost there has to be seen here.
 os.environ.pop("PYTHONUNBUFFERED", None)
+# Tables are as wide as COLUMNS says, and a process of pytest-xdist finds it set.
+os.environ.pop("COLUMNS", None)
 
 # `benchmarks` and `scripts` are not installed; at the end of the path, so that an installed gpt_numpy wins.
 sys.path.append(str(ROOT))
@@ -23,6 +25,8 @@ sys.path.append(str(ROOT))
 ALLOWED_SKIPS = re.compile(
     r"^Skipped: (needs (torch|transformers|jax|rustbpe|mpiexec|chromium|strace|a machine with)|only on )"
 )
+
+_skipped_by_accident: list[str] = []
 
 
 def pytest_addoption(parser):
@@ -41,30 +45,46 @@ def _refuse_another_copy():
         )
 
 
+def _share_the_whole_suite_between_two_processes(config):
+    """The tests of a file stay together. A run that names files, and ``-n 0``, has one process."""
+    from gpt_numpy.host import processors
+
+    options, folder = config.option, config.invocation_params.dir
+    if (
+        not {(folder / path).resolve() for path in config.args} <= {ROOT, ROOT / "tests"}
+        or hasattr(config, "workerinput")
+        or not config.pluginmanager.hasplugin("xdist")
+        or options.numprocesses is not None
+        or options.dist != "no"
+        or options.usepdb
+        or len(processors.cores()) < 2
+    ):
+        return
+    options.tx, options.dist = ["popen", "popen"], "loadfile"
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config):
     if not config.option.installed:
         _refuse_another_copy()
+    _share_the_whole_suite_between_two_processes(config)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         # Started in the background of a shell; the commands that tests interrupt would inherit the deaf ear.
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    config.skipped_by_accident = []
     if "campaign" not in (config.option.markexpr or "") and not config.option.markexpr:
         config.option.markexpr = "not campaign"
 
 
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item, call):
-    report = (yield).get_result()
+def pytest_runtest_logreport(report):
     if report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         if not ALLOWED_SKIPS.match(reason):
-            item.config.skipped_by_accident.append(f"{item.nodeid}: {reason}")
+            _skipped_by_accident.append(f"{report.nodeid}: {reason}")
 
 
 def pytest_sessionfinish(session, exitstatus):
-    skipped = session.config.skipped_by_accident
-    if session.config.option.no_skips and skipped and exitstatus == 0:
-        print("\nskipped, but should have run here:\n  " + "\n  ".join(skipped))
+    if session.config.option.no_skips and _skipped_by_accident and exitstatus == 0:
+        print("\nskipped, but should have run here:\n  " + "\n  ".join(_skipped_by_accident))
         session.exitstatus = 1
 
 

@@ -62,7 +62,7 @@ def exists(name, near):
     return any((start / name).exists() for start in starts if ROOT in (start, *start.parents))
 
 
-@pytest.mark.parametrize("path, text", documents())
+@pytest.mark.parametrize("path, text", list(documents()))
 def test_paths_exist(path, text):
     for name in quoted(text):
         if re.fullmatch(r"[\w./-]+/[\w./-]*", name) and not ELSEWHERE.search(name) and not name.startswith("gpt-numpy"):
@@ -84,7 +84,7 @@ def resolves(name):
     return False
 
 
-@pytest.mark.parametrize("path, text", documents())
+@pytest.mark.parametrize("path, text", list(documents()))
 def test_modules_and_their_names_exist(path, text):
     for name in quoted(text):
         name = name.split("(")[0]
