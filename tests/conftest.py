@@ -68,9 +68,11 @@ def pytest_configure(config):
     if not config.option.installed:
         _refuse_another_copy()
     _share_the_whole_suite_between_two_processes(config)
+    # In the background of a shell and under nohup these are ignored, also by the commands that tests start and interrupt.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # Started in the background of a shell; the commands that tests interrupt would inherit the deaf ear.
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     if "campaign" not in (config.option.markexpr or "") and not config.option.markexpr:
         config.option.markexpr = "not campaign"
 

@@ -152,7 +152,7 @@ class TwoThreads:
             self._barrier.wait()
 
         @contextlib.contextmanager
-        def summed_gradients(self, model, last):
+        def summed_gradients(self, model, last, rounded=False):
             yield
             if last:
                 total = sum(self._exchange(model.grads.flat.copy()))
