@@ -3,6 +3,7 @@
 The second word of the contender's name is llama.cpp's name of the format: ``llama.cpp q8_0``, ``llama.cpp q4_k_m``.
 """
 
+import logging
 import os
 
 import numpy as np
@@ -50,6 +51,7 @@ def prepare(name, spec):
 
 def quantized(llama_cpp, path, kind):
     """The path of a new file: the model of ``path`` as llama.cpp itself quantises it to ``kind``, such as ``q4_k_m``."""
+    logging.getLogger("llama-cpp-python").setLevel(logging.ERROR)  # else a line for each tensor
     options = llama_cpp.llama_model_quantize_default_params()
     options.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{kind.upper()}")
     target = f"{os.path.splitext(path)[0]}.{kind}.gguf"

@@ -55,7 +55,7 @@ def _integers(ids: list) -> np.ndarray | None:
     """``ids`` as an int64 array, or None if one is no integer from 0 to 2**32 - 1. Looking at all types takes twice as long."""
     try:
         numbers = np.frombuffer(array.array("I", ids), np.uintc)
-    except (TypeError, OverflowError):
+    except (TypeError, OverflowError, DeprecationWarning):  # before 2.3, NumPy warns of its bools
         return None
     if any(isinstance(ids[i], (bool, np.bool_)) for i in np.flatnonzero(numbers < 2)):
         return None
