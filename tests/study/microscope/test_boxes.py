@@ -213,21 +213,30 @@ EVALUATED = {
 _WHERE = {"layernorm": ("h.1.ln_2", "h.1.residual_1"), "attn": ("h.1.attn", "h.1.ln_1"), "mlp": ("h.1.mlp", "h.1.ln_2")}
 
 
+def traced(tokens, targets, **fields):
+    """(model, trace, loss) of one pass, forward and backward, of a model whose every tensor matters."""
+    model = GPT(GPTConfig(11, 8, n_layer=2, **fields), dtype=np.float64, ops=layers)
+    unit_scale(model.params, np.random.default_rng(0))
+    with trace(model) as t:
+        loss = model.loss(tokens, targets)
+        model.backward()
+    return model, t, loss
+
+
+PAIR = np.random.default_rng(1).integers(0, 11, (2, 2, 5))  # tokens and targets
+ROW = np.array([[[1, 2, 3, 4, 5]], [[2, 3, 4, 5, 6]]])
+WIDE, NARROW = dict(n_head=3, n_embd=12), dict(n_head=2, n_embd=8)
+
+
 @pytest.fixture(scope="module")
 def traced_model():
-    model = GPT(GPTConfig(11, 7, n_layer=2, n_head=3, n_embd=12), dtype=np.float64, ops=layers)
-    rng = np.random.default_rng(0)
-    unit_scale(model.params, rng)
-    tokens, targets = rng.integers(0, 11, (2, 2, 5))
-    with trace(model) as t:
-        model.loss(tokens, targets)
-        model.backward()
-    return model, t, targets
+    return traced(*PAIR, **WIDE)
 
 
 @pytest.mark.parametrize("name", EVALUATED)
 def test_formula_and_gradient_of_a_box_are_what_the_trace_holds(name, traced_model):
-    model, t, targets = traced_model
+    model, t, _ = traced_model
+    targets = PAIR[1]
     formula, gradient, value_of, gradient_of = EVALUATED[name]
     assert (boxes.BOXES[name].formula, boxes.BOXES[name].gradient) == (formula, gradient)
     group, _, own = name.partition(".")
@@ -255,13 +264,7 @@ GATED = {
 
 
 def test_boxes_of_a_gated_layer_are_what_the_trace_holds():
-    model = GPT(GPTConfig(11, 7, n_layer=2, n_head=3, n_embd=12, mlp="swiglu"), dtype=np.float64, ops=layers)
-    rng = np.random.default_rng(0)
-    unit_scale(model.params, rng)
-    tokens, targets = rng.integers(0, 11, (2, 2, 5))
-    with trace(model) as t:
-        model.loss(tokens, targets)
-        model.backward()
+    model, t, _ = traced(*PAIR, **WIDE, mlp="swiglu")
     names = {n.removeprefix("h.1.mlp").removeprefix("."): n for n in t if n.startswith("h.1.mlp")}
     v, g = {n: t[full].value for n, full in names.items()}, {n: t[full].grad for n, full in names.items()}
     w = {n.removeprefix("h.1.mlp."): p for n, p in model.params.items()}
@@ -276,11 +279,7 @@ MODELS = [dict(mlp="relu2"), dict(mlp="gelu_erf"), LLAMA, {**LLAMA, "qk_norm": T
 
 @pytest.mark.parametrize("parts", MODELS, ids=str)
 def test_every_kind_of_model_has_a_page(parts):
-    model = GPT(GPTConfig(11, 8, n_layer=2, n_head=2, n_embd=8, **parts), dtype=np.float64, ops=layers)
-    unit_scale(model.params, np.random.default_rng(0))
-    with trace(model) as t:
-        loss = model.loss(np.array([[1, 2, 3, 4, 5]]), np.array([[2, 3, 4, 5, 6]]))
-        model.backward()
+    model, t, loss = traced(*ROW, **NARROW, **parts)
     assert t.faults() == []
     for kind in t.kinds():
         name = boxes.box_name(kind, t.kinds())
@@ -292,11 +291,7 @@ def test_every_kind_of_model_has_a_page(parts):
 
 
 def test_boxes_of_rmsnorm_are_what_the_trace_holds():
-    model = GPT(GPTConfig(11, 8, n_layer=2, n_head=2, n_embd=8, **LLAMA), dtype=np.float64, ops=layers)
-    unit_scale(model.params, np.random.default_rng(0))
-    with trace(model) as t:
-        model.loss(np.array([[1, 2, 3, 4, 5]]), np.array([[2, 3, 4, 5, 6]]))
-        model.backward()
+    model, t, _ = traced(*ROW, **NARROW, **LLAMA)
     x, w, epsilon = t["h.0.residual_2"].value, model.params["h.1.ln_1.weight"], model.config.norm_epsilon
     s, r, xhat, out = (t[f"h.1.ln_1{n}"] for n in (".square", ".rrms", ".xhat", ""))
     assert np.allclose(s.value, mean(x**2)) and np.allclose(r.value, 1 / np.sqrt(s.value + epsilon))
@@ -306,11 +301,7 @@ def test_boxes_of_rmsnorm_are_what_the_trace_holds():
 
 
 def test_boxes_of_heads_that_are_turned_and_share_keys_are_what_the_trace_holds():
-    model = GPT(GPTConfig(11, 8, n_layer=2, n_head=2, n_embd=8, **LLAMA), dtype=np.float64, ops=layers)
-    unit_scale(model.params, np.random.default_rng(0))
-    with trace(model) as t:
-        model.loss(np.array([[1, 2, 3, 4, 5]]), np.array([[2, 3, 4, 5, 6]]))
-        model.backward()
+    model, t, _ = traced(*ROW, **NARROW, **LLAMA)
     named = {kind: boxes.box_name(kind, t.kinds()) for kind in t.kinds() if kind.startswith("h.attn.")}
     assert not any("third" in boxes.BOXES[name].formula for name in named.values())
     assert [named[f"h.attn.{n}"] for n in "qkv"] == [f"attn.{n}.columns" for n in "qkv"]
