@@ -57,9 +57,16 @@ def optimizer_of(model, learning_rate, betas, weight_decay, fused):
 
 
 def prepare(name, spec):
+    return prepare_step(name, spec, model_of(spec), lambda forward, tokens, targets: forward(tokens, targets))
+
+
+def prepare_step(name, spec, model, loss_of):
+    """The function that makes one training step of ``model``, compiled or with bf16 autocast as ``name`` says.
+
+    ``loss_of(forward, tokens, targets)`` is the mean loss of a batch; ``forward`` is the model, or what was compiled of it.
+    """
     import torch
 
-    model = model_of(spec)
     forward = torch.compile(model) if "compiled" in name else model
     optimizer = optimizer_of(
         model, problem.LEARNING_RATE, (problem.BETA1, problem.BETA2), problem.WEIGHT_DECAY, fused=True
@@ -72,7 +79,7 @@ def prepare(name, spec):
     def step():
         optimizer.zero_grad(set_to_none=True)
         with precision():
-            loss = forward(tokens, targets)
+            loss = loss_of(forward, tokens, targets)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), problem.CLIP)
         optimizer.step()
