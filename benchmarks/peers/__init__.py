@@ -67,14 +67,13 @@ def _step_flops(spec):
     return sum(step_flops(problem.config(spec), spec["batch_size"], spec["block_size"]).values())
 
 
-def _training(summary, spec):
-    return Run(f"{summary}: {_STEP}", spec, _TRAINERS, flops=_step_flops)
+def _training(summary, spec, contenders=_TRAINERS):
+    return Run(f"{summary}: {_STEP}", spec, contenders, flops=_step_flops)
 
 
 def _training_llama(batch_size, block_size):
     spec = problem.spec_of(GPTConfig.preset("llama-135m"), batch_size, block_size)
-    summary = f"Llama of 135M parameters, B={batch_size} T={block_size}: {_STEP}"
-    return Run(summary, spec, _LLAMA_TRAINERS, flops=_step_flops)
+    return _training(f"Llama of 135M parameters, B={batch_size} T={block_size}", spec, _LLAMA_TRAINERS)
 
 
 RUNS = (
