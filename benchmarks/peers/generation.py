@@ -11,71 +11,54 @@ import os
 
 import numpy as np
 
+from gpt_numpy.config import GPTConfig
 from gpt_numpy.host.processors import cores
 
 from .. import timing
+from .problem import config as config_of
+from .problem import spec_of
 
 TOLERANCE = {"float32": 2e-3, "int8": 0.5, "int4": 3.0}  # of logits whose spread is about 1
 
-_GPT2 = dict(vocab_size=50257, n_layer=12, n_head=12, n_embd=768, block_size=1024)
-_LLAMA_135M = dict(preset="llama-135m", block_size=1024, vocab_size=49152)
+_MODELS = {
+    "GPT-2 124M": spec_of(GPTConfig.preset("gpt2"), batch_size=1, block_size=1024),
+    "Llama 135M": spec_of(GPTConfig.preset("llama-135m"), batch_size=1, block_size=1024),
+}
 _OURS, _LLAMA, _CTRANSLATE2 = "generate_ours", "generate_llama", "generate_ctranslate2"
 _TRANSFORMERS = "generate_transformers"
 _FLOATS = {"gpt_numpy": _OURS, "llama.cpp": _LLAMA, "CTranslate2": _CTRANSLATE2, "transformers": _TRANSFORMERS}
 _BYTES = {"gpt_numpy": _OURS, "gpt_numpy float32": _OURS, "llama.cpp q8_0": _LLAMA, "CTranslate2 int8": _CTRANSLATE2}
 _LLAMA_FLOATS = {name: module for name, module in _FLOATS.items() if module != _CTRANSLATE2}
-_NIBBLES = {"gpt_numpy": _OURS, "llama.cpp q4_0": _LLAMA, "llama.cpp q4_k_m": _LLAMA}
+_LLAMA_BYTES = {"gpt_numpy": _OURS, "llama.cpp q8_0": _LLAMA}
+_LLAMA_NIBBLES = {"gpt_numpy": _OURS, "llama.cpp q4_0": _LLAMA, "llama.cpp q4_k_m": _LLAMA}
+_WEIGHTS = {"float32": "float32", "int8": "8-bit weights", "int4": "4-bit weights"}
+
+
+def _decode(model, contenders, format="float32"):
+    spec = dict(**_MODELS[model], prompt_tokens=64, new_tokens=64, format=format)
+    return f"{model}, {_WEIGHTS[format]}: tokens 65 to 128 of one text", spec, contenders, "token"
+
+
+def _prefill(model, contenders):
+    spec = dict(**_MODELS[model], prompt_tokens=1000, new_tokens=0)
+    return f"{model}, float32: reading a prompt of 1,000 tokens", spec, contenders, "prompt"
+
 
 # name → (summary, spec, contenders, unit of time)
 PROBLEMS = {
-    "decode": (
-        "GPT-2 124M, float32: tokens 65 to 128 of one text",
-        dict(**_GPT2, batch_size=1, prompt_tokens=64, new_tokens=64),
-        _FLOATS,
-        "token",
-    ),
+    "decode": _decode("GPT-2 124M", _FLOATS),
     "decode-batch": (
         "GPT-2 124M, float32: tokens 65 to 96 of eight texts at a time",
-        dict(**_GPT2, batch_size=8, prompt_tokens=64, new_tokens=32),
+        _MODELS["GPT-2 124M"] | dict(batch_size=8, prompt_tokens=64, new_tokens=32),
         {name: module for name, module in _FLOATS.items() if module != _LLAMA},
         "step of 8 tokens",
     ),
-    "decode-int8": (
-        "GPT-2 124M, 8-bit weights: tokens 65 to 128 of one text",
-        dict(**_GPT2, batch_size=1, prompt_tokens=64, new_tokens=64, format="int8"),
-        _BYTES,
-        "token",
-    ),
-    "prefill": (
-        "GPT-2 124M, float32: reading a prompt of 1,000 tokens",
-        dict(**_GPT2, batch_size=1, prompt_tokens=1000, new_tokens=0),
-        _FLOATS,
-        "prompt",
-    ),
-    "llama-decode": (
-        "Llama 135M, float32: tokens 65 to 128 of one text",
-        dict(**_LLAMA_135M, batch_size=1, prompt_tokens=64, new_tokens=64),
-        _LLAMA_FLOATS,
-        "token",
-    ),
-    "llama-decode-int8": (
-        "Llama 135M, 8-bit weights: tokens 65 to 128 of one text",
-        dict(**_LLAMA_135M, batch_size=1, prompt_tokens=64, new_tokens=64, format="int8"),
-        {"gpt_numpy": _OURS, "llama.cpp q8_0": _LLAMA},
-        "token",
-    ),
-    "llama-decode-int4": (
-        "Llama 135M, 4-bit weights: tokens 65 to 128 of one text",
-        dict(**_LLAMA_135M, batch_size=1, prompt_tokens=64, new_tokens=64, format="int4"),
-        _NIBBLES,
-        "token",
-    ),
-    "llama-prefill": (
-        "Llama 135M, float32: reading a prompt of 1,000 tokens",
-        dict(**_LLAMA_135M, batch_size=1, prompt_tokens=1000, new_tokens=0),
-        _LLAMA_FLOATS,
-        "prompt",
-    ),
+    "decode-int8": _decode("GPT-2 124M", _BYTES, "int8"),
+    "prefill": _prefill("GPT-2 124M", _FLOATS),
+    "llama-decode": _decode("Llama 135M", _LLAMA_FLOATS),
+    "llama-decode-int8": _decode("Llama 135M", _LLAMA_BYTES, "int8"),
+    "llama-decode-int4": _decode("Llama 135M", _LLAMA_NIBBLES, "int4"),
+    "llama-prefill": _prefill("Llama 135M", _LLAMA_FLOATS),
 }
 
 
@@ -83,15 +66,6 @@ def prompts(spec):
     """(batch_size, prompt_tokens) int64, seeded."""
     shape = spec["batch_size"], spec["prompt_tokens"]
     return np.random.default_rng(2).integers(0, spec["vocab_size"], shape)
-
-
-def config_of(spec):
-    """The ``GPTConfig`` of the problem."""
-    from gpt_numpy import GPTConfig
-
-    if "preset" in spec:
-        return GPTConfig.preset(spec["preset"], block_size=spec["block_size"], vocab_size=spec["vocab_size"])
-    return GPTConfig(**{key: spec[key] for key in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd")})
 
 
 def make_folder(folder, spec):

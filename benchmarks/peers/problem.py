@@ -1,4 +1,6 @@
-"""The problem that every training contender gets: the same batch and the same optimizer settings."""
+"""The problem that every contender gets: the same model, and for training the same batch and optimizer settings."""
+
+import dataclasses
 
 import numpy as np
 
@@ -14,8 +16,9 @@ def spec_of(config, batch_size, block_size):
 
 
 def config(spec):
-    """The ``GPTConfig`` of a spec."""
-    return GPTConfig(**{name: value for name, value in spec.items() if name != "batch_size"})
+    """The ``GPTConfig`` of a spec; the spec's other entries are no fields of the model."""
+    fields = {field.name for field in dataclasses.fields(GPTConfig)}
+    return GPTConfig(**{name: value for name, value in spec.items() if name in fields})
 
 
 def batch(spec):
