@@ -19,6 +19,7 @@ import numpy as np
 from gpt_numpy.inference.cache import KVCache
 from gpt_numpy.inference.packed import DTYPES, PackedWeights
 from gpt_numpy.inference.panel_decoder import PanelDecoder
+from gpt_numpy.inference.score import log_softmax_at
 from gpt_numpy.interop import gguf_files, huggingface
 from gpt_numpy.locating import find_model
 from gpt_numpy.tokenizer import load_tokenizer
@@ -29,13 +30,8 @@ from .generate_llama import quantized
 
 def perplexity(logits_of, windows):
     """exp of the mean loss over ``windows`` (lists of ids); ``logits_of(ids)`` gives logits (T, V) of each position."""
-    losses = []
-    for ids in windows:
-        logits = np.asarray(logits_of(ids), np.float64)[:-1]
-        largest = logits.max(1, keepdims=True)
-        log_sums = np.log(np.exp(logits - largest).sum(1)) + largest[:, 0]
-        losses.append(log_sums - logits[np.arange(len(ids) - 1), ids[1:]])
-    return math.exp(np.concatenate(losses).mean())
+    logprobs = [log_softmax_at(np.asarray(logits_of(ids))[:-1], ids[1:]) for ids in windows]
+    return math.exp(-np.concatenate(logprobs).mean())
 
 
 def our_logits(config, params, form):
