@@ -20,22 +20,29 @@ FORMATS = ["float32", "bfloat16", "int8", "int4"]
 TOLERANCE = {"float32": 2e-5, "bfloat16": 2e-5, "int8": 2e-3, "int4": 2e-3}
 
 
-def random_model():
-    model = GPT(CONFIG, ops=layers)
-    rng = np.random.default_rng(3)
+def random_model(config=CONFIG, rng=None, scale=0.2):
+    """A model whose parameters are normal numbers of this scale, with 1 added to the weights of norms."""
+    model, rng = GPT(config, ops=layers), rng or np.random.default_rng(3)
     for name, view in model.params.items():
-        view[...] = rng.standard_normal(view.shape) * 0.2 + (1 if ".ln_" in f".{name}" and "weight" in name else 0)
+        norm = ".ln_" in f".{name}" or "_norm." in name
+        view[...] = rng.standard_normal(view.shape) * scale + (1 if norm and "weight" in name else 0)
     return model
+
+
+def exact_of(fast, products="float32"):
+    """``OpsDecoder`` in float64 of the weights that ``fast`` computes with."""
+    exact, unpacked = GPT(fast.config, dtype=np.float64, ops=layers, products=products), fast.weights.unpacked()
+    assert set(unpacked) == set(exact.params)
+    for name, values in unpacked.items():
+        exact.params[name][...] = values
+    return OpsDecoder(exact)
 
 
 @pytest.fixture(scope="module", params=FORMATS)
 def pair(request):
     """(a fast decoder, a float64 ``OpsDecoder`` with the very same weights, tolerance)"""
     fast = PanelDecoder.pack(random_model(), request.param)
-    exact = GPT(CONFIG, dtype=np.float64, ops=layers)
-    for name, values in fast.weights.unpacked().items():
-        exact.params[name][...] = values
-    return fast, OpsDecoder(exact), TOLERANCE[request.param]
+    return fast, exact_of(fast), TOLERANCE[request.param]
 
 
 def test_whatever_the_split_and_the_batch(pair):
@@ -200,15 +207,9 @@ def test_a_prompt_that_is_read_in_one_piece(format):
     # Wide enough that a column of mlp.c_proj is added up in two parts, long enough for several blocks of rows.
     config = GPTConfig(vocab_size=53, block_size=140, n_layer=2, n_head=3, n_embd=204)
     assert 4 * config.n_embd > prompt.DEPTH
-    model = GPT(config, ops=layers)
     rng = np.random.default_rng(5)
-    for name, view in model.params.items():
-        view[...] = rng.standard_normal(view.shape) * 0.1 + (1 if ".ln_" in f".{name}" and "weight" in name else 0)
-    fast = PanelDecoder.pack(model, format)
-    exact = GPT(config, dtype=np.float64, ops=layers)
-    for name, values in fast.weights.unpacked().items():
-        exact.params[name][...] = values
-    exact = OpsDecoder(exact)
+    fast = PanelDecoder.pack(random_model(config, rng, 0.1), format)
+    exact = exact_of(fast)
     tokens = rng.integers(0, 53, (2, 131))
     caches = KVCache(config, 3), KVCache(config, 3, dtype=np.float64)
     for start, stop, every in [(0, 3, False), (3, 80, True), (80, 81, True), (81, 131, False)]:
@@ -229,19 +230,14 @@ def test_a_prompt_that_is_read_in_one_piece(format):
 def test_a_prompt_with_products_in_bfloat16(format):
     """Read as ``layers.rounded`` reads it, on one thread as on two; a few tokens are read as ever."""
     config = GPTConfig(vocab_size=53, block_size=140, n_layer=2, n_head=3, n_embd=45)  # an odd width, and hidden layer
-    model = GPT(config, ops=layers)
     rng = np.random.default_rng(5)
-    for name, view in model.params.items():
-        view[...] = rng.standard_normal(view.shape) * 0.2 + (1 if ".ln_" in f".{name}" and "weight" in name else 0)
+    model = random_model(config, rng)
     fast, plain = (PanelDecoder.pack(model, format, products) for products in ("bfloat16", "float32"))
-    exact = GPT(config, dtype=np.float64, ops=layers, products="bfloat16")
-    unrounded = GPT(config, dtype=np.float64, ops=layers)
-    for name, values in fast.weights.unpacked().items():
-        exact.params[name][...] = unrounded.params[name][...] = values
     tokens = rng.integers(0, 53, (2, 131))
     found = fast.extend(tokens, KVCache(config, 2), every=True)
     expected, other = (
-        OpsDecoder(gpt).extend(tokens, KVCache(config, 2, dtype=np.float64), every=True) for gpt in (exact, unrounded)
+        exact_of(fast, products).extend(tokens, KVCache(config, 2, dtype=np.float64), every=True)
+        for products in ("bfloat16", "float32")
     )
     # A rounding that falls to the other side of a tie changes what follows by a unit in 2⁻⁸ of one number.
     error = np.abs(found - expected)

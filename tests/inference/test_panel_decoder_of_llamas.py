@@ -5,17 +5,15 @@ import random
 import numpy as np
 import pytest
 
-from gpt_numpy import GPT, GPTConfig, generate, layers
+from gpt_numpy import GPTConfig, generate
 from gpt_numpy.inference import KVCache, panel_decoder
-from gpt_numpy.inference.decoder import OpsDecoder
 from gpt_numpy.inference.packed_file import load_packed, save_packed
 from gpt_numpy.inference.panel_decoder import PanelDecoder
 from gpt_numpy.interop import llama_folders
 from gpt_numpy.kernels.runtime import threads
+from tests.inference.test_panel_decoder import FORMATS, TOLERANCE, exact_of, random_model
 from tests.interop.test_llama_folders import KINDS, fields_of
 
-FORMATS = ["float32", "bfloat16", "int8", "int4"]
-TOLERANCE = {"float32": 2e-5, "bfloat16": 2e-5, "int8": 2e-3, "int4": 2e-3}  # of the logits' spread
 CONTEXT = 90
 
 
@@ -32,17 +30,8 @@ def random_config(kind, seed, activation=None):
 
 def pair_of(config, format, products="float32"):
     """(a fast decoder, ``OpsDecoder`` in float64 of the weights that the first computes with)"""
-    model, rng = GPT(config, ops=layers), np.random.default_rng(3)
-    for name, view in model.params.items():
-        norm = ".ln_" in f".{name}" or "_norm." in name
-        view[...] = rng.standard_normal(view.shape) * 0.3 + (1 if norm and "weight" in name else 0)
-    fast = PanelDecoder.pack(model, format, products)
-    exact = GPT(config, dtype=np.float64, ops=layers)
-    unpacked = fast.weights.unpacked()
-    assert set(unpacked) == set(exact.params)
-    for name, values in unpacked.items():
-        exact.params[name][...] = values
-    return fast, OpsDecoder(exact)
+    fast = PanelDecoder.pack(random_model(config, scale=0.3), format, products)
+    return fast, exact_of(fast)
 
 
 def agree(config, format, seed):
@@ -131,13 +120,10 @@ def test_text_past_the_context_and_the_largest_in_passing():
 def test_a_prompt_with_products_in_bfloat16(format):
     config = random_config("Qwen2", 3, "silu").replace(n_embd=36, n_head=6, n_kv_head=2, head_dim=6, n_inner=50)
     fast, plain = pair_of(config, format, "bfloat16")
-    exact = GPT(config, dtype=np.float64, ops=layers, products="bfloat16")
-    for name, values in fast.weights.unpacked().items():
-        exact.params[name][...] = values
     tokens = np.random.default_rng(1).integers(0, config.vocab_size, (2, 70))
     found = fast.extend(tokens, KVCache(config, 2), every=True)
     expected, other = (
-        d.extend(tokens, KVCache(config, 2, dtype=np.float64), every=True) for d in (OpsDecoder(exact), plain)
+        d.extend(tokens, KVCache(config, 2, dtype=np.float64), every=True) for d in (exact_of(fast, "bfloat16"), plain)
     )
     assert np.median(np.abs(found - expected)) < 0.1 * np.median(np.abs(found - other))
 
