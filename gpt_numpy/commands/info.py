@@ -58,8 +58,7 @@ def run(args):
         return
     if args.model is not None:
         if given := given_settings(args):
-            flag = f"--{next(iter(given)).replace('_', '-')}"
-            raise ConfigError("the model has its own", field=flag, expected="--preset instead of --model")
+            raise ConfigError("the model has its own", field=next(iter(given)), expected="--preset instead of --model")
         _generate(args)
         return
     if args.format is not None:
