@@ -158,7 +158,9 @@ def open_weights(path):
 
 def bfloat16_to_float32(bits: np.ndarray) -> np.ndarray:
     """float32 array from uint16 bits of bfloat16, which are the upper half of a float32's."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
+    wide = bits.astype(np.uint32)
+    wide <<= 16
+    return wide.view(np.float32)
 
 
 def float32_to_bfloat16(values: np.ndarray) -> np.ndarray:
