@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...interop.safetensors import bfloat16_to_float32
 from ...products import round_to_bfloat16
 
 _CHUNK = 1 << 16  # numbers rounded at a time, in cache
@@ -72,14 +73,14 @@ class _Piece:
     def send_sum(self, comm):
         total = np.zeros(self._received.shape[1], np.float32)
         for row in self._received:
-            total += from_halves(row)
+            total += bfloat16_to_float32(row)
         own = np.empty(len(total), np.uint16)
         to_halves(total, own)
         self._own = own  # MPI reads it until the request is done
         self._request = comm.Iallgather(own, self._sent)
 
     def write(self):
-        self._values[...] = from_halves(self._sent.reshape(-1)[: len(self._values)])
+        self._values[...] = bfloat16_to_float32(self._sent.reshape(-1)[: len(self._values)])
 
 
 def to_halves(values, out):
@@ -87,8 +88,3 @@ def to_halves(values, out):
     for start in range(0, len(values), _CHUNK):
         rounded = round_to_bfloat16(values[start : start + _CHUNK])
         out[start : start + _CHUNK] = rounded.view(np.uint32) >> np.uint32(16)
-
-
-def from_halves(halves):
-    """The float32 numbers whose upper halves are ``halves``."""
-    return (halves.astype(np.uint32) << np.uint32(16)).view(np.float32)
