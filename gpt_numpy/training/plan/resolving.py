@@ -124,8 +124,7 @@ def resumed_settings(saved, changes, run, group) -> Settings:
                 expected=repr(getattr(settings, name)),
             )
     if not _mpi(group):  # a run of several ranks may go on as one
-        alone = {"zero": False, "gradient_sums": "float32"}
-        changes = {**{name: value for name, value in alone.items() if getattr(settings, name) != value}, **changes}
+        changes = {"zero": False, "gradient_sums": "float32", **changes}
     return settings.replace(**changes)
 
 
