@@ -94,16 +94,14 @@ def _run_case(number, chosen, seed):
     def run(functions):
         case = chosen(_as_ops(functions))[number]
         names = _names(case.inputs)
-        before = _copies(case.inputs)
+        before = copies(case.inputs)
         out, cache = case.forward(**case.inputs)
         dout = _dout(out, seed)
         held = {**case.inputs, "dout": dout, **{f"cache.{n}": v for n, v in _arrays(cache)}}
-        before = {**before, **_copies({n: v for n, v in held.items() if n not in before})}
+        before = {**before, **copies({n: v for n, v in held.items() if n not in before})}
         with np.errstate(all="ignore"):
             gradients = _in_order(case.backward(dout, cache), names)
-        written = [n for n, v in before.items() if not np.array_equal(v, held[n], equal_nan=True)]
-        if written:
-            raise WrittenTo(written)
+        check_unchanged(before, held)
         return {"out": np.array(out), **{n: np.array(g) for n, g in zip(names, gradients)}}
 
     return run
@@ -129,8 +127,16 @@ def _names(inputs):
     return tuple(n for n, v in inputs.items() if isinstance(v, np.ndarray) and v.dtype.kind == "f")
 
 
-def _copies(values):
+def copies(values):
+    """Copies of the arrays among ``values``, by name: for ``check_unchanged``."""
     return {n: v.copy() for n, v in values.items() if isinstance(v, np.ndarray)}
+
+
+def check_unchanged(before, held):
+    """``WrittenTo`` with the names of ``before`` whose array in ``held`` is not what it was."""
+    written = [n for n, array in before.items() if not np.array_equal(array, held[n], equal_nan=True)]
+    if written:
+        raise WrittenTo(written)
 
 
 def _arrays(cache, prefix=""):
@@ -240,11 +246,9 @@ def _run_head(T, d, seed):
     def run(functions):
         out, cache = functions.head_forward(q, k, v)
         held = {"dout": dout, **dict(_arrays(cache))}
-        before = _copies(held)
+        before = copies(held)
         gradients = _in_order(functions.head_backward(dout, cache), ("q", "k", "v"))
-        written = [n for n, array in before.items() if not np.array_equal(array, held[n])]
-        if written:
-            raise WrittenTo(written)
+        check_unchanged(before, held)
         return {"out": out, **{n: np.array(g) for n, g in zip("qkv", gradients)}}
 
     return run
@@ -351,8 +355,7 @@ def sampling(seed: int = 0) -> list[Problem]:
         before = logits + shift
         given = before.copy()
         probabilities = np.array(functions.next_token_probabilities(given, *chosen))
-        if not np.array_equal(before, given):
-            raise WrittenTo(["logits"])
+        check_unchanged({"logits": before}, {"logits": given})
         return {"probabilities": probabilities}
 
     found = [
@@ -408,8 +411,7 @@ def kernel(seed: int = 0) -> list[Problem]:
         x[2] += 1000
         before, out = x.copy(), np.full(x.shape, np.nan)
         functions.softmax_rows(x, out)
-        if not np.array_equal(before, x):
-            raise WrittenTo(["x"])
+        check_unchanged({"x": before}, {"x": x})
         if np.isnan(out).all():
             raise LeftAsItWas("out")
         return {"out": out}

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...architecture.rotation import frequencies, rotation_of
-from .problems import Problem, WrittenTo
+from .problems import Problem, check_unchanged, copies
 
 _B, _T, _HEAD_SIZE = 2, 5, 4
 
@@ -33,10 +33,11 @@ def _arrays_of_shared(n_head, n_kv_head, seed):
 
 
 def _run_shared(n_head, n_kv_head, seed, functions):
-    x, q, gradient = given = _arrays_of_shared(n_head, n_kv_head, seed)
-    before = [array.copy() for array in given]
+    x, q, gradient = _arrays_of_shared(n_head, n_kv_head, seed)
+    held = {"x": x, "q": q, "gradient": gradient}
+    before = copies(held)
     found = {"out": np.array(functions.shared_heads(x, q)), "x": np.array(functions.sum_shared(gradient, x))}
-    _check_unchanged(dict(zip(("x", "q", "gradient"), zip(before, given))))
+    check_unchanged(before, held)
     return found
 
 
@@ -71,16 +72,10 @@ def _run_prepared(normed, pairing, own_positions, seed, functions):
     if pairing is not None:
         positions = rng.integers(0, 50, (_B, _T)) if own_positions else np.arange(2, 2 + _T)
         rotation = rotation_of(positions, frequencies(_HEAD_SIZE, 50.0), np.float64, pairing)
-    before = x.copy(), dout.copy()
+    held = {"x": x, "dout": dout}
+    before = copies(held)
     out, cache = functions.prepare_heads(x, weight, 1e-3, rotation)
     dx, dweight = functions.prepare_heads_backward(dout, cache)
-    _check_unchanged({"x": (before[0], x), "dout": (before[1], dout)})
+    check_unchanged(before, held)
     found: dict[str, Any] = {"out": np.array(out), "x": np.array(dx)}
     return {**found, "weight": np.array(dweight)} if normed else found
-
-
-def _check_unchanged(pairs):
-    """``WrittenTo`` with the names whose array is not what it was; ``pairs``: name → (before, after)."""
-    written = [name for name, (before, after) in pairs.items() if not np.array_equal(before, after)]
-    if written:
-        raise WrittenTo(written)
