@@ -146,8 +146,9 @@ def _row(settings, base, vocab_size, steps):
     shape = base.batch_size, base.block_size
     budget = steps * sum(step_flops(base.model_config(vocab_size), *shape).values())
     config = settings.model_config(vocab_size)
-    own = max(1, round(budget / sum(step_flops(config, *shape).values())))
-    return {"parameters": count(config), "steps": own, "operations": own * sum(step_flops(config, *shape).values())}
+    step = sum(step_flops(config, *shape).values())
+    own = max(1, round(budget / step))
+    return {"parameters": count(config), "steps": own, "operations": own * step}
 
 
 def _check_same(run):
