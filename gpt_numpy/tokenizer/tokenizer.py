@@ -162,10 +162,9 @@ class Tokenizer:
         ``TypeError`` if ``text`` is no str.
         """
         parts = self._cut(text, *self._choose(allowed_special, disallowed_special))
-        begin = self.begin_ids if add_special_tokens else []
-        if self._all_plain([parts]):
-            return begin + self._encoder.encode(parts[0][0])
-        return begin + self._encode_all([parts], threads=1)[0].tolist()
+        plain = self._all_plain([parts])
+        ids = self._encoder.encode(parts[0][0]) if plain else self._encode_all([parts], threads=1)[0].tolist()
+        return self.begin_ids + ids if add_special_tokens else ids
 
     def encode_ordinary(self, text: str) -> list[int]:
         """The ids of ``text``, in which special tokens are text like any other."""
