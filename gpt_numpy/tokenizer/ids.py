@@ -96,6 +96,8 @@ class TokenJoiner:
 
     def join(self, ids: np.ndarray) -> bytes:
         """The bytes of ``ids`` (checked before), one token after the other."""
+        if len(ids) < self.MANY:
+            return b"".join(block.data for block in self._blocks(ids))
         return self.join_rows(ids, np.array([0, len(ids)], np.int64))[0].tobytes()
 
     def join_rows(self, ids: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -106,8 +108,10 @@ class TokenJoiner:
             return spelled(ids, offsets, self._starts, self._bytes)
         before = np.zeros(len(ids) + 1, np.int64)
         np.cumsum(self.lengths[ids], out=before[1:])
-        blocks = [self._block(ids[i : i + self.BLOCK]) for i in range(0, len(ids), self.BLOCK)]
-        return np.concatenate([np.empty(0, np.uint8), *blocks]), before[offsets]
+        return np.concatenate([np.empty(0, np.uint8), *self._blocks(ids)]), before[offsets]
+
+    def _blocks(self, ids) -> list[np.ndarray]:
+        return [self._block(ids[i : i + self.BLOCK]) for i in range(0, len(ids), self.BLOCK)]
 
     def _block(self, ids) -> np.ndarray:
         lengths = self.lengths[ids]
