@@ -31,9 +31,14 @@ DIGITS: Mapping[bool, str] = types.MappingProxyType({True: _digits(r"\p{N}"), Fa
 _SPLITS = ({"behavior": "Isolated", "invert": False}, {"behavior": "Removed", "invert": True})  # keep every match
 
 
+def _in_order(step, key):
+    """The list under ``key`` of a sequence of steps, not checked; any other step alone in a list."""
+    return step.get(key) if isinstance(step, dict) and step.get("type") == "Sequence" else [step]
+
+
 def normal_form_of(step, path: Path) -> str | None:
     """The Unicode normal form of a ``normalizer``, or None."""
-    steps = step.get("normalizers") if isinstance(step, dict) and step.get("type") == "Sequence" else None
+    steps = _in_order(step, "normalizers")
     if isinstance(steps, list) and len(steps) < 2:
         step = steps[0] if steps else None
     if step is None:
@@ -48,7 +53,7 @@ def normal_form_of(step, path: Path) -> str | None:
 
 def pattern_of(step, path: Path) -> tuple[object, bool]:
     """(pattern, prefix space) of a ``pre_tokenizer``. The pattern is the file's, and not checked."""
-    steps = step.get("pretokenizers") if isinstance(step, dict) and step.get("type") == "Sequence" else [step]
+    steps = _in_order(step, "pretokenizers")
     if not isinstance(steps, list) or not steps or not all(isinstance(step, dict) for step in steps):
         raise VocabError("not byte-level", path=path, field="pre_tokenizer", found=step)
     *first, last = steps
@@ -71,7 +76,7 @@ def pattern_of(step, path: Path) -> tuple[object, bool]:
 
 def begin_of(step, specials: Mapping[str, int], path: Path) -> tuple[str, ...]:
     """The special tokens that a ``post_processor`` puts in front of a text."""
-    steps = step.get("processors") if isinstance(step, dict) and step.get("type") == "Sequence" else [step]
+    steps = _in_order(step, "processors")
     begin: list[str] = []
     for part in steps if isinstance(steps, list) else [steps]:
         kind = part.get("type") if isinstance(part, dict) else part
