@@ -31,8 +31,8 @@ from ..files.durable import replace_files
 from ..parameters import table
 from . import gguf_vocabulary, llama_folders
 
-FORMATS = ("float32", "float16", "bfloat16", "q8_0", "q4_0")
 _TYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "q8_0": "Q8_0", "q4_0": "Q4_0"}
+FORMATS = tuple(_TYPES)
 _FILE_TYPES = {"float32": "ALL_F32"}  # the others: MOSTLY_ and the type
 _LARGEST_HALF = 65504.0
 _NO_LOGIT = -1e30
@@ -129,17 +129,14 @@ def _windows(config) -> list[bool]:
 
 def _add_configuration(writer, gguf, config, architecture, dtype):
     writer.add_type("model")
-    for add, value in (
-        (writer.add_block_count, config.n_layer),
-        (writer.add_context_length, config.block_size),
-        (writer.add_embedding_length, config.n_embd),
-        (writer.add_feed_forward_length, config.mlp_width),
-        (writer.add_head_count, config.n_head),
-        (writer.add_vocab_size, config.vocab_size),
-        (writer.add_file_type, int(gguf.LlamaFileType[_FILE_TYPES.get(dtype, f"MOSTLY_{_TYPES[dtype]}")])),
-        (writer.add_quantization_version, gguf.GGML_QUANT_VERSION),
-    ):
-        add(value)
+    writer.add_block_count(config.n_layer)
+    writer.add_context_length(config.block_size)
+    writer.add_embedding_length(config.n_embd)
+    writer.add_feed_forward_length(config.mlp_width)
+    writer.add_head_count(config.n_head)
+    writer.add_vocab_size(config.vocab_size)
+    writer.add_file_type(int(gguf.LlamaFileType[_FILE_TYPES.get(dtype, f"MOSTLY_{_TYPES[dtype]}")]))
+    writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     if architecture == "gpt2":
         writer.add_layer_norm_eps(config.norm_epsilon)
         return
