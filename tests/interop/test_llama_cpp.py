@@ -21,6 +21,7 @@ from gpt_numpy.tokenizer import END_OF_TEXT, Tokenizer, load_tokenizer
 from gpt_numpy.tokenizer.formats.pipeline import DIGITS
 from gpt_numpy.tokenizer.pretokenize import GPT2_PATTERN
 from gpt_numpy.tokenizer.vocabulary import Vocabulary
+from tests.tokenizer.pieces import PIECES
 
 pytestmark = pytest.mark.campaign
 
@@ -135,23 +136,5 @@ def test_llama_3s_words_and_beginning(tmp_path):
 def texts(n, seed):
     """Texts of words, numbers, contractions, white space and letters of several scripts."""
     rng = random.Random(seed)
-    pieces = [
-        "the",
-        " The",
-        "'s",
-        "'LL",
-        "don't",
-        " 1234",
-        "56",
-        "\n",
-        "\n\n",
-        "  ",
-        "\t",
-        "\r\n",
-        "...",
-        " -",
-        "é",
-        "日本",
-    ]
-    pieces += ["привет", " 🙂", "_x", "½", "²", "a\u0301", "\u00a0", "~", "'", "=(", "ß"]
+    pieces = [*PIECES, "²", "a\u0301"]
     return ["".join(rng.choices(pieces, k=rng.randint(1, 12))) for _ in range(n)]
