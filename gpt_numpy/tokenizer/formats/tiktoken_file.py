@@ -16,7 +16,7 @@ from ..byte_alphabet import spell
 from ..reference import encode_word
 from ..vocabulary import Origin, Vocabulary
 from . import strict_json
-from .tokenizer_config import Declared, settled_end_of_text
+from .tokenizer_config import Declared
 
 
 def read_tiktoken(path: Path, declared: Declared) -> Vocabulary:
@@ -49,21 +49,8 @@ def read_tiktoken(path: Path, declared: Declared) -> Vocabulary:
     origin = _RankOrigin(path, lines)
     merges = _find_merges(ids, origin)
     origin.merge_lines = [lines[i] for i in merges]
-    return Vocabulary(
-        tuple(tokens[i] for i in range(len(tokens))),
-        tuple(merges.values()),
-        specials,
-        declared.pattern,
-        origin,
-        plain,
-        bool(declared.add_prefix_space),
-        settled_end_of_text(specials, declared),
-        declared.ties,
-        normal_form=declared.normal_form,
-        normalized_tokens=declared.normalized(),
-        ignore_merges=declared.ignore_merges,
-        begin=declared.begin,
-    )
+    in_order = tuple(tokens[i] for i in range(len(tokens)))
+    return declared.vocabulary(in_order, tuple(merges.values()), specials, origin)
 
 
 class _RankOrigin(Origin):

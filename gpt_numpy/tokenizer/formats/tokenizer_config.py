@@ -22,7 +22,7 @@ from ...errors import TokenizerError, VocabError
 from ..pretokenize import GPT2_PATTERN, compile_pattern
 from ..reference import TIES
 from ..specials import END_OF_TEXT
-from ..vocabulary import NORMAL_FORMS, Vocabulary
+from ..vocabulary import NORMAL_FORMS, Origin, Vocabulary
 from . import strict_json
 
 SETTINGS_FILE = "tokenizer_config.json"
@@ -65,6 +65,26 @@ class Declared:
         """
         names = {*self.named, END_OF_TEXT} - self.plain.keys() - made
         return {**{text: table[text] for text in sorted(names) if text in table}, **(self.specials or {})}, self.plain
+
+    def vocabulary(
+        self, tokens: tuple[bytes, ...], merges: tuple[tuple[int, int], ...], specials: dict[str, int], origin: Origin
+    ) -> Vocabulary:
+        """The vocabulary of these parts with the declared plain tokens and settings."""
+        return Vocabulary(
+            tokens,
+            merges,
+            specials,
+            self.pattern,
+            origin,
+            self.plain,
+            bool(self.add_prefix_space),
+            settled_end_of_text(specials, self),
+            self.ties,
+            normal_form=self.normal_form,
+            normalized_tokens=self.normalized(),
+            ignore_merges=self.ignore_merges,
+            begin=self.begin,
+        )
 
 
 def read_declared(folder: Path) -> Declared:

@@ -14,7 +14,7 @@ from ...errors import VocabError
 from ..byte_alphabet import BYTE_TO_CHARACTER, spell, unspell
 from ..vocabulary import Origin, Vocabulary
 from . import strict_json
-from .tokenizer_config import Declared, merge_added_tokens, settled_end_of_text
+from .tokenizer_config import Declared, merge_added_tokens
 
 VERSION_LINE = "#version: 0.2"
 
@@ -33,21 +33,7 @@ def read_vocabulary(vocab_path: Path, merges_path: Path, declared: Declared | No
     merge_added_tokens(table, specials, plain, declared.path)
     lines = list(merges.values())
     origin = FileOrigin(vocab_path, text, table, lambda rank: {"path": merges_path, "line": lines[rank]})
-    return Vocabulary(
-        tokens_of(table, {**specials, **plain}, origin),
-        tuple(merges),
-        specials,
-        declared.pattern,
-        origin,
-        plain,
-        bool(declared.add_prefix_space),
-        settled_end_of_text(specials, declared),
-        declared.ties,
-        normal_form=declared.normal_form,
-        normalized_tokens=declared.normalized(),
-        ignore_merges=declared.ignore_merges,
-        begin=declared.begin,
-    )
+    return declared.vocabulary(tokens_of(table, {**specials, **plain}, origin), tuple(merges), specials, origin)
 
 
 def _made(table, merges) -> set[str]:
