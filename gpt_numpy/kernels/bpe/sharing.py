@@ -4,30 +4,27 @@ import itertools
 import threading
 
 
-def in_turn(task, count, threads, after_own=lambda: None):
+def in_turn(task, count, threads):
     """Call ``task(number)`` for every number below ``count`` on ``threads`` threads.
 
-    ``after_own()`` is called on the calling thread after each of its tasks, and at the end. The error of the lowest number
-    is raised; tasks that have not begun by then are left out.
+    The error of the lowest number is raised; tasks that have not begun by then are left out.
     """
     numbers, errors = itertools.count(), {}
 
-    def work(after=lambda: None):
+    def work():
         for number in numbers:
             if number >= count or errors:
                 return
             try:
                 task(number)
-                after()
             except BaseException as error:  # KeyboardInterrupt too: it is raised again below
                 errors[number] = error
 
     others = [threading.Thread(target=work) for _ in range(min(threads, count) - 1)]
     for thread in others:
         thread.start()
-    work(after_own)
+    work()
     for thread in others:
         thread.join()
     if errors:
         raise errors[min(errors)]
-    after_own()
