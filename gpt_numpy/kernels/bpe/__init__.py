@@ -98,7 +98,7 @@ class BPEEncoder:
             self._finder = encode_texts_by_walk, walk_tables(automaton)
         largest = max(self._byte_ids.max(), self._new_ids.max(initial=0))
         self.dtype = np.dtype(np.uint16 if largest < 1 << 16 else np.uint32)
-        self._known = known_words(spelling, lengths, self._tables.ids, self.dtype)
+        self._known = known_words(spelling, lengths, self._tables.ids)
 
     def encode(self, text):
         """Token ids of ``text`` as a list, on the calling thread."""

@@ -84,10 +84,10 @@ def _lines(n_lines):
     return large_zeros(n_lines * 64).view(np.uint64)
 
 
-def known_words(spelling, lengths, ids, dtype):
+def known_words(spelling, lengths, ids):
     """The table of short words of a new cache: the tokens of ``merge_tables``. 4 MiB."""
     short = _lines(N_LINES)
-    _enter_tokens(spelling, lengths, ids, short, np.zeros(ENTRY_BYTES // dtype.itemsize, dtype=dtype))
+    _enter_tokens(spelling, lengths, ids, short)
     return short
 
 
@@ -151,14 +151,13 @@ def enter(short, line, low, high, first, second):
 
 
 @kernel(_nrt=False)
-def _enter_tokens(spelling, lengths, ids, short, entry):
-    """Enter every token that its own bytes are merged to; entry: work space of one entry's tokens."""
+def _enter_tokens(spelling, lengths, ids, short):
+    """Enter every token that its own bytes are merged to."""
     for symbol in range(lengths.size):
         if lengths[symbol] > 0:
             low, high = short_key(spelling, symbol * ROW, lengths[symbol])
-            entry[0] = ids[symbol]
             line = _line_of(low, high, _line_shift(short))
-            enter(short, line, low, high | np.uint64(1) << COUNT_SHIFT, np.uint64(entry[0]), np.uint64(0))
+            enter(short, line, low, high | np.uint64(1) << COUNT_SHIFT, np.uint64(ids[symbol]), np.uint64(0))
 
 
 @kernel(_nrt=False)
