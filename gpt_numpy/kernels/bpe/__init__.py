@@ -96,8 +96,8 @@ class BPEEncoder:
         self._finder = encode_texts, character_classes()
         if automaton is not None:
             self._finder = encode_texts_by_walk, walk_tables(automaton)
-        largest = max(self._byte_ids.max(), self._new_ids.max(initial=0))
-        self.dtype = np.dtype(np.uint16 if largest < 1 << 16 else np.uint32)
+        self._n_ids = int(max(self._byte_ids.max(), self._new_ids.max(initial=0))) + 1
+        self.dtype = np.dtype(np.uint16 if self._n_ids <= 1 << 16 else np.uint32)
         self._known = known_words(spelling, lengths, self._tables.ids)
 
     def encode(self, text):
@@ -166,13 +166,12 @@ class BPEEncoder:
 
     @functools.cached_property
     def _integers(self):
-        return integers(int(max(self._byte_ids.max(), self._new_ids.max(initial=0))) + 1)
+        return integers(self._n_ids)
 
     @functools.cached_property
     def _blank_tokens(self):
         """(n_ids,) whether a token is all blanks, tabs and line feeds; (n_ids,) its length in bytes."""
-        size = int(max(self._byte_ids.max(), self._new_ids.max(initial=0))) + 1
-        blank, lengths = [False] * size, [0] * size
+        blank, lengths = [False] * self._n_ids, [0] * self._n_ids
         for value, token in enumerate(self._byte_ids.tolist()):
             blank[token], lengths[token] = value in _BLANKS, 1
         for (left, right), token in zip(self._pairs.tolist(), self._new_ids.tolist(), strict=True):
