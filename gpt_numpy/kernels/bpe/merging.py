@@ -27,11 +27,10 @@ NO_KEY = np.uint32(2**27)  # keys of positions whose pair has no rank are not be
 EMPTY_SLOT = np.uint64(2**63 - 1)
 OVERFULL = np.uint64(2**63)  # bit of a bucket's last slot: the bucket behind has some of its pairs
 
-# Indices in ``joins`` of pairs with byte 255, which is in no UTF-8.
-JOINED_TABLE = (
-    0xFF00  # 64 bytes from here on, by the low six bits of a byte: the lead bytes that a merge may join to it
-)
-JOINED_LEADS = 0xFF00  # and a lead byte: the low six bits of the bytes in front of it that a merge may join to it
+# Indices in ``joins`` of pairs with byte 255, which is in no UTF-8. From JOINED_TABLE on there are 64 bytes, by the low six
+# bits of a byte: the lead bytes that a merge may join to it. At JOINED_LEADS and a lead byte: the low six bits of the bytes
+# in front of it that a merge may join to it.
+JOINED_TABLE, JOINED_LEADS = 0xFF00, 0xFF00
 
 _ONE = np.uint64(1)
 _ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
@@ -46,10 +45,9 @@ class MergeTables(NamedTuple):
     ids: np.ndarray  # (256 + n_merges,) uint32: the token of every byte, then of every merge
     byte_keys: np.ndarray  # (65536,) uint32: rank << 6 of the pair of bytes first << 8 | second, or NO_KEY
     pair_slots: np.ndarray  # (n_slots,) uint64: left << 42 | right << 21 | rank; buckets of BUCKET
-    joins: (
-        np.ndarray
-    )  # (65536,) uint64: the bytes that may surround a pair of bytes that a merge brings together; and what
-    # ``scanner`` asks first, at JOINED_TABLE and JOINED_LEADS
+    # (65536,) uint64: the bytes that may surround a pair of bytes that a merge brings together; and what ``scanner`` asks
+    # first, at JOINED_TABLE and JOINED_LEADS
+    joins: np.ndarray
 
 
 class MergeSpace(NamedTuple):
