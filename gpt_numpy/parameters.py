@@ -138,6 +138,9 @@ class Gradients(Parameters):
         super().__init__(config, dtype, flat)
         self._to_replace: set[str] = set()
 
+    def __reduce__(self):
+        return *super().__reduce__(), {"_to_replace": set(self._to_replace)}
+
     def replace(self) -> None:
         """Let the next contribution to each tensor replace what is there."""
         self._to_replace = set(self)

@@ -125,3 +125,14 @@ def test_copied_gradients_are_views_of_one_array_too(copied):
     np.testing.assert_array_equal(twin.grads.flat, model.grads.flat)
     twin.zero_gradients()
     assert not any(view.any() for view in twin.grads.values()) and model.grads.flat.any()
+
+
+@ALL_COPIES
+def test_a_copy_replaces_the_gradients_that_its_model_was_told_to_replace(copied):
+    model, (tokens, targets) = make(layers), batch()
+    model.loss_and_gradients(tokens, targets)
+    expected = model.grads.flat.copy()
+    model.replace_gradients()
+    for each in (copied(model), model):
+        each.loss_and_gradients(tokens, targets)
+        np.testing.assert_array_equal(each.grads.flat, expected)
