@@ -1,10 +1,11 @@
 """A whole training run from process start to the last figure, next to the same recipe in PyTorch.
 
     python -m benchmarks recipe --data tinyshakespeare.txt
+    python -m benchmarks recipe --data tinyshakespeare.txt --rounds 5    # five seeds: mean loss and its deviation
 
 Ours is ``scripts/shakespeare_char.py``, which besides training evaluates, samples, and writes two checkpoints and a
-picture. The runs alternate, each in a process of its own. The loss is that over the whole validation text. Our kernels
-come from numba's cache, which a run of a few steps fills beforehand.
+picture. The runs alternate, each in a process of its own. Round n uses seed n for initial values and batches. The loss is
+that over the whole validation text. Our kernels come from numba's cache, which a run of a few steps fills beforehand.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ CONTENDERS = {"gpt_numpy": (), "gpt_numpy bfloat16": _ROUNDED, "pytorch": None} 
 def configure(parser):
     """Declare the arguments of ``python -m benchmarks recipe``."""
     parser.add_argument("--data", type=Path, required=True, help="the text to train on, such as tinyshakespeare.txt")
-    parser.add_argument("--rounds", type=int, default=1, help="runs of either program")
+    parser.add_argument("--rounds", type=int, default=1, help="runs of either program, each with a seed of its own")
 
 
 def run(args):
@@ -37,23 +38,36 @@ def run(args):
     _ours(data, "--max-steps", "3")
     _ours(data, "--max-steps", "3", *_ROUNDED)
     results = {name: [] for name in CONTENDERS}
-    for _ in range(args.rounds):
+    for seed in range(1, args.rounds + 1):
         for name, flags in CONTENDERS.items():
             start = time.perf_counter()
-            loss = _torch(data) if flags is None else _ours(data, *flags)
+            loss = _torch(data, seed) if flags is None else _ours(data, "--seed", str(seed), *flags)
             results[name].append((time.perf_counter() - start, loss))
             if loss is None:
                 print(f"  {name:20}not installed: {INSTALL}")
             else:
-                print(f"  {name:20}{timing.format_seconds(results[name][-1][0]):>10}   validation loss {loss:.4f}")
-    return {name: _summary(runs) for name, runs in results.items()}
+                seconds = timing.format_seconds(results[name][-1][0])
+                print(f"  {name:20}seed {seed}{seconds:>10}   validation loss {loss:.4f}", flush=True)
+    summaries = {name: _summary(runs) for name, runs in results.items()}
+    if args.rounds > 1:
+        for name, found in summaries.items():
+            if "missing" not in found:
+                print(f"  {name:20}{_in_words(found)}")
+    return summaries
 
 
 def _summary(runs):
     seconds, losses = zip(*runs)
     if losses[0] is None:
         return {"missing": "torch"}
-    return timing.summary(seconds) | {"validation_loss": statistics.median(losses)}
+    spread = statistics.stdev(losses) if len(losses) > 1 else 0.0
+    loss = {"validation_loss": statistics.mean(losses), "validation_loss_deviation": spread}
+    return timing.summary(seconds) | loss | {"validation_losses": losses}
+
+
+def _in_words(found):
+    loss, spread = found["validation_loss"], found["validation_loss_deviation"]
+    return f"median{timing.format_seconds(found['median']):>10}   validation loss {loss:.4f} ± {spread:.4f}"
 
 
 def _ours(data, *flags):
@@ -67,8 +81,8 @@ def _ours(data, *flags):
     return json.loads(lines[-1])["loss"]
 
 
-def _torch(data):
-    command = [sys.executable, "-m", "benchmarks.peers.torch_recipe", data]
+def _torch(data, seed):
+    command = [sys.executable, "-m", "benchmarks.peers.torch_recipe", data, str(seed)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if "No module named 'torch'" in done.stderr:
         return None

@@ -1,17 +1,21 @@
 """A compact GPT-2 with PyTorch's fused attention and fused AdamW: eager, compiled, or with bf16 autocast."""
 
 import contextlib
+import math
 
 from . import problem
 
 
-def model_of(spec):
-    """The model, with GPT-2's initial values; its forward takes tokens and targets and returns the mean loss."""
+def model_of(spec, seed=0):
+    """The model; its forward takes tokens and targets and returns the mean loss.
+
+    Initial values are GPT-2's, as in ``gpt_numpy.parameters.initialise`` and in nanoGPT, and not those of ``nn.Linear``.
+    """
     import torch
     import torch.nn.functional as F
     from torch import nn
 
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     C, n_head = spec["n_embd"], spec["n_head"]
 
     class Block(nn.Module):
@@ -34,9 +38,13 @@ def model_of(spec):
             self.wte, self.wpe = nn.Embedding(spec["vocab_size"], C), nn.Embedding(spec["block_size"], C)
             self.blocks = nn.Sequential(*(Block() for _ in range(spec["n_layer"])))
             self.ln_f = nn.LayerNorm(C)
-            for parameter in self.parameters():
+            into_stream = ("proj.weight", "out.weight")  # of the products that add to the residual stream
+            for name, parameter in self.named_parameters():
                 if parameter.dim() == 2:
-                    nn.init.normal_(parameter, std=0.02)
+                    scale = 1 / math.sqrt(2 * spec["n_layer"]) if name.endswith(into_stream) else 1.0
+                    nn.init.normal_(parameter, std=0.02 * scale)
+                elif name.endswith("bias"):
+                    nn.init.zeros_(parameter)
 
         def forward(self, tokens, targets):
             x = self.wte(tokens) + self.wpe(torch.arange(tokens.shape[1]))

@@ -1,4 +1,4 @@
-"""nanoGPT's recipe for a CPU in PyTorch, a whole run: ``python -m benchmarks.peers.torch_recipe TEXT``.
+"""nanoGPT's recipe for a CPU in PyTorch, a whole run: ``python -m benchmarks.peers.torch_recipe TEXT SEED``.
 
 Karpathy's nanoGPT, config/train_shakespeare_char.py with the flags that its README gives for a CPU: 4 layers, 4 heads, 128
 wide, 64 tokens, 12 sequences, 2,000 steps, no dropout, no compilation, and every 250 steps a look at 20 batches of either
@@ -18,7 +18,7 @@ LEARNING_RATE, LEAST_RATE, WARM_UP = 1e-3, 1e-4, 100
 SPEC = dict(n_layer=4, n_head=4, n_embd=128, batch_size=12, block_size=64)
 
 
-def main(path):
+def main(path, seed=1):
     import torch
 
     with open(path, encoding="utf-8", newline="") as file:
@@ -27,7 +27,7 @@ def main(path):
     index = {character: i for i, character in enumerate(characters)}
     ids = torch.tensor([index[character] for character in text])
     parts = {"train": ids[: int(0.9 * len(ids))], "validation": ids[int(0.9 * len(ids)) :]}
-    model = torch_gpt.model_of(SPEC | {"vocab_size": len(characters)})
+    model = torch_gpt.model_of(SPEC | {"vocab_size": len(characters)}, int(seed))
     optimizer = torch_gpt.optimizer_of(model, LEARNING_RATE, (0.9, 0.99), 0.1, fused=False)
     for step in range(STEPS + 1):
         if step % EVAL_EVERY == 0:
