@@ -220,6 +220,8 @@ class GPT:
         tokens, positions, first_key = check_inputs(self.config, tokens, positions, first_key)
         ops, p = self.ops, self.params
         self._pass = None  # its arrays can go before the next ones come, where the workspace has yet to grow
+        if self.workspace is not None:
+            self.workspace.begin_pass(tokens.shape)
         alloc = self._alloc("activations")
         x, embedding = self.parts.embedding.forward(tokens, positions, p, alloc)
         seen = self.parts.attention.seen(positions, first_key, tokens.shape, self.dtype)

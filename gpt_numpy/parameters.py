@@ -11,7 +11,7 @@ A tied output head is the token embedding ``wte`` and has no row of its own.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -98,6 +98,7 @@ class Parameters(Mapping):
             name: self.flat[start:stop].reshape(shape)
             for (name, shape), start, stop in zip(self.shapes.items(), starts, stops)
         }
+        self._together = {}  # see `together`
 
     def __repr__(self):
         return f"<Parameters: {counted(len(self), 'tensor')}, {counted(len(self.flat), 'number')}, {self.flat.dtype}>"
@@ -114,6 +115,13 @@ class Parameters(Mapping):
 
     def __len__(self) -> int:
         return len(self._views)
+
+    def together(self, prefix: str, names: tuple[str, ...]) -> tuple[np.ndarray | None, ...]:
+        """The tensors ``prefix + name`` in one tuple, the same object every time; None for one that there is not."""
+        found = self._together.get((prefix, names))
+        if found is None:
+            found = self._together[prefix, names] = tuple(self._views.get(prefix + name) for name in names)
+        return found
 
     def name_at(self, index: int) -> str:
         """Name of the tensor that holds flat element ``index``."""
@@ -137,6 +145,7 @@ class Gradients(Parameters):
     def __init__(self, config: GPTConfig, dtype=np.float32, flat: np.ndarray | None = None):
         super().__init__(config, dtype, flat)
         self._to_replace: set[str] = set()
+        self._present: dict[tuple, set[str]] = {}  # (prefix, names) → names of the tensors that there are
 
     def __reduce__(self):
         return *super().__reduce__(), {"_to_replace": set(self._to_replace)}
@@ -149,15 +158,19 @@ class Gradients(Parameters):
         """Let all contributions add to what is there, as they do at first."""
         self._to_replace = set()
 
-    def take_first(self, names: Iterable[str]) -> bool:
-        """Whether the contribution that follows is the first to all ``names`` and has to replace what is there.
+    def take_first(self, prefix: str, names: tuple[str, ...]) -> bool:
+        """Whether the contribution that follows is the first to all ``prefix + name`` and has to replace what is there.
 
         The contribution counts as made. If it is the first to some of them only, those are set to zero, to be added to.
         """
-        names = set(names)
-        first = names & self._to_replace
+        if not self._to_replace:
+            return False
+        present = self._present.get((prefix, names))
+        if present is None:
+            present = self._present[prefix, names] = {prefix + name for name in names} & self._views.keys()
+        first = present & self._to_replace
         self._to_replace -= first
-        if first == names:
+        if first == present:
             return bool(first)
         for name in first:
             self[name].fill(0)

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..config import GPTConfig
-from ..parameters import Gradients, head_name
+from ..parameters import Gradients, Parameters, head_name
 from .rotation import Rotation, frequencies, rotation_of
 
 EMBEDDING = ("wte.weight", "wpe.weight")
@@ -103,7 +103,9 @@ class Attention:
     def __init__(self, config, ops):
         self._ops, self._config = ops, config
         self._names = (*ATTENTION, *QK_NORM) if config.qk_norm else ATTENTION
-        self._omega = None
+        self._scales = [config.attention_scale(layer) for layer in range(config.n_layer)]
+        self._windows = [config.window(layer) for layer in range(config.n_layer)]
+        self._omega, self._newest = None, None  # the newest rotation, with what it was made of
         if config.positions == "rotary":
             self._omega = frequencies(config.head_size, config.rope_theta, config.rope_scaling)
 
@@ -111,23 +113,31 @@ class Attention:
         """The ``Seen`` of a pass over tokens of ``shape`` (B, T)."""
         rotation, in_window = None, first_key
         if self._omega is not None:
-            rotation = rotation_of(positions, self._omega, dtype, self._config.rope_pairing)
+            rotation = self._rotation(positions, dtype)
         if self._config.sliding_window is not None and self._config.sliding_window < shape[1]:
             start = np.maximum(np.arange(shape[1]) - self._config.sliding_window + 1, 0)
             in_window = np.broadcast_to(start, shape) if first_key is None else np.maximum(first_key, start)
         return Seen(first_key, in_window, rotation)
 
+    def _rotation(self, positions, dtype):
+        """The ``Rotation`` of these positions, the same object as before where the positions are those of before."""
+        newest = self._newest
+        if newest is None or newest[1] != dtype or not np.array_equal(newest[0], positions):
+            rotation = rotation_of(positions, self._omega, dtype, self._config.rope_pairing)
+            newest = self._newest = np.array(positions), dtype, rotation
+        return newest[2]
+
     def options(self, p, name, layer, rotation):
         """The keyword options of the op."""
         config = self._config
-        options = dict(scale=config.attention_scale(layer), n_kv_head=config.n_kv_head, rotation=rotation)
+        options = dict(scale=self._scales[layer], n_kv_head=config.n_kv_head, rotation=rotation)
         if config.qk_norm:
             norms = (p[name + norm] for norm in QK_NORM)
             options.update(zip(("q_norm", "k_norm"), norms), epsilon=config.norm_epsilon)
         return options
 
     def forward(self, x, p, name, layer, seen, dropout, alloc, alloc_out):
-        first_key = seen.first_key if self._config.window(layer) is None else seen.in_window
+        first_key = seen.first_key if self._windows[layer] is None else seen.in_window
         weights, options = _all(p, name, ATTENTION), self.options(p, name, layer, seen.rotation)
         return self._ops.multi_head_attention_forward(
             x, *weights, self._config.n_head, first_key, dropout, alloc, alloc_out, **options
@@ -183,6 +193,8 @@ class Head:
 
 def _all(tensors, prefix, names):
     """The tensors of these names; None for one that the model does not have."""
+    if isinstance(tensors, Parameters):
+        return tensors.together(prefix, names)
     return tuple(tensors.get(prefix + name) for name in names)
 
 
@@ -191,8 +203,7 @@ def _into(grads, prefix, names):
 
     ``add`` is given only where it is False: a reader's own backward (``gpt-numpy study exercise``) need not have it.
     """
-    present = [prefix + name for name in names if prefix + name in grads]
     into = _all(grads, prefix, names)
-    if isinstance(grads, Gradients) and grads.take_first(present):
+    if isinstance(grads, Gradients) and grads.take_first(prefix, names):
         return {"into": into, "add": False}
     return {"into": into}

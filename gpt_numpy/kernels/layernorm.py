@@ -10,8 +10,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arguments import check_layernorm
-from .runtime.checks import accumulate, check_shape, flat, given, gradients, one_dtype
+from .runtime.block_sums import add_blocks
+from .runtime.checks import check_shape, flat, given, gradients, one_dtype
 from .runtime.decorators import part
+from .runtime.remembering import remembered
+from .runtime.scratch import op_scratch
 from .runtime.threads import launcher, parallel_for
 from .runtime.vectors import add_lanes, broadcast, fma, keep_first, lanes, load, load_tail, store, store_tail
 
@@ -152,6 +155,7 @@ def launch_backward(n_tasks, rows, *arrays):
     parallel_for(_backward_rows, n_tasks, (Backward(*arrays), rows))
 
 
+@remembered()
 def layernorm_forward(x, weight, bias, epsilon=1e-5, alloc=np.empty):
     """out = xhat · weight + bias with xhat = (x − mean) · rstd, over the last axis of x (..., C); bias (C,) or None."""
     dtype = one_dtype(x=x, weight=weight, **given(bias=bias))
@@ -167,25 +171,18 @@ def layernorm_forward(x, weight, bias, epsilon=1e-5, alloc=np.empty):
     return out, LayernormCache(x, mean, rstd, weight, biased)
 
 
+@remembered()
 def layernorm_backward(dout, cache, alloc=np.empty, *, add=True, into=None):
     """Gradients dx (..., C), dweight (C,), dbias (C,); the last two added to, or written to, those of ``into``."""
     x, mean, rstd, weight, biased = cache
     dtype = one_dtype(x=x, dout=dout)
     check_shape("dout", dout, x.shape)
     C = weight.size
-    if into is not None:
-        gradients(into, dtype, dweight=(C,), dbias=(C,) if biased else None)
+    arrays, add = gradients(into, dtype, add, dweight=(C,), dbias=(C,) if biased else None)
     dx = alloc(x.shape, dtype)
     rows = max(_TASK_ELEMENTS // max(C, 1), -(-mean.size // _BLOCKS), 1)
     n_tasks = -(-mean.size // rows)
-    means, sums = np.empty(2 * mean.size, dtype), np.empty((n_tasks, 2, C), dtype)
-    launch_backward(
-        n_tasks, rows, flat(dout), flat(x), mean, rstd, flat(weight), means, dx.reshape(-1), sums.reshape(-1)
-    )
-    dweight, dbias = np.add.reduce(sums, axis=0)
-    if into is None:
-        return dx, dweight, dbias if biased else None
-    for total, gradient in zip(into, (dweight, dbias)):
-        if total is not None:
-            accumulate(total, gradient, add)
-    return dx, *into
+    means, sums = op_scratch("layernorm", dtype, (2 * mean.size,), (n_tasks * 2 * C,))
+    launch_backward(n_tasks, rows, flat(dout), flat(x), mean, rstd, flat(weight), means, dx.reshape(-1), sums)
+    add_blocks(sums, n_tasks, arrays, add)
+    return dx, *arrays

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arguments import check_linear
-from .gemm import BIAS, NOTHING, gemm
-from .runtime.checks import check_shape, given, gradients, matrix, one_dtype
+from .gemm import BIAS, NOTHING, current_products, gemm
+from .runtime.checks import check_shape, contiguous, given, gradients, matrix, one_dtype
+from .runtime.remembering import remembered
 
 
 class LinearCache(NamedTuple):
@@ -18,6 +19,7 @@ class LinearCache(NamedTuple):
     biased: bool = True
 
 
+@remembered(setting=current_products)
 def linear_forward(x, weight, bias, alloc=np.empty):
     """out = x · weight + bias;  x (..., K), weight (K, N), bias (N,) or None, out (..., N)."""
     dtype = one_dtype(x=x, weight=weight, **given(bias=bias))
@@ -29,9 +31,10 @@ def linear_forward(x, weight, bias, alloc=np.empty):
 
 def bias_epilogue(bias):
     """The options of ``gemm`` that add ``bias``, which may be None."""
-    return {"epilogue": NOTHING} if bias is None else {"epilogue": BIAS, "bias": np.ascontiguousarray(bias)}
+    return {"epilogue": NOTHING} if bias is None else {"epilogue": BIAS, "bias": contiguous(bias)}
 
 
+@remembered(setting=current_products)
 def linear_backward(dout, cache, alloc=np.empty, *, add=True, into=None):
     """Gradients dx (..., K), dweight (K, N), dbias (N,); the last two added to, or written to, those of ``into``."""
     x, weight, biased = cache

@@ -13,9 +13,10 @@ import numpy as np
 from ..arguments import check_mlp
 from ..config import GATED_ACTIVATIONS
 from .activation import ActivationCache, activation_backward, activation_forward, gate_rows, gate_rows_backward
-from .gemm import BIAS_GELU_KEEP, GELU_BACKWARD, gemm
+from .gemm import BIAS_GELU_KEEP, GELU_BACKWARD, current_products, gemm
 from .linear import bias_epilogue
-from .runtime.checks import check_shape, given, gradients, matrix, one_dtype
+from .runtime.checks import check_shape, contiguous, given, gradients, matrix, one_dtype
+from .runtime.remembering import remembered
 from .runtime.scratch import op_scratch
 
 CHUNK_ROWS = 1024  # rows at a time
@@ -64,6 +65,7 @@ def _differentiate(dout, proj_weight, activation, hidden, activated, dhidden):
     activation_backward(dhidden, ActivationCache(hidden, activation), alloc=lambda *_: dhidden)
 
 
+@remembered(setting=current_products)
 def mlp_forward(x, fc_weight, fc_bias, proj_weight, proj_bias, alloc=np.empty, alloc_out=None, activation="gelu"):
     """out = f(x · fc_weight + fc_bias) · proj_weight + proj_bias;  x and out (..., C), proj_weight (W, C).
 
@@ -76,7 +78,7 @@ def mlp_forward(x, fc_weight, fc_bias, proj_weight, proj_bias, alloc=np.empty, a
     rows, out = matrix(x), (alloc_out or alloc)((*x.shape[:-1], N), dtype)
     hidden, out_rows = alloc((len(rows), fc_weight.shape[1]), dtype), matrix(out)
     fc_weight, proj_weight = matrix(fc_weight), matrix(proj_weight)
-    fc_bias = None if fc_bias is None else np.ascontiguousarray(fc_bias)
+    fc_bias = contiguous(fc_bias)
     for part in _chunks(len(rows)):
         (activated,) = op_scratch("mlp", dtype, (part.stop - part.start, wide))
         _activate(rows[part], fc_weight, fc_bias, activation, hidden[part], activated)
@@ -85,6 +87,7 @@ def mlp_forward(x, fc_weight, fc_bias, proj_weight, proj_bias, alloc=np.empty, a
     return out, MLPCache(x, hidden, fc_weight, proj_weight, activation, biased)
 
 
+@remembered(setting=current_products)
 def mlp_backward(dout, cache, alloc=np.empty, *, add=True, into=None):
     """Gradients dx (..., C), dfc_weight, dfc_bias, dproj_weight, dproj_bias; see ``layers.mlp``."""
     x, hidden, fc_weight, proj_weight, kind, (fc_biased, proj_biased) = cache

@@ -7,6 +7,7 @@ import numpy as np
 from .dropout import DropoutCache, dropout_backward, keep_factors, mask_of, row_hash, rows_of
 from .runtime.checks import check_shape, flat, one_dtype
 from .runtime.decorators import part
+from .runtime.remembering import remembered
 from .runtime.threads import launcher, parallel_for
 from .runtime.vectors import lanes, load, load_tail, store, store_tail
 
@@ -53,6 +54,7 @@ def _add_dropped(n_tasks, x, branch, out, n_rows, mask):
     parallel_for(_add_dropped_rows, n_tasks, (x, branch, out, n_rows, mask))
 
 
+@remembered(unless=lambda x, branch, dropout=None, alloc=None: dropout is not None)
 def residual_forward(x, branch, dropout=None, alloc=np.empty):
     """out = x + dropout(branch); all (B, T, C)."""
     dtype = one_dtype(1, x=x, branch=branch)

@@ -9,8 +9,11 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arguments import check_rmsnorm
-from .runtime.checks import accumulate, check_shape, flat, gradients, one_dtype
+from .runtime.block_sums import add_blocks
+from .runtime.checks import check_shape, flat, gradients, one_dtype
 from .runtime.decorators import part
+from .runtime.remembering import remembered
+from .runtime.scratch import op_scratch
 from .runtime.threads import launcher, parallel_for
 from .runtime.vectors import add_lanes, broadcast, fma, lanes, load_tail, store_tail
 
@@ -89,6 +92,7 @@ def launch_backward(n_tasks, dout, x, rrms, weight, dx, sums, rows):
     parallel_for(_backward_rows, n_tasks, (dout, x, rrms, weight, dx, sums, rows))
 
 
+@remembered()
 def rmsnorm_forward(x, weight, epsilon=1e-5, alloc=np.empty):
     """out = xhat · weight with xhat = x · rrms, over the last axis of x (..., C);  rrms = 1/√(mean(x²) + ε)."""
     dtype = one_dtype(x=x, weight=weight)
@@ -101,21 +105,18 @@ def rmsnorm_forward(x, weight, epsilon=1e-5, alloc=np.empty):
     return out, RmsnormCache(x, rrms, weight)
 
 
+@remembered()
 def rmsnorm_backward(dout, cache, alloc=np.empty, *, add=True, into=None):
     """Gradients dx (..., C) and dweight (C,); the last is added to, or written to, that of ``into``."""
     x, rrms, weight = cache
     dtype = one_dtype(x=x, dout=dout)
     check_shape("dout", dout, x.shape)
     C = weight.size
-    if into is not None:
-        gradients(into, dtype, dweight=(C,))
+    (dweight,), add = gradients(into, dtype, add, dweight=(C,))
     dx = alloc(x.shape, dtype)
     rows = max(_TASK_ELEMENTS // C, -(-rrms.size // _BLOCKS), 1)
     n_tasks = -(-rrms.size // rows)
-    sums = np.empty((n_tasks, C), dtype)
-    launch_backward(n_tasks, flat(dout), flat(x), rrms, flat(weight), dx.reshape(-1), sums.reshape(-1), rows)
-    dweight = np.add.reduce(sums, axis=0)
-    if into is None:
-        return dx, dweight
-    accumulate(into[0], dweight, add)
-    return dx, *into
+    (sums,) = op_scratch("rmsnorm", dtype, (n_tasks * C,))
+    launch_backward(n_tasks, flat(dout), flat(x), rrms, flat(weight), dx.reshape(-1), sums, rows)
+    add_blocks(sums, n_tasks, (dweight,), add)
+    return dx, dweight

@@ -14,13 +14,15 @@ from ...architecture.rotation import Rotation
 from ...arguments import check_attention, check_axes, check_heads, check_rotary, own_first_key
 from ...randomness import Dropout
 from ..dropout import mask_of
-from ..gemm import products_of
+from ..gemm import current_products, products_of
 from ..gemm.tile import columns_of
 from ..linear import LinearCache, linear_backward, linear_forward
 from ..rmsnorm import RmsnormCache, rmsnorm_backward, rmsnorm_forward
 from ..rotary import turn
 from ..runtime import threads
-from ..runtime.checks import check_shape, gradients, one_dtype
+from ..runtime.checks import check_shape, contiguous, gradients, one_dtype
+from ..runtime.recording import not_only_launches
+from ..runtime.remembering import remembered
 from ..runtime.scratch import worker_scratch
 from . import backward as backward_pass
 from . import few_queries
@@ -60,7 +62,10 @@ class MultiHeadAttentionCache(NamedTuple):
 def _readable(x):
     """x itself if a kernel can walk over it, a contiguous copy if not."""
     whole = x.strides[3] == x.itemsize and all(step % x.itemsize == 0 for step in x.strides)
-    return x if whole and x.flags.aligned else np.array(x, order="C")
+    if whole and x.flags.aligned:
+        return x
+    not_only_launches()
+    return np.array(x, order="C")
 
 
 def _first_key_or_none(first_key, B, Tq, Tk):
@@ -143,10 +148,11 @@ def _backward_into(dout, cache, dq, dk, dv):
     B, Tq, n_head, head_size = q.shape
     if not q.size:
         dk[...] = dv[...] = 0
+        not_only_launches()
         return
     n_tasks, group_rows, scratch, panels, ranges, width = _plan(q, k, backward=True)
     factor = q.dtype.type(1 / math.sqrt(head_size) if scale is None else scale)
-    arrays = q, k, v, out, np.ascontiguousarray(dout), dq, dk, dv  # the fields of Arrays
+    arrays = q, k, v, out, contiguous(dout), dq, dk, dv  # the fields of Arrays
     mask = mask_of(dropout, n_head * Tq, q.dtype)
     shared = first_key, log_sums, *mask, _base2_scale(q, scale), width  # the fields of Shared
     backward_pass.backward(n_tasks, scratch, panels, ranges, group_rows, factor, *arrays, *shared)
@@ -157,6 +163,14 @@ def _base2_scale(q, scale):
     return q.dtype.type(natural)
 
 
+def _looked_at(
+    x, attn_weight, attn_bias, proj_weight, proj_bias, n_head, first_key=None, dropout=None, *rest, **options
+):
+    """Whether the forward looks at elements of an array, or its dropout is another in every step."""
+    return first_key is not None or dropout is not None
+
+
+@remembered(unless=_looked_at, setting=current_products)
 def multi_head_attention_forward(
     x,
     attn_weight,
@@ -198,6 +212,13 @@ def multi_head_attention_forward(
     return out, MultiHeadAttentionCache(attn_cache, attention_cache, proj_cache, q_cache, k_cache)
 
 
+def _of_one_step(dout, cache, *rest, **options):
+    """Whether the cache is that of a forward that is not remembered, or the backward does more than launch kernels."""
+    attention = cache.attention
+    return attention.first_key.size > 0 or attention.dropout is not _NO_DROPOUT or cache.q.norm is not None
+
+
+@remembered(unless=_of_one_step, setting=current_products)
 def multi_head_attention_backward(dout, cache, alloc=np.empty, *, add=True, into=None):
     """Gradients dx (B, T, C), dattn_weight, dattn_bias, dproj_weight, dproj_bias; ``into`` takes all but the first.
 

@@ -8,7 +8,6 @@ not know.
 ``plan`` decides how C is cut, ``blocked`` walks over the blocks, ``packing`` lays them out, and ``tile`` multiplies.
 """
 
-import contextlib
 import os
 import threading
 
@@ -18,6 +17,7 @@ from ...errors import ConfigError
 from ..runtime import threads
 from ..runtime.bfloat16 import TOGETHER
 from ..runtime.emitting import cpu_features
+from ..runtime.recording import not_only_launches
 from ..runtime.scratch import worker_scratch
 from .blocked import multiply
 from .numpy_twin import BIAS, BIAS_GELU, BIAS_GELU_KEEP, GELU_BACKWARD, NOTHING, gemm_numpy
@@ -25,7 +25,7 @@ from .plan import PANEL_BYTES, Tiling, panels_size, plan
 from .tile import TILE, columns_of
 
 __all__ = ["BIAS", "BIAS_GELU", "BIAS_GELU_KEEP", "GELU_BACKWARD", "NOTHING"]
-__all__ += ["gemm", "gemm_numpy", "gemm_vectors", "products_of", "with_operands"]
+__all__ += ["current_products", "gemm", "gemm_numpy", "gemm_vectors", "products_of", "with_operands"]
 
 _DTYPES = tuple(map(np.dtype, (np.float32, np.float64)))
 _ABSENT = {dtype: np.empty(0, dtype) for dtype in _DTYPES}  # for arrays that are not used
@@ -54,6 +54,7 @@ def gemm_vectors(
     M, N = out.shape
     K = a.shape[0] if a_transposed else a.shape[1]
     if M == 0 or N == 0 or K == 0:
+        not_only_launches()
         gemm_numpy(
             a,
             b,
@@ -116,20 +117,29 @@ IMPLEMENTATION = choose()
 _setting = threading.local()
 
 
-@contextlib.contextmanager
-def with_operands(products):
+class with_operands:
     """Within it, ``products`` ("float32" or "bfloat16") is the default for this Python thread's float32 arrays."""
-    before = getattr(_setting, "products", "float32")
-    _setting.products = products
-    try:
-        yield
-    finally:
-        _setting.products = before
+
+    __slots__ = ("_before", "_products")
+
+    def __init__(self, products):
+        self._products = products
+
+    def __enter__(self):
+        self._before, _setting.products = current_products(), self._products
+
+    def __exit__(self, *_):
+        _setting.products = self._before
+
+
+def current_products():
+    """The ``products`` of this Python thread for float32 arrays just now: "float32" or "bfloat16"."""
+    return getattr(_setting, "products", "float32")
 
 
 def products_of(dtype):
     """The ``products`` of this Python thread for arrays of ``dtype`` just now: "float32" or "bfloat16"."""
-    return getattr(_setting, "products", "float32") if dtype == np.float32 else "float32"
+    return current_products() if dtype == np.float32 else "float32"
 
 
 def gemm(a, b, out, **options):
@@ -145,4 +155,6 @@ def gemm(a, b, out, **options):
     """
     if out.dtype == np.float32:
         options.setdefault("products", products_of(out.dtype))
+    if IMPLEMENTATION is not gemm_vectors:
+        not_only_launches()
     IMPLEMENTATION(a, b, out, **options)

@@ -12,6 +12,7 @@ import numpy as np
 from ...arguments import check_axes, check_into, check_target, own_indices
 from ...arguments import check_shape as check_shape
 from ...errors import KernelError
+from .recording import not_only_launches
 
 FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -44,7 +45,15 @@ def flat(array):
 
 def _plain(array):
     flags = array.flags
-    return array if flags.c_contiguous and flags.aligned else np.array(array, order="C")
+    if flags.c_contiguous and flags.aligned:
+        return array
+    not_only_launches()
+    return np.array(array, order="C")
+
+
+def contiguous(array):
+    """The array itself where it is contiguous and aligned, else a copy; None for None."""
+    return None if array is None else _plain(array)
 
 
 def target(name, array, shape, dtype):
@@ -77,11 +86,3 @@ def gradients(into, dtype, add=True, **shapes):
         if shape is not None:
             target(name, array, shape, dtype)
     return list(into), add
-
-
-def accumulate(array, gradient, add):
-    """array += gradient, or where not ``add`` array = gradient."""
-    if add:
-        array += gradient
-    else:
-        array[...] = gradient

@@ -24,12 +24,12 @@ forked after its parent had started the pool, for a kernel or for any other ``pa
 ``KernelError`` (see ``gpt_numpy.host.forks``), and launches from several Python threads take turns.
 """
 
-import contextlib
 import functools
 import inspect
 import os
 import threading
 import time
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -40,12 +40,14 @@ from numba.extending import intrinsic
 from ...errors import ConfigError, KernelError
 from ...host import forks
 from ...host.processors import cores, thread_count
+from . import recording
 from .decorators import kernel
 from .numba_inside import set_threads, start_threads
 
 _turn = threading.RLock()
 _count = None
 _observer = None  # see `observe`
+_pool_runs = False  # in this process
 
 
 def available():
@@ -88,6 +90,7 @@ def layer():
 
 def start_pool():
     """Start numba's pool in this process, or raise ``KernelError`` in a fork of a process that has started it."""
+    global _pool_runs
     if forks.pool_is_a_parents():
         raise KernelError(
             "this process was forked after its parent had run a kernel or another parallel numba function, and threads "
@@ -95,12 +98,15 @@ def start_pool():
             "kernel",
             found=f"process {os.getpid()}",
         )
-    start_threads()
+    if not _pool_runs:
+        start_threads()
+        _pool_runs = True
 
 
 def _after_fork_in_child():
-    global _turn
+    global _turn, _pool_runs
     _turn = threading.RLock()  # the parent's may be held by a thread that does not exist here
+    _pool_runs = False
 
 
 if hasattr(os, "register_at_fork"):
@@ -159,10 +165,7 @@ def launcher(function):
     def compile_for(args):
         if compiled.overloads:
             compiled.disable_compile(False)
-        kinds = [_any_layout(value) for value in args]
-        if variadic:  # *fields reach compiled code as one tuple
-            kinds[named:] = [types.BaseTuple.from_types(tuple(kinds[named:]))]
-        compiled.compile(tuple(kinds))
+        compiled.compile(kinds_of(args))
         compiled.disable_compile()
 
     def run(args):
@@ -172,22 +175,65 @@ def launcher(function):
             for prepare in (tuple, _all_writeable):  # nearly always the arguments fit as they are
                 args = prepare(args)
                 if compiled.overloads:
-                    with contextlib.suppress(TypeError):  # no match among what is compiled
+                    try:
                         return compiled(*args)
+                    except TypeError:  # no match among what is compiled
+                        continue
             compile_for(args)
             return compiled(*args)
+
+    def kinds_of(args):
+        """The numba types that the arguments are compiled for."""
+        kinds = [_any_layout(value) for value in args]
+        if variadic:  # *fields reach compiled code as one tuple
+            kinds[named:] = [types.BaseTuple.from_types(tuple(kinds[named:]))]
+        return tuple(kinds)
+
+    def recorded(args):
+        """The ``Launch`` with these arguments, which has been done."""
+        args = _all_writeable(args)
+        code = compiled.overloads.get(kinds_of(args))
+        if code is None:
+            return Launch(launch, args, compiled, args)
+        packed = (*args[:named], args[named:]) if variadic else args
+        return Launch(launch, args, code.entry_point, packed)
 
     @functools.wraps(function)
     def launch(*args):
         if _observer is None:
-            return run(args)
-        start = time.perf_counter()
-        result = run(args)
-        _observer(launch, args, time.perf_counter() - start)
+            result = run(args)
+        else:
+            start = time.perf_counter()
+            result = run(args)
+            _observer(launch, args, time.perf_counter() - start)
+        if recording.wanted():
+            recording.note(recorded(args))
         return result
 
     launch.compiled = compiled
     return launch
+
+
+class Launch(NamedTuple):
+    """A launch that can be done again without a look at its arguments."""
+
+    launcher: Any
+    args: tuple
+    code: Any  # numba's entry point for arguments of these types
+    packed: tuple  # ``args`` as ``code`` takes them
+
+
+def launch_again(launches):
+    """Do launches again, in order, on as many threads as `count` says; their arguments are those of before."""
+    if _observer is not None:
+        for one in launches:
+            one.launcher(*one.args)
+        return
+    with _turn:
+        start_pool()
+        set_threads(count())
+        for _, _, code, packed in launches:
+            code(*packed)
 
 
 _BYTES = ir.IntType(8).as_pointer()
