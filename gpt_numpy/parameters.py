@@ -19,6 +19,8 @@ from .config import GPTConfig
 from .wording import counted
 from .workspace import aligned_zeros
 
+INITIAL_STD = 0.02  # of GPT-2's matrices before training
+
 
 def table(config: GPTConfig) -> dict[str, tuple[int, ...]]:
     """Ordered dict name → shape of every parameter of ``config``."""
@@ -177,10 +179,10 @@ class Gradients(Parameters):
         return False
 
 
-def initialise(params: Parameters, config: GPTConfig, seed: int) -> None:
+def initialise(params: Parameters, config: GPTConfig, seed: int, std: float = INITIAL_STD) -> None:
     """Fill ``params`` with GPT-2's initial values, in place.
 
-    Matrices are normal with standard deviation 0.02; the two projections of each block that write to the
+    Matrices are normal with standard deviation ``std``; the two projections of each block that write to the
     residual stream are scaled by 1/√(2·n_layer), so that the stream's variance does not grow with depth
     (Radford et al. 2019, section 2.3). Weights of norms are 1, every bias is 0. Each tensor draws from a
     generator of its own, made from the seed and its position in the table, so that adding a layer changes no
@@ -189,9 +191,9 @@ def initialise(params: Parameters, config: GPTConfig, seed: int) -> None:
     residual_scale = 1 / math.sqrt(2 * config.n_layer)
     for position, (name, view) in enumerate(params.items()):
         if decays(name):
-            std = 0.02 * (residual_scale if name.endswith("c_proj.weight") else 1.0)
+            scale = std * (residual_scale if name.endswith("c_proj.weight") else 1.0)
             rng = np.random.Generator(np.random.Philox(key=[seed, position]))
             # Drawn in float32 whatever the dtype, so that a float64 model has the same initial values.
-            view[...] = rng.standard_normal(view.shape, dtype=np.float32) * np.float32(std)
+            view[...] = rng.standard_normal(view.shape, dtype=np.float32) * np.float32(scale)
         else:
             view[...] = 1.0 if name.endswith(".weight") else 0.0

@@ -3,10 +3,12 @@
 import contextlib
 import math
 
+from gpt_numpy.parameters import INITIAL_STD
+
 from . import problem
 
 
-def model_of(spec, seed=0):
+def model_of(spec, seed=0, std=INITIAL_STD):
     """The model; its forward takes tokens and targets and returns the mean loss.
 
     Initial values are GPT-2's, as in ``gpt_numpy.parameters.initialise`` and in nanoGPT, and not those of ``nn.Linear``.
@@ -42,7 +44,7 @@ def model_of(spec, seed=0):
             for name, parameter in self.named_parameters():
                 if parameter.dim() == 2:
                     scale = 1 / math.sqrt(2 * spec["n_layer"]) if name.endswith(into_stream) else 1.0
-                    nn.init.normal_(parameter, std=0.02 * scale)
+                    nn.init.normal_(parameter, std=std * scale)
                 elif name.endswith("bias"):
                     nn.init.zeros_(parameter)
 

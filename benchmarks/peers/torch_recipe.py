@@ -1,8 +1,9 @@
-"""nanoGPT's recipe for a CPU in PyTorch, a whole run: ``python -m benchmarks.peers.torch_recipe TEXT SEED``.
+"""nanoGPT's recipe for a CPU in PyTorch, a whole run: ``python -m benchmarks.peers.torch_recipe TEXT SEED STD``.
 
 Karpathy's nanoGPT, config/train_shakespeare_char.py with the flags that its README gives for a CPU: 4 layers, 4 heads, 128
 wide, 64 tokens, 12 sequences, 2,000 steps, no dropout, no compilation, and every 250 steps a look at 20 batches of either
-text. The last line is JSON: the loss over the whole validation text, which nanoGPT does not compute.
+text. STD is the standard deviation of the matrices before training, 0.02 in nanoGPT. The last line is JSON: the loss over
+the whole validation text, which nanoGPT does not compute.
 """
 
 import json
@@ -18,7 +19,7 @@ LEARNING_RATE, LEAST_RATE, WARM_UP = 1e-3, 1e-4, 100
 SPEC = dict(n_layer=4, n_head=4, n_embd=128, batch_size=12, block_size=64)
 
 
-def main(path, seed=1):
+def main(path, seed=1, std=0.02):
     import torch
 
     with open(path, encoding="utf-8", newline="") as file:
@@ -27,7 +28,7 @@ def main(path, seed=1):
     index = {character: i for i, character in enumerate(characters)}
     ids = torch.tensor([index[character] for character in text])
     parts = {"train": ids[: int(0.9 * len(ids))], "validation": ids[int(0.9 * len(ids)) :]}
-    model = torch_gpt.model_of(SPEC | {"vocab_size": len(characters)}, int(seed))
+    model = torch_gpt.model_of(SPEC | {"vocab_size": len(characters)}, int(seed), float(std))
     optimizer = torch_gpt.optimizer_of(model, LEARNING_RATE, (0.9, 0.99), 0.1, fused=False)
     for step in range(STEPS + 1):
         if step % EVAL_EVERY == 0:

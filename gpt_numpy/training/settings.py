@@ -32,6 +32,7 @@ from ..data.text.normalizing import check_steps
 from ..data.text.reading import SPLITS
 from ..data.text.special_text import DEFAULT_SPECIALS, SPECIALS
 from ..errors import ConfigError
+from ..parameters import INITIAL_STD
 from ..products import PRODUCTS
 from .schedule import SCHEDULES
 
@@ -188,6 +189,14 @@ class Settings:
     window_from: int | None = _of_model("first block with a sliding window (default: 0)", minimum=0, when="window")
     bias: str | None = _of_model("products and layernorms that have biases (default: the preset's)", choices=BIASES)
     tied: bool | None = _of_model("the output head is the token embedding (default: the preset's)")
+    init_std: float = _setting(
+        "model",
+        INITIAL_STD,
+        "standard deviation of the matrices before training; models less than 768 wide learn sooner from a larger one, "
+        "0.02 times the root of 768 / width",
+        minimum=1e-6,
+        when="new model",
+    )
     init_from: str = _setting("model", "", "a Hugging Face folder to start from, sizes, parts and tokenizer included")
 
     max_steps: int = _setting("optimizer", None, "updates of the parameters; by default the preset's", minimum=1)

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import runpy
 
 import numpy as np
 import pytest
@@ -47,6 +48,17 @@ def test_pytorchs_model_starts_as_ours_does():
         assert abs(np.mean(peers)) <= 0.2 * np.std(mine), name
 
 
+def test_both_start_as_the_script_does():
+    settings = runpy.run_path(str(recipe.ROOT / "scripts" / "shakespeare_char.py"))["settings"]
+    assert settings.init_std == recipe.INIT_STD
+
+
+def test_one_contender_alone(text, monkeypatch):
+    monkeypatch.setattr(recipe, "_ours", lambda data, *flags: 1.5)
+    results = recipe.run(argparse.Namespace(data=text, rounds=1, init_std=0.02, only=["gpt_numpy bfloat16"]))
+    assert list(results) == ["gpt_numpy bfloat16"]
+
+
 def test_the_summary_of_several_seeds():
     found = recipe._summary([(50.0, 1.88), (52.0, 1.90)])
     assert found["validation_loss"] == pytest.approx(1.89) and found["validation_losses"] == (1.88, 1.90)
@@ -60,10 +72,11 @@ def test_a_missing_package_is_no_failure(monkeypatch):
 def test_every_contender_runs_and_is_reported(text, monkeypatch, capsys):
     asked = []
     monkeypatch.setattr(recipe, "_ours", lambda data, *flags: asked.append(flags) or 1.5 + ("bfloat16" in flags))
-    monkeypatch.setattr(recipe, "_torch", lambda data, seed: None)
-    results = recipe.run(argparse.Namespace(data=text, rounds=2))
+    monkeypatch.setattr(recipe, "_torch", lambda *arguments: None)
+    results = recipe.run(argparse.Namespace(data=text, rounds=2, init_std=0.03, only=None))
     assert results["gpt_numpy"]["validation_loss"] == 1.5 and results["gpt_numpy bfloat16"]["validation_loss"] == 2.5
     assert results["pytorch"] == {"missing": "torch"} and "not installed" in capsys.readouterr().out
-    assert [flags[flags.index("--seed") + 1] for flags in asked[2:]] == ["1", "1", "2", "2"]
     warm, timed = asked[:2], asked[2:]
     assert all("--max-steps" in flags for flags in warm) and not any("--max-steps" in flags for flags in timed)
+    assert [flags[flags.index("--seed") + 1] for flags in timed] == [1, 1, 2, 2]
+    assert all(flags[flags.index("--init-std") + 1] == 0.03 for flags in timed)

@@ -37,7 +37,9 @@ def initial_model(settings: Settings, vocab_size: int) -> GPT:
     ops = importlib.import_module(f"...{settings.ops}", __package__)
     if not settings.init_from:
         config = settings.model_config(vocab_size)
-        return GPT(config, settings.seed, ops=ops, recompute=settings.recompute, products=settings.products)
+        params = Parameters(config)
+        initialise(params, config, settings.seed, settings.init_std)
+        return GPT(config, ops=ops, params=params, recompute=settings.recompute, products=settings.products)
     config, params = huggingface.load(find_model(settings.init_from))
     _check_vocabulary(settings, config, vocab_size)
     config = config.replace(dropout=settings.dropout)

@@ -146,7 +146,7 @@ def _check_same_text(corpus, saved, run):
 
 def _check_numbers(settings):
     """Check that the update's numbers are finite in the dtype of the parameters, and that the divisor is not 0."""
-    for name in ("learning_rate", "weight_decay", "epsilon", "clip"):
+    for name in ("learning_rate", "weight_decay", "epsilon", "clip", "init_std"):
         with np.errstate(over="ignore"):
             value = DTYPE(getattr(settings, name))
         if not np.isfinite(value):
