@@ -281,7 +281,7 @@ def check_step(params, grads, first_moments, second_moments, boundaries, decays)
     check_shape("grads", grads, params.shape)
     boundaries, decays = np.array(boundaries, np.int64), np.array(decays, np.float64)
     tiles = boundaries.shape == (decays.size + 1,) and boundaries[0] == 0 and boundaries[-1] == params.size
-    if not tiles or (np.diff(boundaries) < 0).any():
+    if not tiles or (boundaries[1:] < boundaries[:-1]).any():
         raise KernelError(
             "the segments do not tile the parameters",
             field="boundaries",

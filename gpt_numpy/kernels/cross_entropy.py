@@ -109,6 +109,40 @@ def _backward(n_tasks, logits, targets, counted, largest, total, dlogits, rows, 
     parallel_for(_backward_rows, n_tasks, (logits, targets, counted, largest, total, dlogits, rows, weight))
 
 
+@part
+def _gradient_rows(worker, task, logits, targets, ignore_index, losses, rows, weight):
+    V = logits.size // targets.size
+    for row in range(task * rows, min(targets.size, (task + 1) * rows)):
+        base, i, target = row * V, 0, targets[row]
+        if target == ignore_index:
+            losses[row] = 0
+            logits[base : base + V] = 0
+            continue
+        largest, total = row_normaliser(logits, base, V)
+        losses[row] = np.log(total) + (largest - logits[base + target])
+        shift, scale = logits.dtype.type(largest), logits.dtype.type(weight[0] / total)
+        while i + lanes(logits) <= V:
+            store(logits, base + i, _weight(load(logits, base + i), shift) * scale)
+            i += lanes(logits)
+        store_tail(logits, base + i, _weight(load_tail(logits, base + i, V - i), shift) * scale, V - i)
+        logits[base + target] -= weight[0]
+
+
+@launcher
+def _gradients(n_tasks, logits, targets, ignore_index, losses, rows, weight):
+    parallel_for(_gradient_rows, n_tasks, (logits, targets, ignore_index, losses, rows, weight))
+
+
+def replace_by_gradients(logits, targets, ignore_index, losses, weight):
+    """losses = −log softmax(logits)[target], and logits (N, V) become their gradients; both 0 where target is ignored.
+
+    targets (N,) int64, losses (N,) float64; weight (1,), like logits: the gradient of each loss. All are contiguous; no
+    argument is checked here. The bits are those of `cross_entropy_forward` and `cross_entropy_backward`.
+    """
+    rows = _rows_per_task(logits.shape[-1])
+    _gradients(-(-targets.size // rows), logits.reshape(-1), targets, ignore_index, losses, rows, weight)
+
+
 def _rows_per_task(V):
     return max(1, _TASK_ELEMENTS // max(V, 1))
 

@@ -21,7 +21,7 @@ _ROWS = 16  # rows a task of the forward
 
 class EmbeddingCache(NamedTuple):
     tokens: np.ndarray  # (B·T,) int64
-    positions: np.ndarray | None  # (B·T,) int64
+    positions: np.ndarray | None  # (B·T,) int64, or (T,), the same in every sequence
     wte_shape: tuple
     wpe_shape: tuple | None
     tokens_shape: tuple  # (B, T)
@@ -30,7 +30,7 @@ class EmbeddingCache(NamedTuple):
 @part
 def _gather_rows(worker, task, tokens, positions, wte, wpe, out, C):
     for row in range(task * _ROWS, min(tokens.size, (task + 1) * _ROWS)):
-        token, position, base, j = tokens[row] * C, positions[row] * C, row * C, 0
+        token, position, base, j = tokens[row] * C, positions[row % positions.size] * C, row * C, 0
         while j + lanes(out) <= C:
             store(out, base + j, load(wte, token + j) + load(wpe, position + j))
             j += lanes(out)
@@ -45,9 +45,10 @@ def _gather(n_tasks, tokens, positions, wte, wpe, out, C):
 
 @part
 def _add_owned_rows(worker, task, index, dout, table, C):
-    for row in range(index.size):
-        if index[row] % _OWNERS == task:
-            to, base, j = index[row] * C, row * C, 0
+    for row in range(dout.size // C):
+        number = index[row % index.size]
+        if number % _OWNERS == task:
+            to, base, j = number * C, row * C, 0
             while j + lanes(table) <= C:
                 store(table, to + j, load(table, to + j) + load(dout, base + j))
                 j += lanes(table)
@@ -74,8 +75,6 @@ def embedding_forward(tokens, positions, wte, wpe, alloc=np.empty):
         np.take(wte, tokens, axis=0, out=out, mode="clip")  # checked above; other modes copy out
         return out, EmbeddingCache(token, None, wte.shape, None, tokens.shape)
     position = positions.reshape(-1)
-    if position.size != token.size:
-        position = np.tile(position, tokens.shape[0])
     out = alloc((*tokens.shape, C), dtype)
     _gather(-(-token.size // _ROWS), token, position, flat(wte), flat(wpe), out.reshape(-1), C)
     return out, EmbeddingCache(token, position, wte.shape, wpe.shape, tokens.shape)

@@ -6,6 +6,7 @@ import pytest
 from gpt_numpy import layers
 from gpt_numpy.errors import KernelError
 from gpt_numpy.kernels import cross_entropy as kernels
+from gpt_numpy.kernels.cross_entropy import replace_by_gradients
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 11), (1, 1, 1), (3, 4099), (2, 3, 9001), (300, 65), (0, 4)])
@@ -61,3 +62,18 @@ def test_targets_out_of_range(bad):
         kernels.cross_entropy_forward(np.ones((2, 3, 11)), targets)
     with pytest.raises(KernelError, match="targets"):
         kernels.cross_entropy_forward(np.ones((2, 3, 11)), np.zeros((3, 2), int))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_replacing_logits_by_gradients_has_the_bits_of_the_two_ops(rng, dtype):
+    logits = rng.standard_normal((37, 131)).astype(dtype) * 5
+    logits[3] = -np.inf
+    logits[3, 7] = 2
+    targets = rng.integers(0, 131, 37)
+    targets[3], targets[[1, 5]] = 7, -1
+    expected, cache = kernels.cross_entropy_forward(logits, targets)
+    dlogits = kernels.cross_entropy_backward(0.7, cache)
+    losses, weight = np.full(37, np.nan), np.array([0.7 / 35], dtype)
+    replace_by_gradients(logits, targets, -1, losses, weight)
+    assert losses.sum() / 35 == expected
+    np.testing.assert_array_equal(logits, dlogits)
