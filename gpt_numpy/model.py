@@ -265,11 +265,12 @@ class GPT:
 
     def _block_forward(self, i, x, seen, dropout_at, alloc):
         ops, (_, norm, attention, mlp, _), p, h = self.ops, self.parts, self.params, f"h.{i}."
-        normed, ln_1 = norm.forward(x, p, h + "ln_1.", alloc)
+        copied = getattr(ops, "COPIES_INPUTS", False)  # by attention and mlp: what a norm makes need not be kept
+        normed, ln_1 = norm.forward(x, p, h + "ln_1.", self._alloc("normed") if copied else alloc)
         dropout = self._dropout(dropout_at, i, _ATTENTION)
         branch, attn = attention.forward(normed, p, h + "attn.", i, seen, dropout, alloc, self._alloc("branch"))
         x, residual_1 = ops.residual_forward(x, branch, self._dropout(dropout_at, i, _RESIDUAL_1), alloc)
-        normed, ln_2 = norm.forward(x, p, h + "ln_2.", alloc)
+        normed, ln_2 = norm.forward(x, p, h + "ln_2.", self._alloc("normed") if copied else alloc)
         branch, mlp_cache = mlp.forward(normed, p, h + "mlp.", alloc, self._alloc("branch"))
         x, residual_2 = ops.residual_forward(x, branch, self._dropout(dropout_at, i, _RESIDUAL_2), alloc)
         return x, BlockCache(ln_1, attn, residual_1, ln_2, mlp_cache, residual_2)

@@ -25,6 +25,10 @@ class Rotation(NamedTuple):
     sin: np.ndarray
     pairing: str = "halves"
 
+    def of_sequences(self, part: slice) -> Rotation:
+        """The angles of these sequences of the batch."""
+        return self if self.cos.ndim == 2 else self._replace(cos=self.cos[part], sin=self.sin[part])
+
 
 class RopeScaling(NamedTuple):
     """How the frequencies of a trained model are slowed down for longer texts."""

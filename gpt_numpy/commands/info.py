@@ -39,7 +39,7 @@ def configure(parser):
     parser.add_argument("--batch-size", type=int, default=4, help="sequences in a step")
     parser.add_argument("--block-size", type=int, help="tokens in a sequence (default: all the preset has)")
     parser.add_argument(
-        "--products", choices=PRODUCTS, default="float32", help="of the measured step, as in train (default: float32)"
+        "--products", choices=PRODUCTS, default="float32", help="of the step, as in train (default: float32)"
     )
     parser.add_argument("--recompute", action="store_true", help="run each block again in the backward, to save memory")
     parser.add_argument("--no-measure", action="store_true", help="do not measure this machine (takes a few seconds)")
@@ -123,7 +123,7 @@ def _model_figures(args, config, T):
         "batch_size": args.batch_size,
         "block_size": T,
         "flops": cost.step_flops(config, args.batch_size, T),
-        "memory_bytes": cost.training_memory(config, args.batch_size, T, args.recompute),
+        "memory_bytes": cost.training_memory(config, args.batch_size, T, args.recompute, args.products),
     }
     counts = {"parameters": parameters.count(config), "parameters_by_part": cost.parameters_by_part(config)}
     return {**_shape(config), **counts, "step": step}
@@ -135,7 +135,8 @@ def _print_model(args, config, figures):
     print(f"parameters   {figures['parameters']:>17,}")
     for name, number in figures["parameters_by_part"].items():
         print(f"  {name:24}{number:>13,}")
-    print(f"\na training step on {step['batch_size']} × {step['block_size']} tokens (float32)")
+    kind = "float32" if args.products == "float32" else f"float32, products in {args.products}"
+    print(f"\na training step on {step['batch_size']} × {step['block_size']} tokens ({kind})")
     unit, prefix = (1e9, "G") if sum(step["flops"].values()) >= 1e9 else (1e6, "M")
     print(f"operations   {sum(step['flops'].values()) / unit:>13,.1f} {prefix}FLOP")
     for name, number in step["flops"].items():
@@ -237,7 +238,7 @@ def _machine_figures(args, config, T):
     from ..machine.cost import expected_seconds
 
     rates, bandwidth = {kind: machine.peak_flops(products=kind) for kind in PRODUCTS}, machine.read_bandwidth()
-    least = expected_seconds(config, args.batch_size, T, rates[args.products], bandwidth, args.recompute)
+    least = expected_seconds(config, args.batch_size, T, rates[args.products], bandwidth, args.recompute, args.products)
     measured, sequences = measured_step(config, args.batch_size, T, args.recompute, least, args.products)
     return {
         **machine.environment(),

@@ -8,13 +8,14 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arguments import check_linear
-from .gemm import BIAS, NOTHING, current_products, gemm
-from .runtime.checks import check_shape, contiguous, given, gradients, matrix, one_dtype
+from .gemm import BIAS, NOTHING, current_products, gemm, products_of
+from .gemm.narrow import NARROW, narrow
+from .runtime.checks import check_shape, contiguous, flat, given, gradients, matrix, one_dtype
 from .runtime.remembering import remembered
 
 
 class LinearCache(NamedTuple):
-    x: np.ndarray  # (..., K)
+    x: np.ndarray  # (..., K), narrow or not
     weight: np.ndarray  # (K, N)
     biased: bool = True
 
@@ -29,6 +30,14 @@ def linear_forward(x, weight, bias, alloc=np.empty):
     return out, LinearCache(x, weight, bias is not None)
 
 
+def for_backward(x, alloc):
+    """x as a product's cache may keep it: x itself, or for products in bfloat16 a narrow copy.
+
+    The product rounds x in any case, forward and backward, so its results have the same bits.
+    """
+    return narrow(flat(x), alloc(x.shape, NARROW)) if products_of(x.dtype) == "bfloat16" else x
+
+
 def bias_epilogue(bias):
     """The options of ``gemm`` that add ``bias``, which may be None."""
     return {"epilogue": NOTHING} if bias is None else {"epilogue": BIAS, "bias": contiguous(bias)}
@@ -38,7 +47,7 @@ def bias_epilogue(bias):
 def linear_backward(dout, cache, alloc=np.empty, *, add=True, into=None):
     """Gradients dx (..., K), dweight (K, N), dbias (N,); the last two added to, or written to, those of ``into``."""
     x, weight, biased = cache
-    dtype = one_dtype(x=x, dout=dout)
+    dtype = one_dtype(weight=weight, dout=dout)
     K, N = weight.shape
     check_shape("dout", dout, (*x.shape[:-1], N))
     (dweight, dbias), add = gradients(into, dtype, add, dweight=(K, N), dbias=(N,) if biased else None)

@@ -1,9 +1,11 @@
 """The feed-forward layer of a block, with GELU and its derivative applied as the matrix products end.
 
-The twin is ``layers.mlp``. The cache for the backward holds the activation's input alone. The backward computes the
+The twin is ``layers.mlp``. The cache for the backward holds x and the activation's input alone. The backward computes the
 activation again together with its derivative, which needs the same exponential. Rows are taken in chunks, so that
 the wide arrays between the two products (``CHUNK_ROWS`` × W) are scratch that stays in the last-level cache. Activations
 other than the tanh GELU are a pass of their own over that scratch.
+
+With products in bfloat16 the cache holds both in bfloat16, half the memory: ``gpt_numpy.products`` says what follows.
 """
 
 from typing import NamedTuple
@@ -14,7 +16,8 @@ from ..arguments import check_mlp
 from ..config import GATED_ACTIVATIONS
 from .activation import ActivationCache, activation_backward, activation_forward, gate_rows, gate_rows_backward
 from .gemm import BIAS_GELU_KEEP, GELU_BACKWARD, current_products, gemm
-from .linear import bias_epilogue
+from .gemm.narrow import NARROW, narrow, widen
+from .linear import bias_epilogue, for_backward
 from .runtime.checks import check_shape, contiguous, given, gradients, matrix, one_dtype
 from .runtime.remembering import remembered
 from .runtime.scratch import op_scratch
@@ -23,8 +26,8 @@ CHUNK_ROWS = 1024  # rows at a time
 
 
 class MLPCache(NamedTuple):
-    x: np.ndarray  # (..., C)
-    hidden: np.ndarray  # (rows, W), or (rows, 2W) where gated: before the activation
+    x: np.ndarray  # (..., C), or a narrow copy
+    hidden: np.ndarray  # (rows, W), or (rows, 2W) where gated: before the activation; narrow or not
     fc_weight: np.ndarray  # (C, W) or (C, 2W)
     proj_weight: np.ndarray  # (W, C)
     activation: str
@@ -37,24 +40,35 @@ def _chunks(rows):
     return [slice(rows * i // count, rows * (i + 1) // count) for i in range(count)]
 
 
-def _activate(rows, fc_weight, fc_bias, activation, hidden, out):
-    """hidden = rows · fc_weight + fc_bias, and out = its activation."""
+def _activate(rows, fc_weight, fc_bias, activation, kept, out):
+    """kept = rows · fc_weight + fc_bias, and out = its activation."""
     if activation == "gelu" and fc_bias is not None:
-        gemm(rows, fc_weight, out, epilogue=BIAS_GELU_KEEP, bias=fc_bias, extra=hidden)
+        gemm(rows, fc_weight, out, epilogue=BIAS_GELU_KEEP, bias=fc_bias, extra=kept)
         return
+    hidden = _as_floats(kept, out.dtype)
     gemm(rows, fc_weight, hidden, **bias_epilogue(fc_bias))
+    if hidden is not kept:
+        narrow(hidden, kept)
     if activation in GATED_ACTIVATIONS:
         gate_rows(hidden, GATED_ACTIVATIONS[activation], out)
     else:
         activation_forward(hidden, activation, alloc=lambda *_: out)
 
 
-def _differentiate(dout, proj_weight, activation, hidden, activated, dhidden):
+def _as_floats(kept, dtype):
+    """``kept`` itself, or where it is narrow, scratch of its shape for the same numbers in ``dtype``."""
+    return op_scratch("mlp hidden", dtype, kept.shape)[0] if kept.dtype == NARROW else kept
+
+
+def _differentiate(dout, proj_weight, activation, kept, activated, dhidden):
     """dhidden from dout, and ``activated`` again, of one chunk of rows."""
     if activation == "gelu":
-        options = dict(epilogue=GELU_BACKWARD, extra=hidden, activation=activated)
+        options = dict(epilogue=GELU_BACKWARD, extra=kept, activation=activated)
         gemm(dout, proj_weight, dhidden, b_transposed=True, **options)
         return
+    hidden = _as_floats(kept, dout.dtype)
+    if hidden is not kept:
+        widen(kept, hidden)
     if activation in GATED_ACTIVATIONS:
         (dactivated,) = op_scratch("mlp gate", dout.dtype, activated.shape)
         gemm(dout, proj_weight, dactivated, b_transposed=True)
@@ -75,8 +89,9 @@ def mlp_forward(x, fc_weight, fc_bias, proj_weight, proj_bias, alloc=np.empty, a
     dtype = one_dtype(x=x, fc_weight=fc_weight, proj_weight=proj_weight, **biases)
     check_mlp(x, fc_weight, fc_bias, proj_weight, proj_bias, activation)
     wide, N = proj_weight.shape
+    x = for_backward(x, alloc)
     rows, out = matrix(x), (alloc_out or alloc)((*x.shape[:-1], N), dtype)
-    hidden, out_rows = alloc((len(rows), fc_weight.shape[1]), dtype), matrix(out)
+    hidden, out_rows = alloc((len(rows), fc_weight.shape[1]), x.dtype), matrix(out)
     fc_weight, proj_weight = matrix(fc_weight), matrix(proj_weight)
     fc_bias = contiguous(fc_bias)
     for part in _chunks(len(rows)):
@@ -91,7 +106,7 @@ def mlp_forward(x, fc_weight, fc_bias, proj_weight, proj_bias, alloc=np.empty, a
 def mlp_backward(dout, cache, alloc=np.empty, *, add=True, into=None):
     """Gradients dx (..., C), dfc_weight, dfc_bias, dproj_weight, dproj_bias; see ``layers.mlp``."""
     x, hidden, fc_weight, proj_weight, kind, (fc_biased, proj_biased) = cache
-    dtype = one_dtype(x=x, dout=dout)
+    dtype = one_dtype(fc_weight=fc_weight, dout=dout)
     wide, N = proj_weight.shape
     check_shape("dout", dout, (*x.shape[:-1], N))
     arrays, add = gradients(

@@ -1,6 +1,7 @@
 """The kernels with products in bfloat16: the same functions, whose matrix products round their operands in packing.
 
-The twin of ``layers.rounded``; see ``gpt_numpy.products`` for what is rounded and what is not. Arrays are float32.
+The twin of ``layers.rounded``; see ``gpt_numpy.products`` for what is rounded and what is not. Arrays are float32; what
+caches keep in bfloat16 is uint16 (``gemm.narrow``).
 """
 
 import functools
@@ -12,6 +13,7 @@ from .runtime.checks import FLOATS
 
 __all__ = list(kernels.__all__)
 
+COPIES_INPUTS = True  # the caches of mlp and of attention with its projections hold no x, but narrow copies
 WITH_PRODUCTS = ("linear_", "mlp_", "attention_", "multi_head_attention_", "lm_head_")
 
 

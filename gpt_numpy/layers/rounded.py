@@ -67,11 +67,15 @@ def linear_backward(dout, cache, alloc=np.empty):
 
 
 def mlp_forward(x, fc_weight, fc_bias, proj_weight, proj_bias, alloc=np.empty, alloc_out=None, activation="gelu"):
-    """`layers.mlp_forward` with rounded operands."""
+    """`layers.mlp_forward` with rounded operands.
+
+    The activation's input is rounded for the backward alone, which takes both the activation and its slope there.
+    """
     hidden, fc_cache = linear_forward(x, fc_weight, fc_bias, alloc)
-    activated, gelu_cache = activate(hidden, activation, alloc)
+    activated, _ = activate(hidden, activation, alloc)
     out, proj_cache = linear_forward(activated, proj_weight, proj_bias, alloc_out or alloc)
-    return out, MLPCache(fc_cache, gelu_cache, proj_cache, activation)
+    activated, gelu_cache = activate(round_to_bfloat16(hidden), activation, alloc)
+    return out, MLPCache(fc_cache, gelu_cache, proj_cache._replace(x=activated), activation)
 
 
 @adds_into(4)

@@ -54,18 +54,23 @@ def training_flops_per_token(config: GPTConfig) -> float:
     return sum(step_flops(config, 1, config.block_size).values()) / config.block_size
 
 
-def training_memory(config: GPTConfig, batch_size: int, block_size: int, recompute: bool = False) -> dict[str, int]:
+def training_memory(
+    config: GPTConfig, batch_size: int, block_size: int, recompute: bool = False, products: str = "float32"
+) -> dict[str, int]:
     """Bytes by purpose at the peak of a float32 training step through the kernels."""
     B, T, C, L = batch_size, block_size, config.n_embd, config.n_layer
     rows, N = B * T, parameters.count(config)
     stream = rows * C * FLOAT32  # one array (B, T, C)
     qkv, heads = rows * config.qkv_columns * FLOAT32, rows * config.heads_width * FLOAT32
     per_row = rows * FLOAT32
-    # Kept by a block: its two normalised inputs (with the mean and deviation of each row), q, k, v, the heads (with
-    # one logarithm a row and head), both sums, and the hidden layer before its activation; a branch lives until added.
-    block = 4 * stream + qkv + heads + config.hidden_columns * per_row + 4 * per_row + config.n_head * per_row
-    if config.qk_norm:  # normalised queries and keys, with one number a head
-        block += (config.n_head + config.key_heads) * (config.head_size + 1) * per_row
+    # Kept by a block: both sums, the heads (with one logarithm a row and head), the mean and deviation of each row of both
+    # norms; and as operands of products its two normalised inputs, q, k, v and the hidden layer before its activation.
+    operands = 2 * stream + config.hidden_columns * per_row + (0 if config.qk_norm else qkv)
+    if products == "bfloat16":
+        operands //= 2
+    block = 2 * stream + heads + operands + 4 * per_row + config.n_head * per_row
+    if config.qk_norm:  # normalised queries and keys, with one number a head; what the norms are applied to is float32
+        block += qkv + (config.n_head + config.key_heads) * (config.head_size + 1) * per_row
     # Made by a block's backward: dx of four layers, dheads, dq, dk and dv. The block's own dx is in the stream's region.
     backward = 3 * stream + heads + qkv
     return {
@@ -73,25 +78,36 @@ def training_memory(config: GPTConfig, batch_size: int, block_size: int, recompu
         "gradients": N * FLOAT32,
         "moments of AdamW": 2 * N * FLOAT32,
         "kept for the backward": (block + L * stream if recompute else L * block) + 2 * stream,
-        "made by a branch": stream,
+        # A branch lives until it is added. A normalised input that is not kept itself lives beside it.
+        "made by a branch": stream if products == "float32" else 2 * stream,
         "made by the backward": backward + 4 * stream,
-        "scratch of the kernels": _kernel_scratch(config, rows),
+        "scratch of the kernels": _kernel_scratch(config, batch_size, block_size, products),
     }
 
 
-def _kernel_scratch(config, rows):
-    """Bytes of the chunks in which the kernels go through the rows of the mlp and of the output head."""
+def _kernel_scratch(config, batch_size, block_size, products):
+    """Bytes of the chunks in which the kernels go through the rows of the mlp and of the output head.
+
+    With products in bfloat16, also those of what is rounded to be kept.
+    """
     if compiler.missing():
         return 0
-    from ..kernels import lm_head, mlp
+    from ..kernels import attention, lm_head, mlp
 
+    rows = batch_size * block_size
     mlp_rows = min(rows, mlp.CHUNK_ROWS)
     logits_rows = min(rows, max(1, lm_head.CHUNK_BYTES // (config.vocab_size * FLOAT32)))
-    wide = config.hidden_columns + config.mlp_width
-    return (mlp_rows * wide + logits_rows * config.vocab_size) * FLOAT32
+    numbers = mlp_rows * (config.hidden_columns + config.mlp_width) + logits_rows * config.vocab_size
+    if products == "bfloat16":
+        heads_rows = min(batch_size, max(1, attention.CHUNK_ROWS // block_size)) * block_size
+        numbers += 0 if config.qk_norm else heads_rows * config.qkv_columns
+        numbers += 0 if config.mlp == "gelu" and config.has_bias("mlp") else mlp_rows * config.hidden_columns
+    return numbers * FLOAT32
 
 
-def expected_seconds(config, batch_size, block_size, flops_per_second, bytes_per_second, recompute=False):
+def expected_seconds(
+    config, batch_size, block_size, flops_per_second, bytes_per_second, recompute=False, products="float32"
+):
     """Seconds of a training step, from the two figures of ``limits``.
 
     The sum of the products' time at the machine's rate and the time of moving memory: the optimizer reads four arrays of the
@@ -99,7 +115,7 @@ def expected_seconds(config, batch_size, block_size, flops_per_second, bytes_per
     the backward is written once and read twice.
     """
     flops = sum(step_flops(config, batch_size, block_size).values()) * (4 / 3 if recompute else 1)
-    memory = training_memory(config, batch_size, block_size, recompute)
+    memory = training_memory(config, batch_size, block_size, recompute, products)
     moved = 11 * memory["parameters"] + 3 * memory["kept for the backward"]
     return flops / flops_per_second + moved / bytes_per_second
 

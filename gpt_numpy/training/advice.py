@@ -24,7 +24,7 @@ def before(settings, config, corpus, tokens_per_step, seconds=None):
     passes = settings.max_steps * tokens_per_step / max(training, 1)
     rows = settings.micro_batch_size or settings.batch_size
     flops = sum(step_flops(config, 1, config.block_size).values()) / config.block_size * tokens_per_step
-    memory = training_memory(config, rows, config.block_size, settings.recompute)
+    memory = training_memory(config, rows, config.block_size, settings.recompute, settings.products)
     text = (
         f"{counted(N, 'parameter')} learn from {counted(training, 'token')}, {training / N:.2g} for each; "
         f"{counted(settings.max_steps, 'step')} of {counted(tokens_per_step, 'token')} read the text {passes:,.2g} times. "

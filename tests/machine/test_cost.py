@@ -5,6 +5,7 @@ import pytest
 
 from gpt_numpy import GPT, GPTConfig, kernels, parameters
 from gpt_numpy.machine import cost
+from gpt_numpy.products import PRODUCTS
 from gpt_numpy.workspace import Workspace
 
 CONFIG = GPTConfig(vocab_size=101, block_size=16, n_layer=3, n_head=4, n_embd=64)
@@ -18,16 +19,17 @@ OTHERS = {
 }
 
 
+@pytest.mark.parametrize("products", PRODUCTS)
 @pytest.mark.parametrize("recompute", [False, True])
 @pytest.mark.parametrize("parts", [{}, *OTHERS.values()], ids=["gpt2", *OTHERS])
-def test_the_bytes_of_a_step_are_those_that_its_workspace_takes(parts, recompute):
+def test_the_bytes_of_a_step_are_those_that_its_workspace_takes(parts, recompute, products):
     workspace = Workspace()
     config = CONFIG.replace(**parts)
-    model = GPT(config, ops=kernels, workspace=workspace, recompute=recompute)
+    model = GPT(config, ops=kernels, workspace=workspace, recompute=recompute, products=products)
     tokens = np.zeros((2, 16), np.int64)
     for _ in range(2):
         model.loss_and_gradients(tokens, tokens)
-    expected = cost.training_memory(config, 2, 16, recompute)
+    expected = cost.training_memory(config, 2, 16, recompute, products)
     predicted = sum(expected[f"{kept}"] for kept in expected if kept.startswith(("kept", "made")))
     # What is not in the workspace: a mean, a deviation and a logarithm a row, some two percent of it.
     assert 0.94 * predicted <= workspace.nbytes <= predicted

@@ -11,24 +11,26 @@ from typing import NamedTuple
 import numpy as np
 
 from ...architecture.rotation import Rotation
-from ...arguments import check_attention, check_axes, check_heads, check_rotary, own_first_key
+from ...arguments import check_attention, check_axes, check_heads, check_linear, check_rotary, own_first_key
 from ...randomness import Dropout
 from ..dropout import mask_of
-from ..gemm import current_products, products_of
+from ..gemm import current_products, gemm, products_of
+from ..gemm.narrow import NARROW, narrow
 from ..gemm.tile import columns_of
-from ..linear import LinearCache, linear_backward, linear_forward
+from ..linear import LinearCache, bias_epilogue, for_backward, linear_backward, linear_forward
 from ..rmsnorm import RmsnormCache, rmsnorm_backward, rmsnorm_forward
 from ..rotary import turn
 from ..runtime import threads
-from ..runtime.checks import check_shape, contiguous, gradients, one_dtype
+from ..runtime.checks import check_shape, contiguous, given, gradients, matrix, one_dtype
 from ..runtime.recording import not_only_launches
 from ..runtime.remembering import remembered
-from ..runtime.scratch import worker_scratch
+from ..runtime.scratch import op_scratch, worker_scratch
 from . import backward as backward_pass
 from . import few_queries
 from . import forward as forward_pass
 from .score_tile import QUERIES, STRIP_ROWS
 
+CHUNK_ROWS = 1024  # rows of queries, keys and values at a time, where they are narrowed
 _CACHE_BYTES = 400_000  # what the rows that a task works on may take: they should stay in the second-level cache
 _TASKS_PER_THREAD = 3  # at least, where there are queries enough, so that no thread waits long for the last
 _LEAST_ROWS = 96  # queries for which packing the keys is worth it
@@ -36,7 +38,7 @@ _NO_DROPOUT = Dropout(0.0, 0)
 
 
 class AttentionCache(NamedTuple):
-    q: np.ndarray  # (B, Tq, n_head, head_size)
+    q: np.ndarray  # (B, Tq, n_head, head_size); all three floating-point, or all narrow
     k: np.ndarray  # (B, Tk, n_head, head_size)
     v: np.ndarray  # (B, Tk, n_head, head_size)
     out: np.ndarray  # (B, Tq, n_head, head_size)
@@ -52,7 +54,7 @@ class HeadsCache(NamedTuple):
 
 
 class MultiHeadAttentionCache(NamedTuple):
-    attn: LinearCache  # x (B, T, C), weight (C, 3C)
+    attn: LinearCache  # x (B, T, C), perhaps narrow; weight (C, 3C)
     attention: AttentionCache
     proj: LinearCache  # heads side by side (B, T, C), weight (C, C)
     q: HeadsCache
@@ -86,13 +88,13 @@ def _rounds(q):
     return products_of(q.dtype) == "bfloat16"
 
 
-def _plan(q, k, backward):
+def _plan(out, k, backward):
     """(number of tasks, queries at a time, scratch, the same as operands, strips' ranges, padded head size)."""
-    B, Tq, n_head, head_size = q.shape
+    B, Tq, n_head, head_size = out.shape
     n_keys, n_kv_head = k.shape[1:3]
-    columns = columns_of(q.itemsize)
+    columns = columns_of(out.itemsize)
     width = -(-head_size // columns) * columns
-    rows = _rows_in_cache(Tq, width, columns, 3 if backward else 2, q.itemsize)
+    rows = _rows_in_cache(Tq, width, columns, 3 if backward else 2, out.itemsize)
     if backward:
         n_tasks, size = B * n_kv_head, backward_pass.scratch_size(n_keys, rows, width, columns)
     else:
@@ -100,11 +102,11 @@ def _plan(q, k, backward):
         n_blocks = max(-(-Tq // rows), min(-(-Tq // _LEAST_ROWS), wanted))
         rows = -(-Tq // n_blocks // STRIP_ROWS) * STRIP_ROWS
         n_tasks, size = -(-Tq // rows) * B * n_head, forward_pass.scratch_size(rows, width, columns)
-        if Tq <= few_queries.MOST_QUERIES and not _rounds(q):
+        if Tq <= few_queries.MOST_QUERIES and not _rounds(out):
             size = few_queries.scratch_size(n_keys, width, columns)
     ranges = worker_scratch(np.int64, 2 * (QUERIES // STRIP_ROWS))
-    scratch = worker_scratch(q.dtype, size)
-    panels = scratch.view(np.uint32) if _rounds(q) else scratch
+    scratch = worker_scratch(out.dtype, size)
+    panels = scratch.view(np.uint32) if _rounds(out) else scratch
     return n_tasks, rows, scratch, panels, ranges.reshape(len(ranges), -1, 2), width
 
 
@@ -118,15 +120,20 @@ def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty, sca
     """
     one_dtype(q=q, k=k, v=v)
     check_attention(q, k, v)
-    B, Tq, n_head, head_size = q.shape
+    return _attend(q, k, v, first_key, dropout, alloc(q.shape, q.dtype), scale)
+
+
+def _attend(q, k, v, first_key, dropout, out, scale):
+    """`attention_forward` into ``out`` without checks of q, k and v, which may be narrow for products in bfloat16."""
+    B, Tq, n_head, _ = q.shape
     first_key, dropout = _first_key_or_none(first_key, B, Tq, k.shape[1]), dropout or _NO_DROPOUT
-    out, log_sums = alloc(q.shape, q.dtype), np.empty(B * n_head * Tq, q.dtype)
+    log_sums = np.empty(B * n_head * Tq, out.dtype)
     cache = AttentionCache(_readable(q), _readable(k), _readable(v), out, log_sums, first_key, dropout, scale)
     if q.size:
-        n_tasks, rows, scratch, panels, ranges, width = _plan(q, k, backward=False)
-        mask = mask_of(dropout, n_head * Tq, q.dtype)
-        shared = first_key, log_sums, *mask, _base2_scale(q, scale), width  # the fields of Shared
-        if Tq <= few_queries.MOST_QUERIES and not _rounds(q):
+        n_tasks, rows, scratch, panels, ranges, width = _plan(out, k, backward=False)
+        mask = mask_of(dropout, n_head * Tq, out.dtype)
+        shared = first_key, log_sums, *mask, _base2_scale(out, scale), width  # the fields of Shared
+        if Tq <= few_queries.MOST_QUERIES and not _rounds(out):
             few_queries.forward_few(B * n_head, *cache[:3], out, scratch, ranges, *shared)
         else:
             forward_pass.forward(n_tasks, *cache[:3], out, scratch, panels, ranges, rows, *shared)
@@ -143,24 +150,24 @@ def attention_backward(dout, cache, alloc=np.empty):
 def _backward_into(dout, cache, dq, dk, dv):
     """The gradients, written to dq, dk and dv, which may be strided views."""
     q, k, v, out, log_sums, first_key, dropout, scale = cache
-    one_dtype(q=q, dout=dout)
+    one_dtype(out=out, dout=dout)
     check_shape("dout", dout, q.shape)
     B, Tq, n_head, head_size = q.shape
     if not q.size:
         dk[...] = dv[...] = 0
         not_only_launches()
         return
-    n_tasks, group_rows, scratch, panels, ranges, width = _plan(q, k, backward=True)
-    factor = q.dtype.type(1 / math.sqrt(head_size) if scale is None else scale)
+    n_tasks, group_rows, scratch, panels, ranges, width = _plan(out, k, backward=True)
+    factor = out.dtype.type(1 / math.sqrt(head_size) if scale is None else scale)
     arrays = q, k, v, out, contiguous(dout), dq, dk, dv  # the fields of Arrays
-    mask = mask_of(dropout, n_head * Tq, q.dtype)
-    shared = first_key, log_sums, *mask, _base2_scale(q, scale), width  # the fields of Shared
+    mask = mask_of(dropout, n_head * Tq, out.dtype)
+    shared = first_key, log_sums, *mask, _base2_scale(out, scale), width  # the fields of Shared
     backward_pass.backward(n_tasks, scratch, panels, ranges, group_rows, factor, *arrays, *shared)
 
 
-def _base2_scale(q, scale):
-    natural = math.log2(math.e) / math.sqrt(q.shape[3]) if scale is None else math.log2(math.e) * scale
-    return q.dtype.type(natural)
+def _base2_scale(out, scale):
+    natural = math.log2(math.e) / math.sqrt(out.shape[3]) if scale is None else math.log2(math.e) * scale
+    return out.dtype.type(natural)
 
 
 def _looked_at(
@@ -203,11 +210,18 @@ def multi_head_attention_forward(
     """
     check_axes(2, x=x, attn_weight=attn_weight)
     n_head = check_heads(n_head, attn_weight.shape[-1], n_kv_head)
-    qkv, attn_cache = linear_forward(x, attn_weight, attn_bias, alloc)
-    q, k, v = split_heads(qkv, n_head, n_kv_head)
-    q, q_cache = _prepare_heads(q, q_norm, epsilon, rotation, alloc)
-    k, k_cache = _prepare_heads(k, k_norm, epsilon, rotation, alloc)
-    heads, attention_cache = attention_forward(q, k, v, first_key, dropout, alloc, scale)
+    if _rounds(x) and q_norm is None:
+        qkv, attn_cache = _project_narrow(x, attn_weight, attn_bias, n_head, n_kv_head, rotation, alloc)
+        q, k, v = split_heads(qkv, n_head, n_kv_head)
+        q_cache = k_cache = HeadsCache(None, rotation)
+    else:
+        qkv, attn_cache = linear_forward(x, attn_weight, attn_bias, alloc)
+        attn_cache = attn_cache._replace(x=for_backward(x, alloc))
+        q, k, v = split_heads(qkv, n_head, n_kv_head)
+        q, q_cache = _prepare_heads(q, q_norm, epsilon, rotation, alloc)
+        k, k_cache = _prepare_heads(k, k_norm, epsilon, rotation, alloc)
+        check_attention(q, k, v)
+    heads, attention_cache = _attend(q, k, v, first_key, dropout, alloc(q.shape, x.dtype), scale)
     out, proj_cache = linear_forward(merge_heads(heads), proj_weight, proj_bias, alloc_out or alloc)
     return out, MultiHeadAttentionCache(attn_cache, attention_cache, proj_cache, q_cache, k_cache)
 
@@ -245,8 +259,33 @@ def _checked_into(into, dout, cache):
     shapes = [s for c in (cache.attn, cache.proj) for s in (c.weight.shape, c.weight.shape[1:] if c.biased else None)]
     if cache.q.norm:
         names, shapes = [*names, "dq_norm", "dk_norm"], shapes + [c.norm.weight.shape for c in (cache.q, cache.k)]
-    gradients(into, one_dtype(dout=dout, x=cache.attn.x), **dict(zip(names, shapes)))
+    gradients(into, one_dtype(dout=dout, weight=cache.attn.weight), **dict(zip(names, shapes)))
     return into[:2], into[2:4], [(target,) for target in into[4:]] or (None, None)
+
+
+def _project_narrow(x, weight, bias, n_head, n_kv_head, rotation, alloc):
+    """Queries, keys and values (B, T, columns), narrow and turned by the angles of ``rotation``; and the ``LinearCache``.
+
+    They are scratch before they are rounded, of as many sequences at a time as have about ``CHUNK_ROWS`` rows.
+    """
+    dtype = one_dtype(x=x, weight=weight, **given(bias=bias))
+    check_linear(x, weight, bias)
+    x = for_backward(x, alloc)
+    qkv, weight = alloc((*x.shape[:2], weight.shape[1]), NARROW), matrix(weight)
+    if rotation is not None:
+        one_dtype(weight=weight, cos=rotation.cos, sin=rotation.sin)
+        check_rotary(split_heads(qkv, n_head, n_kv_head)[0], rotation)
+    at_a_time = max(1, CHUNK_ROWS // max(1, x.shape[1]))
+    for first in range(0, len(x), at_a_time):
+        part = slice(first, first + at_a_time)
+        (numbers,) = op_scratch("heads", dtype, qkv[part].shape)
+        gemm(matrix(x[part]), weight, matrix(numbers), **bias_epilogue(bias))
+        if rotation is not None:
+            angles = rotation.of_sequences(part)
+            for heads in split_heads(numbers, n_head, n_kv_head)[:2]:
+                turn(heads, heads, angles)
+        narrow(numbers, qkv[part])
+    return qkv, LinearCache(x, weight, bias is not None)
 
 
 def _prepare_heads(x, weight, epsilon, rotation, alloc):

@@ -334,7 +334,7 @@ def _backward_task(worker, task, arrays, shared, scale, group_rows, scratch):
     fill_zeros(array, memory.dkeys, memory.deltas)
     for h in range(kv_head * sharing, (kv_head + 1) * sharing):
         _add_query_head(memory, arrays, shared, scale, group_rows, b, h, kv_head)
-    one = arrays.q.dtype.type(1)
+    one = array.dtype.type(1)
     _write_rows(Rows(array, memory.dkeys, step), Tk, scale, head_rows(arrays.dk, b, 0, kv_head), head_size)
     _write_rows(Rows(array, memory.dvalues, step), Tk, one, head_rows(arrays.dv, b, 0, kv_head), head_size)
 

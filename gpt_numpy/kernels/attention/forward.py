@@ -189,7 +189,7 @@ def _finish_rows(shared, memory, queries, out, head):
 @part
 def _add_tile(shared, memory, queries, k, v, tile):
     """One tile of keys against the task's queries, as many at a time as have room for their scores."""
-    array, panels, head_size, panel = memory.array, memory.panels, k.shape[3], tile_columns(k)
+    array, panels, head_size, panel = memory.array, memory.panels, k.shape[3], tile_columns(memory.array)
     n_keys = min(KEYS, k.shape[1] - tile)
     pack_keys_turned(
         head_rows(k, queries.sequence, tile, queries.head), n_keys, head_size, panels, memory.keys, shared.width
@@ -238,7 +238,7 @@ def _memory_of(scratch, worker, step, task_rows):
 
 @part
 def _forward_task(worker, task, q, k, v, out, shared, task_rows, scratch):
-    (B, Tq, n_head, head_size), step = q.shape, shared.width + tile_columns(q)
+    (B, Tq, n_head, head_size), step = q.shape, shared.width + tile_columns(out)
     b, h = task % (B * n_head) // n_head, task % n_head
     n_blocks = (Tq + task_rows - 1) // task_rows
     start = (n_blocks - 1 - task // (B * n_head)) * task_rows  # the longest first

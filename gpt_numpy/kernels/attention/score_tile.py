@@ -38,10 +38,19 @@ from ..gemm.tile import (
     words_of,
 )
 from ..runtime import emitting
-from ..runtime.bfloat16 import TOGETHER, in_words, is_rounded, numbers_in, store_paired, store_row
+from ..runtime.bfloat16 import (
+    TOGETHER,
+    in_words,
+    is_rounded,
+    load_number,
+    load_number_tail,
+    numbers_in,
+    store_paired,
+    store_row,
+)
 from ..runtime.decorators import part
 from ..runtime.emitting import Lanes, Rows, native
-from ..runtime.vectors import broadcast, lanes, load, load_tail, prefetch, store, store_tail
+from ..runtime.vectors import broadcast, lanes, load, prefetch, store, store_tail
 
 STRIP_ROWS = TILE.rows
 _K_TOGETHER = 2  # of a product's loop: divides every tile's rows and columns, hence every depth there is
@@ -161,7 +170,7 @@ def fetch_rows(rows, n_rows, count):
 
 @part
 def copy_rows(source, n_rows, count, target, n_padded, width):
-    """``n_rows`` rows of ``count`` elements to ``n_padded`` rows of ``width`` elements; the rest zeros."""
+    """``n_rows`` rows of ``count`` elements to ``n_padded`` rows of ``width`` numbers; the rest zeros."""
     for row in range(n_padded):
         start = source.first + row * source.step
         to = target.first + row * target.step
@@ -169,10 +178,10 @@ def copy_rows(source, n_rows, count, target, n_padded, width):
         fetch_rows(Rows(source.array, start + _AHEAD * source.step, source.step), 1, count)
         j = 0
         while j + lanes(target.array) <= left:
-            store(target.array, to + j, load(source.array, start + j))
+            store(target.array, to + j, load_number(source.array, start + j))
             j += lanes(target.array)
         while j < width:
-            store(target.array, to + j, load_tail(source.array, start + j, left - j))
+            store(target.array, to + j, load_number_tail(source.array, start + j, left - j))
             j += lanes(target.array)
 
 

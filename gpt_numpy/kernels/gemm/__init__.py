@@ -20,6 +20,7 @@ from ..runtime.emitting import cpu_features
 from ..runtime.recording import not_only_launches
 from ..runtime.scratch import worker_scratch
 from .blocked import multiply
+from .narrow import NARROW
 from .numpy_twin import BIAS, BIAS_GELU, BIAS_GELU_KEEP, GELU_BACKWARD, NOTHING, gemm_numpy
 from .plan import PANEL_BYTES, Tiling, panels_size, plan
 from .tile import TILE, columns_of
@@ -29,6 +30,7 @@ __all__ += ["current_products", "gemm", "gemm_numpy", "gemm_vectors", "products_
 
 _DTYPES = tuple(map(np.dtype, (np.float32, np.float64)))
 _ABSENT = {dtype: np.empty(0, dtype) for dtype in _DTYPES}  # for arrays that are not used
+_NO_NARROW = np.empty(0, NARROW)  # likewise, of the type that ``extra`` has in products in bfloat16
 _WORD = np.dtype(np.uint32)  # of panels in bfloat16: TOGETHER k
 _ROUNDED = Tiling(TILE.rows, columns_of(4), TOGETHER * PANEL_BYTES // _WORD.itemsize)
 TILINGS = {dtype: Tiling(TILE.rows, columns_of(dtype.itemsize), PANEL_BYTES // dtype.itemsize) for dtype in _DTYPES}
@@ -74,10 +76,11 @@ def gemm_vectors(
     absent = _ABSENT[out.dtype]
     if products == "bfloat16":
         tiling, panels = _ROUNDED, worker_scratch(_WORD, panels_size(_ROUNDED, 1 / TOGETHER))
-        tiles = worker_scratch(out.dtype, TILE.rows * tiling.columns)
+        tiles, no_extra = worker_scratch(out.dtype, TILE.rows * tiling.columns), _NO_NARROW
     else:
         tiling = TILINGS[out.dtype]
         panels = tiles = worker_scratch(out.dtype, panels_size(tiling, 1))
+        no_extra = absent
     n_tasks, *cut = plan(M, N, K, threads.count(), tiling)
     multiply(
         n_tasks,
@@ -96,7 +99,7 @@ def gemm_vectors(
         add,
         epilogue,
         absent if bias is None else bias,
-        absent if extra is None else extra.reshape(-1),
+        no_extra if extra is None else extra.reshape(-1),
         absent if activation is None else activation.reshape(-1),
         absent if sums is None else sums,
         add_sums,
@@ -151,7 +154,8 @@ def gemm(a, b, out, **options):
                                   activation like out
     sums, add_sums                sums (N,) = (+=) the column sums of B: a bias's gradient, where B is dout
     products                      "float32", or for float32 arrays "bfloat16": the elements of A and B are rounded to
-                                  bfloat16 first; everything else stays float32 (default: as `with_operands` says)
+                                  bfloat16 first; everything else stays float32 (default: as `with_operands` says).
+                                  A and ``extra`` may then be narrow (``gemm.narrow``)
     """
     if out.dtype == np.float32:
         options.setdefault("products", products_of(out.dtype))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..runtime.bfloat16 import load_number, load_number_tail, store_number, store_number_tail
 from ..runtime.decorators import part
 from ..runtime.emitting import Rows
 from ..runtime.threads import launcher, parallel_for
@@ -47,7 +48,7 @@ BLOCK_ROWS = BLOCK_TILES * TILE.rows  # rows of A packed at a time
 class Operands(NamedTuple):
     """C (+)= A · B; all arrays flat."""
 
-    a: np.ndarray
+    a: np.ndarray  # narrow (uint16) or not, for products in bfloat16
     b: np.ndarray
     c: np.ndarray
     M: int
@@ -63,7 +64,7 @@ class Passing(NamedTuple):
 
     epilogue: int
     bias: np.ndarray  # (N,)
-    extra: np.ndarray  # like C
+    extra: np.ndarray  # like C, narrow or not
     activation: np.ndarray  # like C
     sums: np.ndarray  # (N,), the column sums of B
     add_sums: bool  # sums +=, not sums =
@@ -144,14 +145,14 @@ def _activate(c, piece, shift, extra, keep):
         while j + lanes(c) <= piece.columns:
             value = load(c, row + j) + load(shift.bias, shift.first + j)
             if keep:
-                store(extra, row + j, value)
+                store_number(extra, row + j, value)
             store(c, row + j, gelu(value))
             j += lanes(c)
         left = piece.columns - j
         if left > 0:
             value = load_tail(c, row + j, left) + load_tail(shift.bias, shift.first + j, left)
             if keep:
-                store_tail(extra, row + j, value, left)
+                store_number_tail(extra, row + j, value, left)
             store_tail(c, row + j, gelu(value), left)
 
 
@@ -166,14 +167,14 @@ def _differentiate(c, piece, extra, activation):
         j = 0
         while j + lanes(c) <= piece.columns:
             gradient = load(c, row + j)
-            activated, slope = gelu_and_derivative(load(extra, row + j))
+            activated, slope = gelu_and_derivative(load_number(extra, row + j))
             store(activation, row + j, activated)
             store(c, row + j, gradient * slope)
             j += lanes(c)
         left = piece.columns - j
         if left > 0:
             gradient = load_tail(c, row + j, left)
-            activated, slope = gelu_and_derivative(load_tail(extra, row + j, left))
+            activated, slope = gelu_and_derivative(load_number_tail(extra, row + j, left))
             store_tail(activation, row + j, activated, left)
             store_tail(c, row + j, gradient * slope, left)
 

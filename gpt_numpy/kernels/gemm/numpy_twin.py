@@ -33,23 +33,37 @@ def gemm_numpy(
     products="float32",
 ):
     """`gemm`, by NumPy."""
-    left, right = (round_to_bfloat16(a), round_to_bfloat16(b)) if products == "bfloat16" else (a, b)
+    left, right = (_rounded(a), _rounded(b)) if products == "bfloat16" else (a, b)
     value = (left.T if a_transposed else left) @ (right.T if b_transposed else right)
     if add:
         value += out
     if epilogue == GELU_BACKWARD:
-        activation[...] = _gelu(extra)
-        value *= _gelu_derivative(extra)
+        before = _widened(extra) if extra.dtype == np.uint16 else extra
+        activation[...] = _gelu(before)
+        value *= _gelu_derivative(before)
     elif epilogue != NOTHING:
         value += bias
         if epilogue == BIAS_GELU_KEEP:
-            extra[...] = value
+            extra[...] = _narrow(value) if extra.dtype == np.uint16 else value
         if epilogue != BIAS:
             value = _gelu(value)
     out[...] = value
     if sums is not None:
         columns = b.sum(axis=1 if b_transposed else 0)
         sums[...] = columns + sums if add_sums else columns
+
+
+def _widened(x):
+    """A narrow array (uint16, the upper halves of float32 numbers) as float32."""
+    return (x.astype(np.uint32) << 16).view(np.float32)
+
+
+def _narrow(x):
+    return (round_to_bfloat16(x).view(np.uint32) >> 16).astype(np.uint16)
+
+
+def _rounded(x):
+    return _widened(x) if x.dtype == np.uint16 else round_to_bfloat16(x)
 
 
 def _tanh(x):

@@ -9,7 +9,8 @@ Products in bfloat16 have panels of words: one or two neighbouring k of a line, 
 way from the float32 source (``runtime.bfloat16``). Depth in a panel then counts words.
 
 The source is *deep* where k runs along its rows (A as it is, B transposed): packing then transposes small squares in
-registers. Where it is not, lines lie side by side, and packing copies pieces of rows.
+registers. Where it is not, lines lie side by side, and packing copies pieces of rows. A narrow source
+(uint16) is packed into words without a change of its numbers.
 """
 
 from typing import NamedTuple
@@ -21,8 +22,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ..runtime import emitting
-from ..runtime.bfloat16 import TOGETHER, in_words, pair_lanes, pair_neighbours, round_number
-from ..runtime.emitting import Lanes, Vector, native, unpack
+from ..runtime.bfloat16 import TOGETHER, elements_of, in_words, numbers_of, pair_lanes, pair_neighbours, round_number
+from ..runtime.emitting import Lanes, Vector, unpack
 from .plan import DEPTH_STEP
 from .tile import TILE
 
@@ -71,7 +72,8 @@ class _Packer(NamedTuple):
     """What the code that is being emitted packs: the shape of a panel, and where source and panels are."""
 
     builder: ir.IRBuilder
-    vector: emitting.Vector
+    vector: emitting.Vector  # of numbers
+    elements: emitting.Vector  # of the source: narrow, or the same as ``vector``
     width: int
     source: ir.Value  # pointer to the element of line 0 and k = 0
     step: ir.Value
@@ -99,8 +101,8 @@ class _Packer(NamedTuple):
     def load(self, pointer, mask=None):
         """A vector of the source; only where the mask is on, if there is one."""
         if mask is None:
-            return emitting.load_vector(self.builder, pointer, self.vector)
-        return emitting.load_masked(self.builder, pointer, self.vector, mask)
+            return emitting.load_vector(self.builder, pointer, self.elements)
+        return emitting.load_masked(self.builder, pointer, self.elements, mask)
 
     def load_number(self, pointer, mask=None):
         """`load`, as elements of a panel that each hold one number."""
@@ -245,7 +247,7 @@ def _pack(width_of):
         panels: ``Rows``, a panel to a row. Behind each there must be room for one vector more than it holds. The last
         panel's missing lines become 0, as do k beyond the depth up to a multiple of DEPTH_STEP.
         """
-        vector = native(source.types[0].dtype)
+        vector, elements = numbers_of(source.types[0]), elements_of(source.types[0])
         width = width_of(vector)
 
         def codegen(context, builder, sig, args):
@@ -259,7 +261,7 @@ def _pack(width_of):
             origin = _at(builder, emitting.data_pointer(context, builder, array_type, array), index)
             target, panel_step = emitting.unpack_rows(context, builder, panels, args[1])
             rounded = in_words(panels.types[0])
-            packer = _Packer(builder, vector, width, origin, step, depth, target, panel_step, rounded)
+            packer = _Packer(builder, vector, elements, width, origin, step, depth, target, panel_step, rounded)
             whole, rest = builder.sdiv(lines, _I64(width)), builder.srem(lines, _I64(width))
             with builder.if_else(deep) as (along, across):
                 with along:

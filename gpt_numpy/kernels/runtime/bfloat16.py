@@ -7,6 +7,10 @@ halves in the inner loop takes registers and half of its time. `emitting.HAS_BFL
 
 Panels and tiles of scores are arrays either of float32 or float64, or of words. The operations for kernels below take
 both, so that a kernel is written once: `numbers_in` is 1 or 2, and a constant to the compiler.
+
+*Narrow* arrays keep numbers in memory as bfloat16, two bytes each: an element of uint16 is the upper half of a float32. A
+product rounds its operands in any case, so an operand that was kept narrow gives the same bits as one kept in float32.
+Packing takes narrow sources too, and `load_number` and `store_number` take narrow arrays and floating-point ones alike.
 """
 
 import llvmlite.binding as llvm
@@ -16,7 +20,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import emitting
-from .emitting import Lanes, Vector
+from .emitting import Lanes, Vector, native
 
 TOGETHER = 2 if emitting.HAS_BFLOAT16 else 1  # numbers in a word
 _I64 = ir.IntType(64)
@@ -59,15 +63,35 @@ def dot_words(total, x, y):
 
 
 def round_number(x):
-    """Words of one number: lanes of float32 as uint32, those of the nearest bfloat16, ties to even; NaN stays NaN."""
+    """Words of one number: lanes of float32 as uint32, those of the nearest bfloat16, ties to even; NaN stays NaN.
+
+    x may be narrow (uint16), as may be the arguments of `pair_neighbours` and `pair_lanes`.
+    """
+    if _holds_narrow(x):
+        return x.convert(types.uint32) << 16
     bits = x.bits(types.uint32)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
     return emitting.select(x.differs(x), bits | 0x400000, rounded)
 
 
+def _holds_narrow(x):
+    return x.type.element is types.uint16
+
+
+def narrowed(x):
+    """Lanes of float32 as narrow ones, rounded as words are."""
+    if not emitting.HAS_BFLOAT16:
+        return (round_number(x) >> 16).convert(types.uint16)
+    narrow = Vector(types.uint16, x.type.lanes)
+    rounded = _call(x.builder, "cvtneps2bf16.512", ir.VectorType(_HALF, narrow.lanes), [x.value])
+    return x.like(x.builder.bitcast(rounded, narrow.ir), narrow)
+
+
 def _round_two(low, high):
     """The lanes of ``low``, then those of ``high``, as bfloat16 in lanes of 16 bits."""
     builder, count = low.builder, low.type.lanes
+    if _holds_narrow(low):
+        return builder.shuffle_vector(low.value, high.value, _order(range(2 * count)))
     both = _call(builder, "cvtne2ps2bf16.512", ir.VectorType(_HALF, 2 * count), [high.value, low.value])
     return builder.bitcast(both, ir.VectorType(ir.IntType(16), 2 * count))
 
@@ -101,6 +125,82 @@ def pair_lanes(first, second):
 def in_words(array):
     """Whether the numba type of an array is that of words."""
     return array.dtype is types.uint32
+
+
+def is_narrow(array):
+    """Whether the numba type of an array is that of narrow ones."""
+    return array.dtype is types.uint16
+
+
+def numbers_of(array):
+    """The type of a vector of the array's numbers: of float32 where the array is narrow."""
+    return native(types.float32 if is_narrow(array) else array.dtype)
+
+
+def elements_of(array):
+    """The type of a vector of the array's elements, of as many lanes as `numbers_of` has."""
+    return Vector(array.dtype, numbers_of(array).lanes)
+
+
+def _first_elements(context, builder, sig, args, count):
+    """The pointer to an array's element ``args[1]``, and the mask of the first ``count`` elements from there."""
+    vector = elements_of(sig.args[0])
+    most = _I64(vector.lanes)
+    within = builder.select(builder.icmp_signed("<", count, most), count, most)
+    pointer = emitting.element_pointer(context, builder, sig.args[0], args[0], args[1], within)
+    return pointer, emitting.first_lanes(builder, count, vector)
+
+
+@intrinsic
+def load_number(typingctx, array, index):
+    """``vectors.load``, as float32 where ``array`` is narrow."""
+    vector = numbers_of(array)
+
+    def codegen(context, builder, sig, args):
+        pointer = emitting.element_pointer(context, builder, sig.args[0], args[0], args[1], _I64(vector.lanes))
+        x = emitting.load_vector(builder, pointer, elements_of(array))
+        return round_number(x).bits(types.float32).value if is_narrow(array) else x.value
+
+    return vector(array, types.int64), codegen
+
+
+@intrinsic
+def load_number_tail(typingctx, array, index, count):
+    """`load_number`, but of the first ``count`` elements (0 … any); the other lanes are 0."""
+    vector = numbers_of(array)
+
+    def codegen(context, builder, sig, args):
+        pointer, mask = _first_elements(context, builder, sig, args, args[2])
+        x = emitting.load_masked(builder, pointer, elements_of(array), mask)
+        return round_number(x).bits(types.float32).value if is_narrow(array) else x.value
+
+    return vector(array, types.int64, types.int64), codegen
+
+
+@intrinsic
+def store_number(typingctx, array, index, vector):
+    """``vectors.store``, rounded to bfloat16 where ``array`` is narrow."""
+
+    def codegen(context, builder, sig, args):
+        x = Lanes(builder, args[2], vector)
+        pointer = emitting.element_pointer(context, builder, sig.args[0], args[0], args[1], _I64(vector.lanes))
+        emitting.store_vector(narrowed(x) if is_narrow(array) else x, pointer)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, vector), codegen
+
+
+@intrinsic
+def store_number_tail(typingctx, array, index, vector, count):
+    """`store_number`, but of the first ``count`` lanes (0 … any)."""
+
+    def codegen(context, builder, sig, args):
+        x = Lanes(builder, args[2], vector)
+        pointer, mask = _first_elements(context, builder, sig, args, args[3])
+        emitting.store_masked(narrowed(x) if is_narrow(array) else x, pointer, mask)
+        return context.get_dummy_value()
+
+    return types.void(array, types.int64, vector, types.int64), codegen
 
 
 @intrinsic

@@ -124,10 +124,11 @@ def _head(dtype):
 
 
 def _rounded(dtype):
-    out, cache = rounded.linear_forward(*_arrays(dtype, (2, 4), (4, 4), 4))
-    rounded.linear_backward(out, cache)
-    out, cache = rounded.attention_forward(*_arrays(dtype, (1, 8, 1, 4)) * 3)
-    rounded.attention_backward(out, cache)
+    out, cache = rounded.multi_head_attention_forward(*_arrays(dtype, (1, 8, 4), (4, 12), 12, (4, 4), 4), n_head=1)
+    rounded.multi_head_attention_backward(out, cache)
+    out, cache = rounded.mlp_forward(*_arrays(dtype, (2, 4), (4, 16), 16, (16, 4), 4))
+    rounded.mlp_backward(out, cache)
+    rounded.attention_forward(*_arrays(dtype, (1, 8, 1, 4)) * 3)  # as in samples: of arrays in float32
 
 
 def _optimizer(dtype):

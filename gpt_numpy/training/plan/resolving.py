@@ -214,7 +214,7 @@ def _share(settings, config, group):
     """The largest share of a rank, checked against the memory of a machine, which all ranks on the machine share."""
     rows = -(-settings.batch_size // group.size)
     at_a_time = min(settings.micro_batch_size or rows, rows)
-    parts = training_memory(config, at_a_time, config.block_size, settings.recompute)
+    parts = training_memory(config, at_a_time, config.block_size, settings.recompute, settings.products)
     moments = parts["moments of AdamW"]
     if settings.zero:
         parts["moments of AdamW"] = -(-moments // group.size)
