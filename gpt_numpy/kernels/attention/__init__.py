@@ -28,10 +28,10 @@ from ..runtime.scratch import op_scratch, worker_scratch
 from . import backward as backward_pass
 from . import few_queries
 from . import forward as forward_pass
-from .score_tile import QUERIES, STRIP_ROWS
+from .score_tile import QUERIES, RANGE_FIELDS, STRIP_ROWS
 
 CHUNK_ROWS = 1024  # rows of queries, keys and values at a time, where they are narrowed
-_CACHE_BYTES = 400_000  # what the rows that a task works on may take: they should stay in the second-level cache
+_CACHE_BYTES = 800_000  # what the rows that a task works on may take: they should stay in the second-level cache
 _TASKS_PER_THREAD = 3  # at least, where there are queries enough, so that no thread waits long for the last
 _LEAST_ROWS = 96  # queries for which packing the keys is worth it
 _NO_DROPOUT = Dropout(0.0, 0)
@@ -104,10 +104,10 @@ def _plan(out, k, backward):
         n_tasks, size = -(-Tq // rows) * B * n_head, forward_pass.scratch_size(rows, width, columns)
         if Tq <= few_queries.MOST_QUERIES and not _rounds(out):
             size = few_queries.scratch_size(n_keys, width, columns)
-    ranges = worker_scratch(np.int64, 2 * (QUERIES // STRIP_ROWS))
+    ranges = worker_scratch(np.int64, RANGE_FIELDS * (QUERIES // STRIP_ROWS))
     scratch = worker_scratch(out.dtype, size)
     panels = scratch.view(np.uint32) if _rounds(out) else scratch
-    return n_tasks, rows, scratch, panels, ranges.reshape(len(ranges), -1, 2), width
+    return n_tasks, rows, scratch, panels, ranges.reshape(len(ranges), -1, RANGE_FIELDS), width
 
 
 def attention_forward(q, k, v, first_key=None, dropout=None, alloc=np.empty, scale=None):

@@ -20,7 +20,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ..dropout import Mask, keep_factors, row_hash
-from ..gemm.tile import tile_columns
 from ..runtime.bfloat16 import as_operand, numbers_in, store_paired, store_row
 from ..runtime.decorators import part
 from ..runtime.emitting import Rows
@@ -39,6 +38,7 @@ from ..runtime.vectors import (
     where,
 )
 from .score_tile import (
+    IN_VECTORS,
     KEYS,
     QUERIES,
     SCALE,
@@ -52,6 +52,7 @@ from .score_tile import (
     add_weighted_turned,
     copy_rows,
     earliest_seen,
+    end_of_weights,
     fetch_rows,
     fill_zeros,
     first_seen,
@@ -61,6 +62,7 @@ from .score_tile import (
     pack_keys_turned,
     pack_strips,
     pair_rows,
+    row_step,
     strip_ranges,
 )
 
@@ -72,7 +74,7 @@ class Memory(NamedTuple):
 
     array: np.ndarray
     panels: np.ndarray  # the same memory, as operands: numbers or words
-    ranges: np.ndarray  # (strips, 2): which part of the tile of keys each strip needs
+    ranges: np.ndarray  # (strips, RANGE_FIELDS): which part of the tile of keys each strip needs
     step: int  # between rows of all that are head_size long
     keys: int  # a tile of them, in plain panels
     turned_keys: int
@@ -91,14 +93,14 @@ class Memory(NamedTuple):
 
 def scratch_size(n_keys, group, width, panel):
     """Elements a worker needs: dk and dv of all keys; q, dout (each twice), dq, δ of a group; tiles of keys and scores."""
-    step = width + panel
+    step = row_step(width, panel)
     return (2 * (n_keys + STRIP_ROWS) + 5 * group + 3 * KEYS) * step + group + 2 * QUERIES * SCORES_STEP
 
 
 @part
 def _memory_of(scratch, worker, width, n_keys, group):
     array = scratch.array[worker]
-    step = width + tile_columns(array)
+    step = width + lanes(array)
     turned_keys = 0
     keys = turned_keys + KEYS * width
     turned_values = keys + KEYS * width
@@ -134,7 +136,10 @@ def _memory_of(scratch, worker, width, n_keys, group):
 
 
 class Row(NamedTuple):
-    """One query's row of a tile: the keys from ``low`` to ``high`` of it are computed, those in ``seen`` have weight."""
+    """One query's row of a tile: the keys from ``low`` to ``high`` of it are computed, those in ``seen`` have weight.
+
+    Products read the weights of the keys up to ``end``.
+    """
 
     scores: int
     dscores: int
@@ -142,6 +147,7 @@ class Row(NamedTuple):
     high: int
     seen_low: int
     seen_high: int
+    end: int
     log_sum: np.floating
     delta: np.floating
     hashed: np.uint32
@@ -159,25 +165,32 @@ def _differentiate_vector(array, row, j, scale, mask, column):
 
 
 @part
-def _differentiate_row(array, panels, row, scale, mask, column):
-    """Scores become weights, and the weights' gradients become those of the scores. Keys that are not seen become 0."""
-    for j in range(row.low, row.high, lanes(array)):
-        weight, dscore = _differentiate_vector(array, row, j, scale, mask, column)
-        store_row(panels, row.scores, j, weight)
-        store_row(panels, row.dscores, j, dscore)
-    if row.seen_low > 0 or row.seen_high < KEYS:
-        for first in (row.scores, row.dscores):
-            fill_zeros(array, first, first + row.seen_low)
-            fill_zeros(array, first + row.seen_high, first + KEYS)
-
-
-@part
 def _only_seen(x, row, j):
     """x, a vector of the row's keys from j on, with 0 for those that are not seen."""
     if row.seen_low <= j and j + lanes(x) <= row.seen_high:
         return x
     key = lane_index(x, np.int32) + j
     return where((key >= row.seen_low) & (key < row.seen_high), x, 0.0)
+
+
+@part
+def _fill_outside(memory, row, first):
+    """Zeros in the row of a tile from ``first`` on for keys that are not computed, as far as products read them."""
+    if row.low > 0:
+        fill_zeros(memory, first, first + row.low)
+    if row.high < row.end:
+        fill_zeros(memory, first + row.high, first + row.end)
+
+
+@part
+def _differentiate_row(array, panels, row, scale, mask, column):
+    """Scores become weights, and the weights' gradients become those of the scores. Keys that are not seen become 0."""
+    for j in range(row.low, row.high, lanes(array)):
+        weight, dscore = _differentiate_vector(array, row, j, scale, mask, column)
+        store_row(panels, row.scores, j, _only_seen(weight, row, j))
+        store_row(panels, row.dscores, j, _only_seen(dscore, row, j))
+    _fill_outside(array, row, row.scores)
+    _fill_outside(array, row, row.dscores)
 
 
 @part
@@ -195,25 +208,26 @@ def _differentiate_pair(array, panels, one, two, scale, mask, column):
         store_paired(panels, two.scores + j, dscore, dscore2)
         store_row(panels, one.dscores, j, dscore)
         store_row(panels, two.dscores, j, dscore2)
-    for first in (one.scores, two.scores):
-        fill_zeros(panels, first, first + one.low)
-        fill_zeros(panels, first + one.high, first + KEYS)
+    _fill_outside(panels, one, one.scores)
+    _fill_outside(panels, one, two.scores)
 
 
 @part
 def _row_of(shared, memory, queries, tile, first, r):
     """The ``Row`` of query r of a block, whose first row is ``first`` in the group."""
-    low, high = memory.ranges[r // STRIP_ROWS, 0], memory.ranges[r // STRIP_ROWS, 1]
+    strip = r // STRIP_ROWS
+    end = end_of_weights(memory.ranges, strip, shared.first_key, queries, tile)
+    low, high = memory.ranges[strip, IN_VECTORS], memory.ranges[strip, IN_VECTORS + 1]
     scores, dscores = memory.scores + r * SCORES_STEP, memory.dscores + r * SCORES_STEP
     i = queries.start + r
     if r >= queries.n_rows or low >= high:  # no key is seen
         none = shared.scale - shared.scale
-        return Row(scores, dscores, 0, 0, 0, 0, none, none, np.uint32(0))
+        return Row(scores, dscores, 0, 0, 0, 0, end, none, none, np.uint32(0))
     seen_low = min(max(first_seen(shared.first_key, queries.sequence, i) - tile, low), high)
     seen_high = max(min(queries.offset + i + 1 - tile, high), seen_low)
     hashed = row_hash(shared.mask, queries.head_row + i) if shared.mask.threshold > 0 else np.uint32(0)
     log_sum, delta = shared.log_sums[queries.head_row + i], memory.array[memory.deltas + first + r]
-    return Row(scores, dscores, low, high, seen_low, seen_high, log_sum, delta, hashed)
+    return Row(scores, dscores, low, high, seen_low, seen_high, end, log_sum, delta, hashed)
 
 
 @part
@@ -246,8 +260,10 @@ def _row_products(memory, out, index, n_rows):
         while j + lanes(array) <= head_size:
             total = fma(as_operand(panels, load(array, row + j)), load(out, here + j), total)
             j += lanes(array)
-        dout = as_operand(panels, load(array, row + j))
-        array[memory.deltas + r] = add_lanes(fma(dout, load_tail(out, here + j, head_size - j), total))
+        if j < head_size:
+            dout = as_operand(panels, load(array, row + j))
+            total = fma(dout, load_tail(out, here + j, head_size - j), total)
+        array[memory.deltas + r] = add_lanes(total)
 
 
 @part
@@ -261,7 +277,8 @@ def _write_rows(sums, n_rows, scale, out, head_size):
         while j + lanes(array) <= head_size:
             store(target, to + j, load(array, row + j) * scale)
             j += lanes(array)
-        store_tail(target, to + j, load_tail(array, row + j, head_size - j) * scale, head_size - j)
+        if j < head_size:
+            store_tail(target, to + j, load(array, row + j) * scale, head_size - j)
 
 
 @part
@@ -290,7 +307,7 @@ def _add_tile(shared, memory, group, k, v, tile):
     for r in range(first, group.n_rows, QUERIES):
         n_rows = min(QUERIES, group.n_rows - r)
         queries = Queries(group.sequence, group.head, group.start + r, n_rows, group.offset, group.head_row)
-        if not strip_ranges(ranges, shared.first_key, queries, tile, tile_columns(array)):
+        if not strip_ranges(ranges, shared.first_key, queries, tile, array):
             continue
         if not is_packed:
             _pack_tile(memory, queries, k, v, tile, width)

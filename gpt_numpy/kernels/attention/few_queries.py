@@ -17,7 +17,7 @@ from ..runtime.emitting import Rows
 from ..runtime.threads import launcher, parallel_for
 from ..runtime.vectors import add_lanes, broadcast, fma, lanes, load, load_tail, store, store_tail
 from .forward import largest_score, weigh
-from .score_tile import SCALE, WIDTH, Shared, copy_rows, first_seen, head_rows
+from .score_tile import IN_VECTORS, SCALE, WIDTH, Shared, copy_rows, first_seen, head_rows
 
 MOST_QUERIES = 4  # beyond, the tiles are faster
 
@@ -78,8 +78,9 @@ def _head_task(worker, task, q, k, v, out, shared, scratch, ranges_of):
         n_keys = high - start
         copy_rows(head_rows(q, b, i, h), 1, head_size, Rows(memory, 0, width), 1, width)
         _score_keys(memory, head_rows(k, b, start, kv_head), n_keys, head_size, scores)
-        ranges[0, 0], ranges[0, 1] = 0, (n_keys + lanes(memory) - 1) // lanes(memory) * lanes(memory)
-        m = largest_score(memory, scores, 0, ranges[0, 1], low - start, n_keys) * shared.scale
+        end = (n_keys + lanes(memory) - 1) // lanes(memory) * lanes(memory)
+        ranges[0, IN_VECTORS], ranges[0, IN_VECTORS + 1] = 0, end
+        m = largest_score(memory, scores, 0, end, low - start, n_keys) * shared.scale
         shift = m if m > -np.inf else memory.dtype.type(0)
         row = task * Tq + i
         hashed = row_hash(shared.mask, row) if shared.mask.threshold > 0 else np.uint32(0)

@@ -22,7 +22,6 @@ from typing import NamedTuple
 import numpy as np
 
 from ..dropout import Mask, keep_factors, row_hash
-from ..gemm.tile import tile_columns
 from ..runtime.bfloat16 import is_rounded, store_row
 from ..runtime.decorators import part
 from ..runtime.threads import launcher, parallel_for
@@ -34,7 +33,6 @@ from ..runtime.vectors import (
     lane_index,
     lanes,
     load,
-    load_tail,
     max_lanes,
     maximum,
     store,
@@ -42,6 +40,7 @@ from ..runtime.vectors import (
     where,
 )
 from .score_tile import (
+    IN_VECTORS,
     KEYS,
     QUERIES,
     SCALE,
@@ -61,6 +60,7 @@ from .score_tile import (
     pack_keys,
     pack_keys_turned,
     pack_strips,
+    row_step,
     strip_ranges,
 )
 
@@ -70,7 +70,8 @@ _SLACK = 8  # powers of two by which a score may exceed m: exponentials and thei
 
 def scratch_size(task_rows, width, panel):
     """Elements a worker needs: queries, sums and state of a task's rows, a tile of keys, of values and of scores."""
-    return task_rows * (2 * (width + panel) + 2) + 2 * KEYS * (width + panel) + QUERIES * SCORES_STEP
+    step = row_step(width, panel)
+    return task_rows * (2 * step + 2) + 2 * KEYS * step + QUERIES * SCORES_STEP
 
 
 class Memory(NamedTuple):
@@ -78,7 +79,7 @@ class Memory(NamedTuple):
 
     array: np.ndarray
     panels: np.ndarray  # the same memory, as operands: numbers or words
-    ranges: np.ndarray  # (strips, 2): which part of the tile of keys each strip needs
+    ranges: np.ndarray  # (strips, RANGE_FIELDS): which part of the tile of keys each strip needs
     step: int  # between rows of queries and of sums
     keys: int  # a tile of them, in turned panels
     values: int  # likewise, in plain panels
@@ -114,8 +115,8 @@ def weigh(memory, panels, row, ranges, strip, scale, shift, mask, hashed, column
     loop, and a third of the time would go into moving values that no longer fit the registers.
     """
     factor, offset, total = broadcast(memory, scale), broadcast(memory, -shift), broadcast(memory, 0.0)
-    j = ranges[strip, 0]
-    while j < ranges[strip, 1]:
+    j = ranges[strip, IN_VECTORS]
+    while j < ranges[strip, IN_VECTORS + 1]:
         weight = exp2_of_negative(fma(load(memory, row + j), factor, offset))
         total += weight
         if mask.threshold > 0:
@@ -131,7 +132,7 @@ def _find_maxima(shared, memory, queries, tile, first):
     array = memory.array
     for r in range(queries.n_rows):
         i = queries.start + r
-        low, high = memory.ranges[r // STRIP_ROWS, 0], memory.ranges[r // STRIP_ROWS, 1]
+        low, high = memory.ranges[r // STRIP_ROWS, IN_VECTORS], memory.ranges[r // STRIP_ROWS, IN_VECTORS + 1]
         seen_low = first_seen(shared.first_key, queries.sequence, i) - tile
         seen_high = queries.offset + i + 1 - tile
         state = memory.state + 2 * (first + r)
@@ -183,13 +184,14 @@ def _finish_rows(shared, memory, queries, out, head):
         while j + lanes(array) <= head_size:
             store(out, to + j, load(array, row + j) * inverse)
             j += lanes(array)
-        store_tail(out, to + j, load_tail(array, row + j, head_size - j) * inverse, head_size - j)
+        if j < head_size:
+            store_tail(out, to + j, load(array, row + j) * inverse, head_size - j)
 
 
 @part
 def _add_tile(shared, memory, queries, k, v, tile):
     """One tile of keys against the task's queries, as many at a time as have room for their scores."""
-    array, panels, head_size, panel = memory.array, memory.panels, k.shape[3], tile_columns(memory.array)
+    array, panels, head_size = memory.array, memory.panels, k.shape[3]
     n_keys = min(KEYS, k.shape[1] - tile)
     pack_keys_turned(
         head_rows(k, queries.sequence, tile, queries.head), n_keys, head_size, panels, memory.keys, shared.width
@@ -203,7 +205,7 @@ def _add_tile(shared, memory, queries, k, v, tile):
         ahead += _AHEAD
         n_rows = min(QUERIES, queries.n_rows - r)
         some = Queries(queries.sequence, queries.head, queries.start + r, n_rows, queries.offset, queries.head_row)
-        if strip_ranges(memory.ranges, shared.first_key, some, tile, panel):
+        if strip_ranges(memory.ranges, shared.first_key, some, tile, array):
             strips = (n_rows + STRIP_ROWS - 1) // STRIP_ROWS
             row, step = r * memory.step, memory.step
             multiply_by_keys(
@@ -238,7 +240,7 @@ def _memory_of(scratch, worker, step, task_rows):
 
 @part
 def _forward_task(worker, task, q, k, v, out, shared, task_rows, scratch):
-    (B, Tq, n_head, head_size), step = q.shape, shared.width + tile_columns(out)
+    (B, Tq, n_head, head_size), step = q.shape, shared.width + lanes(out)
     b, h = task % (B * n_head) // n_head, task % n_head
     n_blocks = (Tq + task_rows - 1) // task_rows
     start = (n_blocks - 1 - task // (B * n_head)) * task_rows  # the longest first

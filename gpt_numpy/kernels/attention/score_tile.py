@@ -33,6 +33,7 @@ from ..gemm.tile import (
     Target,
     add_products,
     columns_of,
+    multiply_narrow_tile,
     multiply_tile,
     tile_columns,
     words_of,
@@ -53,7 +54,13 @@ from ..runtime.emitting import Lanes, Rows, native
 from ..runtime.vectors import broadcast, lanes, load, prefetch, store, store_tail
 
 STRIP_ROWS = TILE.rows
-_K_TOGETHER = 2  # of a product's loop: divides every tile's rows and columns, hence every depth there is
+_K_TOGETHER = 2  # of a product's loop: divides every tile's rows and columns, and each range of keys is rounded to it
+
+# The part of a tile of keys that each strip needs, as (first, end): columns of an array of ranges, a row to a strip.
+IN_PANELS = 0  # in whole panels: what scores are computed for, up to a vector
+IN_VECTORS = 2  # in whole vectors: what the softmax goes over
+IN_KEYS = 4  # to the key, in whole pairs: what is multiplied by values, and by rows
+RANGE_FIELDS = 6
 
 _I64 = ir.IntType(64)
 
@@ -150,10 +157,20 @@ _PANEL = columns_of(4)
 _COMMON = math.lcm(_PANEL, STRIP_ROWS)
 KEYS = -(-96 // _COMMON) * _COMMON
 QUERIES = -(-48 // STRIP_ROWS) * STRIP_ROWS
-SCORES_STEP = KEYS + _PANEL  # elements between rows of scores: not a power of two, which would crowd the cache
+SCORES_STEP = (
+    KEYS + 16
+)  # elements between rows of scores: an odd number of cache lines, so that rows spread over a cache
 
 
 _AHEAD = 4  # rows
+
+
+def row_step(width, columns):
+    """Elements between rows of ``width``: a vector more, so that few of their lines fall into the same set of a cache.
+
+    columns: `tile_columns`. Kernels write width + lanes(array).
+    """
+    return width + columns // TILE.vectors
 
 
 @part
@@ -237,8 +254,18 @@ def first_seen(first_key, b, i):
 
 
 @part
-def strip_ranges(ranges, first_key, queries, tile, panel):
-    """Which part of a tile of keys each strip needs, in steps of a panel; (0, 0) for none. True if any does."""
+def _set_range(ranges, strip, kind, low, high, step):
+    """The range from ``low`` to ``high`` in whole steps."""
+    ranges[strip, kind] = low // step * step
+    ranges[strip, kind + 1] = (high + step - 1) // step * step
+
+
+@part
+def strip_ranges(ranges, first_key, queries, tile, like):
+    """Which part of a tile of keys each strip needs, in all three forms; (0, 0) for none. True if any does.
+
+    like: an array whose element type decides the size of vectors and panels.
+    """
     needed = False
     for strip in range((queries.n_rows + STRIP_ROWS - 1) // STRIP_ROWS):
         i = queries.start + strip * STRIP_ROWS
@@ -247,13 +274,26 @@ def strip_ranges(ranges, first_key, queries, tile, panel):
         high = min(queries.offset + end - tile, KEYS)
         for row in range(i + 1, end if first_key.size else i):
             low = min(low, first_key[queries.sequence, row])
-        low = max(low - tile, 0) // panel * panel
-        high = (high + panel - 1) // panel * panel
+        low = max(low - tile, 0)
         if low >= high:
             low = high = 0
-        ranges[strip, 0], ranges[strip, 1] = low, high
+        _set_range(ranges, strip, IN_PANELS, low, high, tile_columns(like))
+        _set_range(ranges, strip, IN_VECTORS, low, high, lanes(like))
+        _set_range(ranges, strip, IN_KEYS, low, high, _K_TOGETHER)
         needed = needed or low < high
     return needed
+
+
+@part
+def end_of_weights(ranges, strip, first_key, queries, tile):
+    """The end of the keys of a tile whose weights `add_weighted_turned` reads in a strip, in whole strips.
+
+    A strip is read where it sees keys, or where strips before and after it do, which takes documents to happen.
+    """
+    end = ranges[strip, IN_KEYS + 1]
+    if first_key.size:
+        end = min(queries.offset + queries.start + queries.n_rows - tile, KEYS)
+    return (end + STRIP_ROWS - 1) // STRIP_ROWS * STRIP_ROWS
 
 
 @part
@@ -275,14 +315,17 @@ def pack_strips(source, n_rows, head_size, panels, strips, step):
 @part
 def multiply_by_keys(ranges, n_strips, memory, panels, strips, step, keys, width, head_size, scores):
     """scores = rows·keysᵀ for the parts of the tile that the strips need; the rows in strips, ``keys`` in turned panels."""
-    none = Shift(memory, 0, False)
+    none, nothing = Shift(memory, 0, False), Ahead(memory, scores, 0)
     for p in range(0, KEYS, tile_columns(memory)):
         for strip in range(n_strips):
-            if ranges[strip, 0] <= p < ranges[strip, 1]:
+            if ranges[strip, IN_PANELS] <= p < ranges[strip, IN_PANELS + 1]:
                 row = strip * STRIP_ROWS
                 both = Panels(panels, strips + row * step, keys + p * width, words_of(panels, head_size))
                 target = Target(memory, scores + row * SCORES_STEP + p, SCORES_STEP, False)
-                multiply_tile(both, target, none, Ahead(memory, scores, 0))
+                if ranges[strip, IN_VECTORS + 1] <= p + lanes(memory):
+                    multiply_narrow_tile(both, target, none, nothing)
+                else:
+                    multiply_tile(both, target, none, nothing)
 
 
 @part
@@ -291,7 +334,7 @@ def add_weighted(ranges, n_strips, memory, panels, weights, values, width, out, 
     panel, together = tile_columns(memory), numbers_in(panels)
     for p in range(0, width, panel):
         for strip in range(n_strips):
-            low, high = ranges[strip, 0] // together, ranges[strip, 1] // together
+            low, high = ranges[strip, IN_KEYS] // together, ranges[strip, IN_KEYS + 1] // together
             if low < high:
                 row = strip * STRIP_ROWS
                 left = Rows(panels, weights + row * SCORES_STEP + low, SCORES_STEP)
@@ -309,7 +352,7 @@ def add_weighted_turned(ranges, n_strips, memory, panels, weights, rows, n_keys,
     for key in range(0, n_keys, STRIP_ROWS):
         first, end = n_strips, 0
         for strip in range(n_strips):
-            if ranges[strip, 0] < key + STRIP_ROWS and key < ranges[strip, 1]:
+            if ranges[strip, IN_KEYS] < key + STRIP_ROWS and key < ranges[strip, IN_KEYS + 1]:
                 first, end = min(first, strip), strip + 1
         if first < end:
             row, depth = first * STRIP_ROWS, (end - first) * STRIP_ROWS // together

@@ -81,7 +81,7 @@ def gemm_vectors(
         tiling = TILINGS[out.dtype]
         panels = tiles = worker_scratch(out.dtype, panels_size(tiling, 1))
         no_extra = absent
-    n_tasks, *cut = plan(M, N, K, threads.count(), tiling)
+    n_tasks, *cut = plan(M, N, K, threads.count(), tiling, epilogue > BIAS)
     multiply(
         n_tasks,
         panels.reshape(-1),

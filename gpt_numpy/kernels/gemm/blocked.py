@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..runtime.bfloat16 import load_number, load_number_tail, store_number, store_number_tail
+from ..runtime.bfloat16 import is_rounded, load_number, load_number_tail, store_number, store_number_tail
 from ..runtime.decorators import part
 from ..runtime.emitting import Rows
 from ..runtime.threads import launcher, parallel_for
@@ -36,6 +36,7 @@ from .tile import (
     Panels,
     Shift,
     Target,
+    multiply_plain_tile,
     multiply_short_tile,
     multiply_tile,
     tile_columns,
@@ -101,6 +102,8 @@ class Block(NamedTuple):
     depth: int  # of the packed panels, in their elements
     add: bool
     last: bool  # the sums are complete with this depth
+    plain: bool  # whole tiles read A where it lies
+    a_first: int  # the first element of A of the block
 
 
 class Next(NamedTuple):
@@ -266,7 +269,12 @@ def _multiply_block(operands, passing, memory, block, soon, tiles_before):
             ahead = _share_of(operands.b, soon, number, block.depth // DEPTH_STEP)
             number += 1
             if piece.rows == TILE.rows and piece.columns == width:
-                multiply_tile(panels, Target(operands.c, here, operands.N, block.add), shift, ahead)
+                target = Target(operands.c, here, operands.N, block.add)
+                if block.plain:
+                    rows = Rows(operands.a, block.a_first + i * operands.K, operands.K)
+                    multiply_plain_tile(rows, panels, target, shift, ahead)
+                else:
+                    multiply_tile(panels, target, shift, ahead)
             else:
                 _multiply_edge(operands, memory, panels, piece, block.add, shift, ahead)
 
@@ -310,6 +318,17 @@ def _memory_of(worker, operands, cut, panels, size, tiles, tiles_size):
 
 
 @part
+def _reads_plain(operands, panels):
+    """Whether whole tiles read the rows of A where they lie, which saves packing them.
+
+    Rows a multiple of 4,096 bytes apart fall into one set of the first-level cache, which does not hold a tile's rows.
+    """
+    apart = operands.K * operands.a.itemsize % 4096 != 0
+    whole = operands.N % tile_columns(operands.c) == 0 and operands.K % DEPTH_STEP == 0
+    return apart and whole and operands.a_deep and not is_rounded(panels)
+
+
+@part
 def _multiply_task(worker, task, operands, passing, cut, panels, size, tiles, tiles_size):
     """One task: its rectangle of C, complete."""
     a_step = operands.K if operands.a_deep else operands.M
@@ -320,8 +339,8 @@ def _multiply_task(worker, task, operands, passing, cut, panels, size, tiles, ti
     column_start = task % across * cut.columns
     column_end = min(operands.N, column_start + cut.columns)
     memory = _memory_of(worker, operands, cut, panels, size, tiles, tiles_size)
-    a_panels = Rows(panels, memory.a_first, memory.a_step)
     b_panels = Rows(panels, memory.b_first, memory.b_step)
+    plain = _reads_plain(operands, panels)
     for column in range(column_start, column_end, cut.block_columns):
         columns = min(cut.block_columns, column_end - column)
         for k in range(0, operands.K, cut.depth):
@@ -334,13 +353,18 @@ def _multiply_task(worker, task, operands, passing, cut, panels, size, tiles, ti
             source = Source(operands.b, b_index, b_step, operands.b_deep, columns, depth)
             pack_column_panels(source, b_panels)
             if passing.sums.size > 0:
-                block = Block(0, 0, column, columns, padded, add, last)
+                block = Block(0, 0, column, columns, padded, add, last, False, 0)
                 _sum_columns(task, operands, passing, cut, block, source, passing.add_sums or k > 0)
             for row in range(row_start, row_end, BLOCK_ROWS):
                 rows = min(BLOCK_ROWS, row_end - row)
                 a_index = row * a_step + k if operands.a_deep else k * a_step + row
-                pack_row_panels(Source(operands.a, a_index, a_step, operands.a_deep, rows, depth), a_panels)
-                block = Block(row, rows, column, columns, padded, add, last)
+                packed = rows // TILE.rows * TILE.rows if plain else 0  # the first row that is packed
+                if packed < rows:
+                    first = a_index + packed * (a_step if operands.a_deep else 1)
+                    source = Source(operands.a, first, a_step, operands.a_deep, rows - packed, depth)
+                    to = memory.a_first + packed // TILE.rows * memory.a_step
+                    pack_row_panels(source, Rows(panels, to, memory.a_step))
+                block = Block(row, rows, column, columns, padded, add, last, plain, a_index)
                 width = tile_columns(operands.c)
                 tiles_before = (row - row_start) // TILE.rows * ((columns + width - 1) // width)
                 _multiply_block(operands, passing, memory, block, soon, tiles_before)

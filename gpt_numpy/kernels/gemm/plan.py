@@ -21,6 +21,7 @@ GAP = 16  # elements between panels: at least a vector, and a cache line so that
 PANEL_BYTES = 3072  # of each row of A in a block: a panel of A this deep fits the first-level cache
 
 _PACKING_COST = 16  # multiply-adds per element of a panel that take as long as packing that element
+_CUT_ROWS = 1 / 32  # of a task that applies GELU to parts of rows: how long it waits for lines that others write to
 _ALONE = 1 << 18  # multiply-adds below which waking a second thread costs more than it saves
 _TASKS_PER_THREAD = 4  # at most; several, so that a thread which is held up leaves its share to the others
 _WAIT = 1 / 16  # of a task: how long the thread that ends first waits for the last
@@ -43,11 +44,11 @@ class Plan(NamedTuple):
 
 
 @functools.lru_cache(maxsize=4096)
-def plan(M, N, K, n_threads, tiling):
+def plan(M, N, K, n_threads, tiling, curved=False):
     """The ``Plan`` of a product (M, K) · (K, N), all at least 1, on ``n_threads`` threads.
 
     Each task packs all the A and B that it needs by itself. The grid of tasks is the one with the lowest cost, in
-    multiply-adds of the thread that has most to do.
+    multiply-adds of the thread that has most to do. curved: GELU goes over C once more when C is complete.
     """
     depth = even_size(K, tiling.most_depth, 16)
     if M * N * K < _ALONE:
@@ -60,10 +61,22 @@ def plan(M, N, K, n_threads, tiling):
                 columns = round_up(-(-N // (wanted // down)), tiling.columns)
                 n_tasks = -(-M // rows) * -(-N // columns)
                 packed = rows * -(-columns // BLOCK_COLUMNS) + columns
-                cost = (-(-n_tasks // n_threads) + _WAIT) * (rows * columns + _PACKING_COST * packed)
+                work = rows_of_work(min(rows, M), tiling) * columns * (1 + _CUT_ROWS * (curved and columns < N))
+                cost = (-(-n_tasks // n_threads) + _WAIT) * (work + _PACKING_COST * packed)
                 best = min(best or (math.inf,), (cost, n_tasks, rows, columns))
     _, n_tasks, rows, columns = best
     return Plan(n_tasks, rows, columns, depth, even_size(columns, BLOCK_COLUMNS, tiling.columns))
+
+
+def short_rows(tile_rows):
+    """Rows of the short tile, which takes what is left of C's rows where that is little."""
+    return tile_rows // 3
+
+
+def rows_of_work(rows, tiling):
+    """``rows`` as the tiles that cover them compute: up to whole tiles, but for a last one that is short."""
+    left, short = rows % tiling.rows, short_rows(tiling.rows)
+    return rows - left + (short if 0 < left <= short else round_up(left, tiling.rows))
 
 
 @functools.cache

@@ -25,7 +25,7 @@ from numba.extending import intrinsic
 from ..runtime import emitting
 from ..runtime.bfloat16 import TOGETHER, dot_words, in_words
 from ..runtime.emitting import Lanes, Vector, native, unpack
-from .plan import DEPTH_STEP
+from .plan import DEPTH_STEP, short_rows
 
 
 class Tile(NamedTuple):
@@ -77,7 +77,7 @@ def choose_tile(vector_bytes, features):
 
 
 TILE = choose_tile(emitting.VECTOR_BYTES, emitting.cpu_features())
-SHORT_ROWS = TILE.rows // 3  # of the tile for what is left of C's rows where that is little
+SHORT_ROWS = short_rows(TILE.rows)
 
 
 def columns_of(itemsize):
@@ -107,7 +107,7 @@ def tile_columns(typingctx, like):
 
 _I64 = ir.IntType(64)
 _LINE_BYTES = 64
-_A_AHEAD, _B_AHEAD = 24, 16  # k: how far ahead of their use a tile's loop asks for the panels
+_A_AHEAD, _B_AHEAD, _PLAIN_AHEAD = 24, 16, 16  # k: how far ahead of their use a tile's loop asks for panels and rows
 
 
 def _at(builder, pointer, offset):
@@ -118,39 +118,48 @@ def _vector_at(builder, pointer, offset, vector):
     return emitting.load_vector(builder, _at(builder, pointer, offset), vector)
 
 
-def _tile_of(n_rows):
-    """An intrinsic for the first ``n_rows`` rows of a tile."""
+def _emit_tile(context, builder, left, panels, target, shift, ahead, tile):
+    """target[i, j] = or += Σ_k A[i, k]·B[k, j], plus the shift of column j.
+
+    left: ``_Panel`` or ``_PlainRows``; the other arguments but ``tile`` are pairs (numba type, value).
+    """
+    vector = native(target[0].types[0].dtype)
+    (array_type, array), _, (_, b_index), (_, depth) = unpack(builder, *panels)
+    (_, out), (_, first), (_, step), (_, add) = unpack(builder, *target)
+    (_, bias), (_, bias_index), (_, biased) = unpack(builder, *shift)
+    width = _I64(tile.vectors * vector.lanes)
+    rows = []
+    for i in range(tile.rows):
+        index = builder.add(first, builder.mul(_I64(i), step))
+        rows.append(emitting.element_pointer(context, builder, target[0].types[0], out, index, width))
+        for j in range(0, tile.vectors * emitting.VECTOR_BYTES, _LINE_BYTES):
+            emitting.prefetch(builder, _at(builder, rows[-1], j * vector.lanes // emitting.VECTOR_BYTES))
+    b = _at(builder, emitting.data_pointer(context, builder, array_type, array), b_index)
+    soon = _Soon.of(context, builder, *ahead)
+    sums = _sum_over_depth(builder, left, b, depth, tile, vector, in_words(array_type), soon)
+    with builder.if_then(biased):
+        pointer = emitting.element_pointer(context, builder, shift[0].types[0], bias, bias_index, width)
+        for j in range(tile.vectors):
+            number = _vector_at(builder, pointer, j * vector.lanes, vector)
+            for row in sums:
+                builder.store((Lanes(builder, builder.load(row[j]), vector) + number).value, row[j])
+    _store_tile(builder, sums, rows, add, vector)
+
+
+def _tile_of(n_rows, n_vectors=TILE.vectors):
+    """An intrinsic for the first ``n_rows`` rows and ``n_vectors`` vectors of a tile."""
 
     @intrinsic
     def multiply(typingctx, panels, target, shift, ahead):
-        """target[i, j] = or += Σ_k A[k, i]·B[k, j], plus the shift of column j: all columns of a tile.
+        """target[i, j] = or += Σ_k A[k, i]·B[k, j], plus the shift of column j.
 
         panels: ``Panels``; target: ``Target``; shift: ``Shift``; ahead: ``Ahead``.
         """
-        vector = native(target.types[0].dtype)
 
         def codegen(context, builder, sig, args):
-            (array_type, array), (_, a_index), (_, b_index), (_, depth) = unpack(builder, panels, args[0])
-            (_, out), (_, first), (_, step), (_, add) = unpack(builder, target, args[1])
-            (_, bias), (_, bias_index), (_, biased) = unpack(builder, shift, args[2])
-            base = emitting.data_pointer(context, builder, array_type, array)
-            width = _I64(TILE.vectors * vector.lanes)
-            rows = []
-            for i in range(n_rows):
-                index = builder.add(first, builder.mul(_I64(i), step))
-                rows.append(emitting.element_pointer(context, builder, target.types[0], out, index, width))
-                for j in range(0, TILE.vectors * emitting.VECTOR_BYTES, _LINE_BYTES):
-                    emitting.prefetch(builder, _at(builder, rows[-1], j * vector.lanes // emitting.VECTOR_BYTES))
-            a, b = _at(builder, base, a_index), _at(builder, base, b_index)
-            soon = _Soon.of(context, builder, ahead, args[3])
-            sums = _sum_over_depth(builder, a, b, depth, n_rows, vector, in_words(array_type), soon)
-            with builder.if_then(biased):
-                pointer = emitting.element_pointer(context, builder, shift.types[0], bias, bias_index, width)
-                for j in range(TILE.vectors):
-                    number = _vector_at(builder, pointer, j * vector.lanes, vector)
-                    for row in sums:
-                        builder.store((Lanes(builder, builder.load(row[j]), vector) + number).value, row[j])
-            _store_tile(builder, sums, rows, add, vector)
+            (array_type, array), (_, a_index), _, _ = unpack(builder, panels, args[0])
+            left = _Panel(_at(builder, emitting.data_pointer(context, builder, array_type, array), a_index), n_rows)
+            _emit_tile(context, builder, left, *zip(sig.args, args), Tile(n_rows, n_vectors))
             return context.get_dummy_value()
 
         return types.void(panels, target, shift, ahead), codegen
@@ -160,6 +169,53 @@ def _tile_of(n_rows):
 
 multiply_tile = _tile_of(TILE.rows)
 multiply_short_tile = _tile_of(SHORT_ROWS)
+multiply_narrow_tile = _tile_of(TILE.rows, 1)
+
+
+@intrinsic
+def multiply_plain_tile(typingctx, rows, panels, target, shift, ahead):
+    """`multiply_tile` with the rows of A where they lie: rows (``Rows``), from the block's first k on.
+
+    Only for panels of numbers; ``panels.a`` is not read.
+    """
+
+    def codegen(context, builder, sig, args):
+        if not in_words(panels.types[0]):
+            (array_type, array), (_, first), (_, step) = unpack(builder, rows, args[0])
+            depth = builder.extract_value(args[1], 3)
+            pointers = []
+            for i in range(TILE.rows):
+                index = builder.add(first, builder.mul(_I64(i), step))
+                pointers.append(emitting.element_pointer(context, builder, array_type, array, index, depth))
+            _emit_tile(context, builder, _PlainRows(pointers), *list(zip(sig.args, args))[1:], TILE)
+        return context.get_dummy_value()
+
+    return types.void(rows, panels, target, shift, ahead), codegen
+
+
+class _Panel(NamedTuple):
+    """A packed panel of A, for the code that is being emitted."""
+
+    pointer: ir.Value
+    n_rows: int
+
+    def step(self, builder, index, vector):
+        """For each k of step ``index`` of a tile's loop the pointers to the rows' numbers; what comes soon is asked for."""
+        here = _at(builder, self.pointer, builder.mul(index, _I64(DEPTH_STEP * TILE.rows)))
+        _ask_for_step(builder, here, _A_AHEAD, TILE.rows, vector)
+        return [[_at(builder, here, k * TILE.rows + i) for i in range(self.n_rows)] for k in range(DEPTH_STEP)]
+
+
+class _PlainRows(NamedTuple):
+    """Rows of A where they lie, likewise."""
+
+    pointers: list[ir.Value]
+
+    def step(self, builder, index, vector):
+        here = [_at(builder, pointer, builder.mul(index, _I64(DEPTH_STEP))) for pointer in self.pointers]
+        for pointer in here:
+            emitting.prefetch(builder, _at(builder, pointer, _PLAIN_AHEAD))
+        return [[_at(builder, pointer, k) for pointer in here] for k in range(DEPTH_STEP)]
 
 
 class _Soon(NamedTuple):
@@ -181,7 +237,7 @@ def _store_tile(builder, sums, rows, add, vector):
     """Store the sums to ``rows`` of C, or add them."""
     sums = [[Lanes(builder, builder.load(pointer), vector) for pointer in row] for row in sums]
     for i, row in enumerate(rows):
-        for j in range(TILE.vectors):
+        for j in range(len(sums[i])):
             pointer = _at(builder, row, j * vector.lanes)
             with builder.if_else(add) as (adding, setting):
                 with adding:
@@ -191,23 +247,21 @@ def _store_tile(builder, sums, rows, add, vector):
                     emitting.store_vector(sums[i][j], pointer)
 
 
-def _sum_over_depth(builder, a, b, depth, n_rows, vector, rounded, soon):
-    """The loop over the depth of two panels, of words where ``rounded``; returns pointers to the sums, rows × vectors.
+def _sum_over_depth(builder, left, b, depth, tile, vector, rounded, soon):
+    """The loop over the depth of two panels, of words where ``rounded``; returns pointers to the sums of ``tile``.
 
     LLVM keeps the sums in registers. Both panels are asked for some steps ahead: they stream from the second-level cache.
     """
     width = TILE.vectors * vector.lanes
-    pointers = [[cgutils.alloca_once(builder, vector.ir) for _ in range(TILE.vectors)] for _ in range(n_rows)]
+    pointers = [[cgutils.alloca_once(builder, vector.ir) for _ in range(tile.vectors)] for _ in range(tile.rows)]
     for pointer in sum(pointers, []):
         builder.store(ir.Constant(vector.ir, None), pointer)
     with cgutils.for_range(builder, builder.sdiv(depth, _I64(DEPTH_STEP))) as loop:
-        a_here = _at(builder, a, builder.mul(loop.index, _I64(DEPTH_STEP * TILE.rows)))
         b_here = _at(builder, b, builder.mul(loop.index, _I64(DEPTH_STEP * width)))
         soon.ask(builder, loop.index)
-        _ask_for_step(builder, a_here, _A_AHEAD, TILE.rows, vector)
+        numbers_of = left.step(builder, loop.index, vector)
         _ask_for_step(builder, b_here, _B_AHEAD, width, vector)
-        for k in range(DEPTH_STEP):
-            numbers = [_at(builder, a_here, k * TILE.rows + i) for i in range(n_rows)]
+        for k, numbers in enumerate(numbers_of):
             add_products(builder, numbers, _at(builder, b_here, k * width), pointers, vector, rounded)
     return pointers
 
@@ -222,11 +276,11 @@ def _ask_for_step(builder, panel, ahead, width, vector):
 def add_products(builder, numbers, columns, sums, vector, rounded):
     """One element of each line: each sum gains the product of its row's and its column's.
 
-    numbers: a pointer for each row; columns: the pointer to the first of TILE.vectors vectors; sums: pointers to vectors,
-    rows × TILE.vectors. Where ``rounded``, numbers and columns are words.
+    numbers: a pointer for each row; columns: the pointer to the first vector of columns; sums: pointers to vectors, rows ×
+    vectors. Where ``rounded``, numbers and columns are words.
     """
     element = Vector(types.uint32, vector.lanes) if rounded else vector
-    columns = [_vector_at(builder, columns, j * vector.lanes, element) for j in range(TILE.vectors)]
+    columns = [_vector_at(builder, columns, j * vector.lanes, element) for j in range(len(sums[0]))]
     for number, row in zip(numbers, sums):
         number = emitting.splat(builder, builder.load(number), element)
         for column, pointer in zip(columns, row):

@@ -17,8 +17,10 @@ from gpt_numpy.kernels.gemm.tile import Tile, choose_tile
 from gpt_numpy.kernels.runtime import emitting, threads
 from gpt_numpy.products import PRODUCTS, round_to_bfloat16
 
-# M, N, K: one element; less than a tile; edges on every side; several tasks and blocks of rows, columns and depth.
+# M, N, K: one element; less than a tile; edges on every side; several tasks and blocks of rows, columns and depth; whole
+# columns, where rows of A are read where they lie.
 SIZES = [(1, 1, 1), (1, 37, 20), (37, 1, 5), (7, 17, 9), (12, 32, 16), (101, 83, 67), (150, 1700, 30), (40, 90, 1601)]
+SIZES += [(197, 96, 1604)]
 TRANSPOSES = list(itertools.product((False, True), repeat=2))
 
 
@@ -92,6 +94,16 @@ def test_thread_counts_and_neighbours_do_not_change_a_bit(rng, products):
     part = np.empty((10, 311), np.float32)
     gemm_vectors(np.ascontiguousarray(a[50:60]), b, part, products=products)
     np.testing.assert_array_equal(part, results[0][50:60])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("K", [132, 1024, 1604])
+def test_rows_where_they_lie_give_the_bits_of_packed_ones(rng, dtype, K):
+    a, b = make(rng, dtype, 197, 96, K, False, False)
+    plain, packed = np.empty((2, 197, 96), dtype)
+    gemm_vectors(a, b, plain)
+    gemm_vectors(np.ascontiguousarray(a.T), b, packed, a_transposed=True)
+    np.testing.assert_array_equal(plain, packed)
 
 
 @pytest.mark.parametrize("products", PRODUCTS)
