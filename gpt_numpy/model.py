@@ -279,13 +279,11 @@ class GPT:
         ops, (_, norm, attention, mlp, _), g, h = self.ops, self.parts, self.grads, f"h.{i}."
         dstream, dbranch = ops.residual_backward(dout, cache.residual_2, alloc)
         dnormed = mlp.backward(dbranch, cache.mlp, g, h + "mlp.", alloc)
-        dx = norm.backward(dnormed, cache.ln_2, g, h + "ln_2.", alloc)
-        dx += dstream  # x went two ways, into the branch and past it: its gradients add up
+        # x went two ways, into the branch and past it: its gradients add up
+        dx = norm.backward(dnormed, cache.ln_2, g, h + "ln_2.", alloc, dstream=dstream)
         dstream, dbranch = ops.residual_backward(dx, cache.residual_1, alloc)
         dnormed = attention.backward(dbranch, cache.attn, g, h + "attn.", alloc)
-        dx = norm.backward(dnormed, cache.ln_1, g, h + "ln_1.", alloc_dx)
-        dx += dstream
-        return dx
+        return norm.backward(dnormed, cache.ln_1, g, h + "ln_1.", alloc_dx, dstream=dstream)
 
     # ---- small things ------------------------------------------------------------------------------------
 

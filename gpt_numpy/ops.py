@@ -32,14 +32,28 @@ class Ops(Protocol):
         self, x: Array, weight: Array, bias: Array | None, epsilon: float = 1e-5, alloc: Alloc = np.empty
     ) -> tuple[Any, Any]: ...
     def layernorm_backward(
-        self, dout: Array, cache: Any, alloc: Alloc = np.empty, *, add: bool = True, into: Into = None
+        self,
+        dout: Array,
+        cache: Any,
+        alloc: Alloc = np.empty,
+        *,
+        dstream: Array | None = None,
+        add: bool = True,
+        into: Into = None,
     ) -> tuple: ...
 
     def rmsnorm_forward(
         self, x: Array, weight: Array, epsilon: float = 1e-5, alloc: Alloc = np.empty
     ) -> tuple[Any, Any]: ...
     def rmsnorm_backward(
-        self, dout: Array, cache: Any, alloc: Alloc = np.empty, *, add: bool = True, into: Into = None
+        self,
+        dout: Array,
+        cache: Any,
+        alloc: Alloc = np.empty,
+        *,
+        dstream: Array | None = None,
+        add: bool = True,
+        into: Into = None,
     ) -> tuple: ...
 
     def rotary_forward(self, x: Array, rotation: Any, alloc: Alloc = np.empty) -> tuple[Any, Any]: ...

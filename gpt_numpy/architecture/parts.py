@@ -7,6 +7,8 @@ fixes. The model calls every part in the same two ways, whatever the part is:
     dx = part.backward(dout, cache, grads, name, …)    the gradients are added to grads[name + "weight"] and so on,
                                                        or written there first: see ``parameters.Gradients``
 
+A norm's backward also takes ``dstream``, the gradient that passed the norm's branch by, and adds it to dx.
+
 So a block reads the same for every architecture, and no line of a block asks which one it is:
 
     normed = norm("ln_1.")                 layernorm or rmsnorm
@@ -70,8 +72,8 @@ class Layernorm:
     def forward(self, x, p, name, alloc):
         return self._ops.layernorm_forward(x, *_all(p, name, NORM), self._epsilon, alloc=alloc)
 
-    def backward(self, dout, cache, g, name, alloc):
-        dx, *_ = self._ops.layernorm_backward(dout, cache, **_into(g, name, NORM), alloc=alloc)
+    def backward(self, dout, cache, g, name, alloc, **dstream):
+        dx, *_ = self._ops.layernorm_backward(dout, cache, **_into(g, name, NORM), alloc=alloc, **dstream)
         return dx
 
 
@@ -84,8 +86,8 @@ class RMSNorm:
     def forward(self, x, p, name, alloc):
         return self._ops.rmsnorm_forward(x, p[name + "weight"], self._epsilon, alloc=alloc)
 
-    def backward(self, dout, cache, g, name, alloc):
-        dx, _ = self._ops.rmsnorm_backward(dout, cache, **_into(g, name, ("weight",)), alloc=alloc)
+    def backward(self, dout, cache, g, name, alloc, **dstream):
+        dx, _ = self._ops.rmsnorm_backward(dout, cache, **_into(g, name, NORM[:1]), alloc=alloc, **dstream)
         return dx
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ..arguments import check_layernorm
 from .runtime.block_sums import add_blocks
-from .runtime.checks import check_shape, flat, given, gradients, one_dtype
+from .runtime.checks import check_shape, flat, flat_like, given, gradients, one_dtype
 from .runtime.decorators import part
 from .runtime.remembering import remembered
 from .runtime.scratch import op_scratch
@@ -111,6 +111,7 @@ class Backward(NamedTuple):
     mean: np.ndarray  # (rows,)
     rstd: np.ndarray  # (rows,)
     weight: np.ndarray  # (C,)
+    dstream: np.ndarray  # like x, or empty
     means: np.ndarray  # (2 rows,): each row's two means, see `_row_sums`
     dx: np.ndarray
     sums: np.ndarray  # for each block of rows: dweight (C,), then dbias (C,)
@@ -129,7 +130,10 @@ def _column_gradients(arrays, dweight, row, rows, j):
         d = load_tail(arrays.dout, here, left)
         xhat = (load_tail(arrays.x, here, left) - arrays.mean[i]) * r
         dw, db = fma(d, xhat, dw), db + d
-        store_tail(arrays.dx, here, (d * w - means[2 * i] - xhat * means[2 * i + 1]) * r, left)
+        dx = (d * w - means[2 * i] - xhat * means[2 * i + 1]) * r
+        if arrays.dstream.size > 0:
+            dx += load_tail(arrays.dstream, here, left)
+        store_tail(arrays.dx, here, dx, left)
     store_tail(sums, dweight + j, dw, left)
     store_tail(sums, dbias + j, db, left)
 
@@ -172,17 +176,22 @@ def layernorm_forward(x, weight, bias, epsilon=1e-5, alloc=np.empty):
 
 
 @remembered()
-def layernorm_backward(dout, cache, alloc=np.empty, *, add=True, into=None):
-    """Gradients dx (..., C), dweight (C,), dbias (C,); the last two added to, or written to, those of ``into``."""
+def layernorm_backward(dout, cache, alloc=np.empty, *, dstream=None, add=True, into=None):
+    """Gradients dx (..., C), dweight (C,), dbias (C,); the last two added to, or written to, those of ``into``.
+
+    dstream, where given, is added to dx: the gradient of x that passed the branch by.
+    """
     x, mean, rstd, weight, biased = cache
-    dtype = one_dtype(x=x, dout=dout)
+    dtype = one_dtype(x=x, dout=dout, **given(dstream=dstream))
     check_shape("dout", dout, x.shape)
+    passed = flat_like("dstream", dstream, x)
     C = weight.size
     arrays, add = gradients(into, dtype, add, dweight=(C,), dbias=(C,) if biased else None)
     dx = alloc(x.shape, dtype)
     rows = max(_TASK_ELEMENTS // max(C, 1), -(-mean.size // _BLOCKS), 1)
     n_tasks = -(-mean.size // rows)
     means, sums = op_scratch("layernorm", dtype, (2 * mean.size,), (n_tasks * 2 * C,))
-    launch_backward(n_tasks, rows, flat(dout), flat(x), mean, rstd, flat(weight), means, dx.reshape(-1), sums)
+    inputs = flat(dout), flat(x), mean, rstd, flat(weight), passed
+    launch_backward(n_tasks, rows, *inputs, means, dx.reshape(-1), sums)
     add_blocks(sums, n_tasks, arrays, add)
     return dx, *arrays

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..arguments import check_rmsnorm
 from .runtime.block_sums import add_blocks
-from .runtime.checks import check_shape, flat, gradients, one_dtype
+from .runtime.checks import check_shape, flat, flat_like, given, gradients, one_dtype
 from .runtime.decorators import part
 from .runtime.remembering import remembered
 from .runtime.scratch import op_scratch
@@ -73,7 +73,7 @@ def _row_stretch(dout, x, weight, base, r):
 
 
 @part
-def _backward_rows(worker, task, dout, x, rrms, weight, dx, sums, rows):
+def _backward_rows(worker, task, dout, x, rrms, weight, dstream, dx, sums, rows):
     C = weight.size
     total = task * C  # where this block's dweight is
     sums[total : total + C] = 0
@@ -84,12 +84,15 @@ def _backward_rows(worker, task, dout, x, rrms, weight, dx, sums, rows):
             n, here = C - j, base + j
             d, xhat = load_tail(dout, here, n), load_tail(x, here, n) * r
             store_tail(sums, total + j, fma(d, xhat, load_tail(sums, total + j, n)), n)
-            store_tail(dx, here, (d * load_tail(weight, j, n) - xhat * stretch) * r, n)
+            gradient = (d * load_tail(weight, j, n) - xhat * stretch) * r
+            if dstream.size > 0:
+                gradient += load_tail(dstream, here, n)
+            store_tail(dx, here, gradient, n)
 
 
 @launcher
-def launch_backward(n_tasks, dout, x, rrms, weight, dx, sums, rows):
-    parallel_for(_backward_rows, n_tasks, (dout, x, rrms, weight, dx, sums, rows))
+def launch_backward(n_tasks, dout, x, rrms, weight, dstream, dx, sums, rows):
+    parallel_for(_backward_rows, n_tasks, (dout, x, rrms, weight, dstream, dx, sums, rows))
 
 
 @remembered()
@@ -106,17 +109,21 @@ def rmsnorm_forward(x, weight, epsilon=1e-5, alloc=np.empty):
 
 
 @remembered()
-def rmsnorm_backward(dout, cache, alloc=np.empty, *, add=True, into=None):
-    """Gradients dx (..., C) and dweight (C,); the last is added to, or written to, that of ``into``."""
+def rmsnorm_backward(dout, cache, alloc=np.empty, *, dstream=None, add=True, into=None):
+    """Gradients dx (..., C) and dweight (C,); the last is added to, or written to, that of ``into``.
+
+    dstream, where given, is added to dx: the gradient of x that passed the branch by.
+    """
     x, rrms, weight = cache
-    dtype = one_dtype(x=x, dout=dout)
+    dtype = one_dtype(x=x, dout=dout, **given(dstream=dstream))
     check_shape("dout", dout, x.shape)
+    passed = flat_like("dstream", dstream, x)
     C = weight.size
     (dweight,), add = gradients(into, dtype, add, dweight=(C,))
     dx = alloc(x.shape, dtype)
     rows = max(_TASK_ELEMENTS // C, -(-rrms.size // _BLOCKS), 1)
     n_tasks = -(-rrms.size // rows)
     (sums,) = op_scratch("rmsnorm", dtype, (n_tasks * C,))
-    launch_backward(n_tasks, flat(dout), flat(x), rrms, flat(weight), dx.reshape(-1), sums, rows)
+    launch_backward(n_tasks, flat(dout), flat(x), rrms, flat(weight), passed, dx.reshape(-1), sums, rows)
     add_blocks(sums, n_tasks, (dweight,), add)
     return dx, dweight

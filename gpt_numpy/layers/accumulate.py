@@ -7,24 +7,43 @@ or with ``add=False`` written over what is there, and the call returns those arr
 the same keywords inside their matrix products, where adding costs nothing and writing saves a pass that sets zeros.
 
 All arrays are checked before the first is changed: a refused call has changed nothing.
+
+The backward of a norm has one more keyword, ``dstream``: the gradient of the same x that passed the branch by, in the
+residual stream. It is added to dx; the kernels do that when they store dx, which saves a pass over both.
 """
 
 import functools
 import inspect
 
-from ..arguments import check_into
+from ..arguments import check_into, check_shape
 
 
-def adds_into(n_parameters):
+def adds_into(n_parameters, dstream=False):
     """Give a backward the keywords ``into`` and ``add``: its last ``n_parameters`` values are the parameter gradients.
 
-    None: all values but the first are.
+    n_parameters None: all values but the first are. dstream: whether the backward gets the keyword ``dstream`` as well.
     """
 
     def decorate(backward):
-        return _with_into(backward, n_parameters)
+        return _with_into(_with_dstream(backward) if dstream else backward, n_parameters)
 
     return decorate
+
+
+def _with_dstream(backward):
+    @functools.wraps(backward)
+    def with_dstream(*args, dstream=None, **kwargs):
+        if dstream is not None:
+            check_shape("dstream", dstream, args[0].shape)
+        dx, *others = backward(*args, **kwargs)
+        if dstream is not None:
+            dx += dstream
+        return dx, *others
+
+    signature = inspect.signature(backward)
+    keyword = inspect.Parameter("dstream", inspect.Parameter.KEYWORD_ONLY, default=None)
+    with_dstream.__signature__ = signature.replace(parameters=[*signature.parameters.values(), keyword])
+    return with_dstream
 
 
 def _with_into(backward, n_parameters):

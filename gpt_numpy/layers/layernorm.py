@@ -37,7 +37,7 @@ def layernorm_forward(x, weight, bias, epsilon=1e-5, alloc=np.empty):
     return out, LayernormCache(x, mean, rstd, weight, bias is not None)
 
 
-@adds_into(2)
+@adds_into(2, dstream=True)
 def layernorm_backward(dout, cache, alloc=np.empty):
     """Gradients dx (..., C), dweight (C,), dbias (C,), or None where there is no bias.
 

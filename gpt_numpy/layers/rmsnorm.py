@@ -27,7 +27,7 @@ def rmsnorm_forward(x, weight, epsilon=1e-5, alloc=np.empty):
     return out, RmsnormCache(x, rrms, weight)
 
 
-@adds_into(1)
+@adds_into(1, dstream=True)
 def rmsnorm_backward(dout, cache, alloc=np.empty):
     """Gradients dx (..., C) and dweight (C,); xhat is recomputed.
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from gpt_numpy import kernels as all_kernels
 from gpt_numpy.errors import KernelError
 from gpt_numpy.kernels import layernorm as kernels
 
@@ -54,3 +55,24 @@ def test_arrays_that_do_not_fit():
         kernels.layernorm_backward(x, cache, into=(np.zeros(6), np.zeros(6, np.float32)))
     with pytest.raises(KernelError, match="contiguous"):
         kernels.layernorm_backward(x, cache, into=(np.zeros(12)[::2], np.zeros(6)))
+
+
+@pytest.mark.parametrize("norm", ["layernorm", "rmsnorm"])
+@pytest.mark.parametrize("shape", [(2, 5, 12), (3, 67), (300, 16)])
+def test_the_gradient_that_passed_the_branch_is_added_to_dx(rng, assert_parity, shape, norm):
+    x, dout, dstream, weight = *rng.normal(size=(3, *shape)), rng.normal(size=shape[-1])
+
+    def call(ops, array):
+        weights = (array(weight), None) if norm == "layernorm" else (array(weight),)
+        _, cache = getattr(ops, f"{norm}_forward")(array(x), *weights)
+        backward, stream = getattr(ops, f"{norm}_backward"), array(dstream)
+        dx, *dweights = backward(array(dout), cache, dstream=stream)
+        alone, *same = backward(array(dout), cache)
+        np.testing.assert_array_equal(dx, alone + stream)
+        np.testing.assert_array_equal(stream, array(dstream))
+        np.testing.assert_array_equal(dweights[0], same[0])
+        with pytest.raises(KernelError, match="dstream"):
+            backward(array(dout), cache, dstream=stream[:1])
+        return dx, dweights[0]
+
+    assert_parity(all_kernels, call, float32_bound=2e-6)

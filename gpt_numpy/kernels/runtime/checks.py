@@ -43,6 +43,14 @@ def flat(array):
     return _plain(array).reshape(-1)
 
 
+def flat_like(name, array, like):
+    """`flat` of an array that has the shape of ``like``; an empty array for None."""
+    if array is None:
+        return np.empty(0, like.dtype)
+    check_shape(name, array, like.shape)
+    return flat(array)
+
+
 def _plain(array):
     flags = array.flags
     if flags.c_contiguous and flags.aligned:

@@ -78,10 +78,12 @@ def with_functions(**functions):
 
 
 def with_into(backward):
-    """``backward`` with the keyword ``into``: the last gradients are added to its arrays."""
+    """``backward`` with the keyword ``into``: the last gradients are added to its arrays; and with a norm's ``dstream``."""
 
-    def with_keyword(*args, into=None, **kwargs):
+    def with_keyword(*args, into=None, dstream=None, **kwargs):
         gradients = backward(*args, **kwargs)
+        if dstream is not None:
+            gradients = gradients[0] + dstream, *gradients[1:]
         return gradients if into is None else _added(gradients, into)
 
     return with_keyword

@@ -80,8 +80,8 @@ BUGS = [
     Bug(
         "model-residual-gradient-lost",
         "model.py",
-        "        dx += dstream  # x went two ways, into the branch and past it: its gradients add up\n",
-        "",
+        'h + "ln_2.", alloc, dstream=dstream)',
+        'h + "ln_2.", alloc)',
         "model: differences of embedding",
         "In the last block, the MLP's gradients are right and attention's are wrong.",
         "The stream went into the branch and past it; the gradient that came past the MLP is dropped. Early layers "
