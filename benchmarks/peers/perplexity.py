@@ -2,7 +2,8 @@
 
     python -m benchmarks.peers.perplexity runs/notes-1 chapter.txt --theirs q8_0 q4_0 q4_k_m --ours float32 int8
 
-A text is read in windows of the model's context, each from an empty cache, and every token but a window's first counts.
+A text is read in windows of the model's context, each from an empty cache, and every token but a window's first counts. A
+tokenizer's ``begin_ids`` stand in front of each window, as in llama.cpp's own perplexity.
 Q4_K_M needs rows of 256 numbers: of a model whose widths are no multiples of 256, llama.cpp keeps matrices in wider
 formats. The bytes are those of a file of llama.cpp, and of our packed weights.
 """
@@ -71,10 +72,12 @@ def main(argv=None):
     folder = find_model(args.model)
     config, params = huggingface.load_views(folder)
     with open(args.text, encoding="utf-8") as file:
-        ids = load_tokenizer(folder).encode_ordinary(file.read())[: args.max_tokens]
-    size = config.block_size
-    windows = [ids[start : start + size] for start in range(0, len(ids), size) if len(ids) - start > 1]
-    print(f"{len(ids) - len(windows):,} tokens in {len(windows)} windows")
+        tokenizer = load_tokenizer(folder)
+        ids = tokenizer.encode_ordinary(file.read())[: args.max_tokens]
+    begin = tokenizer.begin_ids
+    size = config.block_size - len(begin)
+    windows = [begin + ids[start : start + size] for start in range(0, len(ids), size) if len(ids) - start > 1]
+    print(f"{sum(map(len, windows)) - len(windows):,} tokens in {len(windows)} windows")
     for form in args.ours:
         _report(f"gpt_numpy {form}", *our_logits(config, params, form), windows)
     with tempfile.TemporaryDirectory() as scratch:

@@ -36,6 +36,7 @@ def run(args):
     from ..data import copy_reading
     from ..inference.loading import find_model
     from ..interop import huggingface, llmc
+    from ..interop.beside import beside_of
     from . import say_checkpoint
 
     from_bin, form = Path(args.source).suffix == ".bin", args.target.suffix
@@ -51,7 +52,9 @@ def run(args):
     elif form == ".gguf":
         wider = _save_gguf(args, config, params, tokenizer, folder)
     else:
-        huggingface.save(args.target, config, params, huggingface.end_of_text_field(folder, tokenizer))
+        same = folder if args.tokenizer is None else None  # another tokenizer may have other ids
+        end = huggingface.end_of_text_field(folder, tokenizer)
+        huggingface.save(args.target, config, params, end, beside_of(same, tokenizer))
         if tokenizer is not None:
             tokenizer.save(args.target)
         if folder is not None and args.tokenizer is None:

@@ -225,4 +225,4 @@ def _settings(manifest):
     inputs = counted(len(manifest["inputs"]), "input")
     yield f"vocabulary {manifest['vocab_size']:,}, end-of-text {manifest['eot_id']}, {inputs}"
     for name, value in manifest["settings"].items():
-        yield f"  {name}: {', '.join(value) if isinstance(value, list) else value}"
+        yield f"  {name}: {', '.join(map(str, value)) if isinstance(value, list) else value}"

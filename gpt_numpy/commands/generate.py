@@ -119,10 +119,11 @@ def write(args, model, draft, tokenizer, prompt, sampling):
     from ..inference.speculative import speculate
     from ..inference.text import pieces, start_of_text, stream_text
     from ..locating import find_model
+    from ..tokenizer.specials import begun
 
     read, _ = read_as_trained(find_model(args.model), prompt)
-    tokens = tokenizer.begin_ids + tokenizer.encode(read, allowed_special="all" if args.allow_special else ())
-    tokens = tokens or start_of_text(tokenizer)
+    tokens = tokenizer.encode(read, allowed_special="all" if args.allow_special else ())
+    tokens = begun(tokenizer, tokens) or start_of_text(tokenizer)
     if args.figures:  # compile first, so that the figures do not include compiling
         warm_up(model, tokens, sampling)
     stop_tokens = () if args.no_end else stop_tokens_of(args.model, tokenizer)

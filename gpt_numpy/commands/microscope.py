@@ -20,13 +20,16 @@ def run(args):
     import numpy as np
 
     from ..config import check_integer
+    from ..data import read_as_trained
     from ..inference.loading import load_model
+    from ..locating import find_model
     from ..study.microscope import build_page
     from . import say_checkpoint
 
     check_integer("--max-tokens", args.max_tokens, minimum=1)
     text = sys.stdin.read() if args.text == "-" else args.text
     say_checkpoint(args.model)
+    text, _ = read_as_trained(find_model(args.model), text)
     model, tokenizer = load_model(args.model, np.float32, importlib.import_module(f"gpt_numpy.{args.ops}"))
     page = build_page(model, tokenizer, text, Path(args.model).resolve().name, args.max_tokens)
     Path(args.out).write_text(page, encoding="utf-8")

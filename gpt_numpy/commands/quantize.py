@@ -41,6 +41,7 @@ def run(args):
     from ..inference.packed import PackedWeights
     from ..inference.panel_decoder import PanelDecoder
     from ..interop import huggingface
+    from ..interop.beside import beside_of
     from ..model import GPT
     from ..tokenizer import load_tokenizer
     from . import say_checkpoint
@@ -57,7 +58,8 @@ def run(args):
     tokenizer = load_tokenizer(folder)
     importance = None
     if args.calibrate is not None:
-        importance = importance_on(GPT.load(folder), read_text(args.calibrate, args, tokenizer))
+        text = read_text(args.calibrate, args, tokenizer)
+        importance = importance_on(GPT.load(folder), text, tokenizer.begin_ids)
     exact = PanelDecoder(PackedWeights.pack(config, params, "float32"))
     other = PanelDecoder(PackedWeights.pack(config, params, args.format, importance))
     before, after = exact.weights.nbytes, other.weights.nbytes
@@ -71,7 +73,8 @@ def run(args):
     if args.out is not None:
         from ..inference.packed_file import save_packed
 
-        save_packed(args.out, other.weights, huggingface.end_of_text_field(folder, tokenizer))
+        end = huggingface.end_of_text_field(folder, tokenizer)
+        save_packed(args.out, other.weights, end, beside_of(folder, tokenizer))
         tokenizer.save(args.out)
         copy_reading(folder, args.out)
         if not args.json:
@@ -86,16 +89,17 @@ def read_tokens(args, tokenizer, config):
 
 
 def read_text(path, args, tokenizer):
-    """The first tokens of the text in a file, read as the model's own training text."""
+    """The first tokens of the text in a file, read as the model's own training text, with the tokenizer's begin in front."""
     from ..data import read_as_trained
     from ..locating import find_model
+    from ..tokenizer.specials import begun
     from .score import decode_utf8
 
     text, _ = read_as_trained(find_model(args.model), decode_utf8(path))
-    ids = np.array(tokenizer.encode_ordinary(text)[: args.max_tokens], np.int64)
-    if not len(ids):
+    ids = tokenizer.encode_ordinary(text)[: args.max_tokens]
+    if not ids:
         raise ConfigError("the text is empty", path=path, expected="at least one token")
-    return ids
+    return np.array(begun(tokenizer, ids), np.int64)
 
 
 def measure(exact, other, tokens, is_text) -> dict:

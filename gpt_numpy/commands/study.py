@@ -250,12 +250,13 @@ def _curvature(args):
     from ..data import batch, builtin_corpus, read_documents
     from ..inference.loading import load_model
     from ..study import curvature
+    from ..tokenizer.specials import begun
 
     for flag, least in (("sequences", 2), ("length", 1), ("products", 1), ("probes", 2)):
         check_integer(f"--{flag}", getattr(args, flag), minimum=least)
     model, tokenizer = load_model(args.model, np.float64)
     documents = read_documents([args.data]) if args.data else builtin_corpus("python-docs")
-    ids = np.array(tokenizer.encode_ordinary("\n".join(documents)))
+    ids = np.array(begun(tokenizer, tokenizer.encode_ordinary("\n".join(documents))))
     length = min(args.length, model.config.block_size)
     tokens, targets = batch(ids, args.sequences, length, args.seed, step=0)
     print(f"{counted(model.params.flat.size, 'parameter')}; {args.sequences} sequences of {length} tokens")

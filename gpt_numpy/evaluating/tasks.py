@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..files.regular import read_regular
+from ..tokenizer.specials import begun
 from .likelihood import BATCH, continuations, text_logprobs
 
 
@@ -87,8 +88,8 @@ def perplexity(model, tokenizer, texts: Iterable[str], stride: int | None = None
     """The ``Perplexity`` of ``texts``: windows of the model's context, ``stride`` tokens apart (default: half of it)."""
     tokens, nats, n_bytes = 0, 0.0, 0
     for text in texts:
-        ids, begin = tokenizer.encode_ordinary(text), tokenizer.begin_ids[-1:]
-        logprobs = text_logprobs(model, begin + ids, stride)
+        ids, begin = tokenizer.encode_ordinary(text), tokenizer.begin_ids
+        logprobs = text_logprobs(model, begin + ids, stride)[max(len(begin), 1) - 1 :]  # of the text's own tokens
         tokens, nats = tokens + len(logprobs), nats - float(logprobs.sum())
         n_bytes += len(text.encode("utf-8")) - (0 if begin else len(tokenizer.decode_bytes(ids[:1])))
     if not tokens:
@@ -152,7 +153,7 @@ def encode_pair(tokenizer, context: str, continuation: str) -> tuple[list[int], 
     continuation = context[len(kept) :] + continuation if kept else continuation
     first = tokenizer.encode_ordinary(kept or context)
     whole = tokenizer.encode_ordinary((kept or context) + continuation)
-    return tokenizer.begin_ids + first, whole[len(first) :]
+    return begun(tokenizer, first), whole[len(first) :]
 
 
 # ---- files ---------------------------------------------------------------------------------------------------

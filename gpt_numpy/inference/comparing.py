@@ -75,16 +75,21 @@ class Recorder:
         return self.linear_forward(activated, proj_weight, proj_bias)
 
 
-def importance_on(model, tokens) -> dict[str, np.ndarray]:
+def importance_on(model, tokens, begin=()) -> dict[str, np.ndarray]:
     """name of each matrix of a block → (K,) float32, the mean squares of its inputs over ``tokens`` (T,) of a text.
 
-    The tokens are read in windows of the model's context, each from an empty cache.
+    The tokens are read in windows of the model's context, each from an empty cache. ``begin``, the tokenizer's
+    ``begin_ids``, stand in front of every window, as in llama.cpp's importance matrix: the model has read no text
+    without them.
     """
     names = {view.ctypes.data: name for name, view in model.params.items()}
     recorder = Recorder(model.ops, names)
     reader = type(model)(model.config, ops=recorder, params=model.params)
-    decoder, size = OpsDecoder(reader), model.config.block_size
+    decoder, size = OpsDecoder(reader), max(1, model.config.block_size - len(begin))
+    tokens = np.asarray(tokens)
+    if list(tokens[: len(begin)]) == list(begin):
+        tokens = tokens[len(begin) :]
     for start in range(0, len(tokens), size):
-        window = np.asarray(tokens[start : start + size])[None]
+        window = np.array([[*begin, *tokens[start : start + size]]])
         decoder.extend(window, KVCache(model.config, 1, window.shape[1], model.dtype))
     return {name: (total / recorder.counts[name]).astype(np.float32) for name, total in recorder.squares.items()}

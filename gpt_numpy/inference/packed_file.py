@@ -7,8 +7,8 @@ flipped bit.
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import json
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from ..errors import CheckpointCorrupt, CheckpointMismatch
 from ..files.durable import replace_files
 from ..interop import huggingface
+from ..interop.beside import NOTHING
 from ..interop.safetensors import SafetensorsFile
 from .packed import BLOCK, BLOCK_BYTES, DTYPES, NIBBLE_BLOCK, NIBBLE_BYTES, PANEL, PackedWeights, kind_format
 
@@ -30,21 +31,16 @@ def _tensors(weights):
     return {name: array for name, array in tensors.items() if array.size}
 
 
-def save_packed(folder, weights, eos_token_id=None):
-    """Write ``PackedWeights`` into ``folder``. eos_token_id: the end-of-text token, a list of such, or None."""
+def save_packed(folder, weights, eos_token_id=None, beside=NOTHING):
+    """Write ``PackedWeights`` into ``folder``. eos_token_id and beside: as in ``huggingface.save``."""
     from safetensors.numpy import save_file
 
     tensors = _tensors(weights)
     metadata = {"format": weights.format, **_LAYOUT, **huggingface.identity(weights.config)}
     metadata |= {f"sha256 {name}": _hash(array) for name, array in tensors.items()}
-    text = json.dumps(huggingface.config_fields(weights.config, eos_token_id=eos_token_id), indent=2) + "\n"
-    replace_files(
-        folder,
-        {
-            NAME: lambda path: save_file(tensors, path, metadata=metadata),
-            huggingface.CONFIG: lambda path: path.write_text(text, encoding="utf-8"),
-        },
-    )
+    fields = huggingface.config_fields(weights.config, eos_token_id=eos_token_id)
+    write = functools.partial(save_file, tensors, metadata=metadata)
+    replace_files(folder, {NAME: write, **huggingface.writers_beside(fields, beside)})
 
 
 def load_packed(folder):

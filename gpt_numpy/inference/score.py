@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import GenerationError
+from ..tokenizer.specials import before_document
 from ..wording import counted
 from .cache import KVCache
 from .decoder import decoder_for
@@ -88,8 +89,8 @@ def score_text(model, tokenizer, text):
     The model reads the text as the beginning of a document, after the tokenizer's ``begin_ids`` or else the end-of-text
     token. Without such a token, the text's first token is context only.
     """
-    ids = tokenizer.encode_ordinary(text)
-    first = tokenizer.begin_ids[-1:] or ([] if tokenizer.eot_id is None else [tokenizer.eot_id])
-    tokens = np.array(first + ids, np.int64)
-    logprobs = token_logprobs(model, tokens)
+    front = before_document(tokenizer)
+    tokens = np.array(front + tokenizer.encode_ordinary(text), np.int64)
+    unscored = max(len(front), 1) - 1  # all in front but the last, which is the context of the text's first token
+    logprobs, tokens = token_logprobs(model, tokens)[unscored:], tokens[unscored:]
     return Score(tokens, logprobs, len(tokenizer.decode_bytes(tokens[1:].tolist())))

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from ..errors import GenerationError, TokenizerError
 from ..tokenizer import StreamDecoder
+from ..tokenizer.specials import before_document, begun
 from .generate import stream
 
 
@@ -118,14 +119,12 @@ def pieces(new_tokens, tokenizer, count, stop=(), finished=None):
 
 
 def start_of_text(tokenizer):
-    """The ids before the first token of a text: the tokenizer's ``begin_ids``, or else the end-of-text token, or a line break.
+    """The ids before the first token of a text: those of ``before_document``, or else a line break.
 
     Raises ``GenerationError`` for a tokenizer that has neither.
     """
-    if tokenizer.begin_ids:
-        return tokenizer.begin_ids
-    if tokenizer.eot_id is not None:
-        return [tokenizer.eot_id]
+    if front := before_document(tokenizer):
+        return front
     try:
         return tokenizer.encode("\n")
     except TokenizerError:
@@ -137,9 +136,10 @@ def start_of_text(tokenizer):
 def encode_prompts(tokenizer, prompts):
     """A list of lists of token ids from one prompt or several, each a text or a list of ids.
 
-    A text has the tokenizer's ``begin_ids`` in front.
+    A text has the tokenizer's ``begin_ids`` in front (``tokenizer.specials``).
     """
     single = isinstance(prompts, str) or (len(prompts) > 0 and hasattr(prompts[0], "__index__"))
     prompts = [prompts] if single else prompts
-    begin = tokenizer.begin_ids
-    return [begin + tokenizer.encode(prompt) if isinstance(prompt, str) else list(prompt) for prompt in prompts]
+    return [
+        begun(tokenizer, tokenizer.encode(prompt)) if isinstance(prompt, str) else list(prompt) for prompt in prompts
+    ]

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from ..errors import ConfigError, VocabError
 from ..tokenizer.formats.pipeline import DIGITS
+from ..tokenizer.formats.tokenizer_config import CHAT_TEMPLATE_FILE
 from ..tokenizer.formats.vocab_files import id_table
 from ..tokenizer.pretokenize import GPT2_PATTERN
 from ..tokenizer.tokenizer import Tokenizer
@@ -50,6 +51,8 @@ class Words(NamedTuple):
     end: int  # … as its end
     turn: int | None  # another id at which generation ends
     adds_begin: bool  # whether every text begins with ``begin``
+    pad: int | None  # the id that fills up rows
+    chat_template: str | None  # of several, the one named default
 
 
 def vocabulary_of(tokenizer: Any, n_rows: int, end_of_text: tuple[int, ...] = ()) -> Words:
@@ -92,7 +95,26 @@ def vocabulary_of(tokenizer: Any, n_rows: int, end_of_text: tuple[int, ...] = ()
         end,
         ends[1] if len(ends) > 1 else None,
         bool(vocabulary.begin),
+        _id_of_role(vocabulary, "pad_token"),
+        _chat_template(vocabulary.extras),
     )
+
+
+def _id_of_role(vocabulary, role):
+    entry = vocabulary.extras.settings.get(role)
+    return vocabulary.special_tokens.get(entry.get("content") if isinstance(entry, dict) else entry)
+
+
+def _chat_template(extras):
+    if CHAT_TEMPLATE_FILE in extras.files:
+        try:
+            return extras.files[CHAT_TEMPLATE_FILE].decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise VocabError("not UTF-8", path=CHAT_TEMPLATE_FILE, offset=error.start) from None
+    template = extras.settings.get("chat_template")
+    named = [one for one in template if isinstance(one, dict)] if isinstance(template, list) else []
+    template = next((one.get("template") for one in named if one.get("name") == "default"), template)
+    return template if isinstance(template, str) else None
 
 
 def add_to(writer: Any, words: Words | None) -> None:
@@ -110,3 +132,7 @@ def add_to(writer: Any, words: Words | None) -> None:
     if words.turn is not None:
         writer.add_eot_token_id(words.turn)
     writer.add_add_bos_token(words.adds_begin)
+    if words.pad is not None:
+        writer.add_pad_token_id(words.pad)
+    if words.chat_template is not None:
+        writer.add_chat_template(words.chat_template)

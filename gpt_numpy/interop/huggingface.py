@@ -17,6 +17,7 @@ another model is refused even where it fits the same tensors. ``folder_config`` 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -32,6 +33,8 @@ from ..parameters import Parameters, count, table
 from ..wording import counted
 from ..workspace import aligned_empty
 from . import llama_folders
+from .beside import GENERATION as GENERATION
+from .beside import NOTHING
 from .folder_config import CONFIG as CONFIG
 from .folder_config import check_identity as check_identity
 from .folder_config import config_fields as config_fields
@@ -42,7 +45,6 @@ from .safetensors import SafetensorsFile
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-GENERATION = "generation_config.json"
 _PREFIXES = ("transformer.", "_orig_mod.", "module.", "model.")
 _HEAD = "lm_head.weight"
 _BUFFER = re.compile(r"h\.\d+\.attn\.(bias|masked_bias)|(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")
@@ -64,11 +66,12 @@ _FOREIGN = {
 # ---- out ---------------------------------------------------------------------------------------------------
 
 
-def save(folder, config, params, eos_token_id=None):
+def save(folder, config, params, eos_token_id=None, beside=NOTHING):
     """Write ``config`` and ``params`` as a folder that ``transformers`` opens.
 
-    Both files are complete on disk under temporary names before either takes its place, so a failure leaves
+    All files are complete on disk under temporary names before the first takes its place, so a failure leaves
     the old files as they were. eos_token_id: the end-of-text token, or a list of ids, at which generation ends.
+    beside: what another folder of this model says about its texts.
     """
     from safetensors.numpy import save_file
 
@@ -76,15 +79,21 @@ def save(folder, config, params, eos_token_id=None):
         tensors = {name: np.ascontiguousarray(params[name]) for name in table(config)}
     else:
         tensors = llama_folders.tensors(config, params)
-    text = json.dumps(config_fields(config, params.flat.dtype, eos_token_id), indent=2) + "\n"
-    replace_files(
-        folder,
-        {
-            # Older versions of transformers refuse a file whose metadata does not name a framework.
-            WEIGHTS: lambda path: save_file(tensors, path, metadata={"format": "pt", **identity(config)}),
-            CONFIG: lambda path: path.write_text(text, encoding="utf-8"),
-        },
-    )
+    # Older versions of transformers refuse a file whose metadata does not name a framework.
+    write_weights = functools.partial(save_file, tensors, metadata={"format": "pt", **identity(config)})
+    fields = config_fields(config, params.flat.dtype, eos_token_id)
+    replace_files(folder, {WEIGHTS: write_weights, **writers_beside(fields, beside)})
+
+
+def writers_beside(fields, beside):
+    """Name → function that writes the file: ``config.json`` of ``fields`` with the ids of ``beside``, and its files."""
+    text = json.dumps(fields | dict(beside.ids), indent=2) + "\n"
+    contents = {CONFIG: text.encode("utf-8"), **beside.files}
+    return {name: functools.partial(_write, content=content) for name, content in contents.items()}
+
+
+def _write(path, content):
+    path.write_bytes(content)
 
 
 # ---- in ----------------------------------------------------------------------------------------------------

@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Collection, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import regex
 
 from ..errors import TokenizerError
@@ -132,3 +133,35 @@ def check_special_tokens(special_tokens: Sequence[str]) -> tuple[str, ...]:
         except UnicodeEncodeError:
             raise TokenizerError("a special token holds a lone surrogate", field=field, found=token) from None
     return special_tokens
+
+
+# ---- in front of a text ------------------------------------------------------------------------------------
+
+# The tokenizers of some models put special tokens in front of every text, mostly one: Llama 3's <|begin_of_text|>. These are
+# Tokenizer.begin_ids. A text that a model reads from its beginning on gets them here: prompts, texts that are scored,
+# evaluated, looked at or calibrated on, and every document of a training text. transformers does the same by default, and so
+# do llama.cpp and the preparation of data in litgpt. The ids of a tokenizer alone (Tokenizer.encode) have none in front.
+
+
+def missing_begin(tokenizer: Any, ids: Sequence[int] | np.ndarray) -> list[int]:
+    """The ids to put in front of a text's ``ids``: ``begin_ids``, or none where the text itself begins with them.
+
+    A text begins with them where it spells the special tokens and these are allowed, as a filled chat template does. A
+    model has seen no text that begins twice.
+    """
+    begin = _begin_ids(tokenizer)
+    return [] if list(ids[: len(begin)]) == begin else begin
+
+
+def _begin_ids(tokenizer):
+    return getattr(tokenizer, "begin_ids", [])  # a tokenizer of the caller's own may have encode and decode alone
+
+
+def begun(tokenizer: Any, ids: list[int]) -> list[int]:
+    """``ids`` of a text as a model reads them from the text's beginning on, see ``missing_begin``."""
+    return missing_begin(tokenizer, ids) + ids
+
+
+def before_document(tokenizer: Any) -> list[int]:
+    """The ids before the first token of a document: ``begin_ids``, or else the end of a document before it, or none."""
+    return _begin_ids(tokenizer) or ([] if tokenizer.eot_id is None else [tokenizer.eot_id])

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import InitVar, dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -39,6 +40,17 @@ class Origin:
         return {}
 
 
+class Extras(NamedTuple):
+    """What the files beside a vocabulary say to other programs. It decides no id, and is written again as it was read.
+
+    settings  entries of ``tokenizer_config.json``, such as ``chat_template``, ``pad_token`` and ``model_max_length``
+    files     name → content of whole files: ``chat_template.jinja``
+    """
+
+    settings: dict[str, Any]
+    files: dict[str, bytes]
+
+
 @dataclass(frozen=True)
 class Vocabulary:
     """Tokens, merges and special tokens, checked against each other; ``VocabError`` names the fault.
@@ -55,6 +67,7 @@ class Vocabulary:
     normalized_tokens  those of plain_tokens that are found in the normalised text; the others in the text as it is
     ignore_merges   whether a word that is a token is that token, whatever the merges make of it
     begin           special tokens that stand in front of every text that a model reads, such as ``<|begin_of_text|>``
+    extras          what the files beside the vocabulary say to other programs, such as a chat template
     made            (byte_ids, merged_ids) of tokens that were made from the merges, which need no search then
     byte_ids        (derived) byte → id
     merged_ids      (derived) merge → id of the token it makes
@@ -74,6 +87,7 @@ class Vocabulary:
     normalized_tokens: frozenset[str] = frozenset()
     ignore_merges: bool = False
     begin: tuple[str, ...] = ()
+    extras: Extras = field(default_factory=lambda: Extras({}, {}), compare=False, repr=False)
     byte_ids: tuple[int, ...] = field(init=False, repr=False)
     merged_ids: tuple[int, ...] = field(init=False, repr=False)
 
@@ -84,6 +98,9 @@ class Vocabulary:
     def __post_init__(self, origin, made):
         if self.end_of_text is None and END_OF_TEXT in self.special_tokens:
             object.__setattr__(self, "end_of_text", END_OF_TEXT)
+        for text in self.begin:
+            if text not in self.special_tokens:
+                raise VocabError("a token in front of every text is not special", found=text, **origin.whole())
         if made is not None and self._are_distinct():
             for name, ids in zip(("byte_ids", "merged_ids"), made, strict=True):
                 object.__setattr__(self, name, tuple(ids))

@@ -28,6 +28,7 @@ from ..errors import CheckpointCorrupt, CheckpointMismatch, VocabError
 from ..files import durable
 from ..files.regular import read_regular, sha256_of_file, size_of_regular
 from ..interop import huggingface
+from ..interop.beside import NOTHING, Beside, beside_of
 from ..interop.safetensors import SafetensorsFile
 from ..parameters import Parameters, table
 from ..tokenizer import load_tokenizer
@@ -49,6 +50,7 @@ class Checkpoint(NamedTuple):
     second: np.ndarray
     tokenizer: Any
     state: dict  # JSON: settings, data fingerprint, best validation, …
+    beside: Beside = NOTHING  # what the folder of the initial model says about its texts
 
 
 # ---- writing -----------------------------------------------------------------------------------------------
@@ -91,7 +93,7 @@ def _temporary(folder, name):
 
 
 def _write_files(folder, checkpoint):
-    huggingface.save(folder, checkpoint.config, checkpoint.params, checkpoint.tokenizer.eot_id)
+    huggingface.save(folder, checkpoint.config, checkpoint.params, checkpoint.tokenizer.eot_id, checkpoint.beside)
     checkpoint.tokenizer.save(folder)
     durable.write_new(folder / OPTIMIZER, _optimizer_file(checkpoint))
     if "reading" in checkpoint.state:
@@ -211,7 +213,8 @@ def load(path):
     except (VocabError, OSError) as error:
         raise CheckpointMismatch(f"its tokenizer cannot be used ({error})", path=path) from None
     del state["format"]
-    return Checkpoint(state.pop("step"), config, params, first, second, tokenizer, state)
+    beside = beside_of(path, tokenizer, huggingface.GENERATION in files)
+    return Checkpoint(state.pop("step"), config, params, first, second, tokenizer, state, beside)
 
 
 def _read_moments(path, config, dtype):

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from ..host.processors import thread_count
+from ..interop.beside import NOTHING
 from ..parameters import Parameters
 from . import checkpoint
 
@@ -21,10 +22,13 @@ _MOST_THREADS = 4  # more threads do not copy faster
 
 
 class Saver:
-    """Writes checkpoints of models with parameters like ``params`` into ``folder``, one at a time, in a thread."""
+    """Writes checkpoints of models with parameters like ``params`` into ``folder``, one at a time, in a thread.
 
-    def __init__(self, folder, keep, params):
-        self.folder, self.keep = folder, keep
+    beside: what the folder of the initial model says about its texts, written into each checkpoint.
+    """
+
+    def __init__(self, folder, keep, params, beside=NOTHING):
+        self.folder, self.keep, self._beside = folder, keep, beside
         self._thread, self._error = None, None
         self._buffers = [np.empty_like(params.flat) for _ in range(3)]
         # The first touch of so much memory can take longer than the copy, so it happens here, before the first save.
@@ -37,7 +41,8 @@ class Saver:
         self._touch.join()
         _copy(self._buffers, (live.params.flat, live.first, live.second))
         params, first, second = self._buffers
-        snapshot = live._replace(params=Parameters(live.config, flat=params), first=first, second=second)
+        params = Parameters(live.config, flat=params)
+        snapshot = live._replace(params=params, first=first, second=second, beside=self._beside)
         self._thread = threading.Thread(target=self._write, args=(snapshot,), name="checkpoint", daemon=True)
         self._thread.start()
 

@@ -19,6 +19,8 @@ from typing import NamedTuple
 
 from ..errors import ConfigError, NonFinite
 from ..host import compiler
+from ..interop.beside import beside_of
+from ..locating import find_model
 from ..machine import memory
 from ..model import GPT
 from ..workspace import Workspace
@@ -65,12 +67,13 @@ def start(settings: Settings, out=None, group=None, given: Iterable[str] = ()) -
         run.check_free()
     helpers = _begin_compiling(settings, initial_parts(settings), group, voice)
     plan = plan_run(settings, group, voice, given)
+    beside = beside_of(find_model(settings.init_from) if settings.init_from else None, plan.corpus.tokenizer)
     if group.rank == 0:
         run.create()
     group.barrier()
     with _held(run, group):
         model = initial_model(plan.settings, plan.corpus.tokenizer.n_vocab)
-        return _train(plan, run, model, None, TrainState(), group, voice, helpers)
+        return _train(plan, run, model, None, beside, TrainState(), group, voice, helpers)
 
 
 def _check_compiler(settings):
@@ -114,7 +117,8 @@ def resume(folder, changes=None, group=None) -> Outcome:
             recompute=plan.settings.recompute,
             products=plan.settings.products,
         )
-        return _train(plan, run, model, saved, TrainState.from_dict(saved.step, saved.state), group, voice, helpers)
+        state = TrainState.from_dict(saved.step, saved.state)
+        return _train(plan, run, model, saved, saved.beside, state, group, voice, helpers)
 
 
 def _held(run, group):
@@ -152,7 +156,7 @@ def _compile_kernels(model, settings, group, voice, helpers):
     voice(f"kernels ready after {seconds:.1f} s")
 
 
-def _train(plan, run, model, saved, state, group, voice, helpers):
+def _train(plan, run, model, saved, beside, state, group, voice, helpers):
     settings, first = plan.settings, group.rank == 0
     if group.size > 1:
         _check_agreement(plan, model, state, group)
@@ -167,7 +171,7 @@ def _train(plan, run, model, saved, state, group, voice, helpers):
     with StopSignal() as stop:
         watcher = Watcher(settings, run, plan.corpus, plan.fingerprint, state, quiet=not first, voice=voice, plan=plan)
         # After the watcher, which measures the machine: the saver keeps a core busy at first.
-        saver = Saver(run.checkpoints, settings.keep, model.params) if first else None
+        saver = Saver(run.checkpoints, settings.keep, model.params, beside) if first else None
         trainer = Trainer(settings, model, optimizer, plan.corpus, state, group, saver, watcher, stop)
         watcher.introduce(trainer)
         try:

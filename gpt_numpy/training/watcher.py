@@ -11,6 +11,7 @@ from ..data import normalize
 from ..host import compiler, terminal
 from ..inference import generate
 from ..parameters import count
+from ..tokenizer.specials import before_document
 from ..wording import counted, fault_of, in_time
 from . import advice, plots
 from .evaluation import unigram_loss
@@ -236,13 +237,11 @@ def sample(model, corpus, prompt, n_tokens, seed, temperature=0.8, top_k=50):
     without text in the tokenizer are never drawn.
     """
     tokenizer, vocab_size = corpus.tokenizer, model.config.vocab_size
-    begin = tokenizer.begin_ids
+    begin = tokenizer.begin_ids if prompt else before_document(tokenizer)
     if prompt:
         shown = tokenizer.encode_ordinary(normalize(prompt, corpus.normalize))
-    elif begin or tokenizer.eot_id is not None:
-        begin, shown = begin or [tokenizer.eot_id], []
     else:
-        shown = [int(corpus.training[:1][0])]
+        shown = [] if begin else [int(corpus.training[:1][0])]
     stop_tokens = () if tokenizer.eot_id is None else (tokenizer.eot_id,)
     new = generate(
         model,

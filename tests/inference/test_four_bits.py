@@ -85,6 +85,19 @@ def test_errors_go_where_they_count_least():
     assert with_it.sum() > without.sum()
 
 
+def test_importance_is_measured_behind_the_begin_of_a_text():
+    model = model_of()
+    size, tokens = model.config.block_size, np.random.default_rng(0).integers(2, 19, 30)
+    for given in (tokens, np.concatenate([[0, 1], tokens])):
+        found = importance_on(model, given, [0, 1])
+        windows = [np.concatenate([[0, 1], tokens[at : at + size - 2]]) for at in range(0, 30, size - 2)]
+        alone = [(len(window), importance_on(model, window)) for window in windows]
+        for name in MATRICES:
+            name = f"h.1.{name}"
+            expected = sum(n * one[name] for n, one in alone) / sum(n for n, _ in alone)
+            np.testing.assert_allclose(found[name], expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("fields", [{}, LLAMA, dict(LLAMA, qk_norm=True, head_dim=10), dict(mlp="relu")], ids=str)
 @pytest.mark.parametrize("ops", [layers, kernels])
 def test_importance_on_a_text(fields, ops):

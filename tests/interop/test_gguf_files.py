@@ -14,6 +14,7 @@ from gpt_numpy.tokenizer import END_OF_TEXT, Tokenizer
 from gpt_numpy.tokenizer.char import CharTokenizer
 from gpt_numpy.tokenizer.formats.pipeline import DIGITS
 from gpt_numpy.tokenizer.pretokenize import GPT2_PATTERN
+from gpt_numpy.tokenizer.vocabulary import Extras, Origin
 
 LLAMA = dict(norm="rmsnorm", positions="rotary", mlp="swiglu", bias=False)
 MODELS = {  # name → (architecture, fields, how llama.cpp pairs the numbers of a head)
@@ -170,6 +171,24 @@ def test_the_tokenizer(tmp_path):
     gguf_files.save(tmp_path / "ends.gguf", model.config, model.params, trained, end_of_text=(262, 263))
     fields, _ = read(tmp_path / "ends.gguf")
     assert (fields["tokenizer.ggml.eos_token_id"], fields["tokenizer.ggml.eot_token_id"]) == (262, 263)
+
+
+@pytest.mark.parametrize("where", ["file", "entry", "several"])
+def test_the_chat_template_and_the_padding_token(tmp_path, where):
+    trained = Tokenizer.train(["hello, hello world é"], 264, special_tokens=["<|pad|>", END_OF_TEXT])
+    template = "{{ messages }}é"
+    several = [{"name": "tools", "template": "other"}, {"name": "default", "template": template}]
+    settings = {"file": {"chat_template": "older"}, "entry": {"chat_template": template}}
+    extras = Extras(
+        {"pad_token": "<|pad|>", **settings.get(where, {"chat_template": several})},
+        {"chat_template.jinja": template.encode()} if where == "file" else {},
+    )
+    tokenizer = Tokenizer(dataclasses.replace(trained.vocabulary, extras=extras, origin=Origin(), made=None))
+    model = make(trained, **LLAMA)
+    gguf_files.save(tmp_path / "model.gguf", model.config, model.params, tokenizer)
+    fields, _ = read(tmp_path / "model.gguf")
+    assert fields["tokenizer.chat_template"] == template
+    assert fields["tokenizer.ggml.padding_token_id"] == trained.special_tokens["<|pad|>"]
 
 
 def test_llama_cpps_names_of_patterns():

@@ -10,11 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from ..rows.fitting import fit_rows, lay_out
+from ..text.special_text import begun_document
 from .encoding import Place
 
 
 class Position(NamedTuple):
-    """Where a split's next shard begins: so many tokens into a piece (its end-of-text token counted).
+    """Where a split's next shard begins: so many tokens into a piece (``begin_ids`` and its end-of-text token counted).
 
     ``inside`` says that the piece's document has had tokens before this piece, ``continued`` that it has had
     tokens in an earlier shard.
@@ -63,9 +64,9 @@ def shard_tokens(taken, row_length, eot_id, dtype):
 class Collector:
     """Gathers the encoded pieces of one split. ``position`` is where the next shard begins."""
 
-    def __init__(self, eot_id, dtype, position):
+    def __init__(self, tokenizer, dtype, position):
         self.position = position
-        self._eot, self._dtype = np.array([eot_id], dtype), dtype
+        self._tokenizer, self._eot, self._dtype = tokenizer, np.array([tokenizer.eot_id], dtype), dtype
         self._chunks = collections.deque()
         self._inside = position.inside  # the current document has had tokens
         self.buffered = 0  # tokens gathered
@@ -76,10 +77,15 @@ class Collector:
         return (place.file, place.piece) >= (self.position.place.file, self.position.place.piece)
 
     def add(self, encoded):
-        """Take in the next piece of this split; an end-of-text token follows a document that is not empty."""
+        """Take in the next piece of this split.
+
+        A document that is not empty begins with the tokenizer's ``begin_ids``, and an end-of-text token follows it.
+        """
         place, last, tokens, text_bytes = encoded
         tokens = np.asarray(tokens).astype(self._dtype)
         inside = self._inside
+        if not inside:
+            tokens = begun_document(self._tokenizer, tokens)
         if last and (inside or len(tokens)):
             tokens = np.concatenate([tokens, self._eot])
         self._inside = not last and (inside or len(tokens) > 0)

@@ -144,7 +144,7 @@ class _Preparation:
             "vocab_size": tokenizer.n_vocab,
             "eot_id": tokenizer.eot_id,
             "row_length": settings.row_length,
-            "settings": settings.record(),
+            "settings": settings.record() | ({"begin_ids": begin} if (begin := tokenizer.begin_ids) else {}),
             "tokenizer": {name: hashlib.sha256(data).hexdigest() for name, data in self.tokenizer_files.items()},
         }
         self.dtype = shard_dtype(self.identity)
@@ -160,7 +160,7 @@ class _Preparation:
             self.totals, self.records = {split: _no_totals() for split in splits}, []
             self._begin()
         self.collectors = {
-            split: Collector(self.tokenizer.eot_id, self.dtype, position_from_json(totals["position"]))
+            split: Collector(self.tokenizer, self.dtype, position_from_json(totals["position"]))
             for split, totals in self.totals.items()
         }
         with ThreadPoolExecutor(1) as self.writer:  # writes one shard while the next is gathered

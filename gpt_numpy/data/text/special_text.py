@@ -12,9 +12,11 @@ spelling is text. The setting ``specials`` decides:
 
 from __future__ import annotations
 
+import numpy as np
+
 from ...errors import DataError
 from ...tokenizer import END_OF_TEXT
-from ...tokenizer.specials import find_specials
+from ...tokenizer.specials import find_specials, missing_begin
 
 SPECIALS = ("token", "refuse", "text")
 DEFAULT_SPECIALS = "token"
@@ -53,6 +55,7 @@ def refuse_special_text(text, special_tokens, path=None, document=None):
 def encode_documents(texts, tokenizer, specials=DEFAULT_SPECIALS, threads=None):
     """An array of ids for each of ``texts``, without an end-of-text token behind it.
 
+    A document that is not empty has the tokenizer's ``begin_ids`` in front (``tokenizer.specials``).
     End-of-text was left out when the documents were read (see ``document_end``). A spelling that normalising made is
     ordinary text: the token would end a document that goes on.
     Raises DataError for a special token with ``specials="refuse"``.
@@ -61,9 +64,16 @@ def encode_documents(texts, tokenizer, specials=DEFAULT_SPECIALS, threads=None):
     if specials == "refuse":
         for number, text in enumerate(texts):
             refuse_special_text(text, tokenizer.special_tokens, document=number)
-    return tokenizer.encode_batch_to_arrays(
+    arrays = tokenizer.encode_batch_to_arrays(
         texts, allowed_special=inner_specials(tokenizer, specials), disallowed_special=(), threads=threads
     )
+    return [begun_document(tokenizer, ids) for ids in arrays]
+
+
+def begun_document(tokenizer, ids):
+    """The array ``ids`` of a document with the tokenizer's ``begin_ids`` in front; an empty document stays empty."""
+    begin = missing_begin(tokenizer, ids) if len(ids) else []
+    return np.concatenate([np.array(begin, ids.dtype), ids]) if begin else ids
 
 
 def inner_specials(tokenizer, specials=DEFAULT_SPECIALS):

@@ -16,6 +16,7 @@ import numpy as np
 
 from ...errors import GenerationError
 from ...tokenizer.rendering import visible
+from ...tokenizer.specials import begun
 from ..trace import kind, trace
 from .boxes import box_name, described
 
@@ -26,10 +27,10 @@ _TOP = 5  # predictions listed for a token
 def build_page(model, tokenizer, text, name="model", max_tokens=32, say_faults=True):
     """The page's HTML for the first ``max_tokens`` tokens of ``text`` (and the one after them as last target).
 
-    The page begins with what ``Trace.faults`` finds, unless ``say_faults`` is false. Afterwards the model's gradients are
-    those of this text.
+    The tokenizer's ``begin_ids`` stand in front, as in the texts that the model has read. The page begins with what
+    ``Trace.faults`` finds, unless ``say_faults`` is false. Afterwards the model's gradients are those of this text.
     """
-    ids = tokenizer.encode(text)
+    ids = begun(tokenizer, tokenizer.encode(text))
     length = min(max_tokens, model.config.block_size, len(ids) - 1)
     if length < 1:
         raise GenerationError("nothing to predict", field="text", found=text, expected="two tokens or more")
@@ -75,7 +76,7 @@ def _tokens(tokenizer, ids, traced):
     log_p = traced["lm_head.log_probabilities"].value[0]  # (T, V)
     losses = traced["lm_head.losses"].value[0]
     described = []
-    n_texts = getattr(tokenizer, "n_vocab", log_p.shape[1])  # a model may have more ids than there are texts
+    n_texts = _n_texts(tokenizer)
     for t, row in enumerate(log_p):
         best = np.argsort(row[:n_texts])[::-1][:_TOP]
         described.append(
@@ -103,11 +104,16 @@ def _lens(model, tokenizer, traced, targets):
         log_p = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
         rows = []
         for row, target in zip(log_p, targets):
-            best = np.argsort(row)[::-1][:3]
+            best = np.argsort(row[: _n_texts(tokenizer)])[::-1][:3]
             top = [[_visible(tokenizer, int(i)), math.exp(float(row[i]))] for i in best]
             rows.append({"loss": float(-row[target]), "top": top})
         found.append({"after": name, "tokens": rows})
     return found
+
+
+def _n_texts(tokenizer):
+    """The number of ids that have a text: a model may have more. None: all of them."""
+    return getattr(tokenizer, "n_vocab", None)
 
 
 def _visible(tokenizer, token):

@@ -4,6 +4,8 @@
 ``openai``                   encoder.json, vocab.bpe, tokenizer_config.json
 ``tiktoken``                 ranks.tiktoken, tokenizer_config.json
 
+Each also has the ``chat_template.jinja`` that was beside the files that were read, if there was one.
+
 Loading reads the first form that the folder holds, in the order ``SOURCES``. A ``tokenizer.json`` is a whole tokenizer
 in one file: a folder where a save was cut short between two files still holds one tokenizer, the old or the new.
 """
@@ -18,7 +20,7 @@ from ...errors import TokenizerError, VocabError
 from ..vocabulary import Vocabulary
 from .strict_json import is_there
 from .tiktoken_file import format_tiktoken, read_tiktoken
-from .tokenizer_config import SETTINGS_FILE, format_settings, read_declared
+from .tokenizer_config import CHAT_TEMPLATE_FILE, SETTINGS_FILE, format_settings, read_declared
 from .tokenizer_json import format_tokenizer_json, read_tokenizer_json
 from .vocab_files import format_merges, format_vocab, id_table, read_vocabulary
 
@@ -73,10 +75,11 @@ def contents(vocabulary: Vocabulary, form: str) -> dict[str, bytes]:
     if form not in FORMATS:
         raise TokenizerError("no such form", field="form", found=form, expected=f"one of {', '.join(FORMATS)}")
     makers = {**FORMATS[form], SETTINGS_FILE: format_settings}
-    return {name: make(vocabulary) for name, make in makers.items()}
+    return {**{name: make(vocabulary) for name, make in makers.items()}, **vocabulary.extras.files}
 
 
 def present(folder: Path) -> list[Path]:
     """The files of a tokenizer, of any form, that are in ``folder``."""
-    names = [name for makers in FORMATS.values() for name in makers] + [SETTINGS_FILE]
+    names = [name for makers in FORMATS.values() for name in makers]
+    names += [SETTINGS_FILE, CHAT_TEMPLATE_FILE]
     return [folder / name for name in names if (folder / name).exists()]

@@ -3,12 +3,17 @@
 ``tokenizer_config.json``    added tokens (under ``added_tokens_decoder``, as ``transformers`` writes them), the names of
                              special tokens, the prefix space; the pre-tokenization pattern and the version of
                              Unicode that defines letters are keys of our own, which other programs ignore. A file
-                             without ``unicode_version`` means the package's own version
+                             without ``unicode_version`` means the package's own version. Entries that decide no
+                             id, such as ``chat_template``, are kept and written again as they are
+``chat_template.jinja``      the chat template of a newer ``transformers``, kept as it is
 ``added_tokens.json``        added tokens of an older ``transformers``: text → id
 ``special_tokens_map.json``  which tokens are special, by name or with flags
 
 An added token is found in a text before the pattern is applied. A special one is recognised only where the caller
 allows it; a plain one is recognised in every text.
+
+``add_bos_token`` puts the ``bos_token`` in front of every text where there is no ``tokenizer.json``, which says so itself:
+as in ``transformers``.
 """
 
 from __future__ import annotations
@@ -19,17 +24,25 @@ from pathlib import Path
 
 from ... import unicode
 from ...errors import TokenizerError, VocabError
+from ...files.regular import read_regular
 from ..pretokenize import GPT2_PATTERN, compile_pattern
 from ..reference import TIES
 from ..specials import END_OF_TEXT
-from ..vocabulary import NORMAL_FORMS, Origin, Vocabulary
+from ..vocabulary import NORMAL_FORMS, Extras, Origin, Vocabulary
 from . import strict_json
 
 SETTINGS_FILE = "tokenizer_config.json"
 ADDED_FILE = "added_tokens.json"
 SPECIALS_FILE = "special_tokens_map.json"
+CHAT_TEMPLATE_FILE = "chat_template.jinja"
 # The names under which transformers keeps special tokens, in both files.
 _ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+_MORE = "additional_special_tokens"
+# Entries that are made from the vocabulary, and ``auto_map``, which names files of code that are not kept.
+_MADE = (
+    *("tokenizer_class", "pattern", "unicode_version", "add_prefix_space", "added_tokens_decoder"),
+    *("normal_form", "ignore_merges", "begin_of_text", "ties", "auto_map"),
+)
 
 
 @dataclass
@@ -50,6 +63,7 @@ class Declared:
     ignore_merges: bool = False
     begin: tuple[str, ...] = ()
     flagged: set[str] = field(default_factory=set)  # "normalized": found in normalised text
+    extras: Extras = field(default_factory=lambda: Extras({}, {}))
     path: Path | None = None
 
     def normalized(self) -> frozenset[str]:
@@ -84,6 +98,7 @@ class Declared:
             normalized_tokens=self.normalized(),
             ignore_merges=self.ignore_merges,
             begin=self.begin,
+            extras=self.extras,
         )
 
 
@@ -95,6 +110,8 @@ def read_declared(folder: Path) -> Declared:
         if strict_json.is_there(path):
             declared.path = declared.path or path
             read(_table(path), path, declared)
+    if strict_json.is_there(folder / CHAT_TEMPLATE_FILE):
+        declared.extras.files[CHAT_TEMPLATE_FILE] = read_regular(folder / CHAT_TEMPLATE_FILE, VocabError)
     return declared
 
 
@@ -131,8 +148,9 @@ def _read_config(settings, path, declared) -> None:
         raise VocabError(
             "no rule for pairs of equal counts", path=path, field="ties", found=declared.ties, expected=", ".join(TIES)
         )
-    _read_own(settings, path, declared)
     _read_names(settings, path, declared)
+    _read_own(settings, path, declared)
+    declared.extras.settings.update((name, value) for name, value in settings.items() if name not in _MADE)
     entries = settings.get("added_tokens_decoder")
     if entries is None:
         return
@@ -156,7 +174,11 @@ def _read_own(settings, path, declared) -> None:
     declared.ignore_merges = settings.get("ignore_merges", False)
     if not isinstance(declared.ignore_merges, bool):
         raise VocabError("not a truth value", path=path, field="ignore_merges", found=declared.ignore_merges)
-    begin = settings.get("begin_of_text", [])
+    adds_begin = settings.get("add_bos_token", False)
+    if not isinstance(adds_begin, bool) and adds_begin is not None:
+        raise VocabError("not a truth value", path=path, field="add_bos_token", found=adds_begin)
+    first = _content(settings["bos_token"], path, "bos_token") if adds_begin and settings.get("bos_token") else None
+    begin = settings.get("begin_of_text", [] if first is None else [first])
     if not isinstance(begin, list) or not all(isinstance(text, str) for text in begin):
         raise VocabError("not a list of tokens", path=path, field="begin_of_text", found=begin)
     declared.begin = tuple(begin)
@@ -164,11 +186,14 @@ def _read_own(settings, path, declared) -> None:
 
 def _read_names(settings, path, declared) -> None:
     """Special tokens by their names, each a text or an object with flags."""
-    more = settings.get("additional_special_tokens") or []
+    more = settings.get(_MORE) or []
     if not isinstance(more, list):
-        raise VocabError("not a list", path=path, field="additional_special_tokens", found=more)
+        raise VocabError("not a list", path=path, field=_MORE, found=more)
     named = [(role, settings.get(role)) for role in _ROLES]
-    named += [(f"additional_special_tokens[{n}]", entry) for n, entry in enumerate(more)]
+    named += [(f"{_MORE}[{n}]", entry) for n, entry in enumerate(more)]
+    for name in (*_ROLES, _MORE):
+        if name in settings:
+            declared.extras.settings.setdefault(name, settings[name])
     for role, entry in named:
         if entry is None or entry is False:
             continue
@@ -267,7 +292,7 @@ def format_settings(vocabulary: Vocabulary) -> bytes:
     ``transformers`` builds its GPT2Tokenizer with GPT-2's own pattern; for another pattern or more steps, its
     PreTrainedTokenizerFast reads these from ``tokenizer.json``.
     """
-    end_of_text, begin = vocabulary.end_of_text, vocabulary.begin
+    end_of_text, begin, kept = vocabulary.end_of_text, vocabulary.begin, vocabulary.extras.settings
     more: dict = {
         "normal_form": vocabulary.normal_form,
         "ignore_merges": vocabulary.ignore_merges,
@@ -281,11 +306,12 @@ def format_settings(vocabulary: Vocabulary) -> bytes:
         "add_prefix_space": vocabulary.add_prefix_space,
         "clean_up_tokenization_spaces": False,
         "errors": "replace",
-        "bos_token": begin[0] if begin else end_of_text,
-        "eos_token": end_of_text,
-        "unk_token": end_of_text,
-        "added_tokens_decoder": {str(i): entry for i, entry in added_tokens(vocabulary)},
     }
+    roles = {"bos_token": begin[0] if begin else end_of_text, "eos_token": end_of_text, "unk_token": end_of_text}
+    # Where other roles were read, transformers is told of those alone: its GPT2Tokenizer would add a token for a missing one.
+    settings |= roles if not any(role in kept for role in _ROLES) else dict.fromkeys(roles)
+    settings |= kept
+    settings["added_tokens_decoder"] = {str(i): entry for i, entry in added_tokens(vocabulary)}
     settings |= more
     if vocabulary.ties is not None:
         settings["ties"] = vocabulary.ties

@@ -18,7 +18,7 @@ from ...errors import VocabError
 from ...unicode.normal_form import normalized
 from ..byte_alphabet import BYTE_TO_CHARACTER, spell, unspell
 from ..reference import last_pair
-from ..vocabulary import Vocabulary
+from ..vocabulary import Extras, Vocabulary
 from . import strict_json
 from .pipeline import begin_of, normal_form_of, pattern_of, steps_of
 from .tokenizer_config import Declared, add_token, added_tokens, check_pattern, merge_added_tokens, settled_end_of_text
@@ -64,6 +64,7 @@ def read_tokenizer_json(path: Path, declared: Declared | None = None) -> Vocabul
         normalized_tokens=in_normalized,
         ignore_merges=bool(model.get("ignore_merges")),
         begin=begin_of(content.get("post_processor"), specials, path),
+        extras=declared.extras if declared is not None else Extras({}, {}),
     )
 
 

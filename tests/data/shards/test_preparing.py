@@ -1,5 +1,7 @@
 """Preparing a corpus: the tokens are the ones the plain functions give, whatever interrupts the work."""
 
+import contextlib
+import dataclasses
 import gzip
 import os
 import threading
@@ -17,13 +19,21 @@ from gpt_numpy.data.shards.preparing import Settings, prepare
 from gpt_numpy.data.text import opening, reading
 from gpt_numpy.errors import ConfigError, DataError, RunLocked
 from gpt_numpy.tokenizer import CharTokenizer, Tokenizer
+from gpt_numpy.tokenizer.vocabulary import Origin
 from tests.data.shards.content import folder_bytes
 
 
 def encoded_documents(inputs, tokenizer, **reading_options):
     """Every document's tokens by the plain functions, end-of-text included."""
     texts = [normalize(text) for text in read_documents(inputs, **reading_options)]
-    return [[*tokenizer.encode_ordinary(text), tokenizer.eot_id] for text in texts if text]
+    begin = tokenizer.begin_ids
+    return [[*begin, *tokenizer.encode_ordinary(text), tokenizer.eot_id] for text in texts if text]
+
+
+@pytest.fixture
+def beginning(tokenizer):
+    """The tokenizer with a token in front of every text."""
+    return Tokenizer(dataclasses.replace(tokenizer.vocabulary, begin=("<|endoftext|>",), origin=Origin(), made=None))
 
 
 @pytest.fixture
@@ -153,6 +163,35 @@ def test_a_failure_at_any_write_is_made_good(corpus, tokenizer, tmp_path, small_
             break
     assert len(counts) == fail_at - 1 > 15
     assert folder_bytes(out) == expected
+
+
+@pytest.mark.parametrize("shard_tokens", [66, 97, 1 << 25])
+@pytest.mark.parametrize("block_size", [None, 32])
+def test_every_document_begins_also_after_a_kill(
+    corpus, beginning, tmp_path, small_pieces, monkeypatch, block_size, shard_tokens
+):
+    settings = Settings(shard_tokens=shard_tokens, block_size=block_size)
+    manifest = prepare([corpus], beginning, tmp_path / "whole", settings)
+    documents, tokens = encoded_documents([corpus], beginning), open_dataset(tmp_path / "whole").train[:].tolist()
+    assert manifest["settings"]["begin_ids"] == [beginning.eot_id]
+    if block_size is None:
+        assert tokens == sum(documents, [])
+    else:
+        padding = manifest["splits"]["train"]["padding"]
+        assert sorted(tokens) == sorted(sum(documents, [beginning.eot_id] * padding))
+    write = prepare_module.write_durably
+
+    def killed(path, pieces):
+        write(path, pieces)
+        if len(list((tmp_path / "out").glob("train-*.bin"))) == 2:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(prepare_module, "write_durably", killed)
+    with contextlib.suppress(OSError):
+        prepare([corpus], beginning, tmp_path / "out", settings)
+    monkeypatch.setattr(prepare_module, "write_durably", write)
+    prepare([corpus], beginning, tmp_path / "out", settings)
+    assert folder_bytes(tmp_path / "out") == folder_bytes(tmp_path / "whole")
 
 
 def test_a_failure_leaves_no_thread_behind(corpus, tokenizer, tmp_path, small_pieces, monkeypatch):
