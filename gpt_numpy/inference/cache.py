@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import ContextLengthError, GenerationError
 from ..wording import counted, in_bytes
+from ..workspace import aligned_empty
 
 
 class KVCache:
@@ -38,8 +39,7 @@ class KVCache:
         if batch < 1:
             raise GenerationError("impossible cache", field="batch", found=batch, expected="at least 1 sequence")
         shape = (config.n_layer, batch, config.key_heads, capacity, config.head_size)
-        self.keys = np.empty(shape, dtype)
-        self.values = np.empty(shape, dtype)
+        self.keys, self.values = aligned_empty(shape, dtype), aligned_empty(shape, dtype)
         self.lengths = np.zeros(batch, np.int64)
         self.scratch: dict = {}
         self._owner: object = None
@@ -52,7 +52,7 @@ class KVCache:
 
     def __deepcopy__(self, memo):
         copy = object.__new__(type(self))
-        copy.keys, copy.values = np.empty_like(self.keys), np.empty_like(self.values)
+        copy.keys, copy.values = (aligned_empty(self.keys.shape, self.keys.dtype) for _ in range(2))
         copy.lengths = self.lengths.copy()
         for sequence, length in enumerate(self.lengths):  # not the memory that no token has reached yet
             copy.keys[:, sequence, :, :length] = self.keys[:, sequence, :, :length]

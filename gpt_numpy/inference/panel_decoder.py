@@ -261,6 +261,7 @@ def make_buffers(weights, rows, threads, capacity, block=None, sums=None, words=
     A thread has memory for the activations of ``block`` rows and for ``sums`` rows of sums; default: all rows. words:
     activations are words of two bfloat16.
     """
+    from ..kernels.decoding.cached_attention import scratch_size
     from ..kernels.decoding.launch import MOST_LARGEST, STAGES, Buffers
     from ..kernels.decoding.panel_tile import SCALES, STREAMS
     from ..kernels.decoding.stages import LINE
@@ -269,6 +270,7 @@ def make_buffers(weights, rows, threads, capacity, block=None, sums=None, words=
     # One block more than needed: rows a power of two apart would compete for the same sets of the CPU's cache.
     step = (-(-max(C, config.heads_width, config.mlp_width) // BLOCK) + 1) * BLOCK
     pairs = config.head_size // 2 if config.positions == "rotary" else 0
+    group = config.n_head // config.key_heads
     quantised = weights.format in INTEGERS
     shapes = {
         "counters": (STAGES * config.n_layer + 1, 1 + threads, LINE),
@@ -285,7 +287,7 @@ def make_buffers(weights, rows, threads, capacity, block=None, sums=None, words=
         "activations": (threads, block or rows, step),
         "scales": (threads, block or rows, step // BLOCK * SCALES),
         "sums": (threads, sums or rows, PANEL if sums else STREAMS * PANEL),
-        "scratch": (threads, max(capacity, C, config.mlp_width)),
+        "scratch": (threads, max(scratch_size(group, config.head_size, capacity), C, config.mlp_width)),
     }
     others = dict.fromkeys(("counters", "sequences", "positions"), np.int64) | {"best": np.float64}
     if quantised or words:

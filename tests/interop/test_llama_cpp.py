@@ -25,6 +25,8 @@ from tests.tokenizer.pieces import PIECES
 
 pytestmark = pytest.mark.campaign
 
+F32 = 0  # ggml's number of the type
+
 LLAMA = dict(norm="rmsnorm", positions="rotary", mlp="swiglu", bias=False)
 MODELS = {
     "gpt2": {},
@@ -86,18 +88,21 @@ def test_greedy_text_of_a_trained_model(shape, test_data, tmp_path):
     assert main(["train", str(text), *shape, *map(str, settings)]) == 0
     assert main(["convert", str(tmp_path / "run"), str(tmp_path / "model.gguf")]) == 0
     model, tokenizer = GPT.load(tmp_path / "run"), load_tokenizer(tmp_path / "run")
-    llama = opened(tmp_path / "model.gguf")
+    # Keys and values in float32, as here: rounded to float16, they decide where two tokens are nearly equally probable.
+    llama = opened(tmp_path / "model.gguf", type_k=F32, type_v=F32)
     for text in ("ROMEO:\nWhat ", "First Citizen:\n", "The king"):
         prompt = tokenizer.encode(text)
         assert llama.tokenize(text.encode(), add_bos=False) == prompt
-        expected = generate(model, prompt, 200, temperature=0).tolist()
         llama.reset()
         llama.eval(prompt)
-        found: list[int] = []
-        while len(found) < 200:
-            found.append(int(llama.scores[llama.n_tokens - 1].argmax()))
-            llama.eval(found[-1:])
-        assert found == expected, text
+        nearly = 0
+        for expected in generate(model, prompt, 200, temperature=0).tolist():
+            logits = llama.scores[llama.n_tokens - 1]
+            apart = logits.max() - logits[expected]
+            assert apart <= 1e-3 * np.abs(logits).max(), (text, tokenizer.decode([expected]))
+            nearly += apart > 0
+            llama.eval([expected])
+        assert nearly <= 2
     llama.close()
 
 

@@ -64,7 +64,7 @@ class Buffers(NamedTuple):
     activations: np.ndarray  # (threads, rows, step): what a matrix is multiplied by; float32, or int16 for integers
     scales: np.ndarray  # (threads, rows, step / BLOCK · SCALES) of int16 activations
     sums: np.ndarray  # (threads, rows, STREAMS · PANEL)
-    scratch: np.ndarray  # (threads, max(capacity, C, mlp_width))
+    scratch: np.ndarray  # (threads, max(`cached_attention.scratch_size`, C, mlp_width))
 
 
 class Run(NamedTuple):

@@ -9,7 +9,8 @@ neither on the number of threads nor on the other rows:
 
     norm 1 and c_attn        the queries to a buffer, keys and values straight into the cache
     the new keys             are normalised and turned in the cache, where the model does so
-    attention                a piece is one head of one row: its query is prepared, and sees the cached keys up to its own
+    attention                pieces are heads of one row that share keys: their queries are prepared, and see the cached keys
+                             up to their own
     c_proj                   added to the residual stream
     norm 2 and c_fc          with the activation, or the halves of a gated one
     mlp.c_proj               of gate · up where there is a gate; added to the residual stream
@@ -282,22 +283,41 @@ def _choose_prepare_query(heads, run, layer, row, head):
 
 
 @part
+def _attend_together(run, layer, unit, heads, scratch):
+    """Attention of ``heads`` heads of one row that share keys, from head ``unit`` on, counted through all rows."""
+    shape, buffers, size = run.shape, run.buffers, run.shape.head_size
+    row, head = unit // shape.n_head, unit % shape.n_head
+    for i in range(heads):
+        _prepare_query(shape.heads, run, layer, row, head + i)
+    stop = buffers.positions[row] + 1
+    first_key = max(stop - shape.window, 0) if layer >= shape.window_from else 0
+    start = key_at(run, layer, row, head // (shape.n_head // shape.n_kv_head), first_key)
+    scale = shape.scale / np.float32(layer + 1) if shape.scale_by_layer else shape.scale
+    attend(
+        Rows(buffers.q, unit * size, size),
+        heads,
+        Rows(run.keys, start, size),
+        Rows(run.values, start, size),
+        stop - first_key,
+        scale,
+        Rows(buffers.heads, unit * size, size),
+        scratch,
+    )
+
+
+@part
 def _attention_stage(task, run, stage, layer):
     shape, buffers = run.shape, run.buffers
     units, group, done = shape.rows * shape.n_head, shape.n_head // shape.n_kv_head, 0
-    scale = shape.scale / np.float32(layer + 1) if shape.scale_by_layer else shape.scale
-    unit, _ = claim(buffers.counters, stage, task, units, 1)
+    first_unit = own_range(buffers.counters, task, units)[0]
+    unit, stop = claim(buffers.counters, stage, task, units, group - first_unit % group)
     while unit < units:
-        row, head = unit // shape.n_head, unit % shape.n_head
-        _prepare_query(shape.heads, run, layer, row, head)
-        stop = buffers.positions[row] + 1
-        first_key = max(stop - shape.window, 0) if layer >= shape.window_from else 0
-        start = key_at(run, layer, row, head // group, first_key)
-        first, last = head * shape.head_size, (head + 1) * shape.head_size
-        q, out = buffers.q[row, first:last], buffers.heads[row, first:last]
-        attend(q, run.keys, run.values, start, stop - first_key, scale, out, buffers.scratch[task])
-        done += 1
-        unit, _ = claim(buffers.counters, stage, task, units, 1)
+        done += stop - unit
+        while unit < stop:  # heads of other keys follow where a thread takes what another has left
+            together = min(stop - unit, group - unit % group)
+            _attend_together(run, layer, unit, together, buffers.scratch[task])
+            unit += together
+        unit, stop = claim(buffers.counters, stage, task, units, group - stop % group)
     finish(buffers.counters, stage, done)
     wait(buffers.counters, stage, units)
 

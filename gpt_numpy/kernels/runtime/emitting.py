@@ -255,6 +255,32 @@ def fold(x, combine):
     return builder.extract_element(x.value, ir.Constant(ir.IntType(32), 0))
 
 
+def fold_four(vectors, combine):
+    """A vector whose first four lanes are ``fold`` of each of four ``vectors``; the other lanes are undefined.
+
+    The combinations are those of ``fold``, in about half as many steps: halves of two vectors lie side by side in one. The
+    vectors have four lanes or more.
+    """
+    lanes = group = vectors[0].type.lanes  # group: lanes that are left of each of the four
+    while len(vectors) > 1:
+        parts = [(vector, part) for vector in (0, lanes) for part in range(0, lanes, group)]
+        group //= 2
+        low = [vector + part + lane for vector, part in parts for lane in range(group)]
+        pairs = list(zip(vectors[::2], vectors[1::2], strict=True))
+        vectors = [combine(_shuffled(a, b, low), _shuffled(a, b, [lane + group for lane in low])) for a, b in pairs]
+    (x,), apart = vectors, group
+    while group > 1:
+        group //= 2
+        x = combine(x, _shuffled(x, x, [(lane + group) % lanes for lane in range(lanes)]))
+    return _shuffled(x, x, [min(lane, 3) * apart for lane in range(lanes)])
+
+
+def _shuffled(a, b, order):
+    """The lanes of a, followed by those of b, in another order."""
+    indices = ir.Constant(ir.VectorType(ir.IntType(32), len(order)), order)
+    return a.like(a.builder.shuffle_vector(a.value, b.value, indices))
+
+
 def first_lanes(builder, count, type):
     """The mask whose first ``count`` lanes (an i64) are on."""
     index = Vector(types.int64, type.lanes)

@@ -2,6 +2,7 @@
 
 import math
 
+import numba
 import numpy as np
 import pytest
 
@@ -10,6 +11,7 @@ from gpt_numpy.kernels.runtime.decorators import kernel
 from gpt_numpy.kernels.runtime.vectors import (
     absolute,
     add_lanes,
+    add_lanes_of_four,
     bits,
     broadcast,
     convert,
@@ -101,6 +103,26 @@ def reductions(x, out, n):
     exact += convert(v, np.float64)
     high, low = maximum(keep_first(v, n - i, -np.inf), high), minimum(keep_first(v, n - i, np.inf), low)
     out[0], out[1], out[2], out[3] = add_lanes(total), max_lanes(high), min_lanes(low), add_lanes(exact)
+
+
+@kernel()
+def four_sums(x, out):
+    width = lanes(x)
+    together = add_lanes_of_four(load(x, 0), load(x, width), load(x, 2 * width), load(x, 3 * width))
+    store(out, 4, together)
+    for i in range(4):
+        out[i] = add_lanes(load(x, i * width))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("seed", range(20))
+def test_four_sums_at_once_have_the_bits_of_each(dtype, seed):
+    if emitting.native(numba.from_dtype(np.dtype(dtype))).lanes < 4:
+        pytest.skip("needs four lanes")
+    x = (np.random.default_rng(seed).standard_normal(64) * 10.0 ** np.arange(-4, 4).repeat(8)).astype(dtype)
+    out = np.empty(32, dtype)
+    four_sums(x, out)
+    assert np.array_equal(out[:4], out[4:8])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
