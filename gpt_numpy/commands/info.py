@@ -209,8 +209,8 @@ def measured_step(config, B, T, recompute, seconds, products="float32"):
     import numpy as np
 
     from ..model import GPT
-    from ..training import Settings
     from ..training.optimizer import AdamW
+    from ..training.settings import Settings
     from ..workspace import Workspace
 
     sequences = max(1, min(B, int(B * _MEASURED_SECONDS / max(seconds, 1e-9))))

@@ -27,14 +27,14 @@ from .formats import strict_json
 from .formats.tokenizer_config import SETTINGS_FILE
 from .formats.vocab_files import read_id_table
 from .identity import char_identity
-from .ids import TokenJoiner, check_ids, check_text
+from .ids import Decodes, TokenJoiner, check_text
 from .ragged import RaggedIds, join
 from .specials import END_OF_TEXT, check_special_tokens, refuse_specials, resolve, split_specials
 
 VOCAB_FILE = "vocab.json"
 
 
-class CharTokenizer:
+class CharTokenizer(Decodes):
     """``characters`` in the order of their ids, then ``special_tokens``."""
 
     def __init__(self, characters: Sequence[str], special_tokens: Sequence[str] = ()):
@@ -99,15 +99,6 @@ class CharTokenizer:
     def begin_ids(self) -> list[int]:
         """No ids stand in front of a text, as ``Tokenizer.begin_ids`` has them."""
         return []
-
-    def has_text(self, ids) -> np.ndarray:
-        """Whether each of ``ids`` (an integer or an array of any shape) is an id of this tokenizer: a bool array.
-
-        A model may have more rows than its tokenizer has ids, to fill up a vocabulary to a round size. Those ids have
-        no text, and generation must not draw them: ``tokenizer.has_text(np.arange(model.config.vocab_size))``.
-        """
-        ids = np.asarray(ids)
-        return (ids >= 0) & (ids < self.n_vocab)
 
     @functools.cached_property
     def identity(self) -> str:
@@ -203,14 +194,6 @@ class CharTokenizer:
     def encode_ordinary(self, text: str) -> list[int]:
         """The ids of ``text``, in which special tokens are text like any other."""
         return self.encode(text, disallowed_special=())
-
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The UTF-8 of the characters that ``ids`` stand for; ``TokenizerError`` with the position of an invalid id."""
-        return self._joiner.join(check_ids(ids, self.n_vocab))
-
-    def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
-        """The text of ``ids``; it is always UTF-8, so ``errors`` is there for the common interface only."""
-        return self.decode_bytes(ids).decode("utf-8", errors)
 
     def save(self, folder: str | os.PathLike) -> None:
         """Write ``vocab.json`` (character → id) and ``tokenizer_config.json`` into ``folder``, made if missing."""

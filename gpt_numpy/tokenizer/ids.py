@@ -1,10 +1,11 @@
-"""Checks of a caller's texts and ids, and the conversion of ids to bytes, shared by both tokenizers."""
+"""Checks of a caller's texts and ids, and the conversion of ids to bytes: the parts that both tokenizers share."""
 
 from __future__ import annotations
 
 import array
 import operator
 from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -119,3 +120,40 @@ class TokenJoiner:
         # where each byte comes from: its token's start, and how far into the token it is
         positions = np.repeat(self._starts[ids] - (ends - lengths), lengths) + np.arange(ends[-1])
         return self._bytes[positions]
+
+
+class _Tokens(Protocol):
+    @property
+    def n_vocab(self) -> int: ...
+    @property
+    def special_tokens(self) -> dict[str, int]: ...
+    @property
+    def _joiner(self) -> TokenJoiner: ...
+    def decode_bytes(self, ids: Iterable[int]) -> bytes: ...
+
+
+class Decodes:
+    """The side of a tokenizer that takes ids; a subclass has what ``_Tokens`` names."""
+
+    def has_text(self: _Tokens, ids) -> np.ndarray:
+        """Whether each of ``ids`` (an integer or an array of any shape) is an id of this tokenizer: a bool array.
+
+        A model may have more rows than its tokenizer has ids, to fill up a vocabulary to a round size. Those ids have
+        no text, and generation must not draw them: ``tokenizer.has_text(np.arange(model.config.vocab_size))``.
+        """
+        ids = np.asarray(ids)
+        return (ids >= 0) & (ids < self.n_vocab)
+
+    def decode_bytes(self: _Tokens, ids: Iterable[int]) -> bytes:
+        """The bytes that ``ids`` stand for, exactly; ``TokenizerError`` with the position of an invalid id."""
+        return self._joiner.join(check_ids(ids, self.n_vocab))
+
+    def decode(self: _Tokens, ids: Iterable[int], errors: str = "replace") -> str:
+        """The text of ``ids``; ``errors`` chooses the treatment of bytes that are not UTF-8, as in ``bytes.decode``."""
+        return self.decode_bytes(ids).decode("utf-8", errors)
+
+    def bytes_of_text(self: _Tokens) -> np.ndarray:
+        """The number of bytes of text that each id stands for, (n_vocab,) int64; 0 for a special token."""
+        lengths = self._joiner.lengths.copy()
+        lengths[list(self.special_tokens.values())] = 0
+        return lengths

@@ -35,7 +35,7 @@ from . import plain_encoder, ragged
 from .automaton import automaton_of
 from .formats import folders
 from .identity import bpe_identity
-from .ids import TokenJoiner, check_ids, check_text
+from .ids import Decodes, TokenJoiner, check_text
 from .learning import check_ties, check_vocab_size, checked_texts, learn_merges, report_merges
 from .plain_encoder import PlainEncoder
 from .pretokenize import GPT2_PATTERN, compile_pattern, split
@@ -45,7 +45,7 @@ from .streaming import read_chunks, stable_parts
 from .vocabulary import Vocabulary, encode_words, from_merges, unmerged_tokens
 
 
-class Tokenizer:
+class Tokenizer(Decodes):
     """Byte-level BPE over ``vocabulary``; made by ``train`` or ``load``.
 
     Memory beside the vocabulary: the merge tables (some 6 MB for GPT-2's), and for each thread that encodes at the same
@@ -124,14 +124,6 @@ class Tokenizer:
     def begin_ids(self) -> list[int]:
         """The ids in front of every text that a model reads, such as that of ``<|begin_of_text|>``; mostly none."""
         return [self.vocabulary.special_tokens[text] for text in self.vocabulary.begin]
-
-    def has_text(self, ids) -> np.ndarray:
-        """Whether each of ``ids`` (an integer or an array of any shape) is an id of this tokenizer: a bool array.
-
-        A model may have more rows than its tokenizer has ids. Generation must not draw those, which have no text.
-        """
-        ids = np.asarray(ids)
-        return (ids >= 0) & (ids < self.n_vocab)
 
     @functools.cached_property
     def identity(self) -> str:
@@ -277,14 +269,6 @@ class Tokenizer:
                 "bytes are encoded by merges alone: no added tokens, prefix space, normal form, whole words"
             )
         return self._encoder.encode_bytes(data).tolist()
-
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The bytes that ``ids`` stand for, exactly; ``TokenizerError`` with the position of an invalid id."""
-        return self._joiner.join(check_ids(ids, self.n_vocab))
-
-    def decode(self, ids: Iterable[int], errors: str = "replace") -> str:
-        """The text of ``ids``; ``errors`` chooses the treatment of bytes that are not UTF-8, as in ``bytes.decode``."""
-        return self.decode_bytes(ids).decode("utf-8", errors)
 
     def decode_batch(
         self, batch: RaggedIds | Iterable[Iterable[int]], errors: str = "replace", *, as_arrays: bool = False

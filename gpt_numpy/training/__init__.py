@@ -7,9 +7,24 @@ trainer                 the loop                 (optimizer, schedule, evaluatio
 checkpoint, saver       checkpoints, and the thread that writes them
 run_folder, metrics     the files of a run       (watcher, progress, plots: its output for people)
 ranks                   one process or many
+
+The public names are loaded when first used: a command that needs the settings alone does not load what trains.
 """
 
-from .session import Outcome, resume, start
-from .settings import Settings
+import importlib
 
-__all__ = ["Outcome", "Settings", "resume", "start"]
+_HOMES = {"Outcome": "session", "Settings": "settings", "resume": "session", "start": "session"}
+
+__all__ = [*_HOMES]
+
+
+def __getattr__(name):
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted(__all__)

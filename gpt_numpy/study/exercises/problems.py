@@ -22,6 +22,10 @@ from ...wording import counted
 from .. import cases, whole_model
 from ..bugs.at_the_interface import with_functions
 from . import terms
+from .breaches import LeftAsItWas as LeftAsItWas
+from .breaches import TooMuchAtOnce as TooMuchAtOnce
+from .breaches import WrittenTo as WrittenTo
+from .breaches import WrongCount as WrongCount
 
 
 class Problem(NamedTuple):
@@ -29,30 +33,6 @@ class Problem(NamedTuple):
     run: Callable[[types.SimpleNamespace], dict]  # functions → name → array, in backward order for the model
     sizes: dict  # name → number: what a constant factor may be made of
     terms: Callable[[str], dict] | None = None  # gradient's name → label → array, the terms of the derivation
-
-
-class WrittenTo(Exception):
-    """A function wrote to its arguments ``names``."""
-
-    def __init__(self, names):
-        super().__init__(f"writes to {', '.join(names)}")
-        self.names = names
-
-
-class LeftAsItWas(Exception):
-    """A function that must write to its argument ``name`` did not."""
-
-    def __init__(self, name):
-        super().__init__(f"{name} is left as it was")
-        self.name = name
-
-
-class TooMuchAtOnce(Exception):
-    """A function makes larger arrays than the exercise allows."""
-
-
-class WrongCount(Exception):
-    """A backward returned another number of gradients than it has inputs."""
 
 
 # ---- the layers ------------------------------------------------------------------------------------------------------

@@ -115,6 +115,4 @@ def encode(texts, tokenizer, specials=DEFAULT_SPECIALS):
 
 def token_bytes(tokenizer):
     """The number of bytes of text of each id, (V,); 0 for a special token."""
-    sizes = np.array([len(tokenizer.decode_bytes([i])) for i in range(tokenizer.n_vocab)], np.int64)
-    sizes[list(tokenizer.special_tokens.values())] = 0
-    return sizes
+    return tokenizer.bytes_of_text()

@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -6,6 +10,8 @@ from gpt_numpy.errors import ConfigError, DataError
 from gpt_numpy.tokenizer import CharTokenizer, Tokenizer
 from gpt_numpy.training import resume, start
 from gpt_numpy.training.plan.corpus import load_corpus, read_texts, token_bytes
+
+ROOT = Path(__file__).parents[3]
 
 
 def test_characters(tiny, text_file):
@@ -41,6 +47,18 @@ def test_python_docs(tiny):
 
 def test_token_bytes():
     assert token_bytes(CharTokenizer.train(["aü🐈"], special_tokens=("<|endoftext|>",))).tolist() == [1, 2, 4, 0]
+    trained = Tokenizer.train(["hello hello é 🐈🐈 🐈🐈"], 265, ["<|endoftext|>", "<|x|>"])
+    expected = [len(trained.decode_bytes([i])) for i in range(trained.n_vocab)]
+    expected[-2:] = [0, 0]
+    assert trained.bytes_of_text().tolist() == expected and max(expected) >= 4
+    text = "hello 🐈 é"
+    assert trained.bytes_of_text()[trained.encode(text)].sum() == len(text.encode())
+
+
+def test_what_needs_the_settings_alone_does_not_load_the_trainer():
+    program = "import sys, gpt_numpy.commands.info; print('gpt_numpy.training.session' in sys.modules)"
+    run = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert run.stdout == "False\n", run.stderr
 
 
 def test_fingerprint_sees_every_token_and_the_split(tiny):
