@@ -10,9 +10,9 @@ before they sleep, because waking a sleeper costs 100 µs and the next kernel us
 Values set by the user win.
 """
 
-import importlib
 import os
 
+from . import lazy
 from ._version import __version__
 from .host import forks as forks
 from .moved import follow_moves
@@ -38,11 +38,7 @@ __all__ = [*_HOMES, "__version__"]
 
 
 def __getattr__(name):
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+    return lazy.load(__name__, _HOMES, name)
 
 
 def __dir__():

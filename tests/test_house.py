@@ -26,7 +26,7 @@ MANY_ARGUMENTS = {f"gpt_numpy/{place}:adamw_update" for place in ("layers/adamw.
 
 # Floors of the house, from the bottom up: a module imports from its own floor or from below.
 FLOORS = [
-    {"_version", "moved", "errors", "wording"},
+    {"_version", "moved", "errors", "lazy", "wording"},
     {"host", "locating", "randomness", "workspace", "ops", "files", "products", "unicode"},
     {"config", "parameters", "arguments", "architecture", "layers", "kernels", "tokenizer", "data"},
     {"machine", "interop", "model"},

@@ -10,8 +10,7 @@
 ``steps``        the layers taken apart into elementary steps, for the trace
 """
 
-import importlib
-
+from .. import lazy
 from .gradients import GradientReport, TensorCheck, Violation, check_gradients
 from .trace import Trace, Traced, trace
 
@@ -22,6 +21,4 @@ __all__ = ["GradientReport", "TensorCheck", "Trace", "Traced", "Violation", "che
 
 
 def __getattr__(name):
-    if name in _LATER:
-        return getattr(importlib.import_module(f".{_LATER[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return lazy.load(__name__, _LATER, name)

@@ -11,7 +11,7 @@ ranks                   one process or many
 The public names are loaded when first used: a command that needs the settings alone does not load what trains.
 """
 
-import importlib
+from .. import lazy
 
 _HOMES = {"Outcome": "session", "Settings": "settings", "resume": "session", "start": "session"}
 
@@ -19,11 +19,7 @@ __all__ = [*_HOMES]
 
 
 def __getattr__(name):
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+    return lazy.load(__name__, _HOMES, name)
 
 
 def __dir__():
