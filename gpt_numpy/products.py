@@ -87,6 +87,18 @@ def round_to_bfloat16(x: np.ndarray) -> np.ndarray:
     return np.where(np.isnan(x), np.float32(np.nan), rounded.view(np.float32)).astype(x.dtype, copy=False)
 
 
+def to_bfloat16(x: np.ndarray) -> np.ndarray:
+    """The upper halves (uint16) of float32 ``x`` rounded by ``round_to_bfloat16``, which are all that a bfloat16 has."""
+    return (round_to_bfloat16(x).view(np.uint32) >> np.uint32(16)).astype(np.uint16)
+
+
+def bfloat16_to_float32(bits: np.ndarray) -> np.ndarray:
+    """float32 array from uint16 bits of bfloat16, which are the upper half of a float32's."""
+    wide = bits.astype(np.uint32)
+    wide <<= 16
+    return wide.view(np.float32)
+
+
 def _round_double(x):
     _, exponent = np.frexp(x)
     unit = np.ldexp(1.0, np.maximum(exponent, -125) - 8)  # of the eighth bit, or of bfloat16's denormals

@@ -27,8 +27,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import ConfigError
-from ..interop.safetensors import bfloat16_to_float32
 from ..parameters import head_name, table
+from ..products import bfloat16_to_float32
 from ..wording import counted, in_bytes
 from ..workspace import aligned_empty
 

@@ -22,6 +22,7 @@ import numpy as np
 
 from ..errors import CheckpointCorrupt, CheckpointMismatch, ModelNotFound
 from ..files.regular import open_regular
+from ..products import bfloat16_to_float32 as bfloat16_to_float32
 
 _ITEM_BYTES = {
     "BOOL": 1,
@@ -154,13 +155,6 @@ def open_weights(path):
         return open_regular(path, CheckpointCorrupt)
     except FileNotFoundError:
         raise ModelNotFound("there is no such file", path=path) from None
-
-
-def bfloat16_to_float32(bits: np.ndarray) -> np.ndarray:
-    """float32 array from uint16 bits of bfloat16, which are the upper half of a float32's."""
-    wide = bits.astype(np.uint32)
-    wide <<= 16
-    return wide.view(np.float32)
 
 
 def float32_to_bfloat16(values: np.ndarray) -> np.ndarray:

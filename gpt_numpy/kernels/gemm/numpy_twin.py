@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ...products import round_to_bfloat16
+from ...products import bfloat16_to_float32, round_to_bfloat16, to_bfloat16
 
 # What happens to the finished sums before they are stored.
 NOTHING = 0
@@ -38,13 +38,13 @@ def gemm_numpy(
     if add:
         value += out
     if epilogue == GELU_BACKWARD:
-        before = _widened(extra) if extra.dtype == np.uint16 else extra
+        before = bfloat16_to_float32(extra) if extra.dtype == np.uint16 else extra
         activation[...] = _gelu(before)
         value *= _gelu_derivative(before)
     elif epilogue != NOTHING:
         value += bias
         if epilogue == BIAS_GELU_KEEP:
-            extra[...] = _narrow(value) if extra.dtype == np.uint16 else value
+            extra[...] = to_bfloat16(value) if extra.dtype == np.uint16 else value
         if epilogue != BIAS:
             value = _gelu(value)
     out[...] = value
@@ -53,17 +53,8 @@ def gemm_numpy(
         sums[...] = columns + sums if add_sums else columns
 
 
-def _widened(x):
-    """A narrow array (uint16, the upper halves of float32 numbers) as float32."""
-    return (x.astype(np.uint32) << 16).view(np.float32)
-
-
-def _narrow(x):
-    return (round_to_bfloat16(x).view(np.uint32) >> 16).astype(np.uint16)
-
-
 def _rounded(x):
-    return _widened(x) if x.dtype == np.uint16 else round_to_bfloat16(x)
+    return bfloat16_to_float32(x) if x.dtype == np.uint16 else round_to_bfloat16(x)
 
 
 def _tanh(x):

@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...interop.safetensors import bfloat16_to_float32
-from ...products import round_to_bfloat16
+from ...products import bfloat16_to_float32, to_bfloat16
 
 _CHUNK = 1 << 16  # numbers rounded at a time, in cache
 
@@ -86,5 +85,4 @@ class _Piece:
 def to_halves(values, out):
     """The upper halves (uint16) of float32 ``values`` rounded to bfloat16, which are all that a bfloat16 has."""
     for start in range(0, len(values), _CHUNK):
-        rounded = round_to_bfloat16(values[start : start + _CHUNK])
-        out[start : start + _CHUNK] = rounded.view(np.uint32) >> np.uint32(16)
+        out[start : start + _CHUNK] = to_bfloat16(values[start : start + _CHUNK])
