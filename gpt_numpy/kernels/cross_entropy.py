@@ -89,19 +89,26 @@ def _forward(n_tasks, logits, targets, counted, largest, total, losses, rows):
 
 
 @part
+def _write_gradients(logits, base, V, target, shift, scale, weight, dlogits):
+    """dlogits = exp(logits − shift) · scale − weight · one-hot(target), of the row of V that begins at ``base``."""
+    i = 0
+    while i + lanes(logits) <= V:
+        store(dlogits, base + i, _weight(load(logits, base + i), shift) * scale)
+        i += lanes(logits)
+    store_tail(dlogits, base + i, _weight(load_tail(logits, base + i, V - i), shift) * scale, V - i)
+    dlogits[base + target] -= weight
+
+
+@part
 def _backward_rows(worker, task, logits, targets, counted, largest, total, dlogits, rows, weight):
     V = logits.size // targets.size
     for row in range(task * rows, min(targets.size, (task + 1) * rows)):
-        base, i = row * V, 0
+        base = row * V
         if not counted[row]:
             dlogits[base : base + V] = 0
             continue
-        shift, scale = largest[row], logits.dtype.type(weight / total[row])
-        while i + lanes(logits) <= V:
-            store(dlogits, base + i, _weight(load(logits, base + i), shift) * scale)
-            i += lanes(logits)
-        store_tail(dlogits, base + i, _weight(load_tail(logits, base + i, V - i), shift) * scale, V - i)
-        dlogits[base + targets[row]] -= weight
+        scale = logits.dtype.type(weight / total[row])
+        _write_gradients(logits, base, V, targets[row], largest[row], scale, weight, dlogits)
 
 
 @launcher
@@ -113,7 +120,7 @@ def _backward(n_tasks, logits, targets, counted, largest, total, dlogits, rows, 
 def _gradient_rows(worker, task, logits, targets, ignore_index, losses, rows, weight):
     V = logits.size // targets.size
     for row in range(task * rows, min(targets.size, (task + 1) * rows)):
-        base, i, target = row * V, 0, targets[row]
+        base, target = row * V, targets[row]
         if target == ignore_index:
             losses[row] = 0
             logits[base : base + V] = 0
@@ -121,11 +128,7 @@ def _gradient_rows(worker, task, logits, targets, ignore_index, losses, rows, we
         largest, total = row_normaliser(logits, base, V)
         losses[row] = np.log(total) + (largest - logits[base + target])
         shift, scale = logits.dtype.type(largest), logits.dtype.type(weight[0] / total)
-        while i + lanes(logits) <= V:
-            store(logits, base + i, _weight(load(logits, base + i), shift) * scale)
-            i += lanes(logits)
-        store_tail(logits, base + i, _weight(load_tail(logits, base + i, V - i), shift) * scale, V - i)
-        logits[base + target] -= weight[0]
+        _write_gradients(logits, base, V, target, shift, scale, weight[0], logits)
 
 
 @launcher

@@ -15,7 +15,7 @@ from .gemm import current_products, gemm
 from .runtime.checks import check_shape, gradients, matrix, one_dtype
 from .runtime.recording import not_only_launches
 from .runtime.remembering import remembered
-from .runtime.scratch import op_scratch
+from .runtime.scratch import chunks, op_scratch
 
 # Each chunk packs all of wte twice and adds to all of dwte: that must be little against its three products.
 CHUNK_BYTES = 128 << 20
@@ -64,9 +64,7 @@ def _check(x, wte, targets, ignore_index):
 
 def _chunks(rows, V, itemsize):
     """Slices of about equal length, whose logits take ``CHUNK_BYTES`` at most; none is empty."""
-    count = max(1, -(-rows * V * itemsize // CHUNK_BYTES))
-    parts = [slice(rows * i // count, rows * (i + 1) // count) for i in range(count)]
-    return [part for part in parts if part.start < part.stop]
+    return chunks(rows, max(1, -(-rows * V * itemsize // CHUNK_BYTES)))
 
 
 def _logits_of(rows, wte):

@@ -20,7 +20,7 @@ from .gemm.narrow import NARROW, narrow, widen
 from .linear import bias_epilogue, for_backward
 from .runtime.checks import check_shape, contiguous, given, gradients, matrix, one_dtype
 from .runtime.remembering import remembered
-from .runtime.scratch import op_scratch
+from .runtime.scratch import chunks, op_scratch
 
 CHUNK_ROWS = 1024  # rows at a time
 
@@ -36,8 +36,7 @@ class MLPCache(NamedTuple):
 
 def _chunks(rows):
     """Slices of about equal length, none longer than ``CHUNK_ROWS``."""
-    count = -(-rows // CHUNK_ROWS)
-    return [slice(rows * i // count, rows * (i + 1) // count) for i in range(count)]
+    return chunks(rows, -(-rows // CHUNK_ROWS))
 
 
 def _activate(rows, fc_weight, fc_bias, activation, kept, out):

@@ -157,10 +157,8 @@ _PANEL = columns_of(4)
 _COMMON = math.lcm(_PANEL, STRIP_ROWS)
 KEYS = -(-96 // _COMMON) * _COMMON
 QUERIES = -(-48 // STRIP_ROWS) * STRIP_ROWS
-SCORES_STEP = (
-    KEYS + 16
-)  # elements between rows of scores: an odd number of cache lines, so that rows spread over a cache
-
+# Elements between rows of scores: an odd number of cache lines, so that rows spread over a cache.
+SCORES_STEP = KEYS + 16
 
 _AHEAD = 4  # rows
 

@@ -137,8 +137,7 @@ def _weigh_narrow(values, first, last, memory, weights, sums, i):
     s0 = broadcast(memory, np.float32(0))
     s1, s2, s3 = s0, s0, s0
     if first > 0:
-        s0, s1 = load(memory, to), load(memory, to + apart)
-        s2, s3 = load(memory, to + 2 * apart), load(memory, to + 3 * apart)
+        s0, s1, s2, s3 = _load_four(memory, to, apart)
     j, at = first, values.first + first * size + i
     while j + 4 <= last and left >= width:
         s0 = fma(load(values.array, at), broadcast(memory, read(memory, weights + j)), s0)
@@ -151,10 +150,7 @@ def _weigh_narrow(values, first, last, memory, weights, sums, i):
         s0 = fma(load_tail(values.array, at, left), broadcast(memory, read(memory, weights + j)), s0)
         at += size
         j += 1
-    store(memory, to, s0)
-    store(memory, to + apart, s1)
-    store(memory, to + 2 * apart, s2)
-    store(memory, to + 3 * apart, s3)
+    _store_four(memory, to, apart, (s0, s1, s2, s3))
 
 
 @part
@@ -166,8 +162,8 @@ def _weigh_wide(values, first, last, memory, weights, sums, i):
     s0 = zero, zero, zero, zero
     s1, s2, s3 = s0, s0, s0
     if first > 0:
-        s0, s1 = _load_four(memory, to), _load_four(memory, to + apart)
-        s2, s3 = _load_four(memory, to + 2 * apart), _load_four(memory, to + 3 * apart)
+        s0, s1 = _load_four(memory, to, width), _load_four(memory, to + apart, width)
+        s2, s3 = _load_four(memory, to + 2 * apart, width), _load_four(memory, to + 3 * apart, width)
     j, at = first, values.first + first * size + i
     while j + 4 <= last:
         s0 = _add_row(array, at, memory, weights + j, s0)
@@ -180,10 +176,10 @@ def _weigh_wide(values, first, last, memory, weights, sums, i):
         s0 = _add_row(array, at, memory, weights + j, s0)
         at += size
         j += 1
-    _store_four(memory, to, s0)
-    _store_four(memory, to + apart, s1)
-    _store_four(memory, to + 2 * apart, s2)
-    _store_four(memory, to + 3 * apart, s3)
+    _store_four(memory, to, width, s0)
+    _store_four(memory, to + apart, width, s1)
+    _store_four(memory, to + 2 * apart, width, s2)
+    _store_four(memory, to + 3 * apart, width, s3)
 
 
 @part
@@ -196,18 +192,17 @@ def _add_row(array, at, memory, weight, sums):
 
 
 @part
-def _load_four(memory, at):
-    width = lanes(memory)
-    return load(memory, at), load(memory, at + width), load(memory, at + 2 * width), load(memory, at + 3 * width)
+def _load_four(memory, at, step):
+    """Four vectors, ``step`` elements apart."""
+    return load(memory, at), load(memory, at + step), load(memory, at + 2 * step), load(memory, at + 3 * step)
 
 
 @part
-def _store_four(memory, at, vectors):
-    width = lanes(memory)
+def _store_four(memory, at, step, vectors):
     store(memory, at, vectors[0])
-    store(memory, at + width, vectors[1])
-    store(memory, at + 2 * width, vectors[2])
-    store(memory, at + 3 * width, vectors[3])
+    store(memory, at + step, vectors[1])
+    store(memory, at + 2 * step, vectors[2])
+    store(memory, at + 3 * step, vectors[3])
 
 
 @part
@@ -216,8 +211,5 @@ def _finish(memory, sums, factor, out, head):
     size, width = out.step, lanes(memory)
     apart, to = size + width, out.first + head * size
     for i in range(0, size, width):
-        at = sums + i
-        whole = (load(memory, at) + load(memory, at + apart)) + (
-            load(memory, at + 2 * apart) + load(memory, at + 3 * apart)
-        )
-        store_tail(out.array, to + i, whole * factor, size - i)
+        s0, s1, s2, s3 = _load_four(memory, sums + i, apart)
+        store_tail(out.array, to + i, ((s0 + s1) + (s2 + s3)) * factor, size - i)

@@ -30,6 +30,12 @@ def _whole_lines(dtype, size):
     return -(-size // line) * line
 
 
+def chunks(total, count):
+    """``count`` slices of about equal length that cover ``total`` rows, for scratch that holds one at a time; none is empty."""
+    parts = [slice(total * i // count, total * (i + 1) // count) for i in range(count)]
+    return [part for part in parts if part.start < part.stop]
+
+
 def op_scratch(owner, dtype, *shapes):
     """Arrays of these shapes. Each ``owner`` (a name) has memory of its own in each Python thread."""
     kept = _of_ops.__dict__.setdefault("kept", {})
